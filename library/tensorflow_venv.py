@@ -1,0 +1,280 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: one environment of one TensorFlow release."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_venv
+short_description: Build, roll back or remove the environment of one TensorFlow release
+description:
+  - Builds a virtual environment from a hash-checked lock beside the one in use, imports TensorFlow in it, and only
+    then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use as it was.
+  - An environment that is what its lock says is recognised without starting pip, uv or its Python. Names and sizes
+    of all installed files are compared each time, so that a damaged environment is seen and built anew.
+  - Two runs on one environment exclude each other by a kernel lock.
+options:
+  name:
+    description: Name of the environment; it stands at O(root)/O(name).
+    type: str
+    required: true
+  root:
+    description: Directory of all environments. Nobody but its owner and root may be able to write it.
+    type: path
+    required: true
+  state:
+    description:
+      - V(present) builds or repairs the environment from O(lock).
+      - V(previous) switches it to the newest undamaged build that is older than the one in use.
+      - V(absent) removes it with all its builds, unless a process uses it.
+    type: str
+    choices: [present, previous, absent]
+    default: present
+  lock:
+    description: Text of the lock to install. Required when O(state=present).
+    type: str
+  python:
+    description: Absolute path of the interpreter to build with. Required when O(state=present).
+    type: path
+  library_directories:
+    description:
+      - Directories with CUDA and cuDNN libraries to link into TensorFlow's own directory, where the loader finds them
+        with no environment variable. Relative ones are below site-packages and may hold V(*).
+    type: list
+    elements: str
+    default: []
+  cuda:
+    description: CUDA that the environment is bound to, for its record.
+    type: dict
+  cudnn:
+    description: cuDNN that the environment is bound to, for its record.
+    type: dict
+  keep:
+    description: How many builds of the environment to keep, the one in use counted. Builds in use by a process stay.
+    type: int
+    default: 2
+  installer:
+    description: V(uv) is brought by the module itself; V(pip) is the one of O(python), for interpreters that uv refuses.
+    type: str
+    choices: [uv, pip]
+    default: uv
+  uv:
+    description: The pinned uv to bring, a row of the table C(uv). Required when O(installer=uv) and something is installed.
+    type: dict
+  index_url:
+    description: Package index to install from; the default index of the installer when not set.
+    type: str
+  offline:
+    description: Install from uv's cache below O(root) alone.
+    type: bool
+    default: false
+  verify:
+    description: How an existing environment is compared. V(hashes) reads every file, about a second for each GB.
+    type: str
+    choices: [sizes, hashes]
+    default: sizes
+  lock_timeout:
+    description: Seconds to wait for another run that works on the same environment.
+    type: int
+    default: 600
+attributes:
+  check_mode:
+    support: full
+    description: Says exactly what would be done, by the same comparison.
+  diff_mode:
+    support: full
+    description: The packages before and after, as sorted C(name==version) lines.
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Build the environment of TensorFlow 2.8.0
+  tensorflow_venv:
+    name: tensorflow-2.8.0
+    root: /opt/tensorflow
+    python: /usr/bin/python3.10
+    lock: "{{ lookup('ansible.builtin.file', 'locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt') }}"
+    uv: "{{ uv_record }}"
+
+- name: Go back to the build before
+  tensorflow_venv:
+    name: tensorflow-2.8.0
+    root: /opt/tensorflow
+    state: previous
+
+- name: Remove the environment
+  tensorflow_venv:
+    name: tensorflow-2.8.0
+    root: /opt/tensorflow
+    state: absent
+"""
+
+RETURN = r"""
+action:
+  description: What was done, or would be in check mode.
+  returned: success
+  type: str
+  sample: build
+path:
+  description: The environment's path, to be used as it is; a symbolic link to a build.
+  returned: success
+  type: str
+  sample: /opt/tensorflow/tensorflow-2.8.0
+build:
+  description: Name of the build in use; null when there is none, or none yet in check mode.
+  returned: success
+  type: str
+  sample: tensorflow-2.8.0-1a2b3c4d5e6f-1
+damage:
+  description: What was found wrong with the environment that was in use.
+  returned: success
+  type: list
+  elements: str
+  sample: ["numpy is 1.26.4, not 1.23.5"]
+removed_builds:
+  description: Builds that were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+bytes_to_fetch:
+  description: Bytes of the wheels that no other build under the root holds.
+  returned: success
+  type: int
+  sample: 553000000
+seconds:
+  description: Wall time of the phases of a build.
+  returned: success
+  type: dict
+  sample: {install: 31.2, import: 4.1}
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import manifest, venv
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.lockfile import parse_lock
+from ..module_utils.tensorflow_stack.uv import ensure_uv
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "root": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
+            "lock": {"type": "str"},
+            "python": {"type": "path"},
+            "library_directories": {"type": "list", "elements": "str", "default": []},
+            "cuda": {"type": "dict"},
+            "cudnn": {"type": "dict"},
+            "keep": {"type": "int", "default": 2},
+            "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
+            "uv": {"type": "dict"},
+            "index_url": {"type": "str"},
+            "offline": {"type": "bool", "default": False},
+            "verify": {"type": "str", "choices": ["sizes", "hashes"], "default": "sizes"},
+            "lock_timeout": {"type": "int", "default": 600},
+        },
+        required_if=[("state", "present", ("lock", "python"))],
+        supports_check_mode=True,
+    )
+    # What root builds, others run.
+    os.umask(0o022)
+    try:
+        outcome = _run(module)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    before = outcome.before.packages if outcome.before else {}
+    module.exit_json(
+        changed=outcome.changed,
+        action=outcome.action,
+        path=os.path.join(module.params["root"], module.params["name"]),
+        build=outcome.build,
+        damage=list(outcome.damage),
+        removed_builds=list(outcome.removed_builds),
+        bytes_to_fetch=outcome.bytes_to_fetch,
+        seconds=outcome.seconds,
+        diff={
+            "before": _lines(before, outcome.damage),
+            "after": _lines(outcome.after_packages, ()),
+            "before_header": module.params["name"],
+            "after_header": module.params["name"],
+        },
+    )
+
+
+def _run(module: AnsibleModule) -> venv.Outcome:
+    name, root, state = module.params["name"], module.params["root"], module.params["state"]
+    lock_timeout = module.params["lock_timeout"]
+    if state == "absent":
+        if module.check_mode:
+            return venv.plan_absent(root, name)
+        outcome = venv.apply_absent(root, name, lock_timeout=lock_timeout)
+        if outcome.changed:
+            manifest.forget_environment(root, name)
+        return outcome
+    if state == "previous":
+        if module.check_mode:
+            return venv.plan_previous(root, name)
+        outcome = venv.apply_previous(root, name, lock_timeout=lock_timeout)
+    else:
+        outcome = _present(module)
+    if outcome.changed and not module.check_mode:
+        manifest.record_environment(root, name, venv.builds_of(root, name), str(outcome.build))
+    return outcome
+
+
+def _present(module: AnsibleModule) -> venv.Outcome:
+    root = module.params["root"]
+    lock = parse_lock(module.params["lock"], path="the lock of " + module.params["name"])
+    spec = venv.EnvironmentSpec(
+        name=module.params["name"],
+        root=root,
+        release=lock.release,
+        flavour=lock.flavour,
+        python=module.params["python"],
+        lock=lock,
+        cuda=module.params["cuda"],
+        cudnn=module.params["cudnn"],
+        library_directories=tuple(module.params["library_directories"]),
+    )
+    hashes = module.params["verify"] == "hashes"
+    if module.check_mode:
+        return venv.plan_present(spec, hashes=hashes)
+
+    def installer() -> venv.Installer:
+        uv = None
+        if module.params["installer"] == "uv":
+            uv = ensure_uv(
+                directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
+            )
+        return venv.Installer(
+            uv=uv,
+            index_url=module.params["index_url"],
+            offline=module.params["offline"],
+            cache=os.path.join(root, ".cache", "uv"),
+        )
+
+    return venv.apply_present(
+        spec,
+        installer=installer,
+        keep=module.params["keep"],
+        lock_timeout=module.params["lock_timeout"],
+        hashes=hashes,
+    )
+
+
+def _lines(packages: dict[str, str], damage: tuple[str, ...]) -> str:
+    lines = [f"{name}=={version}" for name, version in sorted(packages.items())]
+    return "".join(line + "\n" for line in lines + [f"# {text}" for text in damage])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""One run at a time on one thing: a kernel lock that dies with its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from typing import Iterator
+
+from .errors import BusyError
+
+_POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: str, *, what: str, wait: float = 0) -> Iterator[None]:
+    """Hold the lock file `path`; wait at most `wait` seconds for another holder.
+
+    The lock is flock(2): a killed holder frees it, so there are no stale locks to clean up. The file
+    itself stays, since removing it would let two runs lock two different inodes. Programs started with
+    `close_fds=False` inherit it, so that it is held until the last of them has ended, too.
+
+    Raises BusyError naming the holder's process.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    os.set_inheritable(descriptor, True)
+    try:
+        deadline = time.monotonic() + wait
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
+                raise BusyError(
+                    f"{what} is being worked on by {holder}; waited {wait:g} s. "
+                    "Run again when it has ended, or raise tensorflow_venv_lock_timeout.",
+                    lock=path,
+                    holder=holder,
+                )
+            time.sleep(_POLL_SECONDS)
+        os.ftruncate(descriptor, 0)
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,204 @@
+"""A lock: every distribution of one environment, with the hashes of the wheels that fit its target.
+
+The file is a requirements file that pip and uv read as it is; `docs/architecture.md` shows one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from dataclasses import dataclass
+
+from .errors import LockError
+
+_HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
+_DISTRIBUTION = re.compile(
+    r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)==(?P<version>[0-9][A-Za-z0-9.!+_]*)"
+    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*) # (?P<bytes>[0-9]+) bytes"
+)
+_CONSTRAINT = re.compile(r"(?P<requirement>.+?) \((?P<symptom>.*)\)")
+_REQUIRED_KEYS = ("release", "python", "platform", "flavour", "requirements", "inputs_sha256", "cutoff")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One line of a lock; `bytes` is the size of the wheel that an installer takes."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit that the release needs and its metadata lack, with what is seen without it."""
+
+    requirement: str
+    symptom: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    release: str
+    python: str
+    platform: str
+    flavour: str
+    requirements: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    inputs_sha256: str
+    cutoff: str
+    distributions: tuple[Distribution, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(distribution.bytes for distribution in self.distributions)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the distributions: two locks that install the same have the same one."""
+        return _sha256(_render_body(self.distributions))
+
+    @property
+    def text(self) -> str:
+        return render_lock(self)
+
+    @property
+    def packages(self) -> dict[str, str]:
+        return {distribution.name: distribution.version for distribution in self.distributions}
+
+
+def lock_path(directory: str, *, release: str, python: str, platform: str, flavour: str) -> str:
+    """Where the lock of one target is under a directory of locks."""
+    tag = "cp" + python.replace(".", "")
+    return posixpath.join(directory, f"tensorflow-{release}", f"{tag}-{platform}-{flavour}.txt")
+
+
+def render_lock(lock: Lock) -> str:
+    header = [
+        f"# TensorFlow {lock.release} for CPython {lock.python}, {lock.platform}, {lock.flavour}",
+        "# made by: playbooks/lock.yml (do not edit)",
+        f"# release: {lock.release}",
+        f"# python: {lock.python}",
+        f"# platform: {lock.platform}",
+        f"# flavour: {lock.flavour}",
+        f"# requirements: {', '.join(lock.requirements)}",
+        *(f"# constraint: {known.requirement} ({known.symptom})" for known in lock.constraints),
+        f"# inputs_sha256: {lock.inputs_sha256}",
+        f"# cutoff: {lock.cutoff}",
+        f"# body_sha256: {lock.sha256}",
+    ]
+    return "\n".join(header) + "\n" + _render_body(lock.distributions)
+
+
+def parse_lock(text: str, *, path: str) -> Lock:
+    """The lock that `text` is; LockError names file, line and what to do when it is none."""
+    values: dict[str, str] = {}
+    constraints: list[Constraint] = []
+    lines = text.splitlines(keepends=True)
+    body_start = 0
+    for number, line in enumerate(lines, start=1):
+        header = _HEADER.fullmatch(line.rstrip("\n"))
+        if header is None:
+            if number == 1 and line.startswith("# "):
+                continue
+            break
+        key, value = header.group("key"), header.group("value")
+        if key == "constraint":
+            constraints.append(_parse_constraint(value, path=path, number=number))
+        elif key in values:
+            raise _refusal(path, number, f"the header has {key!r} twice")
+        else:
+            values[key] = value
+        if key == "body_sha256":
+            body_start = number
+            break
+    if not body_start:
+        raise _refusal(
+            path, 1, "this is not a lock, or only the start of one: its header has no 'body_sha256'"
+        )
+    missing = [key for key in _REQUIRED_KEYS if key not in values]
+    if missing:
+        raise _refusal(path, 1, f"the header lacks {', '.join(missing)}")
+
+    body = lines[body_start:]
+    distributions = _parse_body(body, path=path, first=body_start + 1)
+    found = _sha256("".join(body))
+    if found != values["body_sha256"]:
+        raise _refusal(
+            path,
+            body_start,
+            f"the {len(body)} lines below have the digest {found[:12]}, not {values['body_sha256'][:12]}: "
+            "the file was cut short or edited by hand",
+        )
+    return Lock(
+        release=values["release"],
+        python=values["python"],
+        platform=values["platform"],
+        flavour=values["flavour"],
+        requirements=tuple(values["requirements"].split(", ")),
+        constraints=tuple(constraints),
+        inputs_sha256=values["inputs_sha256"],
+        cutoff=values["cutoff"],
+        distributions=distributions,
+    )
+
+
+def _parse_constraint(value: str, *, path: str, number: int) -> Constraint:
+    match = _CONSTRAINT.fullmatch(value)
+    if match is None:
+        raise _refusal(path, number, f"a constraint is 'requirement (symptom)', found {value!r}")
+    return Constraint(match.group("requirement"), match.group("symptom"))
+
+
+def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[Distribution, ...]:
+    seen: dict[str, int] = {}
+    distributions = []
+    for number, line in enumerate(lines, start=first):
+        match = _DISTRIBUTION.fullmatch(line.rstrip("\n"))
+        if match is None:
+            raise _refusal(
+                path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}"
+            )
+        name = match.group("name")
+        if not match.group("hashes"):
+            raise _refusal(
+                path, number, f"{name} has no --hash, so nothing says what may be installed for it"
+            )
+        if name in seen:
+            raise _refusal(path, number, f"{name} is there a second time, first in line {seen[name]}")
+        seen[name] = number
+        distributions.append(
+            Distribution(
+                name=name,
+                version=match.group("version"),
+                hashes=tuple(option.split(":", 1)[1] for option in match.group("hashes").split()),
+                bytes=int(match.group("bytes")),
+            )
+        )
+    if not distributions:
+        raise _refusal(path, first, "the lock has no distribution: the file was cut short")
+    return tuple(distributions)
+
+
+def _render_body(distributions: tuple[Distribution, ...]) -> str:
+    return "".join(
+        f"{distribution.name}=={distribution.version}"
+        + "".join(f" --hash=sha256:{digest}" for digest in distribution.hashes)
+        + f" # {distribution.bytes} bytes\n"
+        for distribution in distributions
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _refusal(path: str, number: int, found: str) -> LockError:
+    return LockError(
+        f"{path}:{number}: {found}. Restore the file from where it came from, or remove it and make it again "
+        "with playbooks/lock.yml.",
+        path=path,
+        line=number,
+    )

@@ -1,0 +1,273 @@
+"""The tables of facts that age: releases, constraints, CUDA, drivers, GPUs, Python packages, uv.
+
+They lie in `roles/tensorflow_release/files/tables/`; `docs/architecture.md` describes each. The JSON schemas beside
+them are checked by the contract tests. Loading checks what a hand that edits a table gets wrong: a missing or
+unknown field, and a version without quotes, which YAML reads as a number (3.10 becomes 3.1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from .errors import TableError
+
+# Ten times faster, where PyYAML was built with libyaml.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One TensorFlow release. `package` is the project with its GPU build."""
+
+    version: str
+    package: str
+    packages: Mapping[str, str]  # project -> gpu, cpu
+    pythons: Mapping[str, tuple[str, ...]]  # architecture -> CPython minors that have a wheel, oldest first
+    aarch64: str  # none, cpu_stub (a wheel that only requires tensorflow-cpu-aws), cpu
+    cuda: str
+    cudnn: str
+    cudnn_floor: str
+    gpu_code: tuple[str, ...] | None  # None: the wheel does not say
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A requirement that a release needs today and its metadata lack; `symptom` is what is seen without it."""
+
+    releases: str
+    requirement: str
+    kind: str  # constraint (a limit on what is installed anyway), add (is installed too)
+    symptom: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaWheels:
+    """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
+
+    `link`: TensorFlow's RUNPATH does not reach all of them, so they have to be linked into its directory.
+    """
+
+    releases: str
+    cuda: str
+    cudnn: str
+    architecture: str
+    requirements: tuple[str, ...]
+    link: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaDriver:
+    """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no PTX."""
+
+    cuda: str
+    driver: str
+    minor_compatibility_driver: str | None
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuChip:
+    chip: str
+    architecture: str
+    compute_capability: str
+    first_cuda: str
+    last_cuda: str | None
+    last_driver_branch: int | None
+    open_modules: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuDevice:
+    device_id: str
+    chip: str
+    name: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DriverBranch:
+    """`cuda` is the newest CUDA that the branch knows by itself; `end_of_life` a month, None while open."""
+
+    branch: int
+    designation: str | None
+    end_of_life: str | None
+    cuda: str | None
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """A distribution's own package of one CPython; `venv_package` is what `python -m venv` needs beside it."""
+
+    os: str
+    version_id: str
+    minor: str
+    package: str
+    venv_package: str | None
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Uv:
+    version: str
+    architecture: str
+    filename: str
+    sha256: str
+    bytes: int
+    pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    directory: str
+    releases: tuple[Release, ...]  # oldest first
+    constraints: tuple[Constraint, ...]
+    cuda_wheels: tuple[CudaWheels, ...]
+    cuda_drivers: tuple[CudaDriver, ...]
+    gpu_chips: tuple[GpuChip, ...]
+    driver_branches: tuple[DriverBranch, ...]
+    python_packages: tuple[PythonPackage, ...]
+    uvs: tuple[Uv, ...]
+
+    @cached_property
+    def gpu_devices(self) -> Mapping[str, GpuDevice]:
+        """By PCI device id. Loaded on demand: most of the bytes are here, and a node without a GPU needs none."""
+        return {row.device_id: row for row in _load(self.directory, "gpu_devices", GpuDevice)}
+
+    def release(self, version: str) -> Release | None:
+        try:
+            wanted = Version(version)
+        except InvalidVersion:
+            return None
+        return next((row for row in self.releases if Version(row.version) == wanted), None)
+
+    def constraints_for(self, version: str, python_minor: str) -> tuple[Constraint, ...]:
+        """The rows that hold for a release on a Python; their markers are decided and gone."""
+        environment = {"python_version": python_minor, "python_full_version": f"{python_minor}.0"}
+        rows = []
+        for row in self.constraints:
+            requirement = Requirement(row.requirement)
+            if not _covers(row.releases, version):
+                continue
+            if requirement.marker:
+                if not requirement.marker.evaluate(environment):
+                    continue
+                requirement.marker = None
+            rows.append(dataclasses.replace(row, requirement=str(requirement)))
+        return tuple(rows)
+
+    def cuda_wheels_for(self, version: str) -> CudaWheels | None:
+        return next((row for row in self.cuda_wheels if _covers(row.releases, version)), None)
+
+    def cuda_driver(self, cuda: str) -> CudaDriver:
+        for row in self.cuda_drivers:
+            if row.cuda == cuda:
+                return row
+        raise TableError(
+            f"{_path(self.directory, 'cuda_drivers')} has no row for CUDA {cuda}; it knows "
+            f"{', '.join(row.cuda for row in self.cuda_drivers)}. Add the row."
+        )
+
+    def chip(self, device_id: str) -> tuple[GpuChip, str] | None:
+        """The chip of a PCI device and its marketing name; None for a device newer than the table."""
+        device = self.gpu_devices.get(device_id)
+        if device is None:
+            return None
+        return next(row for row in self.gpu_chips if row.chip == device.chip), device.name
+
+    def uv(self, architecture: str) -> Uv | None:
+        return next((row for row in self.uvs if row.architecture == architecture), None)
+
+    @property
+    def uv_pythons(self) -> tuple[str, ...]:
+        """CPython minors that the pinned uv can download, whatever the architecture."""
+        return tuple(minor for minor in self.uvs[0].pythons if all(minor in row.pythons for row in self.uvs))
+
+    def python_package(self, os_id: str, version_id: str, minor: str) -> PythonPackage | None:
+        """The row of a distribution's release; Rocky 9.4 finds that of Rocky 9."""
+        for row in self.python_packages:
+            same_release = version_id == row.version_id or version_id.startswith(row.version_id + ".")
+            if (row.os, row.minor) == (os_id, minor) and same_release:
+                return row
+        return None
+
+
+def load_tables(directory: str) -> Tables:
+    """Every table of a directory. Raises TableError naming the file, and the row and field where there is one."""
+    releases = _load(directory, "releases", Release)
+    return Tables(
+        directory=directory,
+        releases=tuple(sorted(releases, key=lambda row: Version(row.version))),
+        constraints=_load(directory, "constraints", Constraint),
+        cuda_wheels=_load(directory, "cuda_wheels", CudaWheels),
+        cuda_drivers=_load(directory, "cuda_drivers", CudaDriver),
+        gpu_chips=_load(directory, "gpu_chips", GpuChip),
+        driver_branches=_load(directory, "driver_branches", DriverBranch),
+        python_packages=_load(directory, "python_packages", PythonPackage),
+        uvs=_load(directory, "uv", Uv),
+    )
+
+
+_Row = TypeVar("_Row")
+
+
+def _path(directory: str, table: str) -> str:
+    return os.path.join(directory, f"{table}.yml")
+
+
+def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]:
+    path = _path(directory, table)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_Loader)
+    except OSError as error:
+        raise TableError(f"The table {path} cannot be read: {error.strerror}. Restore it.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TableError(f"The table {path} is not YAML: {error}") from error
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise TableError(f"The table {path} has no list `rows`; it may have been cut short. Restore it.")
+    return tuple(_row(path, number, row, row_class) for number, row in enumerate(rows, 1))
+
+
+def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
+    if not isinstance(row, dict):
+        raise TableError(f"{path}, row {number}: a mapping is wanted, found {row!r}.")
+    fields = [field.name for field in dataclasses.fields(row_class)]  # type: ignore[arg-type]  # all are dataclasses
+    where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
+    for field in fields:
+        if field not in row:
+            raise TableError(f"{where}: the field `{field}` is missing.")
+    for field, value in row.items():
+        if field not in fields:
+            raise TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
+        if any(isinstance(item, float) for item in (value if isinstance(value, list) else [value])):
+            raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
+    return row_class(**{field: _frozen(value) for field, value in row.items()})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value
+
+
+def _covers(releases: str, version: str) -> bool:
+    return SpecifierSet(releases).contains(version, prereleases=True)

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: a Python interpreter for an environment."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_interpreter
+short_description: Provide the Python interpreter that a plan names
+description:
+  - Makes sure that an interpreter of a minor version runs at a path. With O(source=uv) a build is fetched by uv below
+    O(root); otherwise it has to be there, and the module says what is missing if it is not.
+options:
+  path:
+    description: Absolute path where the interpreter is or will be.
+    type: path
+    required: true
+  minor:
+    description: Minor version of Python, such as V(3.10).
+    type: str
+    required: true
+  source:
+    description: Where the plan takes it from.
+    type: str
+    choices: [found, distro, uv]
+    required: true
+  root:
+    description: Directory of all environments; fetched builds are in its directory C(.pythons).
+    type: path
+    required: true
+  uv:
+    description: The pinned uv to bring, a row of the table C(uv). Required when O(source=uv) and a build is fetched.
+    type: dict
+  index_url:
+    description: Package index that uv itself is fetched from; the public one when not set.
+    type: str
+  mirror:
+    description: Where uv fetches builds from, laid out like the releases of python-build-standalone.
+    type: str
+  downloads:
+    description: A list of builds (JSON, URL or path) in place of the one inside uv.
+    type: str
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Provide Python 3.10 from a mirror inside the house
+  tensorflow_interpreter:
+    path: /opt/tensorflow/.pythons/cpython-3.10-linux-x86_64-gnu/bin/python3.10
+    minor: "3.10"
+    source: uv
+    root: /opt/tensorflow
+    uv: "{{ uv_record }}"
+    mirror: https://mirror.example.org/python-build-standalone
+
+- name: Make sure that the interpreter runs
+  tensorflow_interpreter:
+    path: /usr/bin/python3.9
+    minor: "3.9"
+    source: distro
+    root: /opt/tensorflow
+
+- name: Make sure that one that was found still runs
+  tensorflow_interpreter:
+    path: /opt/python3.8/bin/python3.8
+    minor: "3.8"
+    source: found
+    root: /opt/tensorflow
+"""
+
+RETURN = r"""
+path:
+  description: Absolute path of the interpreter.
+  returned: success
+  type: str
+  sample: /usr/bin/python3.9
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import interpreter
+from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.uv import ensure_uv
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "minor": {"type": "str", "required": True},
+            "source": {"type": "str", "choices": ["found", "distro", "uv"], "required": True},
+            "root": {"type": "path", "required": True},
+            "uv": {"type": "dict"},
+            "index_url": {"type": "str"},
+            "mirror": {"type": "str"},
+            "downloads": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    path, minor = module.params["path"], module.params["minor"]
+    changed = not interpreter.runs_as(path, minor)
+    try:
+        if changed and not module.check_mode:
+            _provide(module)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    line = f"Python {minor} at {path}\n"
+    module.exit_json(changed=changed, path=path, diff={"before": "" if changed else line, "after": line})
+
+
+def _provide(module: AnsibleModule) -> None:
+    params = module.params
+    if params["source"] != "uv":
+        raise BuildError(
+            f"Python {params['minor']} was planned at {params['path']} (source: {params['source']}), but none starts "
+            "there. Install it, or set python_source to auto."
+        )
+    os.umask(0o022)
+    root = params["root"]
+    uv = ensure_uv(directory=os.path.join(root, ".tools"), record=params["uv"], index_url=params["index_url"])
+    interpreter.fetch(
+        params["path"],
+        params["minor"],
+        root=root,
+        uv=uv,
+        mirror=params["mirror"],
+        downloads=params["downloads"],
+        log=os.path.join(root, ".builds", "python.log"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A Python interpreter at a planned path: check the one that is there, or fetch a build with uv."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from .errors import BuildError
+from .exclusive import exclusive_lock
+from .uv import uv_environment
+
+
+def runs_as(path: str, minor: str) -> bool:
+    """Is there an interpreter of this minor version at `path` that starts?"""
+    program = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    try:
+        answer = subprocess.run(
+            [path, "-I", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.stdout.decode("ascii", "replace").strip() == minor
+
+
+def fetch(
+    path: str, minor: str, *, root: str, uv: str, mirror: str | None, downloads: str | None, log: str
+) -> None:
+    """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
+
+    Raises BuildError saying from where it was tried and what else would do.
+    """
+    environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
+    environment["UV_PYTHON_DOWNLOADS"] = "manual"
+    directory = os.path.join(root, ".pythons")
+    command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
+    command += ["--mirror", mirror] if mirror else []
+    command += ["--python-downloads-json-url", downloads] if downloads else []
+    os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
+    with exclusive_lock(os.path.join(root, ".locks", "pythons"), what=directory, wait=600):
+        with open(log, "wb") as stream:
+            stream.write(f"Fetching Python {minor}\n".encode())
+            stream.flush()
+            code = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, check=False
+            ).returncode
+    if code == 0 and runs_as(path, minor):
+        return
+    with open(log, encoding="utf-8", errors="replace") as stream_text:
+        said = [line.strip() for line in stream_text if line.strip()]
+    raise BuildError(
+        f"Python {minor} could not be fetched from {mirror or 'the default place of uv'}"
+        f" ({said[-1] if code else f'no {path} afterwards'}). Provide one yourself: install python{minor} where it is looked"
+        " for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of python-build-standalone.",
+        cmd=command,
+        rc=code,
+        stderr=said[-20:],
+    )

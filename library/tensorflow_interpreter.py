@@ -109,9 +109,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, minor = module.params["path"], module.params["minor"]
-    changed = not interpreter.runs_as(path, minor)
+    missing = not interpreter.runs_as(path, minor)
+    # A package is the package manager's change, which came before.
+    changed = missing and module.params["source"] == "uv"
     try:
-        if changed and not module.check_mode:
+        if missing and not module.check_mode:
             _provide(module)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)

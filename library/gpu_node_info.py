@@ -1,0 +1,249 @@
+#!/usr/bin/python
+"""Ansible module: what a node has of the stack under TensorFlow."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gpu_node_info
+short_description: Report what a node has of the stack under TensorFlow
+description:
+  - Reads what is on the node, from its NVIDIA GPUs up to its TensorFlow environments, and changes nothing.
+  - Files only are read. No command is run, and no file is created.
+  - GPUs are found from the PCI bus, so they are reported with no driver too.
+  - A fact that cannot be read is null, and RV(node.unread) has a row that says why.
+version_added: 0.1.0
+author: TensorFlow GPU Stack contributors
+options:
+  filesystem_root:
+    description:
+      - Absolute path under which the file system of the node is found.
+      - Set it to report on a mounted image. Paths in the result are as that system sees them.
+    type: path
+    default: /
+  environments_root:
+    description:
+      - Absolute path of the directory that holds the TensorFlow environments, as the node sees it.
+      - When it is not set, it is C(/opt/tensorflow) for root, and C(tensorflow-gpu-stack) in
+        C($XDG_DATA_HOME) or C(~/.local/share) for another user.
+      - It need not exist and is never created.
+    type: path
+attributes:
+  check_mode:
+    description: Can run in check mode and return the same result.
+    support: full
+  diff_mode:
+    description: Nothing is changed, so there is no difference to show.
+    support: none
+notes:
+  - What only root may read is missing for another user. The reason is in RV(node.unread).
+"""
+
+EXAMPLES = r"""
+- name: Read what is on the node
+  gpu_node_info:
+  register: node_facts
+
+- name: Stop where there is no NVIDIA GPU
+  ansible.builtin.assert:
+    that: node_facts.node.gpus | length > 0
+    fail_msg: "No NVIDIA GPU on the PCI bus of {{ inventory_hostname }}"
+
+- name: Read the environments in a directory of one's own
+  gpu_node_info:
+    environments_root: /srv/tensorflow
+
+- name: Read a root file system that is mounted on this machine
+  gpu_node_info:
+    filesystem_root: /mnt/image
+"""
+
+RETURN = r"""
+node:
+  description: The node record.
+  returned: success
+  type: dict
+  contains:
+    architecture:
+      description: Architecture of user space, V(x86_64), V(aarch64) or null.
+      type: str
+      returned: always
+      sample: x86_64
+    os:
+      description: >-
+        C(id), C(version_id), C(codename) and C(name) as in os-release, each null when it is not there, and
+        C(family), which is V(debian), V(rhel), V(suse) or null.
+      type: dict
+      returned: always
+      sample: {id: debian, version_id: "12", codename: bookworm, name: Debian GNU/Linux 12 (bookworm), family: debian}
+    glibc:
+      description: Version of the C library.
+      type: str
+      returned: always
+      sample: "2.36"
+    kernel:
+      description: The running kernel and where its headers are. C(headers) is null when they are absent.
+      type: dict
+      returned: always
+      sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
+    kernels:
+      description: Every kernel that has a directory of modules, with its headers.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{release: 6.1.0-28-amd64, headers: null}]
+    boot_id:
+      description: Changes with each boot.
+      type: str
+      returned: always
+      sample: 1f0c2d9e-6f0e-4a4e-9b62-0a4b7d2f3c11
+    user:
+      description: The user that the module ran as.
+      type: dict
+      returned: always
+      sample: {name: root, uid: 0, home: /root}
+    secure_boot:
+      description: Whether Secure Boot is on. Null where the node was not booted by EFI, or it cannot be read.
+      type: bool
+      returned: always
+      sample: false
+    gpus:
+      description: NVIDIA GPUs (PCI class 0300 or 0302) in order of PCI address. C(bound_to) is a driver or null.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{index: 0, pci_address: "0000:01:00.0", device_id: "20b0", pci_class: "0302", bound_to: nvidia}]
+    nvswitches:
+      description: How many NVSwitches (PCI class 0680) there are.
+      type: int
+      returned: always
+      sample: 0
+    driver:
+      description: The NVIDIA driver.
+      type: dict
+      returned: always
+      contains:
+        loaded:
+          description: Version of the kernel module that is loaded.
+          type: str
+          returned: always
+          sample: 535.183.01
+        kind:
+          description: Kind of the module that is loaded, V(open), V(proprietary) or null.
+          type: str
+          returned: always
+          sample: proprietary
+        installed:
+          description: Version of the libcuda that the loader takes.
+          type: str
+          returned: always
+          sample: 535.183.01
+        libcuda:
+          description: The file that the loader takes for C(libcuda.so.1).
+          type: path
+          returned: always
+          sample: /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01
+        other_libcuda:
+          description: Further copies of libcuda for this architecture.
+          type: list
+          elements: path
+          returned: always
+          sample: []
+    modules:
+      description: Which kernel modules are loaded.
+      type: dict
+      returned: always
+      sample: {nouveau: false, nova_core: false, nvidia: true, nvidia_uvm: true}
+    pythons:
+      description:
+        - Interpreters of CPython 3 that an environment can be built on, one row for each real file.
+        - C(version) is null where only the minor version can be told without a command.
+        - C(origin) is V(path), V(system), V(pyenv), V(uv) or V(opt).
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - {version: 3.10.13, minor: "3.10", path: /opt/pyenv/versions/3.10.13/bin/python3.10, origin: pyenv,
+           ensurepip: true}
+    cuda:
+      description: CUDA runtimes, those of toolkits and those of the distribution.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{version: "11.2", prefix: /usr/local/cuda-11.2, library_directory: /usr/local/cuda-11.2/lib64}]
+    cudnn:
+      description: cuDNN libraries.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - {version: 8.1.0, library: /usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.0,
+           library_directory: /usr/lib/x86_64-linux-gnu}
+    package_managers:
+      description: Which of C(apt), C(dnf) and C(zypper) are there.
+      type: list
+      elements: str
+      returned: always
+      sample: [apt]
+    environments_root:
+      description: >-
+        The directory of the environments. C(writable) is true also when this user could create it, and
+        C(free_bytes) is of the file system that it is or would be on.
+      type: dict
+      returned: always
+      sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
+    environments:
+      description: Every environment that is live, from the record of its build.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - {name: tensorflow-2.10.1, release: 2.10.1, flavour: cpu, digest: 9f86d081884c,
+           build: tensorflow-2.10.1-9f86d081884c-1, python: {minor: "3.10", path: /usr/bin/python3.10}, cuda: null,
+           cudnn: null, lock_sha256: 2c26b46b68ffc68f, packages: {numpy: 1.23.5, tensorflow: 2.10.1}}
+    manifest:
+      description: What C(manifest.json) in the directory of the environments says, null when it is not there.
+      type: dict
+      returned: always
+      sample: null
+    unread:
+      description: What could not be read and why. Also which interpreters and libraries were left out.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{fact: cuda, reason: "/usr/local/cuda-11.2: no libcudart for this architecture under it"}]
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.node import read_node
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "filesystem_root": {"type": "path", "default": "/"},
+            "environments_root": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    filesystem_root = module.params["filesystem_root"]
+    environments_root = module.params["environments_root"]
+    for name in ("filesystem_root", "environments_root"):
+        value = module.params[name]
+        if value is not None and not os.path.isabs(value):
+            module.fail_json(msg=f"{name} is {value!r}; set it to an absolute path, such as /{value}")
+    if not os.path.isdir(filesystem_root):
+        module.fail_json(
+            msg=f"filesystem_root is {filesystem_root!r}, where no directory is; set it to where the node's "
+            "file system is mounted, or leave it out to read this node"
+        )
+    module.exit_json(
+        changed=False,
+        node=read_node(filesystem_root=filesystem_root, environments_root=environments_root),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -157,7 +157,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import manifest, venv
+from ..module_utils.tensorflow_stack import venv
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.lockfile import parse_lock
 from ..module_utils.tensorflow_stack.uv import ensure_uv
@@ -189,6 +189,8 @@ def main() -> None:
     os.umask(0o022)
     try:
         outcome = _run(module)
+        if not module.check_mode and os.path.isdir(module.params["root"]):
+            venv.record_in_manifest(module.params["root"], module.params["name"])
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     before = outcome.before.packages if outcome.before else {}
@@ -216,19 +218,12 @@ def _run(module: AnsibleModule) -> venv.Outcome:
     if state == "absent":
         if module.check_mode:
             return venv.plan_absent(root, name)
-        outcome = venv.apply_absent(root, name, lock_timeout=lock_timeout)
-        if outcome.changed:
-            manifest.forget_environment(root, name)
-        return outcome
+        return venv.apply_absent(root, name, lock_timeout=lock_timeout)
     if state == "previous":
         if module.check_mode:
             return venv.plan_previous(root, name)
-        outcome = venv.apply_previous(root, name, lock_timeout=lock_timeout)
-    else:
-        outcome = _present(module)
-    if outcome.changed and not module.check_mode:
-        manifest.record_environment(root, name, venv.builds_of(root, name), str(outcome.build))
-    return outcome
+        return venv.apply_previous(root, name, lock_timeout=lock_timeout)
+    return _present(module)
 
 
 def _present(module: AnsibleModule) -> venv.Outcome:

@@ -6,7 +6,6 @@ tensorflow_release is its schema.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +23,23 @@ class LockState:
     """The lock that the environment is built from, as it is on the controller."""
 
     path: str
+    directory: str  # where it is made, if it has to be
     state: str  # ready, missing, stale
     lock: Lock | None
     requirements: str | None = None  # the user's file that goes into it
 
 
 def make_plan(
-    *, stack: Stack, node: dict[str, Any], lock: LockState, root: str, name: str, warnings: tuple[str, ...] = ()
+    *,
+    stack: Stack,
+    node: dict[str, Any],
+    lock: LockState,
+    root: str,
+    name: str,
+    uv: dict[str, Any] | None,
+    warnings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """The plan of a stack that can be."""
+    """The plan of a stack that can be. `uv` is the pinned uv that a node of this architecture is given."""
     environment = _environment(stack, node, lock, root, name)
     return {
         **_empty_plan(stack.release.version),
@@ -43,8 +50,15 @@ def make_plan(
         "cudnn": stack.cuda and _library(stack.cuda.cudnn, stack.cuda.source),
         "driver": stack.driver and dict(stack.driver.__dict__),
         "gpus": [gpu.as_dict() for gpu in stack.gpus],
-        "lock": {"path": lock.path, "state": lock.state, "requirements": lock.requirements},
+        "lock": {
+            "path": lock.path,
+            "directory": lock.directory,
+            "state": lock.state,
+            "requirements": lock.requirements,
+            "architecture": node["architecture"],
+        },
         "environment": environment,
+        "uv": uv,
         "verdict": "ok" if stack.flavour == "cuda" else "cpu_only_no_gpu",
         "evidence": _evidence(stack, node),
         "roles": _roles(stack, lock),
@@ -75,6 +89,7 @@ def _empty_plan(release: str | None) -> dict[str, Any]:
         "gpus": [],
         "lock": None,
         "environment": None,
+        "uv": None,
         "verdict": None,
         "evidence": {},
         "roles": [],
@@ -313,8 +328,3 @@ def render_table(plan: dict[str, Any]) -> str:
     ]
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     return "\n".join([title, *lines, *(f"warning: {warning}" for warning in plan["warnings"])])
-
-
-def canonical(plan: dict[str, Any]) -> str:
-    """The plan as stable JSON."""
-    return json.dumps(plan, indent=2, sort_keys=True)

@@ -6,7 +6,7 @@ Pure: touches no disk, starts nothing. `assess` answers for one release; `choose
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -148,12 +148,11 @@ def _nearest(version: str, known: list[str]) -> list[str]:
 
 
 def choose(
-    tables: Tables, node: dict[str, Any], policy: Policy, *, within: SpecifierSet | None = None
+    tables: Tables, node: dict[str, Any], policy: Policy, *, accepts: Callable[[Assessment], bool]
 ) -> tuple[Assessment | None, list[Assessment]]:
-    """The newest release that runs on the node (None if there is none), and the assessment of all, newest first."""
-    allowed = [row for row in tables.releases if within is None or within.contains(row.version, prereleases=True)]
-    assessments = [assess(tables, row, node, policy) for row in reversed(allowed)]
-    return next((a for a in assessments if not a.refusals), None), assessments
+    """The newest release that runs on the node and is accepted, or None; and the assessment of all, newest first."""
+    assessments = [assess(tables, row, node, policy) for row in reversed(tables.releases)]
+    return next((a for a in assessments if not a.refusals and accepts(a)), None), assessments
 
 
 def assess_wish(tables: Tables, version: str, node: dict[str, Any], policy: Policy) -> Assessment:

@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from . import manifest
 from .errors import BuildError
 from .exclusive import exclusive_lock
 from .lockfile import Lock
@@ -399,6 +400,29 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> Outcome:
         for build in builds:
             _remove_build(build)
     return outcome
+
+
+def record_in_manifest(root: str, name: str) -> bool:
+    """Bring the environment's entry in the node's manifest up to date; gives back whether it was not.
+
+    The manifest follows the disk: a run killed between the switch and this is made good by the next one.
+    """
+    live = live_build(root, name)
+    builds = [build.name for build in builds_of(root, name) if build.record]
+
+    def change(content: dict[str, Any]) -> None:
+        if live is None or live.record is None:
+            content["environments"].pop(name, None)
+            if content.get("current") == name:
+                content["current"] = None
+            return
+        entry = content["environments"].setdefault(name, {"check": None})
+        for key in ("release", "flavour", "build", "digest", "python", "lock_sha256"):
+            entry[key] = live.record[key]
+        entry["builds"] = builds
+        content["current"] = name
+
+    return manifest.update(root, change)
 
 
 def _lock_path(root: str, name: str) -> str:

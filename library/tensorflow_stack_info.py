@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: tables + node + policy -> plan."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_stack_info
+short_description: Resolve a TensorFlow release on a node to a plan, or to every reason against it
+description:
+  - Takes what M(gpu_node_info) saw on a node, resolves everything under a release from the tables, and returns the plan
+    that the other roles apply. Changes nothing, asks no network.
+  - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
+requirements:
+  - packaging
+  - PyYAML
+options:
+  release:
+    description:
+      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for the one that was
+        applied there last.
+      - With V(newest) and O(requirements) that name TensorFlow, the newest one that they allow.
+    type: str
+    default: newest
+  requirements:
+    description: A requirements file that is locked together with the release.
+    type: path
+  node:
+    description: The node record that M(gpu_node_info) returned.
+    type: dict
+    required: true
+  environment:
+    description: Name of the environment; C(tensorflow-<release>) when not set.
+    type: str
+  policy:
+    description: What is wanted beside the release.
+    type: dict
+    default: {}
+    suboptions:
+      gpu:
+        description: V(auto) for the GPU where there is one, V(required) to refuse a node without, V(none) for the CPU.
+        type: str
+        choices: [auto, required, none]
+        default: auto
+      cuda_source:
+        description: Where CUDA and cuDNN come from.
+        type: str
+        choices: [auto, found, wheels]
+        default: auto
+      python:
+        description: Minor version of Python; the newest possible one when empty.
+        type: str
+        default: ''
+      python_source:
+        description: Where Python comes from.
+        type: str
+        choices: [auto, found, distro, uv]
+        default: auto
+  tables:
+    description: Directory of the tables.
+    type: path
+    required: true
+  shipped_locks:
+    description: Directory of the locks that come with the toolkit.
+    type: path
+    required: true
+  locks:
+    description: Directory for the locks that are made for the user; looked at before O(shipped_locks).
+    type: path
+    required: true
+  enforced:
+    description: Fail when the release is refused.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Plan TensorFlow 2.8.0
+  tensorflow_stack_info:
+    release: 2.8.0
+    node: "{{ node_result.node }}"
+    tables: roles/tensorflow_release/files/tables
+    shipped_locks: roles/tensorflow_release/files/locks
+    locks: inventories/workstation/locks
+  delegate_to: localhost
+
+- name: See what this node can run
+  tensorflow_stack_info:
+    node: "{{ node_result.node }}"
+    tables: roles/tensorflow_release/files/tables
+    shipped_locks: roles/tensorflow_release/files/locks
+    locks: inventories/workstation/locks
+    enforced: false
+  delegate_to: localhost
+
+- name: Plan what a requirements file asks for, on the CPU
+  tensorflow_stack_info:
+    requirements: requirements.txt
+    node: "{{ node_result.node }}"
+    policy:
+      gpu: none
+    tables: roles/tensorflow_release/files/tables
+    shipped_locks: roles/tensorflow_release/files/locks
+    locks: inventories/workstation/locks
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as in roles/tensorflow_release/files/plan.schema.json. With refusals, it has no steps.
+  returned: always
+  type: dict
+  sample: {release: 2.8.0, flavour: cpu, verdict: cpu_only_no_gpu}
+table:
+  description: The plan for a person; with no release asked for, the list of releases, too.
+  returned: always
+  type: str
+  sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
+releases:
+  description: With O(release=newest), every release and whether it runs on the node.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{release: 2.8.0, runs: true, reasons: []}]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import planning
+from ..module_utils.tensorflow_stack.errors import StackError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "str", "default": "newest"},
+            "requirements": {"type": "path"},
+            "node": {"type": "dict", "required": True},
+            "environment": {"type": "str"},
+            "policy": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
+                    "cuda_source": {"type": "str", "choices": ["auto", "found", "wheels"], "default": "auto"},
+                    "python": {"type": "str", "default": ""},
+                    "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
+                },
+            },
+            "tables": {"type": "path", "required": True},
+            "shipped_locks": {"type": "path", "required": True},
+            "locks": {"type": "path", "required": True},
+            "enforced": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        result = planning.plan_for(
+            release=params["release"],
+            requirements_path=params["requirements"],
+            node=params["node"],
+            environment=params["environment"],
+            policy=params["policy"],
+            tables_directory=params["tables"],
+            shipped_locks=params["shipped_locks"],
+            locks=params["locks"],
+        )
+    except StackError as error:
+        module.fail_json(
+            msg=error.message,
+            plan=planning.refused_plan(params["release"], error.message),
+            table=error.message,
+            releases=[],
+            **error.details,
+        )
+    if result["plan"]["refusals"] and params["enforced"]:
+        module.fail_json(msg=result["table"], **result)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

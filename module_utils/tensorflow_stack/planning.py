@@ -1,0 +1,166 @@
+"""From the words of an inventory to a plan: reads tables, requirements and locks, then asks the pure parts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import locking, plan, requirements, resolve
+from .errors import StackError
+from .lockfile import lock_path, parse_lock
+from .tables import Tables, load_tables
+
+
+def plan_for(
+    *,
+    release: str,
+    requirements_path: str | None,
+    node: dict[str, Any],
+    environment: str | None,
+    policy: dict[str, Any],
+    tables_directory: str,
+    shipped_locks: str,
+    locks: str,
+) -> dict[str, Any]:
+    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them."""
+    tables = load_tables(tables_directory)
+    wishes = requirements.read_requirements(requirements_path) if requirements_path else None
+    assessment, releases = _assess(tables, release, wishes, node, resolve.Policy(**(policy or {})))
+    if assessment is None or assessment.stack is None or assessment.refusals:
+        refused = plan.refuse_plan(assessment) if assessment else _nothing_runs(release, wishes, releases)
+        return {"plan": refused, "table": _table(refused, releases), "releases": releases}
+    stack = assessment.stack
+    request = locking.LockRequest(
+        release=stack.release.version,
+        python=stack.python.minor,
+        platform=f"linux_{node['architecture']}",
+        flavour=stack.flavour,
+        requirements=wishes,
+    )
+    lock_state = _find_lock(tables, request, locks=locks, shipped_locks=shipped_locks)
+    made = plan.make_plan(
+        stack=stack,
+        node=node,
+        lock=lock_state,
+        root=node["environments_root"]["path"],
+        name=environment or f"tensorflow-{stack.release.version}",
+        uv=_uv(tables, node["architecture"]),
+        warnings=tuple(wishes.notes) if wishes else (),
+    )
+    return {"plan": made, "table": _table(made, releases), "releases": releases}
+
+
+def refused_plan(release: str, message: str) -> dict[str, Any]:
+    """The plan for a wish that could not even be read."""
+    return plan.refuse(release, (resolve.Refusal("release", found=message, wanted=release, set=""),))
+
+
+def _assess(
+    tables: Tables,
+    release: str,
+    wishes: requirements.UserRequirements | None,
+    node: dict[str, Any],
+    policy: resolve.Policy,
+) -> tuple[resolve.Assessment | None, list[dict[str, Any]]]:
+    if release == "current":
+        release = _current_release(node)
+    if release == "newest":
+        best, assessments = resolve.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
+        rows = [
+            {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
+            for a in assessments
+        ]
+        return best, rows
+    assessment = resolve.assess_wish(tables, release, node, policy)
+    if assessment.stack and not _accepted(assessment, wishes):
+        asked = requirements.tensorflow_requirement(wishes, assessment.stack.python.minor)
+        raise StackError(
+            f"tensorflow_version is {release}, but {asked.where} asks for {asked.project}{asked.specifier}. "
+            "Change one of the two; without tensorflow_version the file chooses the release."
+        )
+    return assessment, []
+
+
+def _accepted(assessment: resolve.Assessment, wishes: requirements.UserRequirements | None) -> bool:
+    """Does the user's file, if there is one and it names TensorFlow, allow this release?"""
+    if wishes is None or assessment.stack is None:
+        return True
+    asked = requirements.tensorflow_requirement(wishes, assessment.stack.python.minor)
+    if asked is None:
+        return True
+    version = assessment.release.version
+    return asked.specifier.contains(version, prereleases=True) and asked.project in assessment.release.packages
+
+
+def _current_release(node: dict[str, Any]) -> str:
+    manifest = node["manifest"] or {}
+    current = manifest.get("current")
+    if not current:
+        root = node["environments_root"]["path"]
+        raise StackError(f"No environment was applied below {root} yet. Set tensorflow_version to the release you mean.")
+    return str(manifest["environments"][current]["release"])
+
+
+def _find_lock(
+    tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str
+) -> plan.LockState:
+    """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
+    wishes = request.requirements
+    # Each requirement file has a directory of locks of its own, named after it.
+    directory = os.path.join(locks, os.path.splitext(os.path.basename(wishes.path))[0]) if wishes else locks
+    inputs = locking.lock_inputs(request, tables).sha256
+    state = "missing"
+    for path in [_lock_path(directory, request)] + ([] if wishes else [_lock_path(shipped_locks, request)]):
+        if not os.path.exists(path):
+            continue
+        with open(path, encoding="utf-8") as stream:
+            lock = parse_lock(stream.read(), path=path)
+        if lock.inputs_sha256 == inputs:
+            return plan.LockState(path, directory, "ready", lock, wishes and wishes.path)
+        state = "stale"
+    return plan.LockState(_lock_path(directory, request), directory, state, None, wishes and wishes.path)
+
+
+def _lock_path(directory: str, request: locking.LockRequest) -> str:
+    return lock_path(
+        directory,
+        release=request.release,
+        python=request.python,
+        platform=request.platform,
+        flavour=request.flavour,
+    )
+
+
+def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
+    row = tables.uv(architecture)
+    return row and {"version": row.version, "filename": row.filename, "sha256": row.sha256, "bytes": row.bytes}
+
+
+def _nothing_runs(
+    release: str, wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]
+) -> dict[str, Any]:
+    runs = [row["release"] for row in releases if row["runs"]]
+    if wishes and runs:
+        refusal = resolve.Refusal(
+            "release",
+            found=f"{wishes.path} allows none of the releases that run here ({', '.join(runs)})",
+            wanted="one TensorFlow release",
+            set="Change its TensorFlow requirement.",
+        )
+    else:
+        reasons = sorted({reason for row in releases for reason in row["reasons"]})
+        refusal = resolve.Refusal(
+            "release",
+            found=f"none of {len(releases)} releases runs here, for example: {reasons[0] if reasons else 'no release'}",
+            wanted="one TensorFlow release",
+            set="playbooks/plan.yml lists the reasons for each release.",
+        )
+    return plan.refuse(None, (refusal,))
+
+
+def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
+    lines = [plan.render_table(made)]
+    for row in releases:
+        why_not = "" if row["runs"] else "  " + row["reasons"][0]
+        lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")
+    return "\n".join(lines)

@@ -1,0 +1,221 @@
+#!/usr/bin/python
+"""Prove that the TensorFlow of one environment computes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_gpu_check
+short_description: Prove that the TensorFlow of one environment computes, on the GPU where there is one
+description:
+  - Imports TensorFlow in the environment's own Python, in a process of its own with a time limit, and computes a
+    matrix product and one training step on every GPU that TensorFlow lists, or on the CPU where it lists none.
+  - Every value is compared with what NumPy computes. That a device is listed, or that an operation was placed
+    on it without an error, proves nothing.
+  - Fails unless the verdict is V(ok), or V(cpu_only_no_gpu) with O(expect_gpu=false). That TensorFlow fell back
+    to the CPU on a node with a GPU is a failure.
+  - The verdict is kept in C(manifest.json) beside the environment, for environments that are listed there, and
+    is reused as long as O(evidence), the build and this check are the same.
+options:
+  environment:
+    description: Path of the environment, a link to its live build. It has to be absolute.
+    type: path
+    required: true
+  release:
+    description: The TensorFlow release that has to be there.
+    type: str
+    required: true
+  expect_gpu:
+    description: Whether TensorFlow has to use a GPU on this node.
+    type: bool
+    required: true
+  gpu_count:
+    description:
+      - The number of GPUs that TensorFlow has to list at least, when O(expect_gpu=true).
+      - V(0) asks for one.
+    type: int
+    default: 0
+  time_limit:
+    description:
+      - Seconds that the check may take. Then its process and all that it started are killed.
+      - Kernels that a release has to compile for a newer GPU can take many minutes the first time.
+    type: float
+    default: 300
+  reuse:
+    description: Whether a good verdict from before may be given back without starting Python.
+    type: bool
+    default: true
+  evidence:
+    description:
+      - What identifies the state of the node that the verdict holds for, such as driver version, GPUs and boot ID.
+      - C(CUDA_VISIBLE_DEVICES), C(LD_LIBRARY_PATH) and C(NVIDIA_VISIBLE_DEVICES) are always part of it.
+      - Without evidence no verdict is reused.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: The check runs, and its verdict is not stored. Without an environment it says V(not_checked).
+    support: full
+  diff_mode:
+    description: Nothing on the node is changed but the stored verdict.
+    support: none
+notes:
+  - The child gets no C(PYTHON*) variable and no C(LD_PRELOAD). C(LD_LIBRARY_PATH) is left as it is, because users
+    of the environment have it too; it is reported under RV(report.variables).
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Verify an environment on a node with two GPUs
+  tensorflow_gpu_check:
+    environment: /opt/tensorflow/tensorflow-2.8.0
+    release: 2.8.0
+    expect_gpu: true
+    gpu_count: 2
+    evidence:
+      driver: "{{ __node.driver.loaded }}"
+      gpus: "{{ __node.gpus }}"
+      boot_id: "{{ __node.boot_id }}"
+
+- name: Verify the CPU path of a node without a GPU
+  tensorflow_gpu_check:
+    environment: /opt/tensorflow/tensorflow-2.8.0
+    release: 2.8.0
+    expect_gpu: false
+
+- name: Verify anew, with time to compile kernels for a newer GPU
+  tensorflow_gpu_check:
+    environment: /opt/tensorflow/tensorflow-2.8.0
+    release: 2.8.0
+    expect_gpu: true
+    reuse: false
+    time_limit: 3600
+"""
+
+RETURN = r"""
+verdict:
+  description: The result in one word.
+  returned: always
+  type: str
+  choices:
+    ok: every GPU that TensorFlow lists, and as many as expected, computed the right numbers
+    cpu_only_no_gpu: no GPU was expected and none is listed; the CPU computed the right numbers
+    gpu_not_used: TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU
+    wrong_numbers: an operation gave other numbers than NumPy
+    import_failed: "`import tensorflow` raised or ended the process"
+    wrong_release: the environment holds another release than the expected one
+    op_failed: the devices or an operation raised or ended the process
+    timed_out: the check was not done within the time limit and was ended
+    killed: a signal ended the process, among them TensorFlow's own abort
+    environment_missing: there is no environment, or its Python does not start
+    not_checked: "nothing was run: check mode before the environment exists, or an error of the check itself"
+  sample: cpu_only_no_gpu
+reason:
+  description: Why, in a sentence or two.
+  returned: always
+  type: str
+  sample: TensorFlow 2.8.0 computed the right numbers on /device:CPU:0; no GPU was expected.
+reused:
+  description: Whether the verdict is one from before.
+  returned: always
+  type: bool
+  sample: false
+stored:
+  description: Whether the manifest beside the environment holds this verdict.
+  returned: always
+  type: bool
+  sample: true
+checked_at:
+  description: When the check ran, in UTC. Null when it never did.
+  returned: always
+  type: str
+  sample: "2026-11-22T16:55:01Z"
+report:
+  description: What was observed. A stage that was not reached leaves its keys null or empty.
+  returned: always
+  type: dict
+  contains:
+    python:
+      description: Version of the environment's Python.
+      type: str
+      sample: 3.10.13
+    tensorflow_version:
+      description: Version that TensorFlow gives itself.
+      type: str
+      sample: 2.8.0
+    numpy_version:
+      description: Version of the NumPy beside it.
+      type: str
+      sample: 1.23.5
+    build_info:
+      description: What TensorFlow says it was built with. Empty before TensorFlow 2.3.
+      type: dict
+      sample: {cuda_version: "11.2", cudnn_version: "8", is_cuda_build: true}
+    gpu:
+      description: V(present) when TensorFlow lists a GPU, V(absent) when it does not.
+      type: str
+      sample: absent
+    devices:
+      description: The devices that TensorFlow lists.
+      type: list
+      elements: dict
+      sample: [{name: "/device:CPU:0", type: CPU, description: x86_64}]
+    libraries_mapped:
+      description: File name and path of every CUDA and cuDNN library that the process had mapped at the end.
+      type: list
+      elements: dict
+      sample: []
+    variables:
+      description: The variables that decide which libraries and devices are found, as far as they were set.
+      type: dict
+      sample: {}
+    stages:
+      description:
+        - The stages in the order in which they ran.
+        - C(seconds) is null for a stage that did not end, C(device) for one that belongs to no device.
+      type: list
+      elements: dict
+      sample:
+        - {name: matmul, device: "/device:CPU:0", passed: true, seconds: 0.054, detail: "4096 values equal NumPy's"}
+stderr_tail:
+  description: Last lines of the child's log. Empty for a reused verdict.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import probe
+from ..module_utils.tensorflow_stack.errors import StackError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "environment": {"type": "path", "required": True},
+            "release": {"type": "str", "required": True},
+            "expect_gpu": {"type": "bool", "required": True},
+            "gpu_count": {"type": "int", "default": 0},
+            "time_limit": {"type": "float", "default": 300},
+            "reuse": {"type": "bool", "default": True},
+            "evidence": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        outcome = probe.check(**module.params, check_mode=module.check_mode)
+    except StackError as error:
+        nothing_run = dataclasses.asdict(probe.Outcome("not_checked", error.message))
+        module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
+    result = dataclasses.asdict(outcome)
+    if outcome.is_good or outcome.verdict == "not_checked":
+        module.exit_json(changed=False, **result)
+    module.fail_json(msg=f"{outcome.verdict}: {outcome.reason}", changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

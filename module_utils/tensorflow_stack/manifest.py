@@ -1,0 +1,108 @@
+"""`<root>/manifest.json`: the environments of a node, their builds and the last verdict of each.
+
+    {schema: 1, environments: {<name>: {release, flavour, build, digest, python, lock_sha256, builds: [...],
+     check: {verdict, reason, evidence_sha256, checked_at, report} or null}}}
+
+`tensorflow_venv` owns an environment's entry, `tensorflow_gpu_check` its `check`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import errno
+import fcntl
+import json
+import os
+from typing import Any, Callable, Iterator
+
+from .errors import StackError
+
+SCHEMA = 1
+
+
+def path_of(root: str) -> str:
+    return os.path.join(root, "manifest.json")
+
+
+def read(root: str) -> dict[str, Any]:
+    """The manifest; one without environments where there is no file. Raises StackError on a damaged file."""
+    path = path_of(root)
+    try:
+        # A link is not followed: whoever could plant one must not choose what is believed here.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        return {"schema": SCHEMA, "environments": {}}
+    except ValueError as error:
+        raise _unusable(path, f"is not JSON ({error})") from error
+    except OSError as error:
+        found = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
+        raise _unusable(path, found) from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise _unusable(path, "has no schema number")
+    if content["schema"] > SCHEMA:
+        raise StackError(
+            f"{path} has schema {content['schema']}, this toolkit knows {SCHEMA}: use the newer one that wrote it.",
+            path=path,
+        )
+    environments = content.get("environments")
+    if not isinstance(environments, dict) or not all(
+        isinstance(entry, dict) for entry in environments.values()
+    ):
+        raise _unusable(path, "has no table of environments")
+    return content
+
+
+def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
+    """Let `change` edit the manifest in place; gives back whether the file was written.
+
+    Other writers wait. Readers see the old file or the new one, also after a power loss.
+    """
+    with _lock(root):
+        before = read(root)
+        after = copy.deepcopy(before)
+        change(after)
+        if after == before:
+            return False
+        _write(path_of(root), json.dumps(after, indent=2, sort_keys=True) + "\n")
+        return True
+
+
+@contextlib.contextmanager
+def _lock(root: str) -> Iterator[None]:
+    os.makedirs(os.path.join(root, ".locks"), exist_ok=True)
+    path = os.path.join(root, ".locks", "manifest")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: str, text: str) -> None:
+    """Expects the lock: the name of the temporary file is fixed, so a killed run leaves one at the most."""
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask: other users read it
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _unusable(path: str, found: str) -> StackError:
+    return StackError(
+        f"{path} {found}. Move it away and run the playbook again, which writes it anew;"
+        " the environments beside it are not touched.",
+        path=path,
+    )

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Build the checkout's .venv with the pinned controller tools, on a machine with nothing but Python 3.8 or newer.
+
+Does nothing when .venv is what its lock says. Installs nothing outside of the checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from typing import NamedTuple
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TOOLS = os.path.join(REPOSITORY, ".tools")
+REQUIREMENTS = os.path.join(REPOSITORY, "requirements")
+FETCHED_PYTHON = "3.12"
+
+
+class Wish(NamedTuple):
+    """One environment of tools: its directory, its lock, the locks that hold at least as much, and its Pythons."""
+
+    directory: str
+    lock: str
+    wider_locks: tuple[str, ...]
+    minors: tuple[str, ...]
+
+
+CONTROLLER = Wish(".venv", "controller.txt", ("test.txt",), ("3.10", "3.11", "3.12", "3.13", "3.14"))
+TEST = CONTROLLER._replace(lock="test.txt", wider_locks=())
+OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--group", choices=["controller", "test"], default="controller", help="what to install")
+    parser.add_argument(
+        "--core",
+        choices=["newest", "oldest"],
+        default="newest",
+        help="ansible-core: the newest, or in .venv-oldest the oldest supported with the tools to test it",
+    )
+    options = parser.parse_args(arguments)
+    wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
+    if is_built(wish):
+        return 0
+    # A checkout's own package, found by path; late, because the line above is what nearly every run needs.
+    sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
+    from tensorflow_stack.errors import StackError  # noqa: PLC0415 (see above)
+    from tensorflow_stack.exclusive import exclusive_lock  # noqa: PLC0415
+
+    try:
+        with exclusive_lock(os.path.join(TOOLS, ".locks", "bootstrap"), what=TOOLS, wait=600):
+            if not is_built(wish):
+                build(wish)
+    except StackError as error:
+        print(f"bootstrap: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def is_built(wish: Wish) -> bool:
+    directory = os.path.join(REPOSITORY, wish.directory)
+    try:
+        with open(os.path.join(directory, "stamp.json"), encoding="utf-8") as stream:
+            stamp = json.load(stream)
+    except (OSError, ValueError):
+        return False
+    return stamp in [identity(wish, lock) for lock in (wish.lock, *wish.wider_locks)]
+
+
+def identity(wish: Wish, lock: str) -> dict[str, str]:
+    """What an environment was built from; its scripts name its own path, so that is part of it."""
+    directory = os.path.join(REPOSITORY, wish.directory)
+    with open(os.path.join(REQUIREMENTS, lock), "rb") as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
+    python = os.path.realpath(os.path.join(directory, "bin", "python"))
+    return {"directory": directory, "lock_sha256": digest, "python": python if os.path.isfile(python) else ""}
+
+
+def build(wish: Wish) -> None:
+    from tensorflow_stack.errors import StackError  # noqa: PLC0415 (see main)
+    from tensorflow_stack.uv import ensure_uv, uv_environment, uv_record  # noqa: PLC0415
+
+    with open(os.path.join(REQUIREMENTS, "uv.json"), encoding="utf-8") as stream:
+        pin = json.load(stream)
+    record = uv_record(pin, platform.machine())
+    uv = ensure_uv(directory=TOOLS, record=record, index_url=None, report=say)
+    python = choose_python(wish, uv)
+    directory = os.path.join(REPOSITORY, wish.directory)
+    lock = os.path.join(REQUIREMENTS, wish.lock)
+    say(f"Installing requirements/{wish.lock} into {wish.directory} with {python}")
+    environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
+    for command in (
+        [uv, "venv", "--quiet", "--clear", "--python", python, directory],
+        [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:"]
+        + ["--python", os.path.join(directory, "bin", "python"), lock],
+    ):
+        code = subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
+        if code:
+            raise StackError(
+                f"'{' '.join(command[1:3])}' ended with {code}; what it said stands above. If the package index cannot "
+                "be reached, set UV_DEFAULT_INDEX to one that can, or HTTPS_PROXY to the proxy to use."
+            )
+    with open(os.path.join(directory, "stamp.json"), "w", encoding="utf-8") as stream:
+        json.dump(identity(wish, wish.lock), stream)
+
+
+def choose_python(wish: Wish, uv: str) -> str:
+    """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
+    from tensorflow_stack import interpreter, node  # noqa: PLC0415 (see main)
+    from tensorflow_stack.errors import BuildError, StackError  # noqa: PLC0415
+
+    # By reading files: a shim of pyenv on PATH may start nothing, and the interpreters behind it are not on PATH.
+    rows, _ = node.find_pythons(environments_root=TOOLS)
+    for minor in reversed(wish.minors):
+        for row in rows:
+            if row["minor"] == minor and interpreter.runs_as(row["path"], minor):
+                return str(row["path"])
+    found = ", ".join(f"{row['version']} ({row['path']})" for row in rows) or "none"
+    say(f"No Python {wish.minors[0]} to {wish.minors[-1]} is here (found: {found}). Fetching {FETCHED_PYTHON}.")
+    path = os.path.join(
+        TOOLS, ".pythons", f"cpython-{FETCHED_PYTHON}-linux-{platform.machine()}-gnu", "bin", f"python{FETCHED_PYTHON}"
+    )
+    log = os.path.join(TOOLS, "python.log")
+    try:
+        interpreter.fetch(path, FETCHED_PYTHON, root=TOOLS, uv=uv, mirror=None, downloads=None, log=log)
+    except BuildError as error:
+        raise StackError(
+            f"{error.message} Here the mirror is set by the environment variable UV_PYTHON_INSTALL_MIRROR."
+        ) from error
+    return path
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

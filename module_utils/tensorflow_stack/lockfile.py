@@ -115,9 +115,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
             body_start = number
             break
     if not body_start:
-        raise _refusal(
-            path, 1, "this is not a lock, or only the start of one: its header has no 'body_sha256'"
-        )
+        raise _refusal(path, 1, "this is not a lock, or only the start of one: its header has no 'body_sha256'")
     missing = [key for key in _REQUIRED_KEYS if key not in values]
     if missing:
         raise _refusal(path, 1, f"the header lacks {', '.join(missing)}")
@@ -158,14 +156,10 @@ def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[Distributio
     for number, line in enumerate(lines, start=first):
         match = _DISTRIBUTION.fullmatch(line.rstrip("\n"))
         if match is None:
-            raise _refusal(
-                path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}"
-            )
+            raise _refusal(path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}")
         name = match.group("name")
         if not match.group("hashes"):
-            raise _refusal(
-                path, number, f"{name} has no --hash, so nothing says what may be installed for it"
-            )
+            raise _refusal(path, number, f"{name} has no --hash, so nothing says what may be installed for it")
         if name in seen:
             raise _refusal(path, number, f"{name} is there a second time, first in line {seen[name]}")
         seen[name] = number

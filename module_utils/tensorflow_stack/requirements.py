@@ -35,8 +35,8 @@ _INCLUDES = {
     "--constraint": "constraints",
 }
 _INDEX_OPTIONS = ("-i", "--index-url", "--extra-index-url", "--pypi-url", "--trusted-host", "--no-index")
-_USE_INDEX_VARIABLE = "Remove the line; to use another index for everything, set tensorflow_lock_index_url"
-_USE_NAME = "Write name==version and publish the distribution on the index of tensorflow_lock_index_url"
+_USE_INDEX_VARIABLE = "Remove the line; to use another index for everything, set tensorflow_index_url"
+_USE_NAME = "Write name==version and publish the distribution on the index of tensorflow_index_url"
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def read_requirements(path: str) -> UserRequirements:
     return found
 
 
-def tensorflow_requirement(
-    requirements: UserRequirements, python_version: str
-) -> TensorflowRequirement | None:
+def tensorflow_requirement(requirements: UserRequirements, python_version: str) -> TensorflowRequirement | None:
     """The TensorFlow that is asked for on `python_version` (`3.10`), lines with other markers left out."""
     asked = [
         wish
@@ -127,15 +125,11 @@ def _applies(requirement: Requirement, python_version: str) -> bool:
 def _read(path: str, *, kind: str, including: tuple[str, ...], found: UserRequirements) -> None:
     real_path = os.path.realpath(path)
     if real_path in including:
-        raise StackError(
-            f"{path} includes itself, by way of {' -> '.join(including)}. Remove one of the includes."
-        )
+        raise StackError(f"{path} includes itself, by way of {' -> '.join(including)}. Remove one of the includes.")
     for number, line in _logical_lines(path):
         _refuse_unsafe(line, path=path, number=number)
         if line.startswith("-"):
-            _read_option(
-                line, path=path, number=number, kind=kind, including=(*including, real_path), found=found
-            )
+            _read_option(line, path=path, number=number, kind=kind, including=(*including, real_path), found=found)
         else:
             wish = _parse_requirement(line, path=path, number=number, notes=found.notes)
             (found.requirements if kind == "requirements" else found.constraints).append(wish)
@@ -153,9 +147,7 @@ def _logical_lines(path: str) -> Iterator[tuple[int, str]]:
             continue
         joined += _COMMENT.sub("", line)
         if len(joined) > _LONGEST_LINE:
-            raise _refusal(
-                path, start, f"a line of {len(joined)} characters", "Check that this is a requirement file"
-            )
+            raise _refusal(path, start, f"a line of {len(joined)} characters", "Check that this is a requirement file")
         if joined.strip():
             yield start, joined.strip()
         start, joined = 0, ""
@@ -173,9 +165,7 @@ def _text(path: str) -> str:
             "the path of a file on the controller."
         ) from error
     if len(raw) > _LARGEST_FILE:
-        raise StackError(
-            f"{path} is larger than {_LARGEST_FILE} bytes. Check that this is a requirement file."
-        )
+        raise StackError(f"{path} is larger than {_LARGEST_FILE} bytes. Check that this is a requirement file.")
     raw = raw[len(codecs.BOM_UTF8) :] if raw.startswith(codecs.BOM_UTF8) else raw
     if b"\0" in raw:
         number = raw[: raw.index(b"\0")].count(b"\n") + 1

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-
 from ansible.module_utils.tensorflow_stack.errors import LockError
 from ansible.module_utils.tensorflow_stack.lockfile import (
     Constraint,
@@ -42,7 +41,7 @@ def test_layout() -> None:
         f"absl-py==2.5.1 --hash=sha256:{'a' * 64} # 137673 bytes\n"
         f"wrapt==2.5.2+local.1 --hash=sha256:{'b' * 64} --hash=sha256:{'c' * 64} # 231522 bytes\n"
     )
-    assert TEXT == (
+    assert (
         "# TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu\n"
         "# made by: playbooks/lock.yml (do not edit)\n"
         "# release: 2.8.0\n"
@@ -54,7 +53,7 @@ def test_layout() -> None:
         f"# inputs_sha256: {'1' * 64}\n"
         "# cutoff: 2026-11-22T00:00:00Z\n"
         f"# body_sha256: {hashlib.sha256(body.encode()).hexdigest()}\n" + body
-    )
+    ) == TEXT
 
 
 def test_properties() -> None:
@@ -76,9 +75,7 @@ def test_unknown_header_key_is_tolerated() -> None:
         pytest.param("numpy==1.23.5\n", 1, "not a lock", id="requirements"),
         pytest.param(TEXT[: TEXT.index("# cutoff")], 1, "not a lock", id="cut in the header"),
         pytest.param(TEXT.replace("# platform: linux_x86_64\n", ""), 1, "lacks platform", id="key missing"),
-        pytest.param(
-            TEXT.replace("# cutoff", "# release: 2.9.0\n# cutoff"), 10, "'release' twice", id="key twice"
-        ),
+        pytest.param(TEXT.replace("# cutoff", "# release: 2.9.0\n# cutoff"), 10, "'release' twice", id="key twice"),
         pytest.param(
             TEXT.replace(" (TypeError: ", " TypeError: ").replace("(1))", "1"),
             8,
@@ -90,9 +87,7 @@ def test_unknown_header_key_is_tolerated() -> None:
         pytest.param(TEXT[:-30], 13, "not a line of a lock", id="cut in a line"),
         pytest.param(TEXT.replace("2.5.1", "2.5.0"), 11, "cut short or edited", id="version edited"),
         pytest.param(TEXT.replace("a" * 64, "d" * 64), 11, "cut short or edited", id="hash edited"),
-        pytest.param(
-            TEXT.replace(f" --hash=sha256:{'a' * 64}", ""), 12, "absl-py has no --hash", id="no hash"
-        ),
+        pytest.param(TEXT.replace(f" --hash=sha256:{'a' * 64}", ""), 12, "absl-py has no --hash", id="no hash"),
         pytest.param(TEXT.replace("wrapt", "absl-py"), 13, "second time, first in line 12", id="duplicate"),
         pytest.param(TEXT + "-e git+https://x/y\n", 14, "not a line of a lock", id="smuggled option"),
     ],

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements, tensorflow_requirement
 
@@ -49,10 +48,10 @@ def test_one_file_may_be_included_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "found", "remedy"),
     [
-        ("--index-url https://example.org/simple", "--index-url", "tensorflow_lock_index_url"),
-        ("-i https://example.org/simple", "-i", "tensorflow_lock_index_url"),
-        ("--extra-index-url=https://example.org/simple", "--extra-index-url", "tensorflow_lock_index_url"),
-        ("--trusted-host example.org", "--trusted-host", "tensorflow_lock_index_url"),
+        ("--index-url https://example.org/simple", "--index-url", "tensorflow_index_url"),
+        ("-i https://example.org/simple", "-i", "tensorflow_index_url"),
+        ("--extra-index-url=https://example.org/simple", "--extra-index-url", "tensorflow_index_url"),
+        ("--trusted-host example.org", "--trusted-host", "tensorflow_index_url"),
         ("--find-links wheels", "--find-links wheels", "name==version"),
         ("-f wheels", "-f wheels", "name==version"),
         ("-e ./package", "-e ./package", "name==version"),
@@ -90,20 +89,18 @@ def test_refusals(tmp_path: Path, line: str | bytes, found: str, remedy: str) ->
 def test_include_loop_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "b.txt", "-c requirements.txt\n")
     path = write(tmp_path, "requirements.txt", "-r b.txt\n")
-    with pytest.raises(StackError, match="includes itself, by way of .*requirements.txt -> .*b.txt"):
+    with pytest.raises(StackError, match=r"includes itself, by way of .*requirements.txt -> .*b.txt"):
         read_requirements(path)
 
 
 @pytest.mark.parametrize("content", ["", "# nothing\n"])
 def test_file_without_requirement_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(StackError, match="has no requirement. Write one a line"):
+    with pytest.raises(StackError, match=r"has no requirement. Write one a line"):
         read_requirements(write(tmp_path, "requirements.txt", content))
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        StackError, match="none.txt cannot be read: No such file.*Set tensorflow_requirements"
-    ):
+    with pytest.raises(StackError, match=r"none.txt cannot be read: No such file.*Set tensorflow_requirements"):
         read_requirements(str(tmp_path / "none.txt"))
 
 
@@ -135,7 +132,8 @@ def test_constraint_narrows_tensorflow(tmp_path: Path) -> None:
     write(tmp_path, "limits.txt", "tensorflow<2.8.4\n")
     path = write(tmp_path, "requirements.txt", "tensorflow~=2.8.0\n-c limits.txt\n")
     found = tensorflow_requirement(read_requirements(path), "3.10")
-    assert found is not None and str(found.specifier) == "<2.8.4,~=2.8.0"
+    assert found is not None
+    assert str(found.specifier) == "<2.8.4,~=2.8.0"
 
 
 def test_two_tensorflow_projects_are_refused(tmp_path: Path) -> None:

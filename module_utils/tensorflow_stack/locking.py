@@ -1,0 +1,398 @@
+"""Make a lock: what the tables and a user ask for, resolved by uv for one Python, platform and flavour."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from .errors import LockError
+from .lockfile import Constraint, Distribution, Lock
+from .requirements import (
+    TENSORFLOW_PROJECTS,
+    TensorflowRequirement,
+    UserRequirement,
+    UserRequirements,
+    tensorflow_requirement,
+)
+from .tables import Release, Tables
+from .uv import uv_environment
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
+FLAVOURS = ("cpu", "cuda")
+
+# The oldest glibc that wheels may want: that of RHEL 8 and Debian 10. TensorFlow's own want 2.27 at most.
+_GLIBC_MINOR = 28
+# Bump when the same inputs are to be resolved differently, so that every lock is made anew.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LockRequest:
+    """One lock: `python` is a minor (`3.10`), `platform` one of PLATFORMS, `flavour` one of FLAVOURS."""
+
+    release: str
+    python: str
+    platform: str
+    flavour: str
+    requirements: UserRequirements | None = None
+
+    @property
+    def architecture(self) -> str:
+        return next(name for name, platform in PLATFORMS.items() if platform == self.platform)
+
+    def __str__(self) -> str:
+        return f"TensorFlow {self.release} for CPython {self.python}, {self.platform}, {self.flavour}"
+
+
+@dataclass(frozen=True)
+class InputLine:
+    """One line that goes into a resolution; `where` is for people: a file and line, or who asks for it."""
+
+    text: str
+    where: str
+    symptom: str = ""
+
+    @property
+    def project(self) -> str:
+        return str(canonicalize_name(Requirement(self.text).name))
+
+
+@dataclass(frozen=True)
+class LockInputs:
+    """Everything that goes into one resolution, apart from the state of the index."""
+
+    request: LockRequest
+    requirements: tuple[InputLine, ...]
+    constraints: tuple[InputLine, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        request = self.request
+        identity = {
+            "format": _FORMAT,
+            "release": request.release,
+            "python": request.python,
+            "platform": request.platform,
+            "glibc": _GLIBC_MINOR,
+            "flavour": request.flavour,
+            "requirements": sorted({line.text for line in self.requirements}),
+            "constraints": sorted({line.text for line in self.constraints}),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+Runner = Callable[[list[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+
+
+def run_command(argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequence[str]) -> str:
+    """The newest release that the user's TensorFlow line allows, on one of `pythons` if there are any."""
+    minors = {release.version: {*chain(*release.pythons.values())} for release in tables.releases}
+    asked = {}
+    for minor in pythons or sorted({*chain(*minors.values())}, key=Version):
+        wish = tensorflow_requirement(requirements, minor)
+        if wish is not None:
+            asked[minor] = wish
+    if not asked:
+        raise LockError(
+            f"{requirements.path} names no TensorFlow, and no release was asked for. "
+            "Set tensorflow_version, or add a line such as tensorflow==2.8.0."
+        )
+    for release in reversed(tables.releases):
+        for minor, wish in asked.items():
+            fits = minor in minors[release.version] and wish.project in release.packages
+            if fits and wish.specifier.contains(release.version):
+                return release.version
+    first = next(iter(asked.values()))
+    raise LockError(
+        f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "
+        f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
+        f"{tables.releases[-1].version}.",
+        found=[release.version for release in tables.releases],
+    )
+
+
+def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
+    """What goes into the lock of `request`; LockError when the release has no such target."""
+    release = _release(request, tables)
+    notes: list[str] = []
+    users = request.requirements
+    requirements: list[InputLine] = []
+    constraints: list[InputLine] = []
+    asked = None if users is None else tensorflow_requirement(users, request.python)
+    if users is not None:
+        requirements += [_user_line(wish, notes) for wish in users.requirements]
+        constraints += [InputLine(str(limit.requirement), limit.where) for limit in users.constraints]
+        notes += users.notes
+    project = _project(request, release, asked)
+    pin = InputLine(f"{project}=={release.version}", "the release asked for")
+    if asked is None:
+        requirements.append(pin)
+    elif asked.specifier.contains(release.version, prereleases=True):
+        # A range such as ~=2.8.0 stays as it is in the lock's header; the release decides what is taken.
+        constraints.append(pin)
+    else:
+        raise LockError(
+            f"{asked.where} asks for {asked.project}{asked.specifier}, but the release asked for is "
+            f"{release.version}. Change that line, or set tensorflow_version to a release that it allows.",
+        )
+    for row in tables.constraints_for(release.version, request.python):
+        line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
+        (requirements if row.kind == "add" else constraints).append(line)
+    if request.flavour == "cuda":
+        wheels = tables.cuda_wheels_for(release.version)
+        if wheels is None or wheels.architecture != request.architecture:
+            raise LockError(
+                f"There are no CUDA wheels for TensorFlow {release.version} on {request.architecture}. "
+                "Leave 'cuda' out of tensorflow_lock_flavours."
+            )
+        requirements += [
+            InputLine(text, f"CUDA {wheels.cuda} for TensorFlow {release.version}") for text in wheels.requirements
+        ]
+    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes))
+
+
+def resolve_lock(
+    inputs: LockInputs,
+    *,
+    uv: str,
+    cutoff: str,
+    index_url: str | None = None,
+    upgrade: bool = False,
+    previous: Lock | None = None,
+    runner: Runner = run_command,
+) -> Lock:
+    """The lock for `inputs`.
+
+    `previous` stays while the same goes in, unless `upgrade` asks the index again. Where something else goes
+    in, its versions stay wherever they still fit.
+    """
+    if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
+        return previous
+    with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+        packages = _compile(
+            inputs,
+            directory=directory,
+            uv=uv,
+            cutoff=cutoff,
+            index_url=index_url,
+            preferences=previous.packages if previous is not None and not upgrade else {},
+            runner=runner,
+        )
+    request = inputs.request
+    tags = {tag: rank for rank, tag in enumerate(_target_tags(request.python, request.architecture))}
+    distributions = sorted((_distribution(package, tags) for package in packages), key=lambda found: found.name)
+    installed = {distribution.name for distribution in distributions}
+    lock = Lock(
+        release=request.release,
+        python=request.python,
+        platform=request.platform,
+        flavour=request.flavour,
+        requirements=tuple(sorted({line.text for line in inputs.requirements})),
+        constraints=tuple(
+            Constraint(line.text, line.symptom)
+            for line in sorted((*inputs.requirements, *inputs.constraints), key=lambda line: line.text)
+            if line.symptom and line.project in installed
+        ),
+        inputs_sha256=inputs.sha256,
+        cutoff=cutoff,
+        distributions=tuple(distributions),
+    )
+    # A later look at the index that found nothing new is no change.
+    if previous is not None and replace(lock, cutoff=previous.cutoff) == previous:
+        return previous
+    return lock
+
+
+def _release(request: LockRequest, tables: Tables) -> Release:
+    release = tables.release(request.release)
+    if release is None:
+        raise LockError(
+            f"The tables know no TensorFlow release {request.release}. Set tensorflow_version to one of "
+            f"{tables.releases[0].version} to {tables.releases[-1].version}.",
+            found=[row.version for row in tables.releases],
+        )
+    minors = release.pythons.get(request.architecture, ())
+    if request.python not in minors:
+        raise LockError(
+            f"TensorFlow {release.version} has no wheel for CPython {request.python} on "
+            f"{request.architecture}; it has for {', '.join(minors) or 'none there'}. "
+            "Set tensorflow_lock_pythons to some of these."
+        )
+    return release
+
+
+def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
+    if asked is None:
+        in_flavour = "tensorflow" if "tensorflow" in release.packages else release.package
+        return release.package if request.flavour == "cuda" else in_flavour
+    built_for = release.packages.get(asked.project)
+    if built_for is None:
+        raise LockError(
+            f"{asked.where} asks for {asked.project}, which has no release {release.version}. "
+            f"Write {release.package} there."
+        )
+    if request.flavour == "cuda" and built_for != "gpu":
+        raise LockError(
+            f"{asked.where} asks for {asked.project}, whose release {release.version} is built without CUDA. "
+            f"Write {release.package} there, or leave 'cuda' out of tensorflow_lock_flavours."
+        )
+    return asked.project
+
+
+def _user_line(wish: UserRequirement, notes: list[str]) -> InputLine:
+    requirement = wish.requirement
+    if canonicalize_name(requirement.name) in TENSORFLOW_PROJECTS and "and-cuda" in requirement.extras:
+        # The extra of several releases cannot be resolved; the cuda flavour has what it stands for anyway.
+        requirement = copy.copy(requirement)
+        requirement.extras = requirement.extras - {"and-cuda"}
+        notes.append(f"{wish.where}: [and-cuda] is not taken over, the cuda flavour brings the CUDA wheels.")
+    return InputLine(str(requirement), wish.where)
+
+
+def _compile(
+    inputs: LockInputs,
+    *,
+    directory: str,
+    uv: str,
+    cutoff: str,
+    index_url: str | None,
+    preferences: Mapping[str, str],
+    runner: Runner,
+) -> list[dict[str, Any]]:
+    request = inputs.request
+    wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
+    limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
+    output = os.path.join(directory, "pylock.toml")
+    if preferences:
+        with open(output, "w", encoding="utf-8") as stream:
+            stream.write(_pylock(preferences))
+    argv = [uv, "pip", "compile", "--quiet", "--no-header"]
+    argv += ["--format", "pylock.toml", "--output-file", output, "--only-binary", ":all:"]
+    # Any Python does for resolving; without this uv looks for one of the target's version.
+    argv += ["--python", sys.executable, "--python-version", request.python]
+    argv += ["--python-platform", f"{request.architecture}-manylinux_2_{_GLIBC_MINOR}"]
+    argv += ["--exclude-newer", cutoff]
+    argv += ["--constraint", limits, wishes]
+    done = runner(argv, uv_environment(index_url=index_url))
+    if done.returncode != 0:
+        raise _resolution_error(inputs, done, argv)
+    with open(output, "rb") as stream:
+        packages = tomllib.load(stream)["packages"]
+    return list(packages)
+
+
+def _write_lines(path: str, lines: Iterable[InputLine]) -> str:
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.writelines(f"{line.text}\n" for line in lines)
+    return path
+
+
+def _pylock(versions: Mapping[str, str]) -> str:
+    """As much of an older result as uv needs to prefer its versions."""
+    packages = "".join(f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' for name, version in versions.items())
+    return f'lock-version = "1.0"\ncreated-by = "playbooks/lock.yml"\n{packages}'
+
+
+def _target_tags(python: str, architecture: str) -> list[Tag]:
+    """The wheel tags that the target takes, best first."""
+    version = [int(part) for part in python.split(".")]
+    legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    oldest = 5 if architecture == "x86_64" else 17
+    platforms = []
+    for minor in range(_GLIBC_MINOR, oldest - 1, -1):
+        platforms.append(f"manylinux_2_{minor}_{architecture}")
+        if minor in legacy:
+            platforms.append(f"{legacy[minor]}_{architecture}")
+    platforms.append(f"linux_{architecture}")
+    interpreter = f"cp{version[0]}{version[1]}"
+    abi = interpreter + ("m" if version < [3, 8] else "")
+    return [
+        *cpython_tags(python_version=version, abis=[abi], platforms=platforms),
+        *compatible_tags(python_version=version, interpreter=interpreter, platforms=platforms),
+    ]
+
+
+def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> Distribution:
+    name = str(canonicalize_name(package["name"]))
+    fitting = []
+    for wheel in package.get("wheels", ()):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(wheel["url"]).path)
+        filename = wheel.get("name") or os.path.basename(path)
+        _, _, build, wheel_tags = parse_wheel_filename(filename)
+        ranks = [tags[tag] for tag in wheel_tags if tag in tags]
+        if ranks:
+            fitting.append((min(ranks), [-(build[0] if build else 0)], wheel))
+    if not fitting:
+        raise LockError(f"{name} {package['version']} has no wheel for this target.", package=dict(package))
+    fitting.sort(key=lambda candidate: candidate[:2])
+    without = [wheel["url"] for _, _, wheel in fitting if "sha256" not in wheel["hashes"]]
+    if without:
+        raise LockError(
+            f"The index gives no sha256 for {without[0]}, so it cannot be locked. "
+            "Set tensorflow_index_url to an index that does."
+        )
+    return Distribution(
+        name=name,
+        version=str(Version(package["version"])),
+        hashes=tuple(sorted(wheel["hashes"]["sha256"] for _, _, wheel in fitting)),
+        # Not every index tells sizes.
+        bytes=fitting[0][2].get("size", 0),
+    )
+
+
+def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str], argv: list[str]) -> LockError:
+    details = {"cmd": argv, "rc": done.returncode, "stderr": done.stderr}
+    explanation = re.search(r"(Because .*?)(?:\n\s*\n|\Z)", done.stderr, re.DOTALL)
+    if explanation is None:
+        lines = re.findall(r"(?:error|cause): (.+)", done.stderr)
+        summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.returncode}"
+        return LockError(
+            f"{inputs.request} could not be resolved: {summary}. "
+            "Check the network, and tensorflow_index_url if you set it.",
+            **details,
+        )
+    reason = " ".join(explanation.group(1).split())
+    mentioned = set(re.findall(r"[a-z0-9]+(?:[-._][a-z0-9]+)*", reason.lower()))
+    involved = [
+        f"{line.text} ({line.where}{': ' + line.symptom if line.symptom else ''})"
+        for line in (*inputs.requirements, *inputs.constraints)
+        if any(canonicalize_name(word) == line.project for word in mentioned)
+    ]
+    users = inputs.request.requirements
+    remedy = f"Change one of these lines of {users.path}" if users else "Correct the tables or move the cutoff"
+    return LockError(
+        f"{inputs.request} cannot be had with {' and '.join(involved)}: {_essence(reason)}. {remedy}.",
+        **details,
+    )
+
+
+def _essence(reason: str) -> str:
+    """The first fact of uv's chain of reasoning; the rest repeats what was asked for."""
+    first = re.split(r", we can conclude|\. And because", reason, maxsplit=1)[0]
+    return first.removeprefix("Because ")

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack.errors import LockError
+from ansible.module_utils.tensorflow_stack.lockfile import Constraint, Distribution, Lock, parse_lock
+from ansible.module_utils.tensorflow_stack.locking import (
+    LockRequest,
+    choose_release,
+    lock_inputs,
+    resolve_lock,
+)
+from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
+from ansible.module_utils.tensorflow_stack.tables import Constraint as ConstraintRow
+from ansible.module_utils.tensorflow_stack.tables import CudaWheels, Release, Tables
+
+CUTOFF = "2026-11-22T00:00:00Z"
+
+
+def release(version: str, package: str = "tensorflow", **packages: str) -> Release:
+    return Release(
+        version=version,
+        package=package,
+        packages={"tensorflow": "gpu", **{name.replace("_", "-"): kind for name, kind in packages.items()}},
+        pythons={"x86_64": ("3.7", "3.10"), "aarch64": ("3.10",)},
+        aarch64="cpu",
+        cuda="11.2",
+        cudnn="8.1",
+        cudnn_floor="8.1.0",
+        gpu_code=None,
+        source=(),
+    )
+
+
+TABLES = Tables(
+    directory="tables",
+    releases=(
+        replace(
+            release("1.15.5", "tensorflow-gpu", tensorflow_gpu="gpu"),
+            packages={"tensorflow": "cpu", "tensorflow-gpu": "gpu"},
+        ),
+        release("2.8.0", tensorflow_gpu="gpu", tensorflow_cpu="cpu"),
+        release("2.8.4", tensorflow_gpu="gpu", tensorflow_cpu="cpu"),
+        release("2.21.0", tensorflow_cpu="cpu"),
+    ),
+    constraints=(
+        ConstraintRow("<2.8.4", "protobuf<3.21", "constraint", "TypeError: Descriptors", ()),
+        ConstraintRow("<2.12", "numpy<2", "constraint", "_ARRAY_API not found", ()),
+        ConstraintRow("==2.21.0", "tensorboard", "add", "TBNotInstalledError", ()),
+    ),
+    cuda_wheels=(CudaWheels("~=2.8.0", "11.7", "8.5", "x86_64", ("nvidia-cudnn-cu11==8.5.0.96",), True, ()),),
+    cuda_drivers=(),
+    gpu_chips=(),
+    driver_branches=(),
+    python_packages=(),
+    uvs=(),
+)
+
+
+def request(release: str = "2.8.0", **fields: Any) -> LockRequest:
+    return replace(LockRequest(release=release, python="3.10", platform="linux_x86_64", flavour="cpu"), **fields)
+
+
+def users(directory: Path, content: str) -> UserRequirements:
+    path = directory / "requirements.txt"
+    path.write_text(content)
+    return read_requirements(str(path))
+
+
+def texts(lines: Any) -> list[str]:
+    return [line.text for line in lines]
+
+
+class Index:
+    """Stands for uv: keeps what it was given, leaves a result (of the shape of uv 0.13.9) or an error."""
+
+    def __init__(self, packages: str = "", *, stderr: str = "") -> None:
+        self.packages = packages
+        self.stderr = stderr
+        self.asked: list[dict[str, str]] = []
+        self.argv: list[str] = []
+
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        self.argv = argv
+        output = Path(argv[argv.index("--output-file") + 1])
+        self.asked.append(
+            {
+                "requirements": Path(argv[-1]).read_text(),
+                "constraints": Path(argv[argv.index("--constraint") + 1]).read_text(),
+                "preferences": output.read_text() if output.exists() else "",
+            }
+        )
+        if self.stderr:
+            return subprocess.CompletedProcess(argv, 1, "", self.stderr)
+        output.write_text(f'lock-version = "1.0"\ncreated-by = "uv"\n{self.packages}')
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+
+def package(name: str, version: str, *wheels: tuple[str, int]) -> str:
+    """A `[[packages]]` of a pylock.toml; the hash of a wheel is its size, repeated."""
+    rows = ", ".join(
+        f'{{ url = "https://example.org/{filename}", size = {size}, hashes = {{ sha256 = "{digest}" }} }}'
+        for filename, size in wheels
+        for digest in [str(size)[0] * 64]
+    )
+    return f'[[packages]]\nname = "{name}"\nversion = "{version}"\nwheels = [{rows}]\n'
+
+
+RESULT = package("tensorflow", "2.8.0", ("tensorflow-2.8.0-cp310-cp310-manylinux2010_x86_64.whl", 400)) + package(
+    "protobuf",
+    "3.20.3",
+    ("protobuf-3.20.3-cp310-cp310-manylinux_2_12_x86_64.manylinux2010_x86_64.whl", 300),
+    ("protobuf-3.20.3-py2.py3-none-any.whl", 100),
+    ("protobuf-3.20.3-cp39-cp39-manylinux2010_x86_64.whl", 200),
+    ("protobuf-3.20.3-cp310-cp310-macosx_12_0_universal2.whl", 500),
+    ("protobuf-3.20.3-cp310-cp310-manylinux_2_34_x86_64.whl", 600),
+)
+
+
+def test_inputs_without_a_user() -> None:
+    inputs = lock_inputs(request(), TABLES)
+    assert texts(inputs.requirements) == ["tensorflow==2.8.0"]
+    assert texts(inputs.constraints) == ["protobuf<3.21", "numpy<2"]
+
+
+def test_inputs_of_an_added_requirement() -> None:
+    inputs = lock_inputs(request("2.21.0"), TABLES)
+    assert texts(inputs.requirements) == ["tensorflow==2.21.0", "tensorboard"]
+    assert inputs.constraints == ()
+
+
+def test_inputs_of_the_cuda_flavour() -> None:
+    inputs = lock_inputs(request(flavour="cuda"), TABLES)
+    assert texts(inputs.requirements) == ["tensorflow==2.8.0", "nvidia-cudnn-cu11==8.5.0.96"]
+
+
+@pytest.mark.parametrize(("flavour", "project"), [("cpu", "tensorflow"), ("cuda", "tensorflow-gpu")])
+def test_project_where_cpu_and_gpu_builds_differ(flavour: str, project: str) -> None:
+    tables = replace(TABLES, cuda_wheels=(replace(TABLES.cuda_wheels[0], releases="==1.15.5"),))
+    inputs = lock_inputs(request("1.15.5", flavour=flavour), tables)
+    assert texts(inputs.requirements)[0] == f"{project}==1.15.5"
+
+
+def test_inputs_of_a_user(tmp_path: Path) -> None:
+    wishes = users(tmp_path, "tensorflow-gpu~=2.8.0\nnumpy==1.23.5\n")
+    inputs = lock_inputs(request(requirements=wishes), TABLES)
+    assert [(line.text, line.where) for line in inputs.requirements] == [
+        ("tensorflow-gpu~=2.8.0", f"{wishes.path}:1"),
+        ("numpy==1.23.5", f"{wishes.path}:2"),
+    ]
+    assert texts(inputs.constraints) == ["tensorflow-gpu==2.8.0", "protobuf<3.21", "numpy<2"]
+
+
+def test_extra_and_cuda_is_what_the_cuda_flavour_is_for(tmp_path: Path) -> None:
+    wishes = users(tmp_path, "tensorflow[and-cuda]==2.8.0\n")
+    inputs = lock_inputs(request(requirements=wishes), TABLES)
+    assert texts(inputs.requirements) == ["tensorflow==2.8.0"]
+    assert inputs.notes == (f"{wishes.path}:1: [and-cuda] is not taken over, the cuda flavour brings the CUDA wheels.",)
+
+
+def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    wishes = users(tmp_path, "tensorflow==2.8.0\nnumpy==1.23.5\n")
+    moved = users(tmp_path / "moved", "# pins\nnumpy==1.23.5\ntensorflow==2.8.0\nnumpy==1.23.5\n")
+    other = users(tmp_path / "moved", "numpy==1.23.4\ntensorflow==2.8.0\n")
+    other_limit = replace(TABLES, constraints=TABLES.constraints[:1])
+    other_symptom = replace(TABLES, constraints=(replace(TABLES.constraints[0], symptom="?"), *TABLES.constraints[1:]))
+    plain = request(requirements=wishes)
+    digest = lock_inputs(plain, TABLES).sha256
+    assert lock_inputs(request(requirements=moved), TABLES).sha256 == digest
+    assert lock_inputs(plain, other_symptom).sha256 == digest
+    different = [
+        lock_inputs(request(requirements=other), TABLES),
+        lock_inputs(plain, other_limit),
+        lock_inputs(replace(plain, python="3.7"), TABLES),
+        lock_inputs(replace(plain, platform="linux_aarch64"), TABLES),
+        lock_inputs(replace(plain, flavour="cuda"), TABLES),
+    ]
+    assert len({digest, *(inputs.sha256 for inputs in different)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "content", "message"),
+    [
+        (
+            {"release": "2.8.9"},
+            "",
+            "know no TensorFlow release 2.8.9. Set tensorflow_version to one of 1.15.5 to",
+        ),
+        (
+            {"python": "3.11"},
+            "",
+            "no wheel for CPython 3.11 on x86_64; it has for 3.7, 3.10. Set tensorflow_lock_p",
+        ),
+        (
+            {"release": "2.21.0", "flavour": "cuda"},
+            "",
+            "no CUDA wheels for TensorFlow 2.21.0 on x86_64. Leave",
+        ),
+        (
+            {"platform": "linux_aarch64", "flavour": "cuda"},
+            "",
+            "no CUDA wheels for TensorFlow 2.8.0 on aarch64. Leave 'cuda' out of tensorflow_lock_flavours",
+        ),
+        (
+            {},
+            "tensorflow==2.8.4",
+            "requirements.txt:1 asks for tensorflow==2.8.4, but the release asked for is 2.8.0.",
+        ),
+        (
+            {"flavour": "cuda"},
+            "tensorflow-cpu==2.8.0",
+            "asks for tensorflow-cpu, whose release 2.8.0 is built without CUDA. Write tensorflow there",
+        ),
+        (
+            {"release": "2.21.0"},
+            "tensorflow-gpu",
+            "asks for tensorflow-gpu, which has no release 2.21.0. Write tensorflow there.",
+        ),
+    ],
+)
+def test_input_refusals(tmp_path: Path, fields: dict[str, Any], content: str, message: str) -> None:
+    wishes = users(tmp_path, content) if content else None
+    with pytest.raises(LockError) as refusal:
+        lock_inputs(replace(request(), requirements=wishes, **fields), TABLES)
+    assert message in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "pythons", "expected"),
+    [
+        ("tensorflow~=2.8.0", [], "2.8.4"),
+        ("tensorflow-gpu", [], "2.8.4"),
+        ("tensorflow", ["3.10"], "2.21.0"),
+        ("tensorflow<2.8.4", ["3.7"], "2.8.0"),
+        (
+            "tensorflow==2.8.0; python_version < '3.8'\ntensorflow==2.8.4; python_version >= '3.8'",
+            [],
+            "2.8.4",
+        ),
+        (
+            "tensorflow==2.8.0; python_version < '3.8'\ntensorflow==2.8.4; python_version >= '3.8'",
+            ["3.7"],
+            "2.8.0",
+        ),
+    ],
+)
+def test_choose_release(tmp_path: Path, content: str, pythons: list[str], expected: str) -> None:
+    assert choose_release(TABLES, users(tmp_path, content), pythons) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("numpy", "names no TensorFlow, and no release was asked for. Set tensorflow_version"),
+        ("tensorflow==2.8.9", "requirements.txt:1 asks for tensorflow==2.8.9, which no release fits"),
+    ],
+)
+def test_choose_release_refusals(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(LockError) as refusal:
+        choose_release(TABLES, users(tmp_path, content), [])
+    assert message in refusal.value.message
+
+
+def test_resolve() -> None:
+    inputs = lock_inputs(request(), TABLES)
+    index = Index(RESULT)
+    lock = resolve_lock(inputs, uv="/tools/uv", cutoff=CUTOFF, runner=index)
+    assert lock == Lock(
+        release="2.8.0",
+        python="3.10",
+        platform="linux_x86_64",
+        flavour="cpu",
+        requirements=("tensorflow==2.8.0",),
+        # numpy is not in the closure, so its limit has no effect here.
+        constraints=(Constraint("protobuf<3.21", "TypeError: Descriptors"),),
+        inputs_sha256=inputs.sha256,
+        cutoff=CUTOFF,
+        distributions=(
+            Distribution("protobuf", "3.20.3", ("1" * 64, "3" * 64), 300),
+            Distribution("tensorflow", "2.8.0", ("4" * 64,), 400),
+        ),
+    )
+    assert parse_lock(lock.text, path="lock.txt") == lock
+    assert index.asked == [
+        {"requirements": "tensorflow==2.8.0\n", "constraints": "protobuf<3.21\nnumpy<2\n", "preferences": ""}
+    ]
+    options = dict(zip(index.argv, index.argv[1:], strict=False))
+    assert index.argv[:3] == ["/tools/uv", "pip", "compile"]
+    assert options["--python-version"] == "3.10"
+    assert options["--python-platform"] == "x86_64-manylinux_2_28"
+    assert options["--exclude-newer"] == CUTOFF
+    assert options["--only-binary"] == ":all:"
+
+
+def test_kept_without_the_index_while_the_same_goes_in() -> None:
+    inputs = lock_inputs(request(), TABLES)
+    lock = resolve_lock(inputs, uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    index = Index(RESULT)
+    later = "2027-01-01T00:00:00Z"
+    assert resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, runner=index) is lock
+    assert index.asked == []
+    assert resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, upgrade=True, runner=index) == lock
+    assert [asked["preferences"] for asked in index.asked] == [""]
+
+
+def test_upgrade_takes_what_is_new() -> None:
+    inputs = lock_inputs(request(), TABLES)
+    lock = resolve_lock(inputs, uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    later = "2027-01-01T00:00:00Z"
+    newer = Index(RESULT.replace("3.20.3", "3.20.4"))
+    upgraded = resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, upgrade=True, runner=newer)
+    assert upgraded.packages == {"protobuf": "3.20.4", "tensorflow": "2.8.0"}
+    assert upgraded.cutoff == later
+
+
+def test_what_still_fits_stays_when_something_else_goes_in() -> None:
+    lock = resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    index = Index(RESULT)
+    changed = lock_inputs(request(), replace(TABLES, constraints=TABLES.constraints[:1]))
+    assert resolve_lock(changed, uv="uv", cutoff=CUTOFF, previous=lock, runner=index).packages == lock.packages
+    assert 'name = "protobuf"\nversion = "3.20.3"' in index.asked[0]["preferences"]
+
+
+def test_conflict_names_the_lines_and_the_symptom(tmp_path: Path) -> None:
+    wishes = users(tmp_path, "tensorflow==2.8.0\nsix\nprotobuf>=4\n")
+    stderr = (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because you require protobuf>=4 and protobuf<3.21, we can conclude that your\n"
+        "         requirements are unsatisfiable.\n\nhint: something else about six\n"
+    )
+    with pytest.raises(LockError) as refusal:
+        resolve_lock(
+            lock_inputs(request(requirements=wishes), TABLES),
+            uv="uv",
+            cutoff=CUTOFF,
+            runner=Index(stderr=stderr),
+        )
+    assert refusal.value.message == (
+        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with "
+        f"protobuf>=4 ({wishes.path}:3) and protobuf<3.21 (TensorFlow 2.8.0 needs it: TypeError: Descriptors): "
+        f"you require protobuf>=4 and protobuf<3.21. Change one of these lines of {wishes.path}."
+    )
+    assert refusal.value.details["stderr"] == stderr
+
+
+def test_network_failure() -> None:
+    stderr = (
+        "error: Request failed after 3 retries in 4.6s\n  cause: Failed to fetch: http://127.0.0.1:9/simple/x/\n"
+        "  cause: Connection refused (os error 111)\n"
+    )
+    with pytest.raises(LockError) as refusal:
+        resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=Index(stderr=stderr))
+    assert refusal.value.message == (
+        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu could not be resolved: "
+        "Request failed after 3 retries in 4.6s; Connection refused (os error 111). "
+        "Check the network, and tensorflow_index_url if you set it."
+    )
+
+
+def test_index_without_sha256_is_refused() -> None:
+    index = Index(RESULT.replace("sha256", "md5"))
+    with pytest.raises(LockError, match=r"gives no sha256 for https://example\.org/"):
+        resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=index)

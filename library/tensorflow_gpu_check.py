@@ -108,7 +108,7 @@ verdict:
     timed_out: the check was not done within the time limit and was ended
     killed: a signal ended the process, among them TensorFlow's own abort
     environment_missing: there is no environment, or its Python does not start
-    not_checked: "nothing was run: check mode before the environment exists, or an error of the check itself"
+    not_checked: "nothing was run: check mode before the environment exists, or the check itself cannot run"
   sample: cpu_only_no_gpu
 reason:
   description: Why, in a sentence or two.

@@ -14,7 +14,8 @@ import errno
 import fcntl
 import json
 import os
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .errors import StackError
 
@@ -43,13 +44,11 @@ def read(root: str) -> dict[str, Any]:
         raise _unusable(path, "has no schema number")
     if content["schema"] > SCHEMA:
         raise StackError(
-            f"{path} has schema {content['schema']}, this toolkit knows {SCHEMA}: use the newer one that wrote it.",
+            f"{path} has schema {content['schema']}, this toolkit knows {SCHEMA}: use the newer one.",
             path=path,
         )
     environments = content.get("environments")
-    if not isinstance(environments, dict) or not all(
-        isinstance(entry, dict) for entry in environments.values()
-    ):
+    if not isinstance(environments, dict) or not all(isinstance(entry, dict) for entry in environments.values()):
         raise _unusable(path, "has no table of environments")
     return content
 

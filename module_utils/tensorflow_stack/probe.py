@@ -19,7 +19,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from typing import IO, Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
 from . import manifest, probe_child
 from .errors import StackError
@@ -35,11 +36,9 @@ VERDICTS = {
     "timed_out": "the check was not done within the time limit and was ended",
     "killed": "a signal ended the process, among them TensorFlow's own abort",
     "environment_missing": "there is no environment, or its Python does not start",
-    "not_checked": "nothing was run: check mode before the environment exists, or an error of the check itself",
+    "not_checked": "nothing was run: check mode before the environment exists, or the check itself cannot run",
 }
 GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
-
-Record = Mapping[str, Any]
 
 _TAIL_LINES = 40
 _TAIL_BYTES = 64 * 1024
@@ -47,11 +46,11 @@ _TAIL_BYTES = 64 * 1024
 _REAP_SECONDS = 10
 # Variables that decide which libraries and devices the child finds.
 _DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
-# What TensorFlow 1.15 to 2.21 say about a GPU that they do not use. TensorRT is optional, hence its exception.
+# What TensorFlow 1.15 to 2.21 say about a GPU that they do not use; libnvinfer (TensorRT) is optional.
 _GPU_COMPLAINT = re.compile(
-    r"(Could not load dynamic library '(?!libnvinfer).*|failed call to cuInit.*|Could not find cuda drivers.*"
-    r"|kernel version \S+ does not match DSO version.*|no NVIDIA GPU device is present.*"
-    r"|Cannot dlopen some GPU libraries|Ignoring visible gpu device.*)"
+    r"Could not load dynamic library '(?!libnvinfer)[^;]*; dlerror: [^;]*|Could not find cuda drivers.*"
+    r"|failed call to cuInit.*|kernel version \S+ does not match DSO version.*|no NVIDIA GPU device is present.*"
+    r"|Cannot dlopen some GPU libraries|Ignoring visible gpu device.*"
 )
 
 
@@ -65,7 +64,7 @@ class Verdict:
 class Observation:
     """What the child left: its records, how it ended (null: at the time limit) and its log."""
 
-    records: list[Record]
+    records: list[Mapping[str, Any]]
     exit_status: int | None
     stderr: str
 
@@ -125,16 +124,16 @@ def check(
         _source(sys.modules[__name__]),
     )
     stored = (known or {}).get("check") or {}
-    if reuse and evidence and stored.get("evidence_sha256") == evidence_sha256:
-        if stored["verdict"] in GOOD_VERDICTS:
-            return Outcome(
-                stored["verdict"],
-                stored["reason"],
-                reused=True,
-                stored=True,
-                checked_at=stored["checked_at"],
-                report=stored["report"],
-            )
+    is_same = stored.get("evidence_sha256") == evidence_sha256
+    if reuse and evidence and is_same and stored["verdict"] in GOOD_VERDICTS:
+        return Outcome(
+            stored["verdict"],
+            stored["reason"],
+            reused=True,
+            stored=True,
+            checked_at=stored["checked_at"],
+            report=stored["report"],
+        )
 
     checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     python = os.path.join(build, "bin", "python")
@@ -171,13 +170,9 @@ def check(
 
 def observe(python: str, *, time_limit: float) -> Observation:
     """Run the child in `python`. Raises OSError when that cannot be started."""
-    environ = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith("PYTHON") and key != "LD_PRELOAD"
-    }
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_PRELOAD"}
     environ.update(LC_ALL="C", TF_CPP_MIN_LOG_LEVEL="0")
-    # Files, not pipes: what was written is there whatever became of the writer, and nothing has to be drained.
+    # Files, not pipes: what was written is there whatever became of the writer.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             [python, "-I", "-c", _source(probe_child), str(math.ceil(time_limit) + 60)],
@@ -206,7 +201,7 @@ def observe(python: str, *, time_limit: float) -> Observation:
 
 
 def judge(
-    records: Sequence[Record],
+    records: Sequence[Mapping[str, Any]],
     exit_status: int | None,
     *,
     release: str,
@@ -227,15 +222,11 @@ def judge(
     if imported.get("error"):
         return Verdict("import_failed", f"import tensorflow raised {imported['error']}")
     if imported.get("finished") and not _is_release(imported["tensorflow_version"], release):
-        return Verdict(
-            "wrong_release", f"TensorFlow {imported['tensorflow_version']} is there, not {release}."
-        )
+        return Verdict("wrong_release", f"TensorFlow {imported['tensorflow_version']} is there, not {release}.")
     if exit_status is None:
         return Verdict("timed_out", f"Not done at the time limit, {where}. Last in its log: {last_words}")
     if exit_status < 0:
-        return Verdict(
-            "killed", f"Ended by {_signal_name(-exit_status)} {where}. Last in its log: {last_words}"
-        )
+        return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {where}. Last in its log: {last_words}")
     if not imported.get("finished"):
         return Verdict("import_failed", f"Python ended with status {exit_status} {where}: {last_words}")
 
@@ -266,22 +257,18 @@ def judge(
     return Verdict("cpu_only_no_gpu", f"{right}; no GPU was expected.")
 
 
-def _fault(stage: Record) -> Verdict | None:
+def _fault(stage: Mapping[str, Any]) -> Verdict | None:
     """What is wrong with one stage's record, taken by itself."""
     label = _label(stage)
     if not stage["finished"]:
         return Verdict("op_failed", f"Stage {label} did not finish.")
     if stage["error"]:
-        return Verdict(
-            "import_failed" if stage["stage"] == "import" else "op_failed", f"{label}: {stage['error']}"
-        )
+        return Verdict("import_failed" if stage["stage"] == "import" else "op_failed", f"{label}: {stage['error']}")
     elsewhere = [name for name in stage.get("ran_on", []) if not name.endswith(stage["device"])]
     if elsewhere:
         return Verdict("gpu_not_used", f"{label} ran on {', '.join(elsewhere)}.")
     if stage.get("wrong"):
-        found = (
-            f"{stage['wrong']} of {stage['values']} values differ from NumPy's, such as {stage['example']}"
-        )
+        found = f"{stage['wrong']} of {stage['values']} values differ from NumPy's, such as {stage['example']}"
         return Verdict("wrong_numbers", f"{label}: {found}.")
     return None
 
@@ -307,16 +294,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _label(stage: Record) -> str:
+def _label(stage: Mapping[str, Any]) -> str:
     return f"{stage['stage']} on {stage['device']}" if stage["device"] else str(stage["stage"])
 
 
-def _stages(records: Sequence[Record]) -> dict[tuple[str, str | None], Record]:
+def _stages(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str | None], Mapping[str, Any]]:
     """The last record of each stage, in the order in which they began."""
     return {(record["stage"], record["device"]): record for record in records}
 
 
-def _report(records: Sequence[Record], variables: Mapping[str, str]) -> dict[str, Any]:
+def _report(records: Sequence[Mapping[str, Any]], variables: Mapping[str, str]) -> dict[str, Any]:
     stages = _stages(records)
     known: dict[str, Any] = {}
     for record in stages.values():
@@ -336,7 +323,7 @@ def _report(records: Sequence[Record], variables: Mapping[str, str]) -> dict[str
     }
 
 
-def _stage_row(record: Record) -> dict[str, Any]:
+def _stage_row(record: Mapping[str, Any]) -> dict[str, Any]:
     fault = _fault(record)
     passed = f"{record['values']} values equal NumPy's" if "values" in record else ""
     return {
@@ -348,9 +335,9 @@ def _stage_row(record: Record) -> dict[str, Any]:
     }
 
 
-def _parse_records(text: str) -> list[Record]:
+def _parse_records(text: str) -> list[Mapping[str, Any]]:
     """Site hooks may print before the child starts, and a death may cut the last line: both are skipped."""
-    records: list[Record] = []
+    records: list[Mapping[str, Any]] = []
     for line in text.splitlines():
         with contextlib.suppress(ValueError):
             record = json.loads(line)
@@ -375,12 +362,13 @@ def _digest(*parts: Any) -> str:
 
 
 def _store(root: str, name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether the manifest holds the verdict now: one that may not be written takes nothing from the verdict."""
+    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
 
     def change(content: dict[str, Any]) -> None:
         content["environments"][name]["check"] = entry
 
     try:
-        return manifest.update(root, change)
+        manifest.update(root, change)
     except (OSError, KeyError):
         return False
+    return True

@@ -8,6 +8,8 @@ Every stage writes two JSON lines to standard output, one when it begins and one
 time-out still shows how far it came.
 """
 
+# ruff: noqa: B905, UP006, UP035 - the newer forms are not in Python 3.6
+
 import importlib
 import json
 import os
@@ -92,7 +94,7 @@ def training_step(device: str) -> Record:
         gradients = tape.gradient(loss, variables)
         for variable, gradient in zip(variables, gradients):
             variable.assign_sub(rate * gradient)
-        found = [loss] + gradients + [variable.read_value() for variable in variables]
+        found = [loss, *gradients, *(variable.read_value() for variable in variables)]
 
     w1, b1, w2, b2 = start
     hidden = np.maximum(x @ w1 + b1, 0)
@@ -106,7 +108,7 @@ def training_step(device: str) -> Record:
         to_output.sum(axis=0, keepdims=True),
     ]
     stepped = [value - rate * gradient for value, gradient in zip(start, wanted_gradients)]
-    return _compare(found, [np.mean(error**2)] + wanted_gradients + stepped, TENSOR_FLOAT_TOLERANCE)
+    return _compare(found, [np.mean(error**2), *wanted_gradients, *stepped], TENSOR_FLOAT_TOLERANCE)
 
 
 def libraries() -> Record:
@@ -137,7 +139,7 @@ def _integers(rows: int, columns: int, seed: int) -> Any:
 
 
 def _compare(tensors: List[Any], wanted: List[Any], tolerance: float) -> Record:
-    """Compare with what NumPy computed on the CPU; the tolerance is relative to each array's largest value."""
+    """Compare with NumPy's results; the tolerance is relative to the largest value of each array."""
     np = importlib.import_module("numpy")
     values = 0
     wrong = []  # type: List[str]

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.tensorflow_stack import probe
+from ansible.modules import tensorflow_gpu_check
+
+RunModule = Callable[..., dict[str, Any]]
+
+KEYS = {field.name for field in dataclasses.fields(probe.Outcome)} | {"changed"}
+ARGUMENTS: dict[str, Any] = {"environment": "/opt/tensorflow/tensorflow-2.8.0", "release": "2.8.0", "expect_gpu": False}
+
+
+@pytest.mark.parametrize("verdict", sorted(probe.VERDICTS))
+def test_only_a_good_verdict_passes(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, verdict: str) -> None:
+    monkeypatch.setattr(probe, "check", lambda *_, **__: probe.Outcome(verdict, "because"))
+    result = run_module(tensorflow_gpu_check, **ARGUMENTS)
+    assert result.get("failed", False) is (verdict not in {"ok", "cpu_only_no_gpu", "not_checked"})
+    assert set(result) >= KEYS
+    assert (result["verdict"], result["reason"], result["changed"]) == (verdict, "because", False)
+    if result.get("failed"):
+        assert result["msg"] == f"{verdict}: because"
+
+
+def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def check(**arguments: Any) -> probe.Outcome:
+        seen.update(arguments)
+        return probe.Outcome("ok", "")
+
+    monkeypatch.setattr(probe, "check", check)
+    run_module(tensorflow_gpu_check, check=True, gpu_count=2, evidence={"driver": "535.183.01"}, **ARGUMENTS)
+    assert seen == {
+        **ARGUMENTS,
+        "gpu_count": 2,
+        "time_limit": 300,
+        "reuse": True,
+        "evidence": {"driver": "535.183.01"},
+        "check_mode": True,
+    }
+
+
+def test_no_environment_fails_with_all_keys(run_module: RunModule, tmp_path: Path) -> None:
+    result = run_module(tensorflow_gpu_check, **{**ARGUMENTS, "environment": str(tmp_path / "tensorflow-2.8.0")})
+    assert result["failed"]
+    assert result["verdict"] == "environment_missing"
+    assert set(result) >= KEYS
+
+
+def test_no_environment_yet_in_check_mode(run_module: RunModule, tmp_path: Path) -> None:
+    environment = str(tmp_path / "tensorflow-2.8.0")
+    result = run_module(tensorflow_gpu_check, check=True, **{**ARGUMENTS, "environment": environment})
+    assert not result.get("failed")
+    assert result["verdict"] == "not_checked"
+
+
+def test_a_damaged_manifest_fails_with_all_keys(run_module: RunModule, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow-2.8.0").mkdir()
+    (tmp_path / "manifest.json").write_text("{")
+    result = run_module(tensorflow_gpu_check, **{**ARGUMENTS, "environment": str(tmp_path / "tensorflow-2.8.0")})
+    assert result["failed"]
+    assert "Move it away" in result["msg"]
+    assert result["path"] == str(tmp_path / "manifest.json")
+    assert set(result) >= KEYS
+    assert result["verdict"] == "not_checked"
+
+
+def test_documented_verdicts_are_the_table() -> None:
+    documented = yaml.safe_load(tensorflow_gpu_check.RETURN)
+    assert documented["verdict"]["choices"] == probe.VERDICTS
+    assert set(documented) == KEYS - {"changed"}
+    assert set(documented["report"]["contains"]) == set(probe.Outcome("ok", "").report)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from typing import NamedTuple
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TOOLS = os.path.join(REPOSITORY, ".tools")
 REQUIREMENTS = os.path.join(REPOSITORY, "requirements")
+UV_TABLE = os.path.join(REPOSITORY, "roles", "tensorflow_release", "files", "tables", "uv.yml")
 FETCHED_PYTHON = "3.12"
 
 
@@ -37,7 +39,9 @@ OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--group", choices=["controller", "test"], default="controller", help="what to install")
+    parser.add_argument(
+        "--group", choices=["controller", "test"], default="controller", help="what to install"
+    )
     parser.add_argument(
         "--core",
         choices=["newest", "oldest"],
@@ -48,10 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
     if is_built(wish):
         return 0
-    # A checkout's own package, found by path; late, because the line above is what nearly every run needs.
+    # The checkout's own package, by path. Imported late here and below: nearly every run ends with the line above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
-    from tensorflow_stack.errors import StackError  # noqa: PLC0415 (see above)
-    from tensorflow_stack.exclusive import exclusive_lock  # noqa: PLC0415
+    from tensorflow_stack.errors import StackError
+    from tensorflow_stack.exclusive import exclusive_lock
 
     try:
         with exclusive_lock(os.path.join(TOOLS, ".locks", "bootstrap"), what=TOOLS, wait=600):
@@ -83,13 +87,10 @@ def identity(wish: Wish, lock: str) -> dict[str, str]:
 
 
 def build(wish: Wish) -> None:
-    from tensorflow_stack.errors import StackError  # noqa: PLC0415 (see main)
-    from tensorflow_stack.uv import ensure_uv, uv_environment, uv_record  # noqa: PLC0415
+    from tensorflow_stack.errors import StackError
+    from tensorflow_stack.uv import ensure_uv, uv_environment
 
-    with open(os.path.join(REQUIREMENTS, "uv.json"), encoding="utf-8") as stream:
-        pin = json.load(stream)
-    record = uv_record(pin, platform.machine())
-    uv = ensure_uv(directory=TOOLS, record=record, index_url=None, report=say)
+    uv = ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=None, report=say)
     python = choose_python(wish, uv)
     directory = os.path.join(REPOSITORY, wish.directory)
     lock = os.path.join(REQUIREMENTS, wish.lock)
@@ -97,8 +98,7 @@ def build(wish: Wish) -> None:
     environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", python, directory],
-        [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:"]
-        + ["--python", os.path.join(directory, "bin", "python"), lock],
+        [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--python", directory, lock],
     ):
         code = subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
         if code:
@@ -110,10 +110,27 @@ def build(wish: Wish) -> None:
         json.dump(identity(wish, wish.lock), stream)
 
 
+def pinned_uv(architecture: str) -> dict[str, str | int]:
+    """The row of the uv table for an architecture: a row is a line, and PyYAML is not here yet."""
+    from tensorflow_stack.errors import StackError
+
+    with open(UV_TABLE, encoding="utf-8") as stream:
+        rows = [
+            dict(re.findall(r'(\w+): "?([^\s",\[{}]+)', line)) for line in stream if line.startswith("  - {")
+        ]
+    for row in rows:
+        if row["architecture"] == architecture:
+            return {**row, "bytes": int(row["bytes"])}
+    known = ", ".join(row["architecture"] for row in rows)
+    raise StackError(
+        f"There is no pinned uv for {architecture}, only for {known}: the controller has to be one of these."
+    )
+
+
 def choose_python(wish: Wish, uv: str) -> str:
     """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
-    from tensorflow_stack import interpreter, node  # noqa: PLC0415 (see main)
-    from tensorflow_stack.errors import BuildError, StackError  # noqa: PLC0415
+    from tensorflow_stack import interpreter, node
+    from tensorflow_stack.errors import BuildError, StackError
 
     # By reading files: a shim of pyenv on PATH may start nothing, and the interpreters behind it are not on PATH.
     rows, _ = node.find_pythons(environments_root=TOOLS)
@@ -122,9 +139,15 @@ def choose_python(wish: Wish, uv: str) -> str:
             if row["minor"] == minor and interpreter.runs_as(row["path"], minor):
                 return str(row["path"])
     found = ", ".join(f"{row['version']} ({row['path']})" for row in rows) or "none"
-    say(f"No Python {wish.minors[0]} to {wish.minors[-1]} is here (found: {found}). Fetching {FETCHED_PYTHON}.")
+    say(
+        f"No Python {wish.minors[0]} to {wish.minors[-1]} is here (found: {found}). Fetching {FETCHED_PYTHON}."
+    )
     path = os.path.join(
-        TOOLS, ".pythons", f"cpython-{FETCHED_PYTHON}-linux-{platform.machine()}-gnu", "bin", f"python{FETCHED_PYTHON}"
+        TOOLS,
+        ".pythons",
+        f"cpython-{FETCHED_PYTHON}-linux-{platform.machine()}-gnu",
+        "bin",
+        f"python{FETCHED_PYTHON}",
     )
     log = os.path.join(TOOLS, "python.log")
     try:

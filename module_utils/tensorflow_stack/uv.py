@@ -1,7 +1,4 @@
-"""Bring the pinned uv from a package index, and run it untouched by the user's configuration.
-
-The pin is requirements/uv.json: the controller's bootstrap needs it before anything that reads YAML is there.
-"""
+"""Bring the pinned uv from a package index, and run it untouched by the user's configuration."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import html.parser
 import http.client
 import io
 import json
+import netrc
 import os
 import shutil
 import tempfile
@@ -26,28 +24,24 @@ from typing import Any, Callable, Mapping
 from .errors import StackError
 
 DEFAULT_INDEX = "https://pypi.org/simple"
-# A node's index is given by this variable of uv where the caller names none.
+# uv's own variable: the index where the caller names none.
 INDEX_VARIABLE = "UV_DEFAULT_INDEX"
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _ATTEMPTS = 3
 _TIMEOUT = 30.0
 # uv's variables that say how to reach an index, not what to install or where.
-_KEPT_UV_VARIABLES = frozenset(
-    [INDEX_VARIABLE, "UV_CREDENTIALS_DIR", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT", "UV_INSECURE_HOST"]
-    + ["UV_KEYRING_PROVIDER", "UV_PYTHON_INSTALL_MIRROR"]
+_KEPT_UV_VARIABLES = (
+    INDEX_VARIABLE,
+    "UV_CREDENTIALS_DIR",
+    "UV_HTTP_RETRIES",
+    "UV_HTTP_TIMEOUT",
+    "UV_INSECURE_HOST",
+    "UV_KEYRING_PROVIDER",
+    "UV_PYTHON_INSTALL_MIRROR",
 )
 _DROPPED_PREFIXES = ("UV_", "PYTHON", "CONDA_")
-_DROPPED_VARIABLES = frozenset(["VIRTUAL_ENV", "__PYVENV_LAUNCHER__"])
-
-
-def uv_record(pin: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """The row of the pin (requirements/uv.json) for an architecture, as `ensure_uv` takes it."""
-    for wheel in pin["wheels"]:
-        if wheel["architecture"] == architecture:
-            return {"version": pin["version"], **wheel}
-    known = ", ".join(wheel["architecture"] for wheel in pin["wheels"])
-    raise StackError(f"There is no pinned uv {pin['version']} for {architecture}; there is one for {known}.")
+_DROPPED_VARIABLES = ("VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
 def ensure_uv(
@@ -60,7 +54,8 @@ def ensure_uv(
 ) -> str:
     """Path of the pinned uv, `<directory>/uv-<version>/uv`; fetched when it is not there as it was unpacked.
 
-    `report` is told what is fetched. `index_url` may name a simple index or, as file://, a directory of wheels.
+    `record` is a row of the table `uv`. `index_url` may name a simple index or, as file://, a directory of wheels.
+    `report` is told what is fetched.
     """
     home = os.path.join(directory, "uv-" + record["version"])
     path = os.path.join(home, "uv")
@@ -75,7 +70,9 @@ def ensure_uv(
         # Beside its target, so that the renames below stay on one file system.
         work = tempfile.mkdtemp(prefix=".new-", dir=home)
     except OSError as error:
-        raise StackError(f"uv cannot be put into {home}: {error.strerror}. Make that directory writable.") from error
+        raise StackError(
+            f"uv cannot be put into {home}: {error.strerror}. Make that directory writable."
+        ) from error
     try:
         unpacked = os.path.join(work, "uv")
         _extract(index.download("uv", record), unpacked, wheel=record["filename"])
@@ -104,7 +101,8 @@ def uv_environment(
     environment = {
         name: value
         for name, value in (os.environ if base is None else base).items()
-        if name in _KEPT_UV_VARIABLES or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
+        if name in _KEPT_UV_VARIABLES
+        or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
     }
     environment.update(UV_NO_CONFIG="1", UV_SYSTEM_CERTS="1", UV_PYTHON_DOWNLOADS="never", LC_ALL="C.UTF-8")
     if cache:
@@ -122,10 +120,9 @@ def uv_environment(
 def _wheel_directory(index_url: str) -> str | None:
     parts = urllib.parse.urlsplit(index_url)
     directory = urllib.request.url2pathname(parts.path)
-    if parts.scheme == "file" and os.path.isdir(directory):
-        if any(name.endswith(".whl") for name in os.listdir(directory)):
-            return directory
-    return None
+    if parts.scheme != "file" or not os.path.isdir(directory):
+        return None
+    return directory if any(name.endswith(".whl") for name in os.listdir(directory)) else None
 
 
 @dataclass(frozen=True)
@@ -171,16 +168,16 @@ class _Index:
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
-                f"Set index_url (or {INDEX_VARIABLE}) to an index that mirrors {project}."
+                f"Set tensorflow_index_url (or {INDEX_VARIABLE} in the environment) to one that mirrors {project}."
             )
         return links[filename]
 
     def _get(self, url: str, *, accept: str = "*/*", limit: int | None = None) -> _Answer:
         request = urllib.request.Request(url, headers={"Accept": accept})
-        if self._parts.username and urllib.parse.urlsplit(url).hostname == self._parts.hostname:
-            pair = urllib.parse.unquote(self._parts.username) + ":" + urllib.parse.unquote(self._parts.password or "")
+        credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
+        if credentials:
             # Unredirected: not to be sent to another host.
-            encoded = base64.b64encode(pair.encode("utf-8")).decode("ascii")
+            encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
             request.add_unredirected_header("Authorization", "Basic " + encoded)
         attempt = 1
         while True:
@@ -195,13 +192,27 @@ class _Index:
                 final = isinstance(error, urllib.error.HTTPError) and error.code < 500
                 if final or attempt == _ATTEMPTS or self._parts.scheme == "file":
                     raise StackError(
-                        f"uv cannot be fetched: the package index {self.shown} answers '{error}'. Set index_url (or "
-                        f"{INDEX_VARIABLE}) to a simple index that this machine reaches, or HTTPS_PROXY to the proxy "
-                        "to use.",
+                        f"uv cannot be fetched: the package index {self.shown} answers '{error}'. Set "
+                        f"tensorflow_index_url (or {INDEX_VARIABLE} in the environment) to a simple index that "
+                        "this machine reaches, or HTTPS_PROXY to the proxy to use.",
                         index_url=self.shown,
                     ) from error
             time.sleep(attempt)
             attempt += 1
+
+    def _credentials(self, host: str | None) -> tuple[str, str] | None:
+        """For the index's own host, from its URL or ~/.netrc: urllib reads neither, uv reads both."""
+        if host is None or host != self._parts.hostname:
+            return None
+        if self._parts.username:
+            return urllib.parse.unquote(self._parts.username), urllib.parse.unquote(
+                self._parts.password or ""
+            )
+        try:
+            entry = netrc.netrc().authenticators(host)
+        except (OSError, netrc.NetrcParseError):
+            return None
+        return (entry[0], entry[2] or "") if entry else None
 
 
 class _AnchorParser(html.parser.HTMLParser):

@@ -74,7 +74,12 @@ node:
         C(family), which is V(debian), V(rhel), V(suse) or null.
       type: dict
       returned: always
-      sample: {id: debian, version_id: "12", codename: bookworm, name: Debian GNU/Linux 12 (bookworm), family: debian}
+      sample:
+        id: debian
+        version_id: "12"
+        codename: bookworm
+        name: Debian GNU/Linux 12 (bookworm)
+        family: debian
     glibc:
       description: Version of the C library.
       type: str
@@ -107,11 +112,13 @@ node:
       returned: always
       sample: false
     gpus:
-      description: NVIDIA GPUs (PCI class 0300 or 0302) in order of PCI address. C(bound_to) is a driver or null.
+      description: >-
+        NVIDIA GPUs (PCI class 0300 or 0302) in order of PCI address. C(bound_to) is a driver or null.
       type: list
       elements: dict
       returned: always
-      sample: [{index: 0, pci_address: "0000:01:00.0", device_id: "20b0", pci_class: "0302", bound_to: nvidia}]
+      sample:
+        - {index: 0, pci_address: "0000:01:00.0", device_id: 20b0, pci_class: "0302", bound_to: nvidia}
     nvswitches:
       description: How many NVSwitches (PCI class 0680) there are.
       type: int
@@ -197,9 +204,16 @@ node:
       elements: dict
       returned: always
       sample:
-        - {name: tensorflow-2.10.1, release: 2.10.1, flavour: cpu, digest: 9f86d081884c,
-           build: tensorflow-2.10.1-9f86d081884c-1, python: {minor: "3.10", path: /usr/bin/python3.10}, cuda: null,
-           cudnn: null, lock_sha256: 2c26b46b68ffc68f, packages: {numpy: 1.23.5, tensorflow: 2.10.1}}
+        - name: tensorflow-2.10.1
+          release: 2.10.1
+          flavour: cpu
+          digest: 9f86d081884c7d659a2feaa0c55ad015
+          build: tensorflow-2.10.1-9f86d081884c-1
+          python: {minor: "3.10", path: /usr/bin/python3.10}
+          cuda: null
+          cudnn: null
+          lock_sha256: 2c26b46b68ffc68ff99b453c1d304134
+          packages: {numpy: 1.23.5, tensorflow: 2.10.1}
     manifest:
       description: What C(manifest.json) in the directory of the environments says, null when it is not there.
       type: dict

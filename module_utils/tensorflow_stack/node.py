@@ -12,7 +12,7 @@ import json
 import os
 import pwd
 import re
-import shlex
+import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -98,17 +98,10 @@ def parse_driver_version(text: str) -> DriverModule | None:
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Variables of os-release(5), unquoted; a line that breaks the shell's quoting is left out."""
-    values = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith("#"):
-            continue
-        try:
-            values[name] = "".join(shlex.split(value))
-        except ValueError:
-            continue
-    return values
+    """Variables of os-release(5), unquoted."""
+    # As platform.freedesktop_os_release() does, which Python has since 3.10.
+    lines = re.findall(r"^([A-Za-z0-9_]+)=([\"']?)(.*)\2[ \t]*$", text, re.MULTILINE)
+    return {name: re.sub(r"\\([\\$\"'`])", r"\1", value) for name, _, value in lines}
 
 
 def os_family(values: Mapping[str, str]) -> str | None:
@@ -278,23 +271,21 @@ class NodeFiles:
         """Where the path is for the process that reads. Raises OSError for a loop."""
         return self._root + self.resolve(path)
 
-    def exists(self, path: str) -> bool:
-        return self._is(os.path.exists, path)
+    def exists(self, path: str, fact: str) -> bool:
+        return self._mode(path, fact) != 0
 
-    def is_dir(self, path: str) -> bool:
-        return self._is(os.path.isdir, path)
+    def is_dir(self, path: str, fact: str) -> bool:
+        return stat.S_ISDIR(self._mode(path, fact))
 
-    def is_file(self, path: str) -> bool:
-        return self._is(os.path.isfile, path)
+    def is_file(self, path: str, fact: str) -> bool:
+        return stat.S_ISREG(self._mode(path, fact))
 
-    def is_executable(self, path: str) -> bool:
-        return self._is(lambda host: os.access(host, os.X_OK), path)
-
-    def _is(self, test: Any, path: str) -> bool:
+    def _mode(self, path: str, fact: str) -> int:
         try:
-            return bool(test(self.host_path(path)))
-        except OSError:
-            return False
+            return os.stat(self.host_path(path)).st_mode
+        except OSError as error:
+            self._unreadable(path, fact, error)
+            return 0
 
     def data(self, path: str, fact: str, size: int = -1) -> bytes | None:
         try:
@@ -332,7 +323,7 @@ class NodeFiles:
                 ]
             else:
                 paths = [path + "/" + part for path in paths]
-        return [path for path in paths if self.exists(path)]
+        return [path for path in paths if self.exists(path, fact)]
 
     def _unreadable(self, path: str, fact: str, error: OSError) -> None:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
@@ -412,7 +403,7 @@ def _read_headers(files: NodeFiles, release: str) -> str | None:
     )
     for path in candidates:
         # A purge can leave the directory behind; without its Makefile no module can be built.
-        if files.is_file(path + "/Makefile"):
+        if files.is_file(path + "/Makefile", "kernels"):
             return files.resolve(path)
     return None
 
@@ -427,7 +418,7 @@ def _read_line(files: NodeFiles, path: str, fact: str) -> str | None:
 
 
 def _read_secure_boot(files: NodeFiles) -> bool | None:
-    if not files.is_dir("/sys/firmware/efi"):
+    if not files.is_dir("/sys/firmware/efi", "secure_boot"):
         return None
     data = files.data(SECURE_BOOT_VARIABLE, "secure_boot", 16)
     state = None if data is None else parse_secure_boot(data)
@@ -438,9 +429,9 @@ def _read_secure_boot(files: NodeFiles) -> bool | None:
 
 
 def _read_modules(files: NodeFiles) -> dict[str, bool]:
-    if not files.is_dir("/sys/module"):
+    if not files.is_dir("/sys/module", "modules"):
         files.add_unread("modules", "/sys/module: absent, so which modules are loaded is not known")
-    return {name: files.is_dir("/sys/module/" + name) for name in KERNEL_MODULES}
+    return {name: files.is_dir("/sys/module/" + name, "modules") for name in KERNEL_MODULES}
 
 
 # --- NVIDIA devices and driver ----------------------------------------------------------------------
@@ -449,7 +440,7 @@ def _read_modules(files: NodeFiles) -> dict[str, bool]:
 def _read_pci(files: NodeFiles) -> tuple[list[dict[str, Any]], int]:
     """NVIDIA's GPUs in order of address, and how many NVSwitches there are."""
     devices = "/sys/bus/pci/devices"
-    if not files.is_dir(devices):
+    if not files.is_dir(devices, "gpus"):
         files.add_unread("gpus", f"{devices}: absent")
     gpus: list[dict[str, Any]] = []
     nvswitches = 0
@@ -541,7 +532,7 @@ def _library_directories(files: NodeFiles) -> list[str]:
     """Where the loader looks, in its order, links resolved."""
     fact = "library directories"
     wanted = list(_loader_conf_directories(files, "/etc/ld.so.conf", fact)) + list(LOADER_DIRECTORIES)
-    return list(dict.fromkeys(files.resolve(path) for path in wanted if files.is_dir(path)))
+    return list(dict.fromkeys(files.resolve(path) for path in wanted if files.is_dir(path, fact)))
 
 
 def _loader_conf_directories(files: NodeFiles, path: str, fact: str) -> Iterator[str]:
@@ -558,7 +549,7 @@ def _loader_conf_directories(files: NodeFiles, path: str, fact: str) -> Iterator
 def _is_library(files: NodeFiles, path: str, architecture: str | None, fact: str) -> bool:
     """There, and built for this architecture: a 32-bit copy may stand in front of the one that counts."""
     try:
-        if files.link_target(path) and not files.exists(path):
+        if files.link_target(path) and not files.exists(path, fact):
             files.add_unread(fact, f"{path}: link to {files.resolve(path)}, which is not there")
             return False
     except OSError as error:
@@ -600,9 +591,7 @@ def _find_cuda(files: NodeFiles, directories: list[str], architecture: str | Non
     return sorted(rows, key=lambda row: (_natural(row["version"]), row["prefix"]))
 
 
-def _find_cudart(
-    files: NodeFiles, directories: list[str], architecture: str | None
-) -> tuple[str, str | None]:
+def _find_cudart(files: NodeFiles, directories: list[str], architecture: str | None) -> tuple[str, str | None]:
     """The directory and the resolved file of the first CUDA runtime."""
     for directory in directories:
         # The longest name holds the whole version.
@@ -661,13 +650,13 @@ def _read_cudnn_header(files: NodeFiles, prefix: str) -> str | None:
 
 
 def _prefixes(files: NodeFiles, patterns: Iterable[str], fact: str) -> list[str]:
-    found = [path for pattern in patterns for path in files.glob(pattern, fact) if files.is_dir(path)]
+    found = [path for pattern in patterns for path in files.glob(pattern, fact) if files.is_dir(path, fact)]
     return list(dict.fromkeys(files.resolve(path) for path in found))
 
 
 def _subdirectories(files: NodeFiles, prefix: str, fact: str) -> list[str]:
     found = [path for sub in LIBRARY_SUBDIRECTORIES for path in files.glob(prefix + "/" + sub, fact)]
-    return [path for path in found if files.is_dir(path)]
+    return [path for path in found if files.is_dir(path, fact)]
 
 
 def _prefix_of(library_directory: str) -> str:
@@ -720,22 +709,23 @@ def _find_pythons(
     origins += [("opt", "/opt"), ("system", "/usr")]
     origins = [(origin, _resolve_if_possible(files, root)) for origin, root in origins]
 
-    rows: dict[str, dict[str, Any]] = {}
+    rows: list[dict[str, Any]] = []
+    seen = set()
     for path in _python_candidates(files, patterns):
         try:
             real = files.resolve(path)
-            if real in rows:
+            if real in seen:
                 continue
+            seen.add(real)
             row = _read_python(files, real, architecture)
             if row is not None:
                 under = (origin for origin, root in origins if real.startswith(root + "/"))
-                row["origin"] = next(under, "path")
-                rows[real] = row
+                rows.append({**row, "origin": next(under, "path")})
         except _LeftOut as reason:
             files.add_unread("pythons", f"{path}: {reason}")
         except OSError as error:
             files.add_unread("pythons", f"{path}: {error.strerror}")
-    return sorted(rows.values(), key=_python_order)
+    return sorted(rows, key=_python_order)
 
 
 def _python_order(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -759,7 +749,8 @@ def _python_candidates(files: NodeFiles, patterns: Iterable[str]) -> Iterator[st
 
 
 def _is_venv(files: NodeFiles, directory: str) -> bool:
-    return any(files.is_file(f"{place}/pyvenv.cfg") for place in (directory, os.path.dirname(directory)))
+    places = (directory, os.path.dirname(directory))
+    return any(files.is_file(f"{place}/pyvenv.cfg", "pythons") for place in places)
 
 
 class _LeftOut(Exception):
@@ -768,7 +759,7 @@ class _LeftOut(Exception):
 
 def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[str, Any] | None:
     """A row without its origin; None for what is no interpreter of its own. Raises _LeftOut."""
-    if not files.exists(real):
+    if not files.exists(real, "pythons"):
         raise _LeftOut(f"link to {real}, which is not there")
     header = files.data(real, "pythons", 20)
     # A script that starts with #! is pyenv's shim or a wrapper: what it starts is found by itself.
@@ -779,7 +770,7 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
         raise _LeftOut("not an ELF file")
     if architecture not in (None, machine):
         raise _LeftOut(f"built for {machine}, this node is {architecture}")
-    if not files.is_executable(real):
+    if not os.access(files.host_path(real), os.X_OK):
         raise _LeftOut("may not be executed by this user")
     named = re.match(r"(?:platform-)?python(3\.\d+)$", os.path.basename(real))  # platform-python: RHEL 8
     if named is None:
@@ -787,15 +778,14 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
     minor = named.group(1)
     prefix = os.path.dirname(os.path.dirname(real)).rstrip("/") or "/usr"
     libraries = [f"{prefix}/{lib}/python{minor}" for lib in ("lib", "lib64")]
-    library = next((found for found in libraries if files.is_file(found + "/os.py")), None)
+    library = next((found for found in libraries if files.is_file(found + "/os.py", "pythons")), None)
     if library is None:
         raise _LeftOut("no standard library in {}".format(" or ".join(libraries)))
     return {
         "version": _read_python_version(files, prefix, minor),
         "minor": minor,
         "path": real,
-        "origin": None,
-        "ensurepip": files.is_file(library + "/ensurepip/__init__.py"),
+        "ensurepip": files.is_file(library + "/ensurepip/__init__.py", "pythons"),
     }
 
 
@@ -813,7 +803,7 @@ def _read_python_version(files: NodeFiles, prefix: str, minor: str) -> str | Non
 
 def _read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
     nearest = root
-    while nearest != "/" and not files.exists(nearest):
+    while nearest != "/" and not files.exists(nearest, "environments_root"):
         nearest = os.path.dirname(nearest)
     writable, free_bytes = False, None
     try:
@@ -823,12 +813,13 @@ def _read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
         free_bytes = usage.f_bavail * usage.f_frsize
     except OSError as error:
         files.add_unread("environments_root", f"{nearest}: {error.strerror}")
-    return {"path": root, "exists": files.exists(root), "writable": writable, "free_bytes": free_bytes}
+    exists = files.is_dir(root, "environments_root")
+    return {"path": root, "exists": exists, "writable": writable, "free_bytes": free_bytes}
 
 
 def _read_environments(files: NodeFiles, root: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    if not files.is_dir(root):
+    if not files.is_dir(root, "environments"):
         return rows
     for name in files.names(root, "environments"):
         link = root + "/" + name
@@ -899,7 +890,7 @@ def read_node(
         "kernels": [
             {"release": os.path.basename(path), "headers": _read_headers(files, os.path.basename(path))}
             for path in files.glob("/lib/modules/*", "kernels")
-            if files.is_dir(path)
+            if files.is_dir(path, "kernels")
         ],
         "boot_id": _read_line(files, "/proc/sys/kernel/random/boot_id", "boot_id"),
         "user": {"name": user.name, "uid": user.uid, "home": user.home},
@@ -911,7 +902,9 @@ def read_node(
         "pythons": _find_pythons(files, user, root, search_path, environ, architecture),
         "cuda": cuda,
         "cudnn": _find_cudnn(files, directories, cuda, architecture),
-        "package_managers": [name for name, program in PACKAGE_MANAGERS.items() if files.exists(program)],
+        "package_managers": [
+            name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
+        ],
         "environments_root": _read_environments_root(files, root),
         "environments": _read_environments(files, root),
         "manifest": _read_json(files, root + "/manifest.json", "manifest"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the checkout's .venv with the pinned controller tools, on a machine with nothing but Python 3.8 or newer.
+"""Build the checkout's .venv with the pinned controller tools, given nothing but Python 3.8 or newer.
 
 Does nothing when .venv is what its lock says. Installs nothing outside of the checkout.
 """
@@ -24,7 +24,7 @@ FETCHED_PYTHON = "3.12"
 
 
 class Wish(NamedTuple):
-    """One environment of tools: its directory, its lock, the locks that hold at least as much, and its Pythons."""
+    """One environment of tools: its directory, its lock, locks that hold at least as much, its Pythons."""
 
     directory: str
     lock: str
@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--group", choices=["controller", "test"], default="controller", help="what to install"
     )
+    parser.add_argument("--lock", action="store_true", help="refresh the locks in requirements/ instead")
     parser.add_argument(
         "--core",
         choices=["newest", "oldest"],
@@ -50,16 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
-    if is_built(wish):
+    if not options.lock and is_built(wish):
         return 0
-    # The checkout's own package, by path. Imported late here and below: nearly every run ends with the line above.
+    # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
     from tensorflow_stack.errors import StackError
     from tensorflow_stack.exclusive import exclusive_lock
 
     try:
         with exclusive_lock(os.path.join(TOOLS, ".locks", "bootstrap"), what=TOOLS, wait=600):
-            if not is_built(wish):
+            if options.lock:
+                refresh_locks()
+            elif not is_built(wish):
                 build(wish)
     except StackError as error:
         print(f"bootstrap: {error.message}", file=sys.stderr)
@@ -87,27 +90,48 @@ def identity(wish: Wish, lock: str) -> dict[str, str]:
 
 
 def build(wish: Wish) -> None:
-    from tensorflow_stack.errors import StackError
-    from tensorflow_stack.uv import ensure_uv, uv_environment
-
-    uv = ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=None, report=say)
+    uv = bring_uv()
     python = choose_python(wish, uv)
     directory = os.path.join(REPOSITORY, wish.directory)
-    lock = os.path.join(REQUIREMENTS, wish.lock)
     say(f"Installing requirements/{wish.lock} into {wish.directory} with {python}")
-    environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", python, directory],
-        [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--python", directory, lock],
-    ):
-        code = subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
-        if code:
-            raise StackError(
-                f"'{' '.join(command[1:3])}' ended with {code}; what it said stands above. If the package index cannot "
-                "be reached, set UV_DEFAULT_INDEX to one that can, or HTTPS_PROXY to the proxy to use."
-            )
+    run([uv, "venv", "--quiet", "--clear", "--python", python, directory])
+    lock = os.path.join(REQUIREMENTS, wish.lock)
+    run([uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--python", directory, lock])
     with open(os.path.join(directory, "stamp.json"), "w", encoding="utf-8") as stream:
         json.dump(identity(wish, wish.lock), stream)
+
+
+def refresh_locks() -> None:
+    """Newest versions into every lock, each for all Pythons; the test tools follow the controller's."""
+    uv = bring_uv()
+    for wish in (CONTROLLER, TEST, OLDEST):
+        say(f"Locking requirements/{wish.lock}")
+        command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
+        command += ["--no-header", "--python-version", wish.minors[0], "--output-file", wish.lock]
+        # A relative name, because it stands in the lock.
+        run([*command, wish.lock.replace(".txt", ".in")])
+
+
+def bring_uv() -> str:
+    from tensorflow_stack.uv import ensure_uv
+
+    return ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=None, report=say)
+
+
+def run(command: list[str]) -> None:
+    """Run uv in requirements/, its words on stderr; raises StackError when it fails."""
+    from tensorflow_stack.errors import StackError
+    from tensorflow_stack.uv import uv_environment
+
+    environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
+    code = subprocess.run(
+        command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr, check=False
+    ).returncode
+    if code:
+        raise StackError(
+            f"'uv {' '.join(command[1:3])}' ended with {code}; what it said stands above. If the package "
+            "index cannot be reached, set UV_DEFAULT_INDEX to one that can, or HTTPS_PROXY to the proxy."
+        )
 
 
 def pinned_uv(architecture: str) -> dict[str, str | int]:
@@ -132,16 +156,14 @@ def choose_python(wish: Wish, uv: str) -> str:
     from tensorflow_stack import interpreter, node
     from tensorflow_stack.errors import BuildError, StackError
 
-    # By reading files: a shim of pyenv on PATH may start nothing, and the interpreters behind it are not on PATH.
+    # By reading files: a shim of pyenv may start nothing, and the interpreters behind it are not on PATH.
     rows, _ = node.find_pythons(environments_root=TOOLS)
     for minor in reversed(wish.minors):
         for row in rows:
             if row["minor"] == minor and interpreter.runs_as(row["path"], minor):
                 return str(row["path"])
     found = ", ".join(f"{row['version']} ({row['path']})" for row in rows) or "none"
-    say(
-        f"No Python {wish.minors[0]} to {wish.minors[-1]} is here (found: {found}). Fetching {FETCHED_PYTHON}."
-    )
+    say(f"No Python {wish.minors[0]} to {wish.minors[-1]} found ({found}). Fetching {FETCHED_PYTHON}.")
     path = os.path.join(
         TOOLS,
         ".pythons",

@@ -26,6 +26,7 @@ from .errors import StackError
 DEFAULT_INDEX = "https://pypi.org/simple"
 # uv's own variable: the index where the caller names none.
 INDEX_VARIABLE = "UV_DEFAULT_INDEX"
+_INDEX_SETTINGS = f"tensorflow_index_url (or {INDEX_VARIABLE} in the environment)"
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _ATTEMPTS = 3
@@ -54,8 +55,8 @@ def ensure_uv(
 ) -> str:
     """Path of the pinned uv, `<directory>/uv-<version>/uv`; fetched when it is not there as it was unpacked.
 
-    `record` is a row of the table `uv`. `index_url` may name a simple index or, as file://, a directory of wheels.
-    `report` is told what is fetched.
+    `record` is a row of the table `uv`. `index_url` names a simple index or, as file://, a directory of
+    wheels. `report` is told what is fetched.
     """
     home = os.path.join(directory, "uv-" + record["version"])
     path = os.path.join(home, "uv")
@@ -97,7 +98,7 @@ def ensure_uv(
 def uv_environment(
     *, cache: str | None = None, index_url: str | None = None, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Environment to run uv in: of the caller's only what says how to reach an index, and the system's certificates."""
+    """Environment to run uv in: nothing that configures uv or Python but how to reach the index."""
     environment = {
         name: value
         for name, value in (os.environ if base is None else base).items()
@@ -149,8 +150,8 @@ class _Index:
         if len(body) != record["bytes"] or digest != record["sha256"]:
             found = "more" if len(body) > record["bytes"] else f"{len(body)} bytes with sha256 {digest}"
             raise StackError(
-                f"{record['filename']} from {self.shown} is not the pinned file: expected {record['bytes']} bytes with "
-                f"sha256 {record['sha256']}, found {found}. Nothing of it was used.",
+                f"{record['filename']} from {self.shown} is not the pinned file: expected {record['bytes']} "
+                f"bytes with sha256 {record['sha256']}, found {found}. Nothing of it was used.",
                 expected=record["sha256"],
                 found=digest,
             )
@@ -168,7 +169,7 @@ class _Index:
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
-                f"Set tensorflow_index_url (or {INDEX_VARIABLE} in the environment) to one that mirrors {project}."
+                f"Set {_INDEX_SETTINGS} to one that mirrors {project}."
             )
         return links[filename]
 
@@ -192,9 +193,9 @@ class _Index:
                 final = isinstance(error, urllib.error.HTTPError) and error.code < 500
                 if final or attempt == _ATTEMPTS or self._parts.scheme == "file":
                     raise StackError(
-                        f"uv cannot be fetched: the package index {self.shown} answers '{error}'. Set "
-                        f"tensorflow_index_url (or {INDEX_VARIABLE} in the environment) to a simple index that "
-                        "this machine reaches, or HTTPS_PROXY to the proxy to use.",
+                        f"uv cannot be fetched: the package index {self.shown} answers '{error}'. "
+                        f"Set {_INDEX_SETTINGS} to an index that this machine reaches, or HTTPS_PROXY to the "
+                        "proxy to use.",
                         index_url=self.shown,
                     ) from error
             time.sleep(attempt)

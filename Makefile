@@ -1,0 +1,59 @@
+# Thin fronts. What they run is printed, and runs by itself too.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PLAYBOOKS := workstation plan verify rollback remove lock
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@$(PYTHON) scripts/run_playbook.py --help-variables
+
+workstation: ## Rebuild this machine's TensorFlow: make workstation TENSORFLOW=2.8.0
+plan: ## Say what workstation would do and why, and do nothing
+verify: ## Compare this machine with what was asked for, and prove that TensorFlow computes
+rollback: ## Switch an environment back to the build before
+remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
+lock: ## Make or refresh the locks of a release
+
+.PHONY: $(PLAYBOOKS)
+$(PLAYBOOKS): tools
+	@$(PYTHON) scripts/run_playbook.py $@
+
+.PHONY: tools test-tools lock-tools
+tools: ## Set up .venv with the tools that run the playbooks
+	@$(PYTHON) scripts/bootstrap.py
+
+test-tools: ## Set up .venv with the tools that test and lint as well
+	@$(PYTHON) scripts/bootstrap.py --group test
+
+lock-tools: tools ## Refresh the locks of the tools in requirements/
+	@$(PYTHON) scripts/bootstrap.py --lock
+
+.PHONY: test lint unit contract integration
+test: lint unit contract integration ## Everything that CI runs on the newest ansible-core
+
+lint: test-tools ## ansible-lint, yamllint, ruff, mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/yamllint --strict .
+	.venv/bin/mypy scripts callback_plugins
+	# The relative imports of library/ go by way of the checkout's folder, whose name may be none of a package.
+	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout
+	cd .cache/mypy && checkout/.venv/bin/mypy --config-file checkout/pyproject.toml \
+	  -p checkout.library -p checkout.module_utils
+	.venv/bin/ansible-lint --offline --strict
+
+unit: test-tools ## Tests of single functions and modules
+	.venv/bin/python -m pytest tests/unit
+
+contract: test-tools ## Tests that documentation, specifications, tables and code agree
+	.venv/bin/python -m pytest tests/contract
+
+integration: test-tools ## Tests with real installs and playbook runs
+	.venv/bin/python -m pytest tests/integration
+
+.PHONY: clean
+clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
+	rm -rf .venv .venv-oldest .tools .cache .ansible .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Run one playbook with the variables that make was given; they travel as JSON, so any character is safe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Variable(NamedTuple):
+    """A variable of make, the inventory variable that it sets, and what it is."""
+
+    name: str
+    sets: str
+    is_path: bool
+    meaning: str
+
+
+VARIABLES = (
+    Variable("TENSORFLOW", "tensorflow_version", False, "release, such as 2.8.0"),
+    Variable("REQUIREMENTS", "tensorflow_requirements", True, "requirements file that is locked with it"),
+    Variable("ROOT", "tensorflow_root", True, "directory of all environments"),
+    Variable("ENVIRONMENT", "tensorflow_environment", False, "name of the environment"),
+)
+
+
+def command_line(playbook: str, environ: Mapping[str, str]) -> list[str]:
+    """The ansible-playbook command; a variable that is not set or empty is not passed."""
+    extra = {}
+    for variable in VARIABLES:
+        value = environ.get(variable.name)
+        if value:
+            extra[variable.sets] = os.path.abspath(os.path.expanduser(value)) if variable.is_path else value
+    inventory = environ.get("INVENTORY") or "inventories/workstation"
+    command = [os.path.join(".venv", "bin", "ansible-playbook"), "-i", inventory, f"playbooks/{playbook}.yml"]
+    if extra:
+        command += ["-e", json.dumps(extra)]
+    if environ.get("CHECK"):
+        command += ["--check", "--diff"]
+    return command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("playbook", nargs="?")
+    choice.add_argument("--help-variables", action="store_true", help="list the variables of make")
+    arguments = parser.parse_args()
+    if arguments.help_variables:
+        for variable in VARIABLES:
+            print(f"  {variable.name + '=':<13} {variable.meaning} ({variable.sets})")
+        print(f"  {'CHECK=1':<13} say exactly what would change, and change nothing")
+        print(f"  {'INVENTORY=':<13} another inventory than inventories/workstation")
+        return
+    command = command_line(arguments.playbook, os.environ)
+    print("+", shlex.join(command), file=sys.stderr, flush=True)
+    os.chdir(REPOSITORY)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

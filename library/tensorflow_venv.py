@@ -233,7 +233,7 @@ def _present(module: AnsibleModule) -> venv.Outcome:
         name=module.params["name"],
         root=root,
         release=lock.release,
-        flavour=lock.flavour,
+        flavour="cuda" if module.params["cuda"] else "cpu",
         python=module.params["python"],
         lock=lock,
         cuda=module.params["cuda"],

@@ -314,7 +314,9 @@ def render_table(plan: dict[str, Any]) -> str:
     """The plan for a person: one line a step, then warnings and refusals."""
     if plan["refusals"]:
         lines = [f"TensorFlow {plan['release'] or '(newest)'} cannot run here; nothing will be done."]
-        return "\n".join(lines + [f"  - {refusal['message']}" for refusal in plan["refusals"]])
+        lines += [f"  - {refusal['message']}" for refusal in plan["refusals"]]
+        nearest = plan["refusals"][0]["nearest_release"]
+        return "\n".join(lines + ([f"The nearest release that would run here is {nearest}."] if nearest else []))
     rows = [("component", "installed", "wanted", "action", "fetch", "why")]
     for step in plan["steps"]:
         action = step["action"] + (f" ({step['direction']})" if step["direction"] in ("up", "down") else "")

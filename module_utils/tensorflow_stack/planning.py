@@ -34,7 +34,7 @@ def plan_for(
         release=stack.release.version,
         python=stack.python.minor,
         platform=f"linux_{node['architecture']}",
-        flavour=stack.flavour,
+        flavour=stack.lock_flavour,
         requirements=wishes,
     )
     lock_state = _find_lock(tables, request, locks=locks, shipped_locks=shipped_locks)
@@ -71,14 +71,8 @@ def _assess(
             for a in assessments
         ]
         return best, rows
-    assessment = resolve.assess_wish(tables, release, node, policy)
-    if assessment.stack and not _accepted(assessment, wishes):
-        asked = requirements.tensorflow_requirement(wishes, assessment.stack.python.minor)
-        raise StackError(
-            f"tensorflow_version is {release}, but {asked.where} asks for {asked.project}{asked.specifier}. "
-            "Change one of the two; without tensorflow_version the file chooses the release."
-        )
-    return assessment, []
+    # A file that asks for another release is refused where the lock's inputs are put together.
+    return resolve.assess_wish(tables, release, node, policy), []
 
 
 def _accepted(assessment: resolve.Assessment, wishes: requirements.UserRequirements | None) -> bool:
@@ -106,6 +100,7 @@ def _find_lock(
 ) -> plan.LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
+    wished_by = wishes.path if wishes else None
     # Each requirement file has a directory of locks of its own, named after it.
     directory = os.path.join(locks, os.path.splitext(os.path.basename(wishes.path))[0]) if wishes else locks
     inputs = locking.lock_inputs(request, tables).sha256
@@ -116,9 +111,9 @@ def _find_lock(
         with open(path, encoding="utf-8") as stream:
             lock = parse_lock(stream.read(), path=path)
         if lock.inputs_sha256 == inputs:
-            return plan.LockState(path, directory, "ready", lock, wishes and wishes.path)
+            return plan.LockState(path, directory, "ready", lock, wished_by)
         state = "stale"
-    return plan.LockState(_lock_path(directory, request), directory, state, None, wishes and wishes.path)
+    return plan.LockState(_lock_path(directory, request), directory, state, None, wished_by)
 
 
 def _lock_path(directory: str, request: locking.LockRequest) -> str:
@@ -133,7 +128,9 @@ def _lock_path(directory: str, request: locking.LockRequest) -> str:
 
 def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
     row = tables.uv(architecture)
-    return row and {"version": row.version, "filename": row.filename, "sha256": row.sha256, "bytes": row.bytes}
+    if row is None:
+        return None
+    return {"version": row.version, "filename": row.filename, "sha256": row.sha256, "bytes": row.bytes}
 
 
 def _nothing_runs(

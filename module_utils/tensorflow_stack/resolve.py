@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from .errors import RefusedError
@@ -17,16 +16,18 @@ from .tables import Release, Tables
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.
 _ORIGINS = ("system", "opt", "uv", "pyenv", "path")
+# Where the loader looks by itself, and where much else lies that is not to be linked.
+_LOADER_DIRECTORIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the inventory wants beside the release. Fields are the variables `tensorflow_<field>`."""
+    """What the inventory wants beside the release; the variable of each field is beside it."""
 
-    gpu: str = "auto"  # auto, required, none
-    cuda_source: str = "auto"  # auto, found, wheels
-    python: str = ""  # a minor such as 3.10, or "" for the best one
-    python_source: str = "auto"  # auto, found, distro, uv
+    gpu: str = "auto"  # tensorflow_gpu: auto, required, none
+    cuda_source: str = "auto"  # cuda_source: auto, found, wheels
+    python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
+    python_source: str = "auto"  # python_source: auto, found, distro, uv
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Refusal:
 
     @property
     def message(self) -> str:
-        nearest = f" The nearest release that would run here is {self.nearest_release}." if self.nearest_release else ""
-        return f"{self.component}: wanted {self.wanted}; found {self.found}. {self.set}{nearest}"
+        return f"{self.component}: wanted {self.wanted}; found {self.found}. {self.set}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.__dict__, "message": self.message}
@@ -79,6 +79,7 @@ class Cuda:
     version: str
     cudnn: str
     source: str  # found, wheels
+    # To be linked where TensorFlow's loader looks; empty where it finds the libraries by itself.
     library_directories: tuple[str, ...]
 
 
@@ -100,10 +101,15 @@ class Stack:
     gpus: tuple[Gpu, ...]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def lock_flavour(self) -> str:
+        """`cuda` where the lock has to bring CUDA; an environment bound to the node's CUDA needs TensorFlow alone."""
+        return "cuda" if self.cuda and self.cuda.source == "wheels" else "cpu"
+
 
 @dataclass(frozen=True)
 class Assessment:
-    """The answer for one release: a stack, or refusals. `stack` may be partial work when there are refusals."""
+    """The answer for one release: it runs when there are no refusals. `stack` is there as far as it could be found."""
 
     release: Release
     stack: Stack | None
@@ -182,10 +188,17 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
     python = _python(tables, release, node, policy, findings)
     gpus: tuple[Gpu, ...] = ()
     cuda = driver = None
-    if flavour == "cuda":
+    if flavour == "cuda" and release.pythons.get("x86_64") and node["architecture"] != "x86_64":
+        findings.refuse(
+            "gpu",
+            found=f"a GPU on {node['architecture']}",
+            wanted=f"x86_64, the only architecture for which TensorFlow {release.version} is built with CUDA",
+            set="Set tensorflow_gpu to none for a CPU environment.",
+        )
+    elif flavour == "cuda":
         gpus = tuple(_gpu(tables, release, row) for row in node["gpus"])
         cuda = _cuda(tables, release, node, policy, findings)
-        _check_gpus(tables, release, node, gpus, cuda, findings)
+        _check_gpus(tables, release, node, cuda, findings)
         driver = _driver(tables, node, gpus, cuda, findings)
     stack = None
     if python and (flavour == "cpu" or (cuda and driver)):
@@ -253,7 +266,7 @@ def _python(
         wanted=f"Python {' or '.join(minors)} for TensorFlow {release.version} (looked for by: {', '.join(sources)})",
         set=(
             "Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched), allow more with "
-            "tensorflow_python_source: auto, or run as root where the distribution has a package."
+            "python_source: auto, or run as root where the distribution has a package."
         ),
     )
     return None
@@ -317,47 +330,44 @@ def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> st
 
 
 def _check_gpus(
-    tables: Tables,
-    release: Release,
-    node: dict[str, Any],
-    gpus: tuple[Gpu, ...],
-    cuda: Cuda | None,
-    findings: _Findings,
+    tables: Tables, release: Release, node: dict[str, Any], cuda: Cuda | None, findings: _Findings
 ) -> None:
-    for gpu, row in zip(gpus, node["gpus"]):
-        label = f"GPU {gpu.index} ({gpu.name}, {gpu.architecture}, compute capability {gpu.compute_capability})"
-        known = tables.chip(row["device_id"])
+    indices: dict[str, list[str]] = {}
+    for row in node["gpus"]:
+        indices.setdefault(row["device_id"], []).append(str(row["index"]))
+    for device_id, same in indices.items():
+        known = tables.chip(device_id)
         if known is None:
             findings.warnings.append(
-                f"GPU {gpu.index} at {row['pci_address']} is not in the table of GPUs (device {row['device_id']}): "
-                "whether this release has code for it will show in the check."
+                f"GPU {', '.join(same)} is not in the table of GPUs (device {device_id}): whether this release has "
+                "code for it will show in the check."
             )
             continue
-        chip, _ = known
-        if gpu.code == "none":
+        chip, name = known
+        label = f"GPU {', '.join(same)} ({name}, {chip.architecture}, compute capability {chip.compute_capability})"
+        code = kernel_code(release.gpu_code, chip.compute_capability)
+        if code == "none":
             findings.refuse(
                 "gpu",
                 found=label,
                 wanted=f"one that TensorFlow {release.version} has code for ({' '.join(release.gpu_code or ())})",
                 set="Set tensorflow_version to a release that has code for this GPU, or tensorflow_gpu to none.",
             )
-        elif gpu.code == "jit":
+        elif code == "jit":
             findings.warnings.append(
                 f"{label}: TensorFlow {release.version} has no machine code for it and compiles PTX at the first "
                 "start, which takes up to 30 minutes, once for each user."
             )
         if cuda is None:
             continue
-        if chip.first_cuda and Version(chip.first_cuda) > Version(cuda.version):
+        if Version(cuda.version) < Version(chip.first_cuda):
             findings.refuse(
                 "cuda",
                 found=f"{label}, which needs CUDA {chip.first_cuda} or newer",
                 wanted=f"CUDA {cuda.version}, the newest that TensorFlow {release.version} can use",
                 set="Set tensorflow_version to a release on a newer CUDA, or tensorflow_gpu to none.",
             )
-        if chip.last_cuda and not SpecifierSet(f"=={chip.last_cuda}.*").contains(cuda.version) and (
-            Version(cuda.version) > Version(chip.last_cuda)
-        ):
+        if chip.last_cuda and Version(cuda.version) > Version(chip.last_cuda):
             findings.refuse(
                 "cuda",
                 found=f"{label}, which CUDA supports up to {chip.last_cuda}",
@@ -376,12 +386,12 @@ def _cuda(tables: Tables, release: Release, node: dict[str, Any], policy: Policy
         cuda, reason = (_found_cuda if source == "found" else _wheel_cuda)(tables, release, node)
         if cuda:
             return cuda
-        reasons.append(f"{source}: {reason}")
+        reasons.append(reason)
     findings.refuse(
         "cuda",
         found="; ".join(reasons),
         wanted=f"CUDA {release.cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}",
-        set="Install them beside what is there and run again, or set tensorflow_cuda_source to auto.",
+        set="Install them beside what is there and run again, or set cuda_source to auto.",
     )
     return None
 
@@ -389,6 +399,8 @@ def _cuda(tables: Tables, release: Release, node: dict[str, Any], policy: Policy
 def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple[Cuda | None, str]:
     """CUDA of the very version and a cuDNN of the same major and at least the floor, both on the node."""
     cuda = next((row for row in node["cuda"] if row["version"] == release.cuda), None)
+    if _cpu_package(release) != release.package:
+        return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
     floor = Version(release.cudnn_floor)
     fitting = [
         row for row in node["cudnn"] if Version(row["version"]).major == floor.major and Version(row["version"]) >= floor
@@ -397,8 +409,9 @@ def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple
         there = [f"CUDA {row['version']}" for row in node["cuda"]] + [f"cuDNN {row['version']}" for row in node["cudnn"]]
         return None, f"the node has {', '.join(there) or 'neither'}"
     cudnn = fitting[0]
-    directories = tuple(dict.fromkeys([cuda["library_directory"], cudnn["library_directory"]]))
-    return Cuda(str(cuda["version"]), str(cudnn["version"]), "found", directories), ""
+    directories = dict.fromkeys([cuda["library_directory"], cudnn["library_directory"]])
+    to_link = tuple(directory for directory in directories if directory not in _LOADER_DIRECTORIES)
+    return Cuda(str(cuda["version"]), str(cudnn["version"]), "found", to_link), ""
 
 
 def _wheel_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple[Cuda | None, str]:

@@ -33,6 +33,10 @@ BUILD_RECORD = "build.json"
 _LAYOUT = 1
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
+# What TensorFlow opens of CUDA and cuDNN; much else lies in the same directories.
+_CUDA_LIBRARY = re.compile(
+    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc)\.so\."
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
@@ -547,6 +551,8 @@ def _install(spec: EnvironmentSpec, installer: Installer, path: str, log: int, d
     _run([spec.python, "-m", "venv", path], environment, log)
     pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
+    if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
+        index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
     command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock_path]
     _run(command + index, environment, log)
     # ensurepip brought these; an environment holds what its lock names and nothing else.
@@ -571,7 +577,7 @@ def _link_libraries(path: str, site_packages: str, directories: tuple[str, ...])
         for library in sorted(glob.glob(os.path.join(pattern, "lib*.so.*"))):
             link = os.path.join(package, os.path.basename(library))
             target = library if os.path.isabs(directory) else os.path.relpath(library, package)
-            if not os.path.lexists(link):
+            if _CUDA_LIBRARY.match(os.path.basename(library)) and not os.path.lexists(link):
                 os.symlink(target, link)
                 links[os.path.relpath(link, path)] = target
     return links
@@ -704,7 +710,9 @@ def _run(command: list[str], environment: dict[str, str], log: int, timeout: flo
         raise
     if code:
         said = _tail(log, start)
-        reason = next((line for line in said if line.lower().startswith("error")), said[-1] if said else "it said nothing")
+        # uv and pip say what failed in a line that starts with "error", and why in the lines after it.
+        first = next((i for i, line in enumerate(said) if line.lower().startswith("error")), len(said) - 1)
+        reason = " ".join(said[first:]) if said else "it said nothing"
         raise BuildError(
             f"{os.path.basename(command[0])} {command[1] if len(command) > 1 else ''} ended with {code}: {reason}",
             cmd=command,

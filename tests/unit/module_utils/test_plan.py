@@ -1,0 +1,157 @@
+"""Plans as operators see them: tests/data/plans/cases.yml says from what, <id>.txt beside it what comes out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible.module_utils.tensorflow_stack import planning
+from ansible.module_utils.tensorflow_stack.errors import StackError
+
+from tests import nodes
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+RELEASE_FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
+PLANS = REPOSITORY / "tests" / "data" / "plans"
+CASES = yaml.safe_load((PLANS / "cases.yml").read_text())
+SCHEMA = json.loads((RELEASE_FILES / "plan.schema.json").read_text())
+
+
+def make_plan(node: dict[str, Any], locks: Path, **wish: Any) -> dict[str, Any]:
+    release = wish.pop("release", "newest")
+    requirements = wish.pop("requirements", None)
+    return planning.plan_for(
+        release=release,
+        requirements_path=requirements,
+        node=node,
+        environment=None,
+        policy=wish,
+        tables_directory=str(RELEASE_FILES / "tables"),
+        shipped_locks=str(RELEASE_FILES / "locks"),
+        locks=str(locks),
+    )
+
+
+def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dict[str, Any]) -> dict[str, Any]:
+    """The node with what the case says is different."""
+    node = copy.deepcopy(node)
+    node["environments_root"]["path"] = "/opt/tensorflow"
+    if "uid" in changes:
+        node["user"] = {"name": "u", "uid": changes["uid"], "home": "/home/u"}
+    if "pythons" in changes:
+        node["pythons"] = [
+            {"version": f"{minor}.0", "minor": minor, "path": f"/usr/bin/python{minor}", "origin": "system", "ensurepip": True}
+            for minor in changes["pythons"]
+        ]
+    if "driver" in changes:
+        node["driver"].update(loaded=changes["driver"], installed=changes["driver"])
+    for key in ("loaded", "installed"):
+        if key in changes:
+            node["driver"][key] = changes[key]
+    if "cuda" in changes:
+        node["cuda"] = changes["cuda"]
+    if "device_id" in changes:
+        node["gpus"][0]["device_id"] = changes["device_id"]
+    if "environments" in changes:
+        node["environments"] = []
+        node["manifest"] = None
+        for environment in changes["environments"]:
+            node["environments"].append(_environment(node, locks, dict(environment), wish))
+            node["manifest"] = {"current": node["environments"][-1]["name"]}
+    return node
+
+
+def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: dict[str, Any]) -> dict[str, Any]:
+    """The record of an environment that this toolkit built earlier: from the plan it would make for it."""
+    source, applied = row.get("source"), row.pop("applied", False)
+    policy = {"gpu": "none"} if row["flavour"] == "cpu" else {"cuda_source": source}
+    made = make_plan({**node, "environments": [], "manifest": None}, locks, release=row["release"], **policy)["plan"]
+    step = made["steps"][-1]
+    digest = made["environment"]["digest"] if applied else "0" * 64
+    name = f"tensorflow-{row['release']}"
+    return {
+        "name": name,
+        "release": row["release"],
+        "flavour": row["flavour"],
+        "digest": digest,
+        "build": f"{name}-{digest[:12]}-1",
+        "python": {"minor": made["python"]["minor"], "path": made["python"]["path"]},
+        "cuda": made["cuda"],
+        "cudnn": made["cudnn"],
+        "lock_sha256": "0" * 64,
+        "packages": dict(package.split("==") for package in step["packages"]),
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_plan(case: dict[str, Any], tmp_path: Path) -> None:
+    locks = tmp_path / "locks"
+    node = change(nodes.read(case["node"], tmp_path), locks, case.get("with", {}), case["wish"])
+    result = make_plan(node, locks, **case["wish"])
+    jsonschema.validate(result["plan"], SCHEMA)
+    shown = result["table"].replace(str(RELEASE_FILES), "<files>").replace(str(tmp_path), "<tmp>") + "\n"
+    golden = PLANS / f"{case['id']}.txt"
+    if os.environ.get("UPDATE_PLANS"):
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
+def test_every_plan_file_has_its_case() -> None:
+    assert sorted(path.stem for path in PLANS.glob("*.txt")) == sorted(case["id"] for case in CASES)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, Any]:
+    return change(nodes.read("no_gpu_debian12", tmp_path), tmp_path, {"pythons": ["3.10"], "environments": []}, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        ("2.8.9", "2.8.2, 2.8.3, 2.8.4"),
+        ("2.99.0", "2.20.0, 2.21.0"),
+        ("1.13.1", "1.15.0"),
+        ("two", "2.19.1, 2.20.0, 2.21.0"),
+    ],
+)
+def test_unknown_release_names_the_nearest(node: dict[str, Any], tmp_path: Path, asked: str, nearest: str) -> None:
+    with pytest.raises(StackError) as raised:
+        make_plan(node, tmp_path, release=asked)
+    assert raised.value.message == (
+        f"TensorFlow {asked} is not a release that is known here; nearest are {nearest}. "
+        "Set tensorflow_version to one of them."
+    )
+
+
+def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"No environment was applied below /opt/tensorflow yet\. Set tensorflow_version"):
+        make_plan(node, tmp_path, release="current")
+
+
+def test_requirements_choose_the_release(node: dict[str, Any], tmp_path: Path) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("tensorflow-gpu~=2.8.0\nnumpy==1.23.5\n")
+    plan = make_plan(node, tmp_path / "locks", requirements=str(requirements))["plan"]
+    assert plan["release"] == "2.8.4"
+    assert plan["lock"]["path"] == str(tmp_path / "locks/mine/tensorflow-2.8.4/cp310-linux_x86_64-cpu.txt")
+    assert (plan["lock"]["state"], plan["roles"]) == ("missing", ["tensorflow_lock"])
+
+
+def test_requirements_against_the_release(node: dict[str, Any], tmp_path: Path) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("tensorflow==2.8.0\n")
+    with pytest.raises(StackError, match=r"mine.txt:1 asks for tensorflow==2\.8\.0, but the release asked for is 2\.10\.1"):
+        make_plan(node, tmp_path, release="2.10.1", requirements=str(requirements))
+
+
+def test_requirements_that_no_release_here_fulfils(node: dict[str, Any], tmp_path: Path) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("tensorflow==2.5.0\n")
+    plan = make_plan(node, tmp_path, requirements=str(requirements), python_source="found")["plan"]
+    assert "allows none of the releases that run here" in plan["refusals"][0]["message"]

@@ -1,0 +1,345 @@
+"""Environments, built for real with small wheels: uv, links, locks and processes are the real ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack import manifest, venv
+from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
+from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
+
+from tests.wheels import make_lock, make_tensorflow, make_wheel
+
+NAME = "tensorflow-2.8.0"
+MINOR = "%d.%d" % sys.version_info[:2]
+PYTHON = os.path.realpath(sys.executable)
+
+
+class Site:
+    """A root with an index of wheels beside it."""
+
+    def __init__(self, path: Path, uv: str) -> None:
+        self.root = str(path / "root")
+        self.wheels = path / "wheels"
+        self.wheels.mkdir()
+        self.uv = uv
+        self.tensorflow = make_tensorflow(self.wheels, "2.8.0")
+        self.numpy = make_wheel(self.wheels, "numpy", "1.23.5", {"numpy/__init__.py": "version = '1.23.5'\n"})
+
+    def spec(self, *distributions, **values) -> venv.EnvironmentSpec:
+        lock = make_lock(*(distributions or (self.tensorflow, self.numpy)), release="2.8.0", python=MINOR)
+        fields = {"name": NAME, "root": self.root, "release": "2.8.0", "flavour": "cpu", "python": PYTHON, "lock": lock}
+        return venv.EnvironmentSpec(**{**fields, **values})
+
+    def installer(self) -> venv.Installer:
+        return venv.Installer(uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv"))
+
+    def apply(self, spec=None, **options) -> venv.Outcome:
+        options = {"keep": 2, "lock_timeout": 0, **options}
+        return venv.apply_present(spec or self.spec(), installer=self.installer, **options)
+
+    @property
+    def live(self) -> Path:
+        return Path(self.root, NAME)
+
+    @property
+    def site_packages(self) -> Path:
+        return self.live / "lib" / f"python{MINOR}" / "site-packages"
+
+    def says(self) -> str:
+        program = "import tensorflow, numpy; print(tensorflow.__version__, numpy.version)"
+        return subprocess.check_output([self.live / "bin" / "python", "-c", program], text=True).strip()
+
+
+@pytest.fixture
+def site(tmp_path: Path, uv: str) -> Site:
+    return Site(tmp_path, uv)
+
+
+def test_build_is_complete_and_the_second_run_keeps_it(site: Site) -> None:
+    planned = venv.plan_present(site.spec())
+    outcome = site.apply()
+    assert (planned.action, outcome.action) == ("build", "build")
+    assert planned.bytes_to_fetch == outcome.bytes_to_fetch == site.tensorflow.bytes + site.numpy.bytes
+    assert site.says() == "2.8.0 1.23.5"
+    assert os.readlink(site.live) == f".builds/{outcome.build}"
+    assert list(site.site_packages.glob("tensorflow/__pycache__/*.pyc")), "bytecode is there when the build goes live"
+
+    def never() -> venv.Installer:
+        raise AssertionError("an unchanged environment needs no installer")
+
+    again = venv.apply_present(site.spec(), installer=never, keep=2, lock_timeout=0)
+    assert (again.action, again.changed, again.build) == ("keep", False, outcome.build)
+
+
+def _delete_file(site: Site) -> None:
+    (site.site_packages / "numpy" / "__init__.py").unlink()
+
+
+def _change_size(site: Site) -> None:
+    path = site.site_packages / "numpy" / "__init__.py"
+    # As an editor does, by a new file: the cache behind the hard link is not touched.
+    path.rename(path.with_suffix(".old"))
+    path.write_text("version = 'mine'\n\n")
+    path.with_suffix(".old").unlink()
+
+
+def _swap_package(site: Site) -> None:
+    make_wheel(site.wheels, "numpy", "1.26.4", {"numpy/__init__.py": "version = '1.26.4'\n"})
+    command = [site.uv, "pip", "install", "--python", site.live / "bin" / "python", "--no-index"]
+    subprocess.run([*command, "--find-links", site.wheels, "numpy==1.26.4"], check=True, capture_output=True)
+
+
+def _add_package(site: Site) -> None:
+    make_wheel(site.wheels, "scipy", "1.9.0", {"scipy/__init__.py": ""})
+    command = [site.uv, "pip", "install", "--python", site.live / "bin" / "python", "--no-index"]
+    subprocess.run([*command, "--find-links", site.wheels, "scipy"], check=True, capture_output=True)
+
+
+def _remove_package(site: Site) -> None:
+    command = [site.uv, "pip", "uninstall", "--python", site.live / "bin" / "python", "numpy"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _add_pth(site: Site) -> None:
+    (site.site_packages / "evil.pth").write_text("import os\n")
+
+
+def _remove_interpreter(site: Site) -> None:
+    (site.live / "bin" / "python").unlink()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "seen"),
+    [
+        (_delete_file, "numpy: numpy/__init__.py is missing"),
+        (_change_size, "numpy: numpy/__init__.py has 18 bytes, not 19"),
+        (_swap_package, "numpy is 1.26.4, not 1.23.5"),
+        (_add_package, "scipy 1.9.0 was added"),
+        (_remove_package, "numpy 1.23.5 is not installed"),
+        (_add_pth, "evil.pth was added to site-packages"),
+        (_remove_interpreter, "its interpreter"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_damage_is_seen_and_repaired_beside(site: Site, break_it, seen: str) -> None:
+    first = site.apply()
+    break_it(site)
+    planned = venv.plan_present(site.spec())
+    assert planned.action == "repair"
+    assert any(text.startswith(seen) for text in planned.damage), planned.damage
+    repaired = site.apply()
+    assert (repaired.action, repaired.damage) == ("repair", planned.damage)
+    assert repaired.build != first.build
+    assert site.says() == "2.8.0 1.23.5"
+    assert site.apply().action == "keep"
+
+
+def test_same_size_edit_is_seen_by_hashes_alone_and_does_not_come_back_from_the_cache(site: Site) -> None:
+    site.apply()
+    path = site.site_packages / "numpy" / "__init__.py"
+    # In place: uv's cache shares this file by a hard link and is damaged with it.
+    with path.open("r+") as stream:
+        stream.write("version = '6.66.6'\n")
+    assert venv.plan_present(site.spec()).action == "keep"
+    damage = venv.plan_present(site.spec(), hashes=True).damage
+    assert damage == ("numpy: the contents of numpy/__init__.py differ from what was installed",)
+    site.apply(hashes=True)
+    assert site.says() == "2.8.0 1.23.5"
+
+
+def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None:
+    first = site.apply()
+    newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    second = site.apply(site.spec(site.tensorflow, newer))
+    assert second.before is not None and second.before.name == first.build
+    assert site.says() == "2.8.0 1.24.0"
+    assert venv.plan_previous(site.root, NAME).build == first.build
+    assert venv.apply_previous(site.root, NAME, lock_timeout=0).after_packages["numpy"] == "1.23.5"
+    assert site.says() == "2.8.0 1.23.5"
+    # The build is there already: going forward again is a switch, not a build.
+    assert site.apply(site.spec(site.tensorflow, newer)).action == "switch"
+    assert site.says() == "2.8.0 1.24.0"
+
+
+def test_rollback_refuses_when_there_is_nothing_to_go_back_to(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"There is no environment tensorflow-2\.8\.0 in .*: there are none"):
+        venv.plan_previous(site.root, NAME)
+    first = site.apply()
+    with pytest.raises(BuildError, match="has no build to roll back to that is older than"):
+        venv.plan_previous(site.root, NAME)
+    newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    site.apply(site.spec(site.tensorflow, newer))
+    Path(site.root, ".builds", str(first.build), "bin", "python").unlink()
+    with pytest.raises(BuildError, match=rf"Damaged builds are not used: {first.build} \(its interpreter"):
+        venv.plan_previous(site.root, NAME)
+
+
+def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
+    built = [site.apply().build]
+    for minor in range(3):
+        version = f"1.24.{minor}"
+        numpy = make_wheel(site.wheels, "numpy", version, {"numpy/__init__.py": f"version = {version!r}\n"})
+        outcome = site.apply(site.spec(site.tensorflow, numpy), keep=2)
+        built.append(outcome.build)
+    assert outcome.removed_builds == (built[1],)
+    assert [build.name for build in venv.builds_of(site.root, NAME)] == built[2:]
+
+
+def test_a_build_in_use_is_not_removed(site: Site) -> None:
+    old = site.apply()
+    library = Path(site.root, ".builds", str(old.build), "held")
+    library.write_bytes(b"x" * 4096)
+    program = f"import mmap; f = open({str(library)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); print('ready', flush=True); input()"
+    user = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert user.stdout is not None and user.stdout.readline() == "ready\n"
+        numpy = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+        assert site.apply(site.spec(site.tensorflow, numpy), keep=1).removed_builds == ()
+        with pytest.raises(BuildError, match=f"is in use by process {user.pid}; nothing was removed"):
+            venv.apply_absent(site.root, NAME, lock_timeout=0)
+        assert site.says() == "2.8.0 1.24.0"
+    finally:
+        user.communicate("\n")
+
+
+def test_remove_takes_all_builds_and_nothing_else(site: Site) -> None:
+    other = dataclasses.replace(site.spec(), name="other")
+    outcome = site.apply()
+    site.apply(other)
+    assert venv.plan_absent(site.root, NAME).removed_builds == (outcome.build,)
+    assert venv.apply_absent(site.root, NAME, lock_timeout=0).removed_builds == (outcome.build,)
+    assert not os.path.lexists(site.live)
+    assert venv.builds_of(site.root, NAME) == []
+    assert venv.plan_present(other).action == "keep"
+    assert venv.apply_absent(site.root, NAME, lock_timeout=0).action == "keep"
+
+
+def test_a_name_that_is_the_start_of_another_is_another_environment(site: Site) -> None:
+    longer = dataclasses.replace(site.spec(), name=NAME + "-mine")
+    site.apply()
+    site.apply(longer)
+    assert len(venv.builds_of(site.root, NAME)) == len(venv.builds_of(site.root, NAME + "-mine")) == 1
+
+
+@pytest.mark.parametrize("as_link", [False, True], ids=["directory", "link"])
+def test_what_the_toolkit_did_not_make_is_left_alone(site: Site, as_link: bool, tmp_path: Path) -> None:
+    os.makedirs(site.root)
+    if as_link:
+        site.live.symlink_to(tmp_path)
+    else:
+        site.live.mkdir()
+    with pytest.raises(BuildError, match="this toolkit did not make|not made by this toolkit"):
+        site.apply()
+    assert site.live.exists()
+
+
+def test_failed_import_leaves_the_live_environment(site: Site) -> None:
+    site.apply()
+    broken = make_tensorflow(site.wheels, "2.8.0.post1", "raise TypeError('Descriptors cannot not be created directly.')")
+    with pytest.raises(BuildError, match=r"`import tensorflow` fails in it: TypeError: Descriptors cannot not be"):
+        site.apply(site.spec(broken, site.numpy))
+    assert site.says() == "2.8.0 1.23.5"
+    assert len(venv.builds_of(site.root, NAME)) == 1
+
+
+def test_wrong_hash_is_refused_and_nothing_is_left(site: Site) -> None:
+    forged = dataclasses.replace(site.numpy, hashes=("0" * 64,))
+    with pytest.raises(BuildError, match="(?i)hash mismatch"):
+        site.apply(site.spec(site.tensorflow, forged))
+    assert not os.path.lexists(site.live)
+    assert venv.builds_of(site.root, NAME) == []
+
+
+def test_leftovers_of_killed_runs_are_swept(site: Site) -> None:
+    leftover = Path(site.root, ".builds", f"{NAME}-{'a' * 12}-7")
+    leftover.mkdir(parents=True)
+    outcome = site.apply()
+    assert not leftover.exists()
+    assert venv.live_build(site.root, NAME).name == outcome.build
+
+
+def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
+    with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="the first run"):
+        started = time.monotonic()
+        with pytest.raises(BusyError, match=rf"is being worked on by process {os.getpid()} since .*; waited 0\.5 s"):
+            site.apply(lock_timeout=0.5)
+        assert time.monotonic() - started >= 0.5
+    assert site.apply().action == "build"
+
+
+def test_root_that_cannot_be_made(site: Site) -> None:
+    Path(site.root).write_text("a file")
+    with pytest.raises(BuildError, match=r"The environments' root .* cannot be written: .*Set tensorflow_root"):
+        site.apply()
+
+
+def test_root_that_others_may_write_is_refused(site: Site) -> None:
+    os.makedirs(site.root)
+    os.chmod(site.root, 0o777)
+    with pytest.raises(BuildError, match=r"could be changed by others .*mode 0777"):
+        site.apply()
+
+
+def test_disk_too_small(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = dataclasses.replace(site.tensorflow, bytes=10**15)
+    with pytest.raises(BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was changed"):
+        site.apply(site.spec(huge, site.numpy))
+    assert venv.builds_of(site.root, NAME) == []
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x\n"])
+def test_bad_names_are_refused(site: Site, name: str) -> None:
+    with pytest.raises(BuildError, match="is no name for an environment"):
+        site.apply(dataclasses.replace(site.spec(), name=name))
+
+
+def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path) -> None:
+    outside = tmp_path / "cuda" / "lib64"
+    outside.mkdir(parents=True)
+    (outside / "libcudart.so.11.0").write_bytes(b"")
+    nvidia = make_wheel(site.wheels, "nvidia-cublas", "11.0", {"nvidia/cublas/lib/libcublas.so.11": "elf"})
+    spec = site.spec(
+        site.tensorflow, site.numpy, nvidia, library_directories=(str(outside), "nvidia/*/lib")
+    )
+    site.apply(spec)
+    assert os.readlink(site.site_packages / "tensorflow" / "libcudart.so.11.0") == str(outside / "libcudart.so.11.0")
+    assert os.readlink(site.site_packages / "tensorflow" / "libcublas.so.11") == "../nvidia/cublas/lib/libcublas.so.11"
+    (outside / "libcudart.so.11.0").unlink()
+    assert venv.plan_present(spec).damage == (
+        f"the library {outside}/libcudart.so.11.0 behind lib/python{MINOR}/site-packages/tensorflow/libcudart.so.11.0 is gone",
+    )
+
+
+def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
+    def pip() -> venv.Installer:
+        return venv.Installer(uv=None, index_url=site.wheels.as_uri())
+
+    venv.apply_present(site.spec(), installer=pip, keep=2, lock_timeout=0)
+    assert site.says() == "2.8.0 1.23.5"
+    installed = sorted(path.name for path in site.site_packages.glob("*.dist-info"))
+    assert installed == ["numpy-1.23.5.dist-info", "tensorflow-2.8.0.dist-info"]
+    forged = dataclasses.replace(site.numpy, hashes=("0" * 64,))
+    with pytest.raises(BuildError, match="(?i)hash"):
+        venv.apply_present(site.spec(site.tensorflow, forged), installer=pip, keep=2, lock_timeout=0)
+    assert site.says() == "2.8.0 1.23.5"
+
+
+def test_manifest_follows_the_disk(site: Site) -> None:
+    outcome = site.apply()
+    assert venv.record_in_manifest(site.root, NAME)
+    assert not venv.record_in_manifest(site.root, NAME)
+    content = manifest.read(site.root)
+    assert content["current"] == NAME
+    assert content["environments"][NAME]["build"] == outcome.build
+    venv.apply_absent(site.root, NAME, lock_timeout=0)
+    venv.record_in_manifest(site.root, NAME)
+    assert manifest.read(site.root)["environments"] == {}

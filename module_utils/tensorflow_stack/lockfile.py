@@ -6,8 +6,9 @@ The file is a requirements file that pip and uv read as it is; `docs/architectur
 from __future__ import annotations
 
 import hashlib
-import posixpath
+import os
 import re
+import tempfile
 from dataclasses import dataclass
 
 from .errors import LockError
@@ -72,7 +73,32 @@ class Lock:
 def lock_path(directory: str, *, release: str, python: str, platform: str, flavour: str) -> str:
     """Where the lock of one target is under a directory of locks."""
     tag = "cp" + python.replace(".", "")
-    return posixpath.join(directory, f"tensorflow-{release}", f"{tag}-{platform}-{flavour}.txt")
+    return os.path.join(directory, f"tensorflow-{release}", f"{tag}-{platform}-{flavour}.txt")
+
+
+def read_lock(path: str) -> Lock | None:
+    """The lock at `path`, None when nothing is there; refuses what `parse_lock` refuses."""
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read()
+    except FileNotFoundError:
+        return None
+    return parse_lock(raw.decode("utf-8", "replace"), path=path)
+
+
+def write_lock(path: str, lock: Lock) -> None:
+    """Put `lock` at `path` in one step: a reader sees the old one or the new one."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(prefix=".new-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(lock.text)
+        os.chmod(new, 0o644)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
 
 
 def render_lock(lock: Lock) -> str:

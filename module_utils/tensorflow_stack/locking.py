@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from .errors import LockError
-from .lockfile import Constraint, Distribution, Lock
+from .lockfile import Constraint, Distribution, Lock, lock_path, read_lock
 from .requirements import (
     TENSORFLOW_PROJECTS,
     TensorflowRequirement,
@@ -30,7 +30,7 @@ from .requirements import (
     UserRequirements,
     tensorflow_requirement,
 )
-from .tables import Release, Tables
+from .tables import CudaWheels, Release, Tables
 from .uv import uv_environment
 
 if sys.version_info >= (3, 11):
@@ -45,6 +45,12 @@ FLAVOURS = ("cpu", "cuda")
 _GLIBC_MINOR = 28
 # Bump when the same inputs are to be resolved differently, so that every lock is made anew.
 _FORMAT = 1
+# What nodes are supported with.
+_OLDEST_PYTHON = Version("3.7")
+
+
+class UnsatisfiableError(LockError):
+    """No set of versions is everything that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,42 @@ class LockInputs:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class LockOutcome:
+    """A lock as it should be, and as it was."""
+
+    path: str
+    lock: Lock
+    previous: Lock | None
+    notes: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        if self.previous is None:
+            return "created"
+        return "unchanged" if self.previous == self.lock else "updated"
+
+    @property
+    def changes(self) -> dict[str, list[str]]:
+        before = self.previous.packages if self.previous else {}
+        after = self.lock.packages
+        return {
+            "added": [f"{name}=={after[name]}" for name in sorted(after.keys() - before.keys())],
+            "removed": [f"{name}=={before[name]}" for name in sorted(before.keys() - after.keys())],
+            "changed_versions": [
+                f"{name} {before[name]} -> {after[name]}"
+                for name in sorted(after.keys() & before.keys())
+                if before[name] != after[name]
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class LockRun:
+    outcomes: tuple[LockOutcome, ...]
+    skipped: tuple[tuple[LockRequest, UnsatisfiableError], ...]
+
+
 Runner = Callable[[list[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
 
 
@@ -137,9 +179,38 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
     )
 
 
+def lock_requests(
+    tables: Tables,
+    *,
+    release: str,
+    requirements: UserRequirements | None,
+    pythons: Sequence[str],
+    architectures: Sequence[str],
+    flavours: Sequence[str],
+) -> list[LockRequest]:
+    """One request for each Python, architecture and flavour; with none named, for all that the release has."""
+    requests = []
+    for architecture in architectures:
+        row = _release(tables, release)
+        has_cuda = _cuda_wheels(tables, row.version, architecture) is not None
+        minors = [minor for minor in row.pythons.get(architecture, ()) if Version(minor) >= _OLDEST_PYTHON]
+        if not minors:
+            raise LockError(
+                f"TensorFlow {row.version} has no wheel on {architecture} for Python {_OLDEST_PYTHON} or newer. "
+                "Set tensorflow_lock_architectures to others."
+            )
+        for minor in pythons or minors:
+            asked = None if requirements is None else tensorflow_requirement(requirements, minor)
+            without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
+            for flavour in flavours or (FLAVOURS if has_cuda and not without_cuda else FLAVOURS[:1]):
+                requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
+    return requests
+
+
 def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     """What goes into the lock of `request`; LockError when the release has no such target."""
-    release = _release(request, tables)
+    release = _release(tables, request.release)
+    _check_python(request, release)
     notes: list[str] = []
     users = request.requirements
     requirements: list[InputLine] = []
@@ -157,7 +228,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         # A range such as ~=2.8.0 stays as it is in the lock's header; the release decides what is taken.
         constraints.append(pin)
     else:
-        raise LockError(
+        raise UnsatisfiableError(
             f"{asked.where} asks for {asked.project}{asked.specifier}, but the release asked for is "
             f"{release.version}. Change that line, or set tensorflow_version to a release that it allows.",
         )
@@ -165,8 +236,8 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
         (requirements if row.kind == "add" else constraints).append(line)
     if request.flavour == "cuda":
-        wheels = tables.cuda_wheels_for(release.version)
-        if wheels is None or wheels.architecture != request.architecture:
+        wheels = _cuda_wheels(tables, release.version, request.architecture)
+        if wheels is None:
             raise LockError(
                 f"There are no CUDA wheels for TensorFlow {release.version} on {request.architecture}. "
                 "Leave 'cuda' out of tensorflow_lock_flavours."
@@ -180,7 +251,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
 def resolve_lock(
     inputs: LockInputs,
     *,
-    uv: str,
+    uv: Callable[[], str],
     cutoff: str,
     index_url: str | None = None,
     upgrade: bool = False,
@@ -190,7 +261,7 @@ def resolve_lock(
     """The lock for `inputs`.
 
     `previous` stays while the same goes in, unless `upgrade` asks the index again. Where something else goes
-    in, its versions stay wherever they still fit.
+    in, its versions stay wherever they still fit. `uv` gives the path of uv, and is called only when needed.
     """
     if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
         return previous
@@ -198,7 +269,7 @@ def resolve_lock(
         packages = _compile(
             inputs,
             directory=directory,
-            uv=uv,
+            uv=uv(),
             cutoff=cutoff,
             index_url=index_url,
             preferences=previous.packages if previous is not None and not upgrade else {},
@@ -229,14 +300,77 @@ def resolve_lock(
     return lock
 
 
-def _release(request: LockRequest, tables: Tables) -> Release:
-    release = tables.release(request.release)
+def make_locks(
+    requests: Iterable[LockRequest],
+    tables: Tables,
+    *,
+    directory: str,
+    uv: Callable[[], str],
+    cutoff: str,
+    index_url: str | None = None,
+    upgrade: bool = False,
+    skip_unsatisfiable: bool = False,
+    runner: Runner = run_command,
+) -> LockRun:
+    """Every lock of `requests` as it should be below `directory`; nothing is written.
+
+    With `skip_unsatisfiable` a target that cannot be had is left out, unless none can.
+    """
+    outcomes = []
+    skipped = []
+    for request in requests:
+        path = lock_path(
+            directory,
+            release=request.release,
+            python=request.python,
+            platform=request.platform,
+            flavour=request.flavour,
+        )
+        previous = _read_previous(path, upgrade=upgrade)
+        try:
+            inputs = lock_inputs(request, tables)
+            lock = resolve_lock(
+                inputs,
+                uv=uv,
+                cutoff=cutoff,
+                index_url=index_url,
+                upgrade=upgrade,
+                previous=previous,
+                runner=runner,
+            )
+        except UnsatisfiableError as error:
+            if not skip_unsatisfiable:
+                raise
+            skipped.append((request, error))
+        else:
+            outcomes.append(LockOutcome(path, lock, previous, inputs.notes))
+    if not outcomes and skipped:
+        raise skipped[-1][1]
+    return LockRun(tuple(outcomes), tuple(skipped))
+
+
+def _read_previous(path: str, *, upgrade: bool) -> Lock | None:
+    try:
+        return read_lock(path)
+    except LockError:
+        # An upgrade makes everything anew, a damaged lock included.
+        if upgrade:
+            return None
+        raise
+
+
+def _release(tables: Tables, version: str) -> Release:
+    release = tables.release(version)
     if release is None:
         raise LockError(
-            f"The tables know no TensorFlow release {request.release}. Set tensorflow_version to one of "
+            f"The tables know no TensorFlow release {version}. Set tensorflow_version to one of "
             f"{tables.releases[0].version} to {tables.releases[-1].version}.",
             found=[row.version for row in tables.releases],
         )
+    return release
+
+
+def _check_python(request: LockRequest, release: Release) -> None:
     minors = release.pythons.get(request.architecture, ())
     if request.python not in minors:
         raise LockError(
@@ -244,7 +378,11 @@ def _release(request: LockRequest, tables: Tables) -> Release:
             f"{request.architecture}; it has for {', '.join(minors) or 'none there'}. "
             "Set tensorflow_lock_pythons to some of these."
         )
-    return release
+
+
+def _cuda_wheels(tables: Tables, version: str, architecture: str) -> CudaWheels | None:
+    wheels = tables.cuda_wheels_for(version)
+    return wheels if wheels is not None and wheels.architecture == architecture else None
 
 
 def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
@@ -386,13 +524,14 @@ def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str]
     ]
     users = inputs.request.requirements
     remedy = f"Change one of these lines of {users.path}" if users else "Correct the tables or move the cutoff"
-    return LockError(
+    return UnsatisfiableError(
         f"{inputs.request} cannot be had with {' and '.join(involved)}: {_essence(reason)}. {remedy}.",
         **details,
     )
 
 
 def _essence(reason: str) -> str:
-    """The first fact of uv's chain of reasoning; the rest repeats what was asked for."""
+    """The first fact of uv's chain of reasoning; the rest follows from it and from what was asked for."""
     first = re.split(r", we can conclude|\. And because", reason, maxsplit=1)[0]
-    return first.removeprefix("Because ")
+    fact = first.removeprefix("Because ")
+    return fact if fact.startswith("you require ") else fact.split(" and you require ")[0]

@@ -270,7 +270,7 @@ def test_choose_release_refusals(tmp_path: Path, content: str, message: str) -> 
 def test_resolve() -> None:
     inputs = lock_inputs(request(), TABLES)
     index = Index(RESULT)
-    lock = resolve_lock(inputs, uv="/tools/uv", cutoff=CUTOFF, runner=index)
+    lock = resolve_lock(inputs, uv=lambda: "/tools/uv", cutoff=CUTOFF, runner=index)
     assert lock == Lock(
         release="2.8.0",
         python="3.10",
@@ -300,30 +300,30 @@ def test_resolve() -> None:
 
 def test_kept_without_the_index_while_the_same_goes_in() -> None:
     inputs = lock_inputs(request(), TABLES)
-    lock = resolve_lock(inputs, uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Index(RESULT))
     index = Index(RESULT)
     later = "2027-01-01T00:00:00Z"
-    assert resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, runner=index) is lock
+    assert resolve_lock(inputs, uv=lambda: "uv", cutoff=later, previous=lock, runner=index) is lock
     assert index.asked == []
-    assert resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, upgrade=True, runner=index) == lock
+    assert resolve_lock(inputs, uv=lambda: "uv", cutoff=later, previous=lock, upgrade=True, runner=index) == lock
     assert [asked["preferences"] for asked in index.asked] == [""]
 
 
 def test_upgrade_takes_what_is_new() -> None:
     inputs = lock_inputs(request(), TABLES)
-    lock = resolve_lock(inputs, uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Index(RESULT))
     later = "2027-01-01T00:00:00Z"
     newer = Index(RESULT.replace("3.20.3", "3.20.4"))
-    upgraded = resolve_lock(inputs, uv="uv", cutoff=later, previous=lock, upgrade=True, runner=newer)
+    upgraded = resolve_lock(inputs, uv=lambda: "uv", cutoff=later, previous=lock, upgrade=True, runner=newer)
     assert upgraded.packages == {"protobuf": "3.20.4", "tensorflow": "2.8.0"}
     assert upgraded.cutoff == later
 
 
 def test_what_still_fits_stays_when_something_else_goes_in() -> None:
-    lock = resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=Index(RESULT))
+    lock = resolve_lock(lock_inputs(request(), TABLES), uv=lambda: "uv", cutoff=CUTOFF, runner=Index(RESULT))
     index = Index(RESULT)
     changed = lock_inputs(request(), replace(TABLES, constraints=TABLES.constraints[:1]))
-    assert resolve_lock(changed, uv="uv", cutoff=CUTOFF, previous=lock, runner=index).packages == lock.packages
+    assert resolve_lock(changed, uv=lambda: "uv", cutoff=CUTOFF, previous=lock, runner=index).packages == lock.packages
     assert 'name = "protobuf"\nversion = "3.20.3"' in index.asked[0]["preferences"]
 
 
@@ -337,7 +337,7 @@ def test_conflict_names_the_lines_and_the_symptom(tmp_path: Path) -> None:
     with pytest.raises(LockError) as refusal:
         resolve_lock(
             lock_inputs(request(requirements=wishes), TABLES),
-            uv="uv",
+            uv=lambda: "uv",
             cutoff=CUTOFF,
             runner=Index(stderr=stderr),
         )
@@ -355,7 +355,7 @@ def test_network_failure() -> None:
         "  cause: Connection refused (os error 111)\n"
     )
     with pytest.raises(LockError) as refusal:
-        resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=Index(stderr=stderr))
+        resolve_lock(lock_inputs(request(), TABLES), uv=lambda: "uv", cutoff=CUTOFF, runner=Index(stderr=stderr))
     assert refusal.value.message == (
         "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu could not be resolved: "
         "Request failed after 3 retries in 4.6s; Connection refused (os error 111). "
@@ -366,4 +366,4 @@ def test_network_failure() -> None:
 def test_index_without_sha256_is_refused() -> None:
     index = Index(RESULT.replace("sha256", "md5"))
     with pytest.raises(LockError, match=r"gives no sha256 for https://example\.org/"):
-        resolve_lock(lock_inputs(request(), TABLES), uv="uv", cutoff=CUTOFF, runner=index)
+        resolve_lock(lock_inputs(request(), TABLES), uv=lambda: "uv", cutoff=CUTOFF, runner=index)

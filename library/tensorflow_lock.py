@@ -1,0 +1,347 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the locks of one TensorFlow release."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_lock
+short_description: Make the locks of one TensorFlow release
+description:
+  - Resolves a release, the constraints that it needs today, and a user's requirements, to one lock for each Python,
+    architecture and flavour. A lock names every distribution of an environment with the hashes of its wheels.
+  - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
+  - A lock stays as it is, and the package index is not asked, while what goes into it is the same. Where that has
+    changed, distributions keep their versions as far as these still fit.
+options:
+  release:
+    description:
+      - The release, such as V(2.8.0).
+      - When not set, the newest that the TensorFlow line of O(requirements) allows. A range such as C(~=2.8.0) so
+        takes patch releases.
+    type: str
+  requirements:
+    description: A requirements file to lock together with the release.
+    type: path
+  pythons:
+    description:
+      - Minor versions of Python.
+      - When empty, every one from 3.7 on that the release has a wheel for; those on which O(requirements) cannot be
+        had are left out and returned in RV(left_out).
+    type: list
+    elements: str
+    default: []
+  architectures:
+    description: Architectures to make locks for.
+    type: list
+    elements: str
+    choices: [x86_64, aarch64]
+    default: [x86_64]
+  flavours:
+    description: Flavours to make locks for. When empty, V(cpu), and V(cuda) where CUDA wheels exist for the release.
+    type: list
+    elements: str
+    choices: [cpu, cuda]
+    default: []
+  directory:
+    description: Where the locks are; each is O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
+    type: path
+    required: true
+  tables:
+    description: Directory of the tables of facts.
+    type: path
+    required: true
+  upgrade:
+    description: Resolve anew what has not changed, too, so that newer distributions are taken. Replaces a damaged lock.
+    type: bool
+    default: false
+  cutoff:
+    description:
+      - Distributions that were uploaded later are not seen, so that the same call gives the same locks. A time in UTC
+        such as V(2026-11-22T00:00:00Z).
+      - When not set, the beginning of this day.
+    type: str
+  index_url:
+    description: Package index to resolve from; it has to tell upload times (PEP 700). The public one when not set.
+    type: str
+  tools_directory:
+    description: Where the pinned uv is, or is put when it is not there yet.
+    type: path
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Resolves the same way, and fetches uv to do so; no lock is written.
+  diff_mode:
+    support: full
+    description: The distributions before and after of each lock that changes, as sorted C(name==version) lines.
+  idempotent:
+    support: full
+    description: With O(upgrade), as long as O(cutoff) is the same.
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Make the locks of a release
+  tensorflow_lock:
+    release: 2.8.0
+    directory: roles/tensorflow_release/files/locks
+    tables: roles/tensorflow_release/files/tables
+    tools_directory: .tools
+  delegate_to: localhost
+
+- name: Lock a requirements file for one Python
+  tensorflow_lock:
+    requirements: inventories/workstation/requirements.txt
+    pythons: ["3.10"]
+    flavours: [cpu]
+    directory: inventories/workstation/locks/requirements
+    tables: roles/tensorflow_release/files/tables
+    tools_directory: .tools
+  delegate_to: localhost
+
+- name: Take what is new since
+  tensorflow_lock:
+    requirements: inventories/workstation/requirements.txt
+    upgrade: true
+    directory: inventories/workstation/locks/requirements
+    tables: roles/tensorflow_release/files/tables
+    tools_directory: .tools
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+release:
+  description: The release that was locked.
+  returned: success
+  type: str
+  sample: 2.8.0
+locks:
+  description: Every lock, in check mode as it would be.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The lock's path.
+      type: str
+      sample: locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt
+    python:
+      description: Minor version of its Python.
+      type: str
+      sample: "3.10"
+    platform:
+      description: Its platform.
+      type: str
+      sample: linux_x86_64
+    flavour:
+      description: V(cpu) or V(cuda).
+      type: str
+      sample: cpu
+    state:
+      description: V(created), V(updated) or V(unchanged).
+      type: str
+      sample: created
+    added:
+      description: Distributions that were not in it before, as C(name==version).
+      type: list
+      elements: str
+      sample: ["absl-py==2.5.1"]
+    removed:
+      description: Distributions that are not in it any more, as C(name==version).
+      type: list
+      elements: str
+      sample: []
+    changed_versions:
+      description: Distributions at another version, as C(name old -> new).
+      type: list
+      elements: str
+      sample: ["protobuf 3.20.2 -> 3.20.3"]
+    bytes:
+      description: Bytes of all wheels.
+      type: int
+      sample: 553184320
+    constraints:
+      description: What the release needs beyond its metadata and has an effect here, with what is seen without it.
+      type: list
+      elements: dict
+      contains:
+        requirement:
+          description: The requirement.
+          type: str
+          sample: protobuf<3.21
+        symptom:
+          description: What is seen without it.
+          type: str
+          sample: "TypeError: Descriptors cannot be created directly"
+    text:
+      description: The lock itself.
+      type: str
+      sample: "# TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu"
+left_out:
+  description: Targets for which O(requirements) cannot be had, when O(pythons) is empty.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    python:
+      description: Minor version of its Python.
+      type: str
+      sample: "3.7"
+    platform:
+      description: Its platform.
+      type: str
+      sample: linux_x86_64
+    flavour:
+      description: V(cpu) or V(cuda).
+      type: str
+      sample: cpu
+    reason:
+      description: Why.
+      type: str
+      sample: "numpy==1.23.5 has no usable wheels"
+notes:
+  description: What of O(requirements) was not taken over, and why.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+import dataclasses
+import datetime
+import functools
+import platform
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import locking
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.lockfile import write_lock
+from ..module_utils.tensorflow_stack.requirements import read_requirements
+from ..module_utils.tensorflow_stack.tables import Tables, load_tables
+from ..module_utils.tensorflow_stack.uv import ensure_uv
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "str"},
+            "requirements": {"type": "path"},
+            "pythons": {"type": "list", "elements": "str", "default": []},
+            "architectures": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["x86_64", "aarch64"],
+                "default": ["x86_64"],
+            },
+            "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda"], "default": []},
+            "directory": {"type": "path", "required": True},
+            "tables": {"type": "path", "required": True},
+            "upgrade": {"type": "bool", "default": False},
+            "cutoff": {"type": "str"},
+            "index_url": {"type": "str"},
+            "tools_directory": {"type": "path", "required": True},
+        },
+        required_one_of=[("release", "requirements")],
+        supports_check_mode=True,
+    )
+    try:
+        release, run = _make(module.params)
+        changed = [outcome for outcome in run.outcomes if outcome.state != "unchanged"]
+        if not module.check_mode:
+            for outcome in changed:
+                write_lock(outcome.path, outcome.lock)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(
+        changed=bool(changed),
+        release=release,
+        locks=[_result(outcome) for outcome in run.outcomes],
+        left_out=[
+            {
+                "python": request.python,
+                "platform": request.platform,
+                "flavour": request.flavour,
+                "reason": error.message,
+            }
+            for request, error in run.skipped
+        ],
+        notes=list(dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes)),
+        diff=[
+            {
+                "before_header": outcome.path,
+                "after_header": outcome.path,
+                "before": _lines(outcome.previous.packages if outcome.previous else {}),
+                "after": _lines(outcome.lock.packages),
+            }
+            for outcome in changed
+        ],
+    )
+
+
+def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
+    tables = load_tables(params["tables"])
+    requirements = read_requirements(params["requirements"]) if params["requirements"] else None
+    release = params["release"]
+    if requirements is not None and not release:
+        release = locking.choose_release(tables, requirements, params["pythons"])
+    requests = locking.lock_requests(
+        tables,
+        release=release,
+        requirements=requirements,
+        pythons=params["pythons"],
+        architectures=params["architectures"],
+        flavours=params["flavours"],
+    )
+    run = locking.make_locks(
+        requests,
+        tables,
+        directory=params["directory"],
+        uv=functools.cache(lambda: _uv(tables, params)),
+        cutoff=params["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z",
+        index_url=params["index_url"],
+        upgrade=params["upgrade"],
+        skip_unsatisfiable=requirements is not None and not params["pythons"],
+    )
+    return release, run
+
+
+def _uv(tables: Tables, params: dict[str, Any]) -> str:
+    record = tables.uv(platform.machine())
+    if record is None:
+        raise StackError(
+            f"The table uv.yml has no uv for this controller's architecture, {platform.machine()}. "
+            "Make the locks on another machine, or add the row."
+        )
+    return ensure_uv(
+        directory=params["tools_directory"],
+        record=dataclasses.asdict(record),
+        index_url=params["index_url"],
+    )
+
+
+def _result(outcome: locking.LockOutcome) -> dict[str, Any]:
+    lock = outcome.lock
+    return {
+        "path": outcome.path,
+        "python": lock.python,
+        "platform": lock.platform,
+        "flavour": lock.flavour,
+        "state": outcome.state,
+        **outcome.changes,
+        "bytes": lock.total_bytes,
+        "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
+        "text": lock.text,
+    }
+
+
+def _lines(packages: dict[str, str]) -> str:
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+
+
+if __name__ == "__main__":
+    main()

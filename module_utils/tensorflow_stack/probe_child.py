@@ -8,8 +8,6 @@ Every stage writes two JSON lines to standard output, one when it begins and one
 time-out still shows how far it came.
 """
 
-# ruff: noqa: B905, UP006, UP035 - the newer forms are not in Python 3.6
-
 import importlib
 import json
 import os

@@ -56,6 +56,7 @@ def make_plan(
             "state": lock.state,
             "requirements": lock.requirements,
             "architecture": node["architecture"],
+            "flavour": stack.lock_flavour,
         },
         "environment": environment,
         "uv": uv,

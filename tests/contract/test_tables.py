@@ -1,0 +1,180 @@
+"""The tables that ship: against their schemas, and against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+TABLES = Path(__file__).resolve().parents[2] / "roles/tensorflow_release/files/tables"
+NAMES = sorted(path.stem for path in TABLES.glob("*.yml"))
+
+
+def _requirement(row: dict[str, Any]) -> tuple[Any, ...]:
+    first = next(iter(SpecifierSet(row["releases"].split(",")[0])))
+    return (row["requirement"], Version(first.version))
+
+
+def _first_release(row: dict[str, Any]) -> Version:
+    return Version(row["releases"].split(",")[0].lstrip("=>"))
+
+
+# What a table is sorted by; it is also what makes a row unique.
+ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "constraints": _requirement,
+    "cuda_drivers": lambda row: Version(row["cuda"]),
+    "cuda_wheels": _first_release,
+    "driver_branches": lambda row: row["branch"],
+    "gpu_chips": lambda row: row["chip"],
+    "gpu_devices": lambda row: row["device_id"],
+    "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
+    "releases": lambda row: Version(row["version"]),
+    "uv": lambda row: row["architecture"],
+}
+
+
+def _content(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.load((TABLES / f"{name}.yml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return content
+
+
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    schema = json.loads((TABLES / "schema" / f"{name}.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return load_tables(str(TABLES))
+
+
+def test_there_is_one_schema_for_each_table() -> None:
+    assert sorted(path.stem for path in (TABLES / "schema").glob("*.json")) == NAMES == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_table_fits_its_schema(name: str) -> None:
+    errors = [f"{error.json_path}: {error.message}" for error in _validator(name).iter_errors(_content(name))]
+    assert errors == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_refuses_every_missing_and_every_unknown_field(name: str) -> None:
+    validator, content = _validator(name), _content(name)
+    row = content["rows"][0]
+    wrong = [{key: value for key, value in row.items() if key != left_out} for left_out in row]
+    wrong += [{**row, "note": "unknown"}, {**row, next(iter(row)): 3.1}]
+    accepted = [rows for rows in wrong if validator.is_valid({**content, "rows": [rows]})]
+    assert accepted == []
+    assert not validator.is_valid({**content, "rows": []})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_sorted_and_unique(name: str) -> None:
+    keys = [ORDER[name](row) for row in _content(name)["rows"]]
+    assert keys == sorted(set(keys))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_is_one_row_on_a_line(name: str) -> None:
+    lines = (TABLES / f"{name}.yml").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("  - {") and line.endswith("}") for line in lines) == len(_content(name)["rows"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_source_is_described_and_used(name: str) -> None:
+    content = _content(name)
+    assert {key for row in content["rows"] for key in row["source"]} == set(content["sources"])
+
+
+def test_releases_agree_with_themselves(tables: Tables) -> None:
+    for release in tables.releases:
+        assert release.packages[release.package] == "gpu", release.version
+        assert (release.aarch64 == "none") == (release.pythons["aarch64"] == ()), release.version
+        assert (release.gpu_code is None) == release.version.startswith("1.15."), release.version
+        assert Version(release.cudnn_floor).major == Version(release.cudnn).major, release.version
+        for pythons in release.pythons.values():
+            assert list(pythons) == sorted(pythons, key=Version), release.version
+
+
+def test_every_release_has_driver_rows_for_its_cuda(tables: Tables) -> None:
+    known = {row.cuda for row in tables.cuda_drivers}
+    assert {release.cuda for release in tables.releases} - known == set()
+    assert {row.cuda for row in tables.cuda_wheels} - known == set()
+
+
+def test_driver_that_comes_with_the_toolkit_is_not_older_than_the_compatible_one(tables: Tables) -> None:
+    for row in tables.cuda_drivers:
+        if row.minor_compatibility_driver:
+            assert Version(row.minor_compatibility_driver) <= Version(row.driver), row.cuda
+
+
+def test_every_specifier_names_releases_and_every_requirement_parses(tables: Tables) -> None:
+    for row in (*tables.constraints, *tables.cuda_wheels):
+        matched = [r.version for r in tables.releases if SpecifierSet(row.releases).contains(r.version)]
+        assert matched, row
+    for requirement in [c.requirement for c in tables.constraints] + [
+        requirement for wheels in tables.cuda_wheels for requirement in wheels.requirements
+    ]:
+        assert Requirement(requirement).specifier, requirement
+
+
+def test_every_release_since_2_5_has_exactly_one_set_of_cuda_wheels(tables: Tables) -> None:
+    for release in tables.releases:
+        rows = [row for row in tables.cuda_wheels if SpecifierSet(row.releases).contains(release.version)]
+        assert len(rows) == (1 if Version(release.version) >= Version("2.5") else 0), release.version
+
+
+def test_cuda_wheels_fit_their_releases(tables: Tables) -> None:
+    """CUDA of the same major and not older, cuDNN of the same major and not older than the floor's minor."""
+    for release in tables.releases:
+        row = tables.cuda_wheels_for(release.version)
+        if row is None:
+            continue
+        cuda, cudnn, floor = Version(row.cuda), Version(row.cudnn), Version(release.cudnn_floor)
+        assert cuda.major == Version(release.cuda).major, release.version
+        assert cuda >= Version(release.cuda), release.version
+        assert cudnn.major == floor.major, release.version
+        assert cudnn.minor >= floor.minor, release.version
+
+
+def test_no_release_gets_two_constraints_on_one_project(tables: Tables) -> None:
+    for release in tables.releases:
+        for minor in release.pythons["x86_64"]:
+            names = [Requirement(row.requirement).name for row in tables.constraints_for(release.version, minor)]
+            assert len(names) == len(set(names)), (release.version, minor)
+
+
+def test_every_python_of_a_release_can_be_had_somewhere(tables: Tables) -> None:
+    distributed = {row.minor for row in tables.python_packages}
+    assert set(tables.uv_pythons) == {"3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"}
+    for release in tables.releases:
+        pythons = set(release.pythons["x86_64"])
+        assert pythons & (set(tables.uv_pythons) | distributed), release.version
+
+
+def test_every_device_is_of_a_known_chip_and_every_chip_has_a_device(tables: Tables) -> None:
+    assert {device.chip for device in tables.gpu_devices.values()} == {chip.chip for chip in tables.gpu_chips}
+
+
+def test_last_driver_branch_is_in_the_table_of_branches(tables: Tables) -> None:
+    last = {chip.last_driver_branch for chip in tables.gpu_chips} - {None}
+    assert last
+    assert last <= {row.branch for row in tables.driver_branches}
+
+
+def test_uv_is_the_one_that_the_file_names_say(tables: Tables) -> None:
+    assert [row.architecture for row in tables.uvs] == ["aarch64", "x86_64"]
+    for row in tables.uvs:
+        assert row.filename.startswith(f"uv-{row.version}-py3-none-")
+        assert row.architecture in row.filename

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import stack_progress
+from ansible.inventory.group import Group
+from ansible.inventory.host import Host
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+INTERVAL = 0.1
+
+
+@pytest.fixture
+def callback() -> Iterator[stack_progress.CallbackModule]:
+    module = stack_progress.CallbackModule()
+    module._interval = INTERVAL
+    yield module
+    module.v2_playbook_on_stats(None)
+
+
+def make_host(name: str = "localhost", **variables: str) -> Host:
+    host = Host(name)
+    host.vars.update(variables)
+    return host
+
+
+def make_task(action: str = "tensorflow_venv", connection: str = "ssh") -> Any:
+    return SimpleNamespace(_uuid=action, action=action, connection=connection, get_name=lambda: "Build it")
+
+
+def make_result(host: Host, task: Any, **result: Any) -> Any:
+    return SimpleNamespace(_host=host, _task=task, _result=result)
+
+
+def announce_plan(callback: stack_progress.CallbackModule, host: Host, root: Path) -> None:
+    environment = {"name": "tensorflow-2.8.0", "root": str(root)}
+    result = make_result(host, make_task("tensorflow_stack_info"), plan={"environment": environment})
+    callback.v2_runner_on_ok(result)
+
+
+def write_log(root: Path, text: str, name: str = "tensorflow-2.8.0") -> Path:
+    log = root / ".builds" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(text)
+    return log
+
+
+def said(capfd: pytest.CaptureFixture[str], *, lines: int = 1) -> list[str]:
+    """Waits for that many lines on stderr."""
+    text = ""
+    deadline = time.monotonic() + 5
+    while text.count("\n") < lines and time.monotonic() < deadline:
+        time.sleep(0.02)
+        text += capfd.readouterr().err
+    return text.splitlines()
+
+
+def test_long_task_is_said_again_and_again(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str]
+) -> None:
+    callback.v2_runner_on_start(make_host("node7"), make_task())
+    lines = said(capfd, lines=2)
+    assert lines[:2] == ["[node7, 0 s] Build it"] * 2
+
+
+@pytest.mark.parametrize("end", ["ok", "failed", "skipped", "unreachable"])
+def test_ended_task_is_silent(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], end: str
+) -> None:
+    host, task = make_host(), make_task()
+    callback.v2_runner_on_start(host, task)
+    getattr(callback, f"v2_runner_on_{end}")(make_result(host, task))
+    time.sleep(3 * INTERVAL)
+    assert capfd.readouterr().err == ""
+
+
+def test_local_host_says_the_end_of_its_log(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    host = make_host(ansible_connection="local")
+    announce_plan(callback, host, tmp_path)
+    write_log(tmp_path, "Resolved 45 packages\n\x1b[36mDownloading\x1b[39m tensorflow (474.9MiB)\n\n")
+    callback.v2_runner_on_start(host, make_task())
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Downloading tensorflow (474.9MiB)"
+
+
+def test_local_host_says_what_fetching_an_interpreter_says(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    host = make_host(ansible_connection="local")
+    announce_plan(callback, host, tmp_path)
+    write_log(tmp_path, "Fetching Python 3.10\n", name="python")
+    callback.v2_runner_on_start(host, make_task("tensorflow_interpreter"))
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Fetching Python 3.10"
+
+
+def test_remote_host_does_not_say_this_machines_log(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    host = make_host("node7")
+    announce_plan(callback, host, tmp_path)
+    write_log(tmp_path, "Downloading tensorflow\n")
+    callback.v2_runner_on_start(host, make_task())
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on node7, 0 s] Build it"
+
+
+def test_plan_without_environment_is_fine(callback: stack_progress.CallbackModule) -> None:
+    host = make_host()
+    for plan in ({}, {"plan": None}, {"plan": {"environment": None}}):
+        callback.v2_runner_on_ok(make_result(host, make_task("tensorflow_stack_info"), **plan))
+    assert callback._environments == {}
+
+
+@pytest.mark.parametrize(
+    ("host_variable", "group_variable", "play", "expected"),
+    [
+        pytest.param("local", None, "ssh", True, id="host"),
+        pytest.param(None, "local", "ssh", True, id="group"),
+        pytest.param(None, None, "local", True, id="play"),
+        pytest.param("ssh", "local", "local", False, id="host wins"),
+        pytest.param(None, None, "ssh", False, id="none"),
+    ],
+)
+def test_local_is_what_inventory_or_play_say(
+    host_variable: str | None, group_variable: str | None, play: str, expected: bool
+) -> None:
+    host = make_host("node7", **({"ansible_connection": host_variable} if host_variable else {}))
+    group = Group("here")
+    if group_variable:
+        group.set_variable("ansible_connection", group_variable)
+    group.add_host(host)
+    assert stack_progress._is_local(host, make_task(connection=play)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("\n \n", None),
+        ("one\ntwo\n", "two"),
+        ("one\rtwo\r", "two"),
+        ("a" * 500, "a" * 100),
+        ("x" * 9000 + "\nend", "end"),
+    ],
+)
+def test_last_line(tmp_path: Path, text: str, expected: str | None) -> None:
+    log = write_log(tmp_path, text)
+    assert stack_progress.last_line(str(log), since=time.time()) == expected
+
+
+def test_log_of_an_earlier_run_is_not_said(tmp_path: Path) -> None:
+    log = write_log(tmp_path, "Complete\n")
+    os.utime(log, (time.time() - 60, time.time() - 60))
+    assert stack_progress.last_line(str(log), since=time.time()) is None
+
+
+def test_missing_log_is_fine(tmp_path: Path) -> None:
+    assert stack_progress.last_line(str(tmp_path / "none.log"), since=0) is None
+
+
+def test_playbook_run_says_only_what_takes_long_and_ends(tmp_path: Path) -> None:
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(
+        "- hosts: all\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - {name: Wait, ansible.builtin.command: sleep 2.5}\n"
+        "    - {name: Be quick, ansible.builtin.command: 'true'}\n"
+    )
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/workstation"]
+    ended = subprocess.run(
+        [*command, str(playbook)],
+        cwd=REPOSITORY,
+        env={**os.environ, "STACK_PROGRESS_INTERVAL": "1", "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = ended.stderr.splitlines()
+    assert lines
+    assert all(line.startswith("[localhost, ") and line.endswith(" s] Wait") for line in lines)

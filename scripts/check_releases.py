@@ -271,7 +271,7 @@ def _check_build(release: Release, info: dict[str, Any]) -> Iterator[str]:
     for field, built in (("cuda", info["cuda_version"]), ("cudnn", info["cudnn_version"])):
         said = str(getattr(release, field)).split(".")
         common = min(len(said), len(str(built).split(".")))
-        yield from _difference(field, said[:common], str(built).split(".")[:common])
+        yield from _difference(field, ".".join(said[:common]), ".".join(str(built).split(".")[:common]))
 
 
 def _check_cuda_wheels(tables: Tables, release: Release, archive: zipfile.ZipFile, index: Index) -> Iterator[str]:

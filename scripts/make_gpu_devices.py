@@ -20,9 +20,7 @@ TABLES = pathlib.Path(__file__).resolve().parents[1] / "roles/tensorflow_release
 _NVIDIA = "10de"
 _VENDOR = re.compile(r"(?P<vendor>[0-9a-f]{4})  ")
 # Subsystem lines have two tabs, device lines one. GK110BGL and AD107M / GN21-X2 are variants of GK110 and AD107.
-_DEVICE = re.compile(
-    r"\t(?P<device_id>[0-9a-f]{4})  (?P<chip>[A-Z]{2}[0-9]{2}[0-9A-Z])[^\[]*\[(?P<name>.+)\]$"
-)
+_DEVICE = re.compile(r"\t(?P<device_id>[0-9a-f]{4})  (?P<chip>[A-Z]{2}[0-9]{2}[0-9A-Z])[^\[]*\[(?P<name>.+)\]$")
 _NOT_A_GPU = re.compile(r"NVSwitch|Reserved Dev ID")
 
 
@@ -55,9 +53,7 @@ def render(rows: list[tuple[str, str, str]], *, what: str, date: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pci-ids", type=pathlib.Path, default=pathlib.Path("/usr/share/misc/pci.ids"))
     parser.add_argument("--output", type=pathlib.Path, default=TABLES / "gpu_devices.yml")
     arguments = parser.parse_args()
@@ -67,9 +63,7 @@ def main() -> None:
         parser.error(
             f"{arguments.pci_ids} has no line `# Version: YYYY.MM.DD`; give the pci.ids of the PCI ID project."
         )
-    chips = {
-        row["chip"] for row in yaml.safe_load((TABLES / "gpu_chips.yml").read_text(encoding="utf-8"))["rows"]
-    }
+    chips = {row["chip"] for row in yaml.safe_load((TABLES / "gpu_chips.yml").read_text(encoding="utf-8"))["rows"]}
     rows = devices(text, chips)
     if not rows:
         parser.error(f"{arguments.pci_ids} names no NVIDIA GPU.")

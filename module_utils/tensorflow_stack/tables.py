@@ -256,9 +256,15 @@ def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
     for field, value in row.items():
         if field not in fields:
             raise TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
-        if any(isinstance(item, float) for item in (value if isinstance(value, list) else [value])):
+        if _holds_float(value):
             raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
     return row_class(**{field: _frozen(value) for field, value in row.items()})
+
+
+def _holds_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(map(_holds_float, value)) if isinstance(value, list) else isinstance(value, float)
 
 
 def _frozen(value: Any) -> Any:

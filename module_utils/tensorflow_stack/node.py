@@ -410,11 +410,12 @@ def _read_headers(files: NodeFiles, release: str) -> str | None:
 
 def _read_line(files: NodeFiles, path: str, fact: str) -> str | None:
     """One line that every Linux has."""
-    lines = (files.text(path, fact) or "").splitlines()
-    if not lines or not lines[0].isprintable():
-        files.add_unread(fact, f"{path}: absent, empty or not text")
-        return None
-    return lines[0].strip()
+    line = (files.text(path, fact) or "").strip()
+    if line and line.isprintable():
+        return line
+    if not any(row["fact"] == fact for row in files.unread):
+        files.add_unread(fact, f"{path}: absent, empty or not one line of text")
+    return None
 
 
 def _read_secure_boot(files: NodeFiles) -> bool | None:
@@ -594,8 +595,7 @@ def _find_cuda(files: NodeFiles, directories: list[str], architecture: str | Non
 def _find_cudart(files: NodeFiles, directories: list[str], architecture: str | None) -> tuple[str, str | None]:
     """The directory and the resolved file of the first CUDA runtime."""
     for directory in directories:
-        # The longest name holds the whole version.
-        for name in sorted(files.names(directory, "cuda"), key=len, reverse=True):
+        for name in files.names(directory, "cuda"):
             path = directory + "/" + name
             if re.match(r"libcudart\.so\.\d", name) and _is_library(files, path, architecture, "cuda"):
                 return directory, files.resolve(path)
@@ -741,8 +741,6 @@ def _resolve_if_possible(files: NodeFiles, path: str) -> str:
 
 def _python_candidates(files: NodeFiles, patterns: Iterable[str]) -> Iterator[str]:
     for directory in dict.fromkeys(path for pattern in patterns for path in files.glob(pattern, "pythons")):
-        if _is_venv(files, directory):
-            continue
         for name in files.names(directory, "pythons"):
             if re.match(r"python3(\.\d+)?$", name):
                 yield directory + "/" + name
@@ -793,7 +791,7 @@ def _read_python_version(files: NodeFiles, prefix: str, minor: str) -> str | Non
     for abi in ("", "m"):  # 3.7 and older put the ABI flag into the name
         text = files.text(f"{prefix}/include/python{minor}{abi}/patchlevel.h", "pythons")
         version = parse_patchlevel(text or "")
-        if version is not None and version.startswith(minor + "."):
+        if version is not None:
             return version
     return parse_python_directory(prefix, minor)
 

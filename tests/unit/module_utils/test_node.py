@@ -187,7 +187,7 @@ def test_parse_cudnn_name(name: str, expected: str | None) -> None:
 
 
 def test_parse_cudnn_header() -> None:
-    text = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 1\n#define CUDNN_PATCHLEVEL 0\n\n#define CUDNN_VERSION (CUDNN_MAJOR)\n"
+    text = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 1\n#define CUDNN_PATCHLEVEL 0\n"
     assert node.parse_cudnn_header(text) == "8.1.0"
     assert node.parse_cudnn_header('#include "cudnn_version.h"\n') is None
 
@@ -457,6 +457,34 @@ def test_pyenv_and_uv_are_where_the_environment_says(tmp_path: Path) -> None:
     assert node.find_pythons(environ={}, **arguments) == ([], [])
 
 
+def test_python_3_7_has_its_abi_flag_in_the_name_of_its_headers(tmp_path: Path) -> None:
+    tree = {
+        "pythons": [{"prefix": "/usr", "minor": "3.7", "machine": "x86_64"}],
+        "files": {"/usr/include/python3.7m/patchlevel.h": '#define PY_VERSION "3.7.3"\n'},
+    }
+    pythons, _ = node.find_pythons(filesystem_root=str(nodes.build(tree, tmp_path)))
+    assert [row["version"] for row in pythons] == ["3.7.3"]
+
+
+def test_a_python_that_may_not_be_executed_is_left_out(tmp_path: Path) -> None:
+    nodes.build({"pythons": [{"prefix": "/usr", "minor": "3.9", "machine": "x86_64"}]}, tmp_path)
+    (tmp_path / "usr/bin/python3.9").chmod(0o644)
+    pythons, unread = node.find_pythons(filesystem_root=str(tmp_path))
+    assert pythons == []
+    assert {"fact": "pythons", "reason": "/usr/bin/python3: may not be executed by this user"} in unread
+
+
+def test_a_venv_leads_to_the_interpreter_it_was_made_from(tmp_path: Path) -> None:
+    tree = {
+        "pythons": [{"prefix": "/srv/python", "minor": "3.9", "machine": "x86_64"}],
+        "links": {"/srv/venv/bin/python3": "/srv/python/bin/python3.9"},
+        "files": {"/srv/venv/pyvenv.cfg": "home = /srv/python/bin\n"},
+    }
+    root = str(nodes.build(tree, tmp_path))
+    pythons, _ = node.find_pythons(filesystem_root=root, search_path="/srv/venv/bin")
+    assert [(row["path"], row["origin"]) for row in pythons] == [("/srv/python/bin/python3.9", "path")]
+
+
 def test_rhel_8(tmp_path: Path) -> None:
     """Libraries in lib64, the system's Python under another name, headers in /usr/src/kernels, dnf."""
     release = "4.18.0-553.el8_10.x86_64"
@@ -507,12 +535,14 @@ def test_of_several_libcuda_the_loaders_first_is_taken(tmp_path: Path) -> None:
             "/usr/lib/x86_64-linux-gnu/libcuda.so.1": "libcuda.so.535.183.01",
         },
         "files": {
+            "/etc/ld.so.conf.d/.off.conf": "/opt/off\n",
             "/etc/ld.so.conf": "include ld.so.conf.d/*.conf\n",
             "/etc/ld.so.conf.d/old.conf": "/opt/old  # first\n",
         },
         "elf": {
             "/bin/sh": "x86_64",
             "/opt/old/libcuda.so.470.256.02": "x86_64",
+            "/opt/off/libcuda.so.1": "x86_64",
             "/usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01": "x86_64",
             "/usr/lib/x86_64-linux-gnu/libcuda.so.525.147.05": "x86_64",
         },
@@ -569,11 +599,36 @@ def test_cuda_and_cudnn_whose_names_hold_the_soname_only(tmp_path: Path) -> None
     assert [(row["version"], row["library"]) for row in record["cudnn"]] == [("8.1.1", f"{prefix}/lib/libcudnn.so.8")]
 
 
+def test_cuda_and_cudnn_that_two_ways_lead_to_are_one(tmp_path: Path) -> None:
+    """NVIDIA's packages name the toolkit's directory to the loader; its archives bring no version file."""
+    prefix = "/usr/local/cuda-11.2"
+    directory = f"{prefix}/targets/x86_64-linux/lib"
+    tree = {
+        "links": {
+            f"{prefix}/lib64": "targets/x86_64-linux/lib",
+            f"{directory}/libcudart.so.11.0": "libcudart.so.11.2.152",
+            f"{directory}/libcudnn.so.8": "libcudnn.so.8.1.0",
+            "/usr/local/cuda-11": prefix,
+        },
+        "files": {"/etc/ld.so.conf": "/usr/local/cuda-11/targets/x86_64-linux/lib\n"},
+        "elf": {
+            "/bin/sh": "x86_64",
+            f"{directory}/libcudart.so.11.2.152": "x86_64",
+            f"{directory}/libcudnn.so.8.1.0": "x86_64",
+        },
+    }
+    record = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))
+    assert record["cuda"] == [{"version": "11.2", "prefix": prefix, "library_directory": f"{prefix}/lib64"}]
+    assert record["cudnn"] == [
+        {"version": "8.1.0", "library": f"{directory}/libcudnn.so.8.1.0", "library_directory": directory}
+    ]
+
+
 def test_gpus_are_in_order_of_address(tmp_path: Path) -> None:
     gpu = {"vendor": "10de", "device": "2330", "pci_class": "030200"}
-    tree = {"pci": {address: gpu for address in ("10000:01:00.0", "0000:c3:00.0", "0000:1b:00.0", "0009:01:00.0")}}
+    tree = {"pci": {address: gpu for address in ("10000:01:00.0", "0000:c3:00.0", "5dc5:00:00.0", "0000:1b:00.0")}}
     gpus = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
-    assert [row["pci_address"] for row in gpus] == ["0000:1b:00.0", "0000:c3:00.0", "0009:01:00.0", "10000:01:00.0"]
+    assert [row["pci_address"] for row in gpus] == ["0000:1b:00.0", "0000:c3:00.0", "5dc5:00:00.0", "10000:01:00.0"]
     assert [row["index"] for row in gpus] == [0, 1, 2, 3]
     assert gpus[0]["bound_to"] is None
 
@@ -614,7 +669,7 @@ def test_everything_damaged_has_its_reason(tmp_path: Path) -> None:
         "glibc: /usr/lib/libc.so.6: not an ELF file",
         "gpus: /sys/bus/pci/devices/0000:01:00.0/vendor: absent or not a PCI number",
         "gpus: /sys/bus/pci/devices/0000:02:00.0/device: absent or not a PCI number",
-        "kernel: /proc/sys/kernel/osrelease: absent, empty or not text",
+        "kernel: /proc/sys/kernel/osrelease: absent, empty or not one line of text",
         "manifest: /opt/tensorflow/manifest.json: JSON, but not an object",
         "os: no ID in /etc/os-release or /usr/lib/os-release",
         "pythons: /usr/bin/python3.9: not an ELF file",

@@ -119,8 +119,8 @@ action:
   returned: success
   type: str
   sample: build
-path:
-  description: The environment's path, to be used as it is; a symbolic link to a build.
+environment:
+  description: Path of the environment, to be used as it is; a symbolic link to a build.
   returned: success
   type: str
   sample: /opt/tensorflow/tensorflow-2.8.0
@@ -197,7 +197,8 @@ def main() -> None:
     module.exit_json(
         changed=outcome.changed,
         action=outcome.action,
-        path=os.path.join(module.params["root"], module.params["name"]),
+        # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
+        environment=os.path.join(module.params["root"], module.params["name"]),
         build=outcome.build,
         damage=list(outcome.damage),
         removed_builds=list(outcome.removed_builds),

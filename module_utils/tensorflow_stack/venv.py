@@ -537,15 +537,19 @@ def _install(spec: EnvironmentSpec, installer: Installer, path: str, log: int, d
             if names:
                 _run([installer.uv, "cache", "clean", "--quiet"] + names, environment, log)
         command = [installer.uv, "pip", "sync", "--python", os.path.join(path, "bin", "python"), "--require-hashes"]
-        command += ["--only-binary", ":all:", "--compile-bytecode", lock_path]
-        if installer.cache and os.path.isdir(installer.cache) and _succeeds(command + ["--offline"], environment, log):
-            return
-        if installer.offline:
-            raise BuildError(
-                f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages.",
-                log=_tail(log),
-            )
-        _run(command, environment, log)
+        command += ["--only-binary", ":all:", lock_path]
+        # A warm cache needs no network, and with no cache there is nothing to try.
+        is_cached = installer.cache and os.path.isdir(installer.cache)
+        if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
+            if installer.offline:
+                raise BuildError(
+                    f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages.",
+                    log=_tail(log),
+                )
+            _run(command, environment, log)
+        # With nothing left to install; in a step of its own so that the log says what takes so long.
+        _phase(log, "Compiling bytecode")
+        _run(command + ["--compile-bytecode", "--offline"], environment, log)
         return
     python = os.path.join(path, "bin", "python")
     _run([spec.python, "-m", "venv", path], environment, log)

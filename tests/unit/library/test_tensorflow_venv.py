@@ -1,0 +1,93 @@
+"""The module as a task calls it, on real builds of small wheels."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wheels import make_lock, make_tensorflow, make_wheel
+
+NAME = "tensorflow-2.8.0"
+MINOR = "%d.%d" % sys.version_info[:2]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, uv: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    numpy = make_wheel(wheels, "numpy", "1.23.5", {"numpy/__init__.py": "version = '1.23.5'\n"})
+    lock = make_lock(make_tensorflow(wheels, "2.8.0"), numpy, release="2.8.0", python=MINOR)
+    # The uv of the tests stands in for the one that the module would fetch.
+    monkeypatch.setattr("ansible.modules.tensorflow_venv.ensure_uv", lambda **_: uv)
+    return {
+        "name": NAME,
+        "root": str(tmp_path / "root"),
+        "lock": lock.text,
+        "python": os.path.realpath(sys.executable),
+        "index_url": wheels.as_uri(),
+    }
+
+
+def test_four_runs(run_module, arguments: dict[str, Any]) -> None:
+    checked = run_module("tensorflow_venv", check=True, diff=True, **arguments)
+    assert not os.path.exists(arguments["root"]), "check mode changes nothing"
+    real = run_module("tensorflow_venv", diff=True, **arguments)
+    checked_again = run_module("tensorflow_venv", check=True, **arguments)
+    real_again = run_module("tensorflow_venv", **arguments)
+    runs = [checked, real, checked_again, real_again]
+    assert [run["changed"] for run in runs] == [True, True, False, False]
+    assert [run["action"] for run in runs] == ["build", "build", "keep", "keep"]
+    assert checked["diff"] == real["diff"]
+    assert checked["diff"]["after"] == "numpy==1.23.5\ntensorflow==2.8.0\n"
+    assert [sorted(set(run) ^ set(real)) for run in runs] == [[]] * 4, "the same keys in every path"
+
+
+def test_rollback_and_removal_in_check_mode_and_for_real(run_module, arguments: dict[str, Any], tmp_path: Path) -> None:
+    first = run_module("tensorflow_venv", **arguments)
+    wheels = tmp_path / "wheels"
+    numpy = make_wheel(wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    newer = make_lock(make_tensorflow(wheels, "2.8.0"), numpy, release="2.8.0", python=MINOR)
+    run_module("tensorflow_venv", **{**arguments, "lock": newer.text})
+    target = {"name": NAME, "root": arguments["root"]}
+    for state, before, after in [
+        ("previous", "numpy==1.24.0", "numpy==1.23.5"),
+        ("absent", "numpy==1.23.5", None),
+    ]:
+        checked = run_module("tensorflow_venv", check=True, diff=True, state=state, **target)
+        real = run_module("tensorflow_venv", diff=True, state=state, **target)
+        assert checked["changed"] and real["changed"]
+        assert checked["diff"] == real["diff"]
+        assert before in real["diff"]["before"]
+        assert (after in real["diff"]["after"]) if after else real["diff"]["after"] == ""
+        if state == "previous":
+            assert real["build"] == first["build"]
+    assert not run_module("tensorflow_venv", state="absent", **target)["changed"]
+
+
+def test_corrupt_lock_changes_nothing(run_module, arguments: dict[str, Any]) -> None:
+    cut = "\n".join(arguments["lock"].splitlines()[:-1]) + "\n"
+    result = run_module("tensorflow_venv", **{**arguments, "lock": cut})
+    assert result["failed"]
+    assert "the lock of tensorflow-2.8.0" in result["msg"]
+    assert "cut short or edited" in result["msg"]
+    assert not os.path.exists(arguments["root"])
+
+
+def test_failure_says_what_and_leaves_nothing(run_module, arguments: dict[str, Any]) -> None:
+    result = run_module("tensorflow_venv", **{**arguments, "python": "/nonexistent/python3"})
+    assert result["failed"]
+    assert "/nonexistent/python3" in result["msg"]
+    assert os.listdir(os.path.join(arguments["root"], ".builds")) == [f"{NAME}.log"]
+
+
+def test_a_damaged_environment_says_so_in_its_diff(run_module, arguments: dict[str, Any]) -> None:
+    run_module("tensorflow_venv", **arguments)
+    site_packages = Path(arguments["root"], NAME, "lib", f"python{MINOR}", "site-packages")
+    (site_packages / "numpy" / "__init__.py").unlink()
+    checked = run_module("tensorflow_venv", check=True, diff=True, **arguments)
+    assert (checked["changed"], checked["action"]) == (True, "repair")
+    assert checked["diff"]["before"].endswith("# numpy: numpy/__init__.py is missing\n")

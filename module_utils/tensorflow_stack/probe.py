@@ -214,42 +214,36 @@ def judge(
     The first cause wins, in the order in which the child works.
     """
     stages = _stages(records)
-    imported = stages.get(("import", None), {})
-    last_words = next((line for line in reversed(stderr.splitlines()) if line.strip()), "nothing in its log")
-    unfinished = [_label(record) for record in stages.values() if not record["finished"]]
-    where = f"in stage {unfinished[0]}" if unfinished else f"after {len(stages)} stages"
-
-    if imported.get("error"):
-        return Verdict("import_failed", f"import tensorflow raised {imported['error']}")
-    if imported.get("finished") and not _is_release(imported["tensorflow_version"], release):
-        return Verdict("wrong_release", f"TensorFlow {imported['tensorflow_version']} is there, not {release}.")
-    if exit_status is None:
-        return Verdict("timed_out", f"Not done at the time limit, {where}. Last in its log: {last_words}")
-    if exit_status < 0:
-        return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {where}. Last in its log: {last_words}")
-    if not imported.get("finished"):
-        return Verdict("import_failed", f"Python ended with status {exit_status} {where}: {last_words}")
-
-    for stage in stages.values():
-        if stage["device"] is None:
-            fault = _fault(stage)
-            if fault:
-                return fault
-    devices = stages.get(("devices", None), {}).get("devices", [])
+    finished = {key: stage for key, stage in stages.items() if stage["finished"]}
+    imported = finished.get(("import", None), {})
+    devices = finished.get(("devices", None), {}).get("devices", [])
     gpus = [device["name"] for device in devices if device["type"] == "GPU"]
     wanted = max(gpu_count, 1) if expect_gpu else 0
-    if len(gpus) < wanted:
-        why = _why_no_gpu(imported["build_info"], stderr)
-        return Verdict("gpu_not_used", f"TensorFlow lists {len(gpus)} of {wanted} expected GPUs. {why}")
-    for stage in stages.values():
+
+    for (name, _), stage in finished.items():
         fault = _fault(stage)
         if fault:
             return fault
+        if name == "import" and not _is_release(stage["tensorflow_version"], release):
+            return Verdict("wrong_release", f"TensorFlow {stage['tensorflow_version']} is there, not {release}.")
+        if name == "devices" and len(gpus) < wanted:
+            why = _why_no_gpu(imported["build_info"], stderr)
+            return Verdict("gpu_not_used", f"TensorFlow lists {len(gpus)} of {wanted} expected GPUs. {why}")
+
+    running = [_label(stage) for key, stage in stages.items() if key not in finished]
+    where = f"in stage {running[0]}" if running else f"after {len(stages)} stages"
+    last_words = next((line for line in reversed(stderr.splitlines()) if line.strip()), "nothing")
+    if exit_status is None:
+        return Verdict("timed_out", f"Not done at the time limit, {where}. Last in its log: {last_words}")
+    if exit_status < 0:
+        by = _signal_name(-exit_status)
+        return Verdict("killed", f"Ended by {by} {where}. Last in its log: {last_words}")
     tested = gpus or [device["name"] for device in devices]
     due = {("import", None), ("devices", None), ("libraries", None)}
     due.update((stage, device) for device in tested for stage in probe_child.DEVICE_STAGES)
-    if exit_status != 0 or not tested or due - stages.keys():
-        return Verdict("op_failed", f"Python ended with status {exit_status} {where}: {last_words}")
+    if exit_status != 0 or not tested or due - finished.keys():
+        verdict = "op_failed" if imported else "import_failed"
+        return Verdict(verdict, f"Python ended with status {exit_status} {where}. Last in its log: {last_words}")
 
     right = f"TensorFlow {imported['tensorflow_version']} computed the right numbers on {', '.join(tested)}"
     if gpus:

@@ -117,7 +117,7 @@ def test_the_three_pins_alone_do_not_import(check: Check, install: Callable[...,
     [
         pytest.param("os.abort()", "killed", "SIGABRT in stage matmul on /device:CPU:0", id="abort"),
         pytest.param("ctypes.string_at(0)", "killed", "SIGSEGV in stage matmul on /device:CPU:0", id="crash"),
-        pytest.param("os._exit(7)", "op_failed", "did not finish", id="exit"),
+        pytest.param("os._exit(7)", "op_failed", "status 7 in stage matmul", id="exit"),
         pytest.param("time.sleep(300)", "timed_out", "in stage matmul on /device:CPU:0", id="hang"),
         pytest.param("raise RuntimeError('no kernel image')", "op_failed", "RuntimeError: no kernel image", id="raise"),
         pytest.param("return multiply(*operands) * 0", "wrong_numbers", "4096 of 4096 values differ", id="zeros"),

@@ -161,7 +161,7 @@ CASES = [
         "exit within an operation",
         [imported(), devices(GPU0), begun("matmul", GPU0)],
         "op_failed",
-        "did not finish",
+        f"status 1 in stage matmul on {GPU0}",
         exit_status=1,
         gpus=1,
     ),
@@ -177,6 +177,23 @@ CASES = [
         f"in stage matmul on {GPU0}",
         exit_status=None,
         gpus=1,
+    ),
+    case(
+        "memory full and then no end",
+        [imported(), devices(GPU0), done("matmul", GPU0, error="InternalError: Failed copying input tensor")]
+        + [begun("training_step", GPU0)],
+        "op_failed",
+        f"matmul on {GPU0}: InternalError: Failed copying",
+        exit_status=None,
+        gpus=1,
+    ),
+    case(
+        "one gpu is missing and the other aborts",
+        [imported(), devices(GPU0), begun("matmul", GPU0)],
+        "gpu_not_used",
+        "1 of 2",
+        exit_status=-signal.SIGABRT,
+        gpus=2,
     ),
     case("time over at the exit", ON_GPU, "timed_out", "after 5 stages", exit_status=None, gpus=1),
     case(
@@ -226,6 +243,35 @@ def test_tensorrt_and_factory_noise_is_no_reason() -> None:
     assert "libnvinfer" not in reason
     assert "factory" not in reason
     assert reason.count("'libcudart.so.11.0'") == 1
+
+
+def captured(name: str) -> list[Record]:
+    return [json.loads(line) for line in (CAPTURES / f"{name}.records.jsonl").read_text().splitlines()]
+
+
+def test_a_double_of_the_driver_that_computes_nothing_is_refused() -> None:
+    """What TensorFlow 2.8.0 did on libraries that answer every call with success."""
+    verdict = judge(captured("tf2.8.double"), 0, release="2.8.0", expect_gpu=True, gpu_count=1)
+    assert verdict.name == "wrong_numbers"
+    assert "4096 of 4096" in verdict.reason
+    report = probe._report(captured("tf2.8.double"), {})
+    assert report["gpu"] == "present"
+    assert "test double" in report["devices"][1]["description"]
+    assert {library["name"] for library in report["libraries_mapped"]} >= {"libcuda.so.1", "libcudnn.so.8"}
+
+
+def test_an_abort_of_tensorflow_shows_how_far_it_came() -> None:
+    stderr = (CAPTURES / "tf2.8.ecc.err").read_text()
+    arguments: Any = {"release": "2.8.0", "expect_gpu": True, "gpu_count": 1, "stderr": stderr}
+    verdict = judge(captured("tf2.8.ecc"), -signal.SIGABRT, **arguments)
+    assert verdict.name == "killed"
+    assert "GPU->CPU Memcpy failed" in verdict.reason
+    report = probe._report(captured("tf2.8.ecc"), {})
+    assert [(stage["name"], stage["passed"]) for stage in report["stages"]] == [
+        ("import", True),
+        ("devices", True),
+        ("matmul", False),
+    ]
 
 
 def test_child_runs_where_the_oldest_tensorflow_does() -> None:

@@ -29,7 +29,8 @@ def read(name: str, tmp_path: Path, **arguments: Any) -> dict[str, Any]:
         "environ": {},
     }
     root = build(description, tmp_path / name)
-    return node.read_node(filesystem_root=str(root), **{**chosen, **arguments})
+    record: dict[str, Any] = node.read_node(filesystem_root=str(root), **{**chosen, **arguments})
+    return record
 
 
 def build(description: dict[str, Any], root: Path) -> Path:
@@ -78,7 +79,7 @@ def _merge(name: str, architecture: str) -> dict[str, Any]:
 def _place(root: Path, path: str) -> Path:
     """Where the path lies below the root, links of the tree followed inside it; its directory exists."""
     directory, name = os.path.split(path)
-    place = root / node.NodeFiles(str(root)).resolve(directory).lstrip("/") / name
+    place: Path = root / node.NodeFiles(str(root)).resolve(directory).lstrip("/") / name
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -362,7 +362,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "damaged": {"architecture": None, "glibc": None, "gpus": [], "cuda": [], "pythons": [], "environments": []},
 }
-BRIEF = {
+BRIEF: dict[str, Callable[[dict[str, Any]], str]] = {
     "gpus": lambda row: row["device_id"],
     "cuda": lambda row: row["version"],
     "cudnn": lambda row: row["version"],

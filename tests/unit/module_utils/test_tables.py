@@ -74,6 +74,9 @@ def test_gpu_build_of_late_1_15_is_another_project(tables: Tables) -> None:
         ("2.15.0.post1", "3.11", ["setuptools<82"]),
         ("2.21.0", "3.13", ["tensorboard>=2.21"]),
         ("1.15.5", "3.7", ["protobuf<3.21"]),
+        ("1.15.4", "3.7", ["h5py<3", "protobuf<3.21"]),
+        ("1.15.3", "3.7", ["h5py<3", "numpy<1.20", "protobuf<3.21"]),
+        ("1.15.3", "3.6", ["h5py<3", "protobuf<3.21"]),
     ],
 )
 def test_constraints_by_release_and_python(tables: Tables, version: str, minor: str, expected: list[str]) -> None:

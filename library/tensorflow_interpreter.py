@@ -78,7 +78,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
+interpreter:
   description: Absolute path of the interpreter.
   returned: success
   type: str
@@ -118,7 +118,7 @@ def main() -> None:
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     line = f"Python {minor} at {path}\n"
-    module.exit_json(changed=changed, path=path, diff={"before": "" if changed else line, "after": line})
+    module.exit_json(changed=changed, interpreter=path, diff={"before": "" if changed else line, "after": line})
 
 
 def _provide(module: AnsibleModule) -> None:

@@ -1,0 +1,99 @@
+"""Python from a mirror: the real uv, a real interpreter, and a double of the mirror that holds this machine's Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+MINOR = "%d.%d" % sys.version_info[:2]
+VERSION = platform.python_version()
+RELEASES = "https://github.com/astral-sh/python-build-standalone/releases/download"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> dict[str, str]:
+    """A directory laid out like the releases of python-build-standalone, and the list that names its one archive."""
+    archive = tmp_path / "mirror" / "20260101" / f"cpython-{VERSION}-install_only.tar.gz"
+    archive.parent.mkdir(parents=True)
+    library = Path(os.path.dirname(os.__file__))
+
+    def without_ballast(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        ballast = {"test", "tests", "site-packages", "dist-packages", "__pycache__", "idlelib"}
+        return None if ballast & set(member.name.split("/")) else member
+
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(os.path.realpath(sys.executable), f"python/bin/python{MINOR}")
+        tar.add(library, f"python/lib/python{MINOR}", filter=without_ballast)
+        link = tarfile.TarInfo("python/bin/python3")
+        link.type, link.linkname = tarfile.SYMTYPE, f"python{MINOR}"
+        tar.addfile(link)
+    row = {
+        "name": "cpython",
+        "arch": {"family": platform.machine(), "variant": None},
+        "os": "linux",
+        "libc": "gnu",
+        "major": sys.version_info[0],
+        "minor": sys.version_info[1],
+        "patch": sys.version_info[2],
+        "prerelease": "",
+        "url": f"{RELEASES}/20260101/{archive.name}",
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+        "variant": None,
+        "build": "20260101",
+    }
+    downloads = tmp_path / "downloads.json"
+    downloads.write_text(json.dumps({f"cpython-{VERSION}-linux-{platform.machine()}-gnu": row}))
+    return {"mirror": (tmp_path / "mirror").as_uri(), "downloads": str(downloads)}
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, uv: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr("ansible.modules.tensorflow_interpreter.ensure_uv", lambda **_: uv)
+    root = tmp_path / "root"
+    directory = f"cpython-{MINOR}-linux-{platform.machine()}-gnu"
+    path = root / ".pythons" / directory / "bin" / f"python{MINOR}"
+    return {"path": str(path), "minor": MINOR, "source": "uv", "root": str(root)}
+
+
+def test_fetched_from_a_mirror_in_four_runs(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:
+    wish = {**arguments, **mirror}
+    runs = [run_module("tensorflow_interpreter", check=check, **wish) for check in (True, False, True, False)]
+    assert [run["changed"] for run in runs] == [True, True, False, False], runs
+    said = subprocess.check_output([arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True)
+    assert said.strip() == VERSION
+
+
+def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:
+    listed = json.loads(Path(mirror["downloads"]).read_text())
+    for row in listed.values():
+        row["sha256"] = "0" * 64
+    Path(mirror["downloads"]).write_text(json.dumps(listed))
+    result = run_module("tensorflow_interpreter", **arguments, **mirror)
+    assert result["failed"]
+    assert f"Python {MINOR} could not be fetched from {mirror['mirror']}" in result["msg"]
+    assert not os.path.exists(arguments["path"])
+
+
+def test_unreachable_mirror_says_how_to_provide_one(run_module, arguments: dict[str, Any], tmp_path: Path) -> None:
+    result = run_module("tensorflow_interpreter", **arguments, mirror=(tmp_path / "nowhere").as_uri())
+    assert result["failed"]
+    assert f"Provide one yourself: install python{MINOR} where it is looked for" in result["msg"]
+    assert "set python_mirror to a mirror of python-build-standalone" in result["msg"]
+
+
+def test_a_package_that_brought_no_interpreter_is_seen(run_module, arguments: dict[str, Any]) -> None:
+    result = run_module("tensorflow_interpreter", **{**arguments, "source": "distro"})
+    assert result["failed"]
+    assert "was planned at" in result["msg"]
+    assert "none starts there. Install it, or set python_source to auto." in result["msg"]

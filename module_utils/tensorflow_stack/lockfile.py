@@ -83,14 +83,22 @@ def read_lock(path: str) -> Lock | None:
             raw = stream.read()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise LockError(f"The lock {path} cannot be read: {error.strerror}. Make it a readable file.") from error
     return parse_lock(raw.decode("utf-8", "replace"), path=path)
 
 
 def write_lock(path: str, lock: Lock) -> None:
     """Put `lock` at `path` in one step: a reader sees the old one or the new one."""
     directory = os.path.dirname(path)
-    os.makedirs(directory, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(prefix=".new-", dir=directory)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        descriptor, new = tempfile.mkstemp(prefix=".new-", dir=directory)
+    except OSError as error:
+        raise LockError(
+            f"The lock {path} cannot be written: {error.strerror}. Make {directory} writable, or set "
+            "tensorflow_lock_directory to another directory."
+        ) from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(lock.text)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
@@ -11,7 +12,9 @@ from ansible.module_utils.tensorflow_stack.lockfile import (
     Lock,
     lock_path,
     parse_lock,
+    read_lock,
     render_lock,
+    write_lock,
 )
 
 LOCK = Lock(
@@ -103,3 +106,29 @@ def test_refusals(text: str, line: int, found: str) -> None:
 def test_lock_path() -> None:
     path = lock_path("locks", release="2.8.0", python="3.10", platform="linux_x86_64", flavour="cpu")
     assert path == "locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt"
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "lock.txt"
+    assert read_lock(str(path)) is None
+    write_lock(str(path), replace(LOCK, cutoff="2025-01-01T00:00:00Z"))
+    write_lock(str(path), LOCK)
+    assert read_lock(str(path)) == LOCK
+    assert path.read_text() == TEXT
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["lock.txt"]
+
+
+def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lock.txt"
+    path.write_bytes(b"# \xff\x00\n")
+    with pytest.raises(LockError, match="not a lock"):
+        read_lock(str(path))
+
+
+def test_places_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match=r"cannot be read: Is a directory. Make it a readable file"):
+        read_lock(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(LockError, match=r"cannot be written: Not a directory.*or set tensorflow_lock_directory"):
+        write_lock(str(tmp_path / "file" / "below" / "lock.txt"), LOCK)

@@ -8,11 +8,22 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
-from ansible.module_utils.tensorflow_stack.lockfile import Constraint, Distribution, Lock, parse_lock
+from ansible.module_utils.tensorflow_stack.lockfile import (
+    Constraint,
+    Distribution,
+    Lock,
+    lock_path,
+    parse_lock,
+    write_lock,
+)
 from ansible.module_utils.tensorflow_stack.locking import (
     LockRequest,
+    LockRun,
+    UnsatisfiableError,
     choose_release,
     lock_inputs,
+    lock_requests,
+    make_locks,
     resolve_lock,
 )
 from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
@@ -367,3 +378,78 @@ def test_index_without_sha256_is_refused() -> None:
     index = Index(RESULT.replace("sha256", "md5"))
     with pytest.raises(LockError, match=r"gives no sha256 for https://example\.org/"):
         resolve_lock(lock_inputs(request(), TABLES), uv=lambda: "uv", cutoff=CUTOFF, runner=index)
+
+
+def targets(requirements: UserRequirements | None = None, **fields: Any) -> list[tuple[str, str, str]]:
+    named: dict[str, Any] = {"release": "2.8.0", "pythons": [], "architectures": ["x86_64"], "flavours": [], **fields}
+    requests = lock_requests(TABLES, requirements=requirements, **named)
+    return [(request.python, request.platform, request.flavour) for request in requests]
+
+
+def test_requests_for_all_that_a_release_has(tmp_path: Path) -> None:
+    x86_64 = [(python, "linux_x86_64", flavour) for python in ("3.7", "3.10") for flavour in ("cpu", "cuda")]
+    assert targets() == x86_64
+    assert targets(architectures=["x86_64", "aarch64"]) == [*x86_64, ("3.10", "linux_aarch64", "cpu")]
+    assert targets(release="2.21.0", pythons=["3.10"]) == [("3.10", "linux_x86_64", "cpu")]
+    cpu_only = users(tmp_path, "tensorflow-cpu==2.8.0\n")
+    assert targets(cpu_only, pythons=["3.10"]) == [("3.10", "linux_x86_64", "cpu")]
+    assert targets(pythons=["3.7"], flavours=["cuda"]) == [("3.7", "linux_x86_64", "cuda")]
+
+
+def test_requests_for_an_architecture_without_wheels() -> None:
+    bare = replace(TABLES, releases=(replace(release("2.8.0"), pythons={"x86_64": ("3.6",), "aarch64": ()}),))
+    for architecture in ("x86_64", "aarch64"):
+        with pytest.raises(LockError, match=f"no wheel on {architecture} for Python 3.7 or newer"):
+            lock_requests(
+                bare, release="2.8.0", requirements=None, pythons=[], architectures=[architecture], flavours=[]
+            )
+
+
+def make(directory: Path, index: Index, **options: Any) -> LockRun:
+    requests = [request(python="3.7"), request()]
+    arguments: dict[str, Any] = {"uv": lambda: "uv", "cutoff": CUTOFF, "runner": index, **options}
+    return make_locks(requests, TABLES, directory=str(directory), **arguments)
+
+
+ANY_PYTHON = package("tensorflow", "2.8.0", ("tensorflow-2.8.0-py3-none-manylinux2010_x86_64.whl", 400))
+
+
+def test_states_and_changes(tmp_path: Path) -> None:
+    made = make(tmp_path, Index(ANY_PYTHON + package("six", "1.0", ("six-1.0-py3-none-any.whl", 1))))
+    assert [outcome.state for outcome in made.outcomes] == ["created", "created"]
+    assert made.outcomes[0].changes["added"] == ["six==1.0", "tensorflow==2.8.0"]
+    assert not list(tmp_path.iterdir())
+    write_lock(made.outcomes[0].path, made.outcomes[0].lock)
+    newer = package("tensorflow", "2.8.1", ("tensorflow-2.8.1-py3-none-any.whl", 1))
+    again = make(tmp_path, Index(newer), upgrade=True)
+    assert [outcome.state for outcome in again.outcomes] == ["updated", "created"]
+    assert again.outcomes[0].changes == {
+        "added": [],
+        "removed": ["six==1.0"],
+        "changed_versions": ["tensorflow 2.8.0 -> 2.8.1"],
+    }
+    assert make(tmp_path, Index(newer)).outcomes[0].state == "unchanged"
+
+
+def test_damaged_lock_is_replaced_by_an_upgrade_only(tmp_path: Path) -> None:
+    path = Path(lock_path(str(tmp_path), release="2.8.0", python="3.7", platform="linux_x86_64", flavour="cpu"))
+    path.parent.mkdir()
+    path.write_text("six\n")
+    with pytest.raises(LockError, match="this is not a lock"):
+        make(tmp_path, Index(ANY_PYTHON))
+    assert make(tmp_path, Index(ANY_PYTHON), upgrade=True).outcomes[0].state == "created"
+
+
+def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
+    class Only310(Index):
+        def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+            self.stderr = "cause: Because x has no usable wheels and you require x.\n" if "3.7" in argv else ""
+            return super().__call__(argv, environment)
+
+    with pytest.raises(UnsatisfiableError, match="x has no usable wheels"):
+        make(tmp_path, Only310(ANY_PYTHON))
+    run = make(tmp_path, Only310(ANY_PYTHON), skip_unsatisfiable=True)
+    assert [outcome.lock.python for outcome in run.outcomes] == ["3.10"]
+    assert [skipped.python for skipped, _ in run.skipped] == ["3.7"]
+    with pytest.raises(UnsatisfiableError):
+        make(tmp_path, Index(stderr="Because x has no usable wheels."), skip_unsatisfiable=True)

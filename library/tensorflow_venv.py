@@ -200,13 +200,13 @@ def main() -> None:
         # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
         environment=os.path.join(module.params["root"], module.params["name"]),
         build=outcome.build,
-        damage=list(outcome.damage),
+        damage=[text for _, text in outcome.damage],
         removed_builds=list(outcome.removed_builds),
         bytes_to_fetch=outcome.bytes_to_fetch,
         seconds=outcome.seconds,
         diff={
-            "before": _lines(before, outcome.damage),
-            "after": _lines(outcome.after_packages, ()),
+            "before": _lines(before) + "".join(f"# {text}\n" for _, text in outcome.damage),
+            "after": _lines(outcome.after_packages),
             "before_header": module.params["name"],
             "after_header": module.params["name"],
         },
@@ -267,9 +267,8 @@ def _present(module: AnsibleModule) -> venv.Outcome:
     )
 
 
-def _lines(packages: dict[str, str], damage: tuple[str, ...]) -> str:
-    lines = [f"{name}=={version}" for name, version in sorted(packages.items())]
-    return "".join(line + "\n" for line in lines + [f"# {text}" for text in damage])
+def _lines(packages: dict[str, str]) -> str:
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ class StackError(Exception):
     """Says what was asked, what was found and what to set.
 
     `details` become keys of the failed module's result; they hold data (a command, a return code,
-    a list of what was looked for), never secrets.
+    a list of what was looked for), never secrets. `stderr` is one text: ansible-core splits it itself.
     """
 
     def __init__(self, message: str, **details: Any) -> None:

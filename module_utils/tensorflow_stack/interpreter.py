@@ -53,5 +53,5 @@ def fetch(
         " for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of python-build-standalone.",
         cmd=command,
         rc=code,
-        stderr=said[-20:],
+        stderr="\n".join(said[-20:]),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import locking, plan, requirements, resolve
 from .errors import StackError
-from .lockfile import lock_path, parse_lock
+from .lockfile import lock_path, read_lock
 from .tables import Tables, load_tables
 
 
@@ -106,10 +106,9 @@ def _find_lock(
     inputs = locking.lock_inputs(request, tables).sha256
     state = "missing"
     for path in [_lock_path(directory, request)] + ([] if wishes else [_lock_path(shipped_locks, request)]):
-        if not os.path.exists(path):
+        lock = read_lock(path)
+        if lock is None:
             continue
-        with open(path, encoding="utf-8") as stream:
-            lock = parse_lock(stream.read(), path=path)
         if lock.inputs_sha256 == inputs:
             return plan.LockState(path, directory, "ready", lock, wished_by)
         state = "stale"

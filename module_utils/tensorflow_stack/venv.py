@@ -20,7 +20,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Container, NamedTuple
 
 from . import manifest
 from .errors import BuildError
@@ -96,6 +96,13 @@ class Build:
         return dict(self.record["packages"]) if self.record else {}
 
 
+class Damage(NamedTuple):
+    """One way in which a build is not what it was; `package` is None where it is not one package's."""
+
+    package: str | None
+    text: str
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was or, in check mode, would be done to one environment."""
@@ -103,7 +110,7 @@ class Outcome:
     action: str  # keep, build, repair, switch, rollback, remove
     before: Build | None
     after_packages: dict[str, str]
-    damage: tuple[str, ...] = ()
+    damage: tuple[Damage, ...] = ()
     build: str | None = None
     removed_builds: tuple[str, ...] = ()
     bytes_to_fetch: int = 0
@@ -160,23 +167,23 @@ def _read_record(path: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("packages"), dict) else None
 
 
-def find_damage(build: Build, *, hashes: bool = False) -> list[str]:
-    """What is wrong with a complete build, in sentences; empty when it is as it was built.
+def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
+    """What is wrong with a complete build; empty when it is as it was built.
 
     Names and sizes of every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents
-    only with `hashes`.
+    only of the packages in `hashed`.
     """
     if build.record is None:
-        return [f"{build.name} is not complete"]
+        return [Damage(None, f"{build.name} is not complete")]
     damage = []
     interpreter = os.path.join(build.path, "bin", "python")
     if not os.access(interpreter, os.X_OK):
-        damage.append(f"its interpreter {os.path.realpath(interpreter)} is gone")
+        damage.append(Damage(None, f"its interpreter {os.path.realpath(interpreter)} is gone"))
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
         entries = set(os.listdir(site_packages))
     except OSError as error:
-        return damage + [f"{site_packages} cannot be read: {error.strerror}"]
+        return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
     installed = {}
     for entry in entries:
         matched = _DIST_INFO.match(entry)
@@ -185,29 +192,31 @@ def find_damage(build: Build, *, hashes: bool = False) -> list[str]:
     for name, version in sorted(build.packages.items()):
         found = installed.pop(name, None)
         if found is None:
-            damage.append(f"{name} {version} is not installed")
+            damage.append(Damage(name, f"{name} {version} is not installed"))
         elif not _same_version(found[0], version):
-            damage.append(f"{name} is {found[0]}, not {version}")
+            damage.append(Damage(name, f"{name} is {found[0]}, not {version}"))
         else:
-            damage += _file_damage(name, site_packages, found[1], hashes)
-    damage += [f"{name} {version} was added" for name, (version, _) in sorted(installed.items())]
-    owned = set(build.record["top_level"]) | {entry for _, entry in installed.values()}
-    damage += [f"{entry} was added to site-packages" for entry in sorted(entries - owned) if entry != "__pycache__"]
+            texts = _file_damage(site_packages, found[1], hashes=name in hashed)
+            damage += [Damage(name, f"{name}: {text}") for text in texts]
+    added = [f"{name} {version} was added" for name, (version, _) in sorted(installed.items())]
+    owned = set(build.record["top_level"]) | {entry for _, entry in installed.values()} | {"__pycache__"}
+    added += [f"{entry} was added to site-packages" for entry in sorted(entries - owned)]
     for link, target in sorted(build.record["links"].items()):
         path = os.path.join(build.path, link)
         if not os.path.islink(path) or os.readlink(path) != target:
-            damage.append(f"the library link {link} is not there")
+            added.append(f"the library link {link} is not there")
         elif not os.path.exists(path):
-            damage.append(f"the library {target} behind {link} is gone")
-    return damage
+            added.append(f"the library {target} behind {link} is gone")
+    return damage + [Damage(None, text) for text in added]
 
 
-def _file_damage(name: str, site_packages: str, dist_info: str, hashes: bool) -> list[str]:
+def _file_damage(site_packages: str, dist_info: str, *, hashes: bool) -> list[str]:
+    """The first file of a distribution that is not as its RECORD says; a list of one, or empty."""
     try:
         with open(os.path.join(site_packages, dist_info, "RECORD"), encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream))
     except OSError as error:
-        return [f"{name}: its RECORD cannot be read: {error.strerror}"]
+        return [f"its RECORD cannot be read: {error.strerror}"]
     for row in rows:
         # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
         if len(row) != 3 or row[0].endswith(".pyc") or not row[2]:
@@ -216,11 +225,11 @@ def _file_damage(name: str, site_packages: str, dist_info: str, hashes: bool) ->
         try:
             size = os.lstat(path).st_size
         except OSError:
-            return [f"{name}: {row[0]} is missing"]
+            return [f"{row[0]} is missing"]
         if size != int(row[2]) and not os.path.islink(path):
-            return [f"{name}: {row[0]} has {size} bytes, not {row[2]}"]
+            return [f"{row[0]} has {size} bytes, not {row[2]}"]
         if hashes and not _has_hash(path, row[1]):
-            return [f"{name}: the contents of {row[0]} differ from what was installed"]
+            return [f"the contents of {row[0]} differ from what was installed"]
     return []
 
 
@@ -256,13 +265,14 @@ def plan_present(spec: EnvironmentSpec, *, hashes: bool = False) -> Outcome:
     _check_name(spec.name)
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
+    hashed = wanted if hashes else ()
     if live and live.record and live.record["digest"] == spec.digest:
-        damage = find_damage(live, hashes=hashes)
+        damage = find_damage(live, hashed=hashed)
         if not damage:
             return Outcome("keep", live, wanted, build=live.name)
         return Outcome("repair", live, wanted, damage=tuple(damage), bytes_to_fetch=_bytes_to_fetch(spec))
     for build in reversed(builds_of(spec.root, spec.name)):
-        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashes=hashes):
+        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
             return Outcome("switch", live, wanted, build=build.name)
     return Outcome("build", live, wanted, bytes_to_fetch=_bytes_to_fetch(spec))
 
@@ -280,7 +290,7 @@ def plan_previous(root: str, name: str) -> Outcome:
         damage = find_damage(build)
         if not damage:
             return Outcome("rollback", live, build.packages, build=build.name)
-        spoiled.append(f"{build.name} ({damage[0]})")
+        spoiled.append(f"{build.name} ({damage[0].text})")
     tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
     raise BuildError(
         f"{name} has no build to roll back to that is older than {live.name}.{tried} "
@@ -474,7 +484,7 @@ def _check_disk(spec: EnvironmentSpec, outcome: Outcome) -> None:
 def _build(
     spec: EnvironmentSpec,
     installer: Installer,
-    damage: tuple[str, ...],
+    damage: tuple[Damage, ...],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -487,7 +497,7 @@ def _build(
         _phase(log, f"Building {os.path.basename(path)}")
         os.mkdir(path, 0o755)
         started = time.monotonic()
-        _install(spec, installer, path, log, damage)
+        _install(spec, installer, path, log)
         seconds["install"] = round(time.monotonic() - started, 3)
         site_packages = os.path.join("lib", "python" + spec.lock.python, "site-packages")
         record = {
@@ -505,9 +515,15 @@ def _build(
             "links": _link_libraries(path, site_packages, spec.library_directories),
             "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
         }
-        found = find_damage(Build(path, record))
+        # Builds share their files with uv's cache by hard links: what was changed in place in the damaged build
+        # is changed in the cache.
+        suspects = {package for package, _ in damage if package}
+        if installer.uv and suspects and find_damage(Build(path, record), hashed=suspects):
+            _reinstall(spec, installer, path, log, sorted(suspects & spec.lock.packages.keys()))
+        found = find_damage(Build(path, record), hashed=suspects)
         if found:
-            raise BuildError(f"{spec.name} was installed but is not what its lock says: {'; '.join(found[:5])}.")
+            texts = "; ".join(text for _, text in found[:5])
+            raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.")
         _phase(log, "Importing TensorFlow from the new build")
         started = time.monotonic()
         _import(spec, path, log, log_path, import_timeout)
@@ -524,27 +540,21 @@ def _build(
     return Build(path, record)
 
 
-def _install(spec: EnvironmentSpec, installer: Installer, path: str, log: int, damage: tuple[str, ...]) -> None:
+def _install(spec: EnvironmentSpec, installer: Installer, path: str, log: int) -> None:
     lock_path = os.path.join(path, "lock.txt")
     _write_new(lock_path, spec.lock.text)
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv:
         # --allow-existing: the directory is there already, it holds the lock that is installed from.
         _run([installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python, path], environment, log)
-        if damage:
-            # Builds share files with uv's cache by hard links: what was damaged here may be damaged there.
-            names = [name for name in spec.lock.packages if any(d.split(":")[0].split(" ")[0] == name for d in damage)]
-            if names:
-                _run([installer.uv, "cache", "clean", "--quiet"] + names, environment, log)
-        command = [installer.uv, "pip", "sync", "--python", os.path.join(path, "bin", "python"), "--require-hashes"]
-        command += ["--only-binary", ":all:", lock_path]
+        command = _sync_command(installer.uv, path)
         # A warm cache needs no network, and with no cache there is nothing to try.
         is_cached = installer.cache and os.path.isdir(installer.cache)
         if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
             if installer.offline:
                 raise BuildError(
                     f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages.",
-                    log=_tail(log),
+                    stderr="\n".join(_tail(log)),
                 )
             _run(command, environment, log)
         # With nothing left to install; in a step of its own so that the log says what takes so long.
@@ -564,6 +574,21 @@ def _install(spec: EnvironmentSpec, installer: Installer, path: str, log: int, d
     if extra:
         _run(pip + ["uninstall", "--yes"] + extra, environment, log)
     _run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment, log)
+
+
+def _sync_command(uv: str, path: str) -> list[str]:
+    command = [uv, "pip", "sync", "--python", os.path.join(path, "bin", "python"), "--require-hashes"]
+    return command + ["--only-binary", ":all:", os.path.join(path, "lock.txt")]
+
+
+def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: int, names: list[str]) -> None:
+    """Install packages anew from the index, not from what the cache has of them."""
+    environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
+    uv = str(installer.uv)
+    _phase(log, f"Fetching {', '.join(names)} anew: the cache was damaged")
+    _run([uv, "cache", "clean", "--quiet"] + names, environment, log)
+    command = _sync_command(uv, path) + ["--compile-bytecode"]
+    _run(command + [option for name in names for option in ("--reinstall-package", name)], environment, log)
 
 
 def _link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) -> dict[str, str]:
@@ -606,7 +631,7 @@ def _import(spec: EnvironmentSpec, path: str, log: int, log_path: str, timeout: 
             f"{spec.name} was built, but `import tensorflow` fails in it: {reason or error.message} "
             "The build was removed and the live environment is unchanged. A pin of tensorflow_requirements that the "
             "release cannot live with is the usual cause.",
-            stderr=said[-20:],
+            stderr="\n".join(said[-20:]),
         ) from error
 
 
@@ -721,7 +746,7 @@ def _run(command: list[str], environment: dict[str, str], log: int, timeout: flo
             f"{os.path.basename(command[0])} {command[1] if len(command) > 1 else ''} ended with {code}: {reason}",
             cmd=command,
             rc=code,
-            stderr=said,
+            stderr="\n".join(said),
         )
 
 

@@ -133,7 +133,7 @@ def test_damage_is_seen_and_repaired_beside(site: Site, break_it, seen: str) -> 
     break_it(site)
     planned = venv.plan_present(site.spec())
     assert planned.action == "repair"
-    assert any(text.startswith(seen) for text in planned.damage), planned.damage
+    assert any(text.startswith(seen) for _, text in planned.damage), planned.damage
     repaired = site.apply()
     assert (repaired.action, repaired.damage) == ("repair", planned.damage)
     assert repaired.build != first.build
@@ -149,7 +149,7 @@ def test_same_size_edit_is_seen_by_hashes_alone_and_does_not_come_back_from_the_
         stream.write("version = '6.66.6'\n")
     assert venv.plan_present(site.spec()).action == "keep"
     damage = venv.plan_present(site.spec(), hashes=True).damage
-    assert damage == ("numpy: the contents of numpy/__init__.py differ from what was installed",)
+    assert damage == (("numpy", "numpy: the contents of numpy/__init__.py differ from what was installed"),)
     site.apply(hashes=True)
     assert site.says() == "2.8.0 1.23.5"
 
@@ -314,9 +314,9 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
     assert os.readlink(site.site_packages / "tensorflow" / "libcudart.so.11.0") == str(outside / "libcudart.so.11.0")
     assert os.readlink(site.site_packages / "tensorflow" / "libcublas.so.11") == "../nvidia/cublas/lib/libcublas.so.11"
     (outside / "libcudart.so.11.0").unlink()
-    assert venv.plan_present(spec).damage == (
-        f"the library {outside}/libcudart.so.11.0 behind lib/python{MINOR}/site-packages/tensorflow/libcudart.so.11.0 is gone",
-    )
+    link = f"lib/python{MINOR}/site-packages/tensorflow/libcudart.so.11.0"
+    (damage,) = venv.plan_present(spec).damage
+    assert damage.text == f"the library {outside}/libcudart.so.11.0 behind {link} is gone"
 
 
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:

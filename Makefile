@@ -30,19 +30,24 @@ test-tools: ## Set up .venv with the tools that test and lint as well
 lock-tools: tools ## Refresh the locks of the tools in requirements/
 	@$(PYTHON) scripts/bootstrap.py --lock
 
-.PHONY: test lint unit contract integration
-test: lint unit contract integration ## Everything that CI runs on the newest ansible-core
+.PHONY: test test-oldest lint unit contract integration
+test: lint unit contract integration ## Lint and test everything, on the newest ansible-core
 
+test-oldest: ## On the oldest supported ansible-core, test what depends on it
+	@$(PYTHON) scripts/bootstrap.py --core oldest
+	.venv-oldest/bin/python -m pytest -m "not integration or oldest_core"
+
+# mypy sees library/ and module_utils/ by way of a link: their relative imports need a package above them, and the
+# checkout's own folder may have any name.
 lint: test-tools ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
 	.venv/bin/mypy scripts callback_plugins
-	# The relative imports of library/ go by way of the checkout's folder, whose name may be none of a package.
 	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout
 	cd .cache/mypy && checkout/.venv/bin/mypy --config-file checkout/pyproject.toml \
 	  -p checkout.library -p checkout.module_utils
-	.venv/bin/ansible-lint --offline --strict
+	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
 unit: test-tools ## Tests of single functions and modules
 	.venv/bin/python -m pytest tests/unit
@@ -51,9 +56,9 @@ contract: test-tools ## Tests that documentation, specifications, tables and cod
 	.venv/bin/python -m pytest tests/contract
 
 integration: test-tools ## Tests with real installs and playbook runs
-	.venv/bin/python -m pytest tests/integration
+	.venv/bin/python -m pytest tests/integration tests/faults
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
-	rm -rf .venv .venv-oldest .tools .cache .ansible .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

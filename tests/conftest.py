@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +22,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ansible.module_utils.__path__.append(str(REPOSITORY / "module_utils"))
 ansible.modules.__path__.append(str(REPOSITORY / "library"))
 
+from ansible.module_utils.tensorflow_stack.tables import load_tables  # noqa: E402  # found by the lines above
+from ansible.module_utils.tensorflow_stack.uv import ensure_uv  # noqa: E402
+
 RunModule = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def uv() -> str:
+    """Path of the pinned uv, the one that the bootstrap brought where it did."""
+    tables = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
+    row = tables.uv(platform.machine())
+    assert row is not None, f"no pinned uv for {platform.machine()}"
+    return ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(row), index_url=None)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.tensorflow_stack import manifest, node
-from ansible.module_utils.tensorflow_stack.uv import ensure_uv, uv_environment
+from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-UV_TABLE = REPOSITORY / "roles/tensorflow_release/files/tables/uv.yml"
 
 pytestmark = pytest.mark.integration
 
@@ -26,11 +22,8 @@ Check = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+def install(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Callable[..., Path]]:
     """Gives back the root of an environment with these requirements, known to its manifest."""
-    rows = yaml.safe_load(UV_TABLE.read_text())["rows"]
-    record = next(row for row in rows if row["architecture"] == platform.machine())
-    uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=record, index_url=None)
     pythons, _ = node.find_pythons()
     found = [row["path"] for row in pythons if row["minor"] in ("3.9", "3.10")]
     if not found:

@@ -1,0 +1,130 @@
+"""Bad input at the playbooks: one clear message each, a report that says so, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.integration.test_classic_cases import REPORT_SCHEMA
+from tests.playbooks import REPOSITORY, Site
+
+pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+
+FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
+LOCK = "tensorflow-2.17.1/cp311-linux_x86_64-cpu.txt"
+# A release for whatever Python this machine has: none is started, so a path does.
+PYTHON = {"tensorflow_version": "2.17.1", "tensorflow_python": "3.11"}
+
+
+def unknown_release(site: Site) -> dict[str, Any]:
+    return {"tensorflow_version": "2.8.9"}
+
+
+def no_wheel_for_any_python_here(site: Site) -> dict[str, Any]:
+    return {"tensorflow_version": "2.4.4", "tensorflow_python": "3.12"}
+
+
+def corrupt_lock(site: Site) -> dict[str, Any]:
+    target = site.locks / LOCK
+    target.parent.mkdir(parents=True)
+    target.write_text("\n".join((FILES / "locks" / LOCK).read_text().splitlines()[:-2]) + "\n")
+    return PYTHON
+
+
+def lock_that_is_none(site: Site) -> dict[str, Any]:
+    target = site.locks / LOCK
+    target.parent.mkdir(parents=True)
+    target.write_text("tensorflow==2.17.1\n")
+    return PYTHON
+
+
+def row_missing_a_field(site: Site) -> dict[str, Any]:
+    tables = site.path / "tables"
+    shutil.copytree(FILES / "tables", tables)
+    content = yaml.safe_load((tables / "releases.yml").read_text())
+    del content["rows"][-1]["cuda"]
+    (tables / "releases.yml").write_text(yaml.safe_dump(content))
+    return {**PYTHON, "tensorflow_release_tables": str(tables)}
+
+
+def root_is_a_file(site: Site) -> dict[str, Any]:
+    site.root.write_text("")
+    return PYTHON
+
+
+def root_that_others_may_write(site: Site) -> dict[str, Any]:
+    site.root.mkdir()
+    site.root.chmod(0o777)
+    return PYTHON
+
+
+def something_else_at_the_path(site: Site) -> dict[str, Any]:
+    (site.root / "tensorflow-2.17.1").mkdir(parents=True)
+    return PYTHON
+
+
+def requirements_missing(site: Site) -> dict[str, Any]:
+    return {"tensorflow_requirements": str(site.path / "nowhere.txt")}
+
+
+def requirements_with_an_index(site: Site) -> dict[str, Any]:
+    path = site.path / "mine.txt"
+    path.write_text("tensorflow==2.17.1\n--extra-index-url https://example.org/simple\n")
+    return {"tensorflow_requirements": str(path)}
+
+
+def requirements_against_the_release(site: Site) -> dict[str, Any]:
+    path = site.path / "mine.txt"
+    path.write_text("tensorflow==2.16.2\n")
+    return {**PYTHON, "tensorflow_requirements": str(path)}
+
+
+def gpu_required(site: Site) -> dict[str, Any]:
+    return {**PYTHON, "tensorflow_gpu": "required"}
+
+
+CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
+    (unknown_release, "TensorFlow 2.8.9 is not a release that is known here; nearest are 2.8.2, 2.8.3, 2.8.4."),
+    (no_wheel_for_any_python_here, "found tensorflow_python is 3.12"),
+    (corrupt_lock, "cut short or edited"),
+    (lock_that_is_none, "is no lock"),
+    (row_missing_a_field, "the field `cuda` is missing"),
+    (root_is_a_file, "cannot be written"),
+    (root_that_others_may_write, "could be changed by others"),
+    (something_else_at_the_path, "exists and was not made by this toolkit"),
+    (requirements_missing, "nowhere.txt"),
+    (requirements_with_an_index, "mine.txt:2"),
+    (requirements_against_the_release, "asks for tensorflow==2.16.2, but the release asked for is 2.17.1"),
+    (gpu_required, "no NVIDIA GPU on the PCI bus"),
+]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.mark.parametrize(("prepare", "message"), CASES, ids=[prepare.__name__ for prepare, _ in CASES])
+def test_refused_with_its_message(site: Site, prepare: Callable[[Site], dict[str, Any]], message: str) -> None:
+    variables = prepare(site)
+    before = _listing(site.path)
+    run = site.play("workstation", **variables)
+    assert run.code != 0
+    assert message in " ".join(run.output.split())
+    jsonschema.validate(run.report, REPORT_SCHEMA)
+    assert not run.report["succeeded"]
+    assert message in " ".join(run.report["error"].split())
+    (site.path / "localhost.json").unlink()
+    assert _listing(site.path) == before
+
+
+def _listing(path: Path) -> list[str]:
+    # Where the root is good and the plan was refused, nothing at all is made.
+    return sorted(os.path.join(folder, name) for folder, folders, files in os.walk(path) for name in [*folders, *files])

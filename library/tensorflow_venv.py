@@ -158,7 +158,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import venv
+from ..module_utils.tensorflow_stack.builds import EnvironmentSpec
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.lockfile import parse_lock
 from ..module_utils.tensorflow_stack.uv import ensure_uv
 
@@ -230,7 +232,7 @@ def _run(module: AnsibleModule) -> venv.Outcome:
 def _present(module: AnsibleModule) -> venv.Outcome:
     root = module.params["root"]
     lock = parse_lock(module.params["lock"], path="the lock of " + module.params["name"])
-    spec = venv.EnvironmentSpec(
+    spec = EnvironmentSpec(
         name=module.params["name"],
         root=root,
         release=lock.release,
@@ -245,13 +247,13 @@ def _present(module: AnsibleModule) -> venv.Outcome:
     if module.check_mode:
         return venv.plan_present(spec, hashes=hashes)
 
-    def installer() -> venv.Installer:
+    def installer() -> Installer:
         uv = None
         if module.params["installer"] == "uv":
             uv = ensure_uv(
                 directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
             )
-        return venv.Installer(
+        return Installer(
             uv=uv,
             index_url=module.params["index_url"],
             offline=module.params["offline"],

@@ -11,9 +11,9 @@ from typing import Any
 
 from packaging.version import Version
 
+from .builds import environment_digest
 from .lockfile import Lock
 from .resolve import Assessment, Refusal, Stack
-from .venv import environment_digest
 
 COMPONENTS = ("driver", "cuda", "cudnn", "python", "lock", "environment")
 

@@ -110,20 +110,20 @@ def uv_environment(
         environment["UV_CACHE_DIR"] = cache
     if index_url:
         environment[INDEX_VARIABLE] = index_url
-    wheels = _wheel_directory(environment.get(INDEX_VARIABLE, ""))
-    if wheels:
+    if _is_wheel_directory(environment.get(INDEX_VARIABLE, "")):
         # uv reads a plain directory of wheels as links, not as an index.
-        del environment[INDEX_VARIABLE]
-        environment.update(UV_NO_INDEX="1", UV_FIND_LINKS=wheels)
+        environment.update(UV_NO_INDEX="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
 
 
-def _wheel_directory(index_url: str) -> str | None:
+def _is_wheel_directory(index_url: str) -> bool:
     parts = urllib.parse.urlsplit(index_url)
     directory = urllib.request.url2pathname(parts.path)
-    if parts.scheme != "file" or not os.path.isdir(directory):
-        return None
-    return directory if any(name.endswith(".whl") for name in os.listdir(directory)) else None
+    return (
+        parts.scheme == "file"
+        and os.path.isdir(directory)
+        and any(name.endswith(".whl") for name in os.listdir(directory))
+    )
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,10 @@ class _Index:
 
     def __init__(self, url: str, opener: urllib.request.OpenerDirector | None) -> None:
         parts = urllib.parse.urlsplit(url.rstrip("/"))
+        if parts.scheme not in ("http", "https", "file"):
+            raise StackError(
+                f"The package index {url!r} is no http, https or file URL. Set {_INDEX_SETTINGS}."
+            )
         # Credentials are not for messages, and urllib takes none from a URL.
         self.shown = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         self._parts = parts

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import venv
+from ansible.module_utils.tensorflow_stack import builds, installing, venv
 
 from tests.wheels import make_lock, make_tensorflow
 
@@ -18,9 +18,9 @@ MINOR = "%d.%d" % sys.version_info[:2]
 
 # Where the run dies: a function of the module venv, and whether before or after it.
 POINTS = {
-    "before_anything_is_installed": ("_install", "before"),
-    "in_the_middle_of_the_installation": ("_run", "during"),
-    "installed_and_not_checked": ("_import", "before"),
+    "before_anything_is_installed": ("install", "before"),
+    "in_the_middle_of_the_installation": ("BuildLog.run", "during"),
+    "installed_and_not_checked": ("import_tensorflow", "before"),
     "checked_and_not_complete": ("os.sync", "before"),
     "complete_and_not_switched": ("_switch", "before"),
     "in_the_middle_of_the_switch": ("os.replace", "before"),
@@ -31,10 +31,11 @@ CHILD = """
 import os, pickle, signal, sys
 import ansible.module_utils
 ansible.module_utils.__path__.append(sys.argv[1])
-from ansible.module_utils.tensorflow_stack import venv
+from ansible.module_utils.tensorflow_stack import builds, installing, venv
 
 spec, uv, wheels, function, moment = pickle.load(sys.stdin.buffer)
-owner, name = (os, function[3:]) if function.startswith("os.") else (venv, function)
+*owners, name = function.split(".")
+owner = {"os": os, "BuildLog": installing.BuildLog}[owners[0]] if owners else venv
 original = getattr(owner, name)
 calls = 0
 
@@ -52,13 +53,13 @@ def killed(*arguments, **options):
     return original(*arguments, **options)
 
 setattr(owner, name, killed)
-installer = venv.Installer(uv=uv, index_url=wheels, cache=os.path.join(spec.root, ".cache", "uv"))
+installer = installing.Installer(uv=uv, index_url=wheels, cache=os.path.join(spec.root, ".cache", "uv"))
 venv.apply_present(spec, installer=lambda: installer, keep=2, lock_timeout=0)
 """
 
 
-def _spec(root: str, *distributions) -> venv.EnvironmentSpec:
-    return venv.EnvironmentSpec(
+def _spec(root: str, *distributions) -> builds.EnvironmentSpec:
+    return builds.EnvironmentSpec(
         name=NAME,
         root=root,
         release="2.8.0",
@@ -82,7 +83,7 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     root = str(tmp_path / "root")
     old = _spec(root, make_tensorflow(wheels, "2.8.0"))
     new = _spec(root, make_tensorflow(wheels, "2.8.0.post1", "data = '" + "x" * 4_000_000 + "'"))
-    installer = venv.Installer(uv=uv, index_url=wheels.as_uri(), cache=os.path.join(root, ".cache", "uv"))
+    installer = installing.Installer(uv=uv, index_url=wheels.as_uri(), cache=os.path.join(root, ".cache", "uv"))
     venv.apply_present(old, installer=lambda: installer, keep=2, lock_timeout=0)
 
     module_utils = Path(venv.__file__).parents[1]
@@ -98,5 +99,5 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     again = venv.apply_present(new, installer=lambda: installer, keep=2, lock_timeout=30)
     assert again.action == {"_prune": "keep", "_switch": "switch", "os.replace": "switch"}.get(function, "build")
     assert _version(root) == "2.8.0.post1"
-    assert all(build.record for build in venv.builds_of(root, NAME)), "no leftovers"
+    assert all(build.record for build in builds.builds_of(root, NAME)), "no leftovers"
     assert venv.plan_present(new).action == "keep"

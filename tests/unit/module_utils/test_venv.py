@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import manifest, venv
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
@@ -32,13 +32,13 @@ class Site:
         self.tensorflow = make_tensorflow(self.wheels, "2.8.0")
         self.numpy = make_wheel(self.wheels, "numpy", "1.23.5", {"numpy/__init__.py": "version = '1.23.5'\n"})
 
-    def spec(self, *distributions, **values) -> venv.EnvironmentSpec:
+    def spec(self, *distributions, **values) -> builds.EnvironmentSpec:
         lock = make_lock(*(distributions or (self.tensorflow, self.numpy)), release="2.8.0", python=MINOR)
         fields = {"name": NAME, "root": self.root, "release": "2.8.0", "flavour": "cpu", "python": PYTHON, "lock": lock}
-        return venv.EnvironmentSpec(**{**fields, **values})
+        return builds.EnvironmentSpec(**{**fields, **values})
 
-    def installer(self) -> venv.Installer:
-        return venv.Installer(uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv"))
+    def installer(self) -> installing.Installer:
+        return installing.Installer(uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv"))
 
     def apply(self, spec=None, **options) -> venv.Outcome:
         options = {"keep": 2, "lock_timeout": 0, **options}
@@ -71,7 +71,7 @@ def test_build_is_complete_and_the_second_run_keeps_it(site: Site) -> None:
     assert os.readlink(site.live) == f".builds/{outcome.build}"
     assert list(site.site_packages.glob("tensorflow/__pycache__/*.pyc")), "bytecode is there when the build goes live"
 
-    def never() -> venv.Installer:
+    def never() -> installing.Installer:
         raise AssertionError("an unchanged environment needs no installer")
 
     again = venv.apply_present(site.spec(), installer=never, keep=2, lock_timeout=0)
@@ -189,7 +189,7 @@ def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
         outcome = site.apply(site.spec(site.tensorflow, numpy), keep=2)
         built.append(outcome.build)
     assert outcome.removed_builds == (built[1],)
-    assert [build.name for build in venv.builds_of(site.root, NAME)] == built[2:]
+    assert [build.name for build in builds.builds_of(site.root, NAME)] == built[2:]
 
 
 def test_a_build_in_use_is_not_removed(site: Site) -> None:
@@ -218,7 +218,7 @@ def test_remove_takes_all_builds_and_nothing_else(site: Site) -> None:
     assert venv.plan_absent(site.root, NAME).removed_builds == (outcome.build,)
     assert venv.apply_absent(site.root, NAME, lock_timeout=0).removed_builds == (outcome.build,)
     assert not os.path.lexists(site.live)
-    assert venv.builds_of(site.root, NAME) == []
+    assert builds.builds_of(site.root, NAME) == []
     assert venv.plan_present(other).action == "keep"
     assert venv.apply_absent(site.root, NAME, lock_timeout=0).action == "keep"
 
@@ -227,7 +227,7 @@ def test_a_name_that_is_the_start_of_another_is_another_environment(site: Site) 
     longer = dataclasses.replace(site.spec(), name=NAME + "-mine")
     site.apply()
     site.apply(longer)
-    assert len(venv.builds_of(site.root, NAME)) == len(venv.builds_of(site.root, NAME + "-mine")) == 1
+    assert len(builds.builds_of(site.root, NAME)) == len(builds.builds_of(site.root, NAME + "-mine")) == 1
 
 
 @pytest.mark.parametrize("as_link", [False, True], ids=["directory", "link"])
@@ -248,7 +248,7 @@ def test_failed_import_leaves_the_live_environment(site: Site) -> None:
     with pytest.raises(BuildError, match=r"`import tensorflow` fails in it: TypeError: Descriptors cannot not be"):
         site.apply(site.spec(broken, site.numpy))
     assert site.says() == "2.8.0 1.23.5"
-    assert len(venv.builds_of(site.root, NAME)) == 1
+    assert len(builds.builds_of(site.root, NAME)) == 1
 
 
 def test_wrong_hash_is_refused_and_nothing_is_left(site: Site) -> None:
@@ -256,7 +256,7 @@ def test_wrong_hash_is_refused_and_nothing_is_left(site: Site) -> None:
     with pytest.raises(BuildError, match="(?i)hash mismatch"):
         site.apply(site.spec(site.tensorflow, forged))
     assert not os.path.lexists(site.live)
-    assert venv.builds_of(site.root, NAME) == []
+    assert builds.builds_of(site.root, NAME) == []
 
 
 def test_leftovers_of_killed_runs_are_swept(site: Site) -> None:
@@ -264,7 +264,7 @@ def test_leftovers_of_killed_runs_are_swept(site: Site) -> None:
     leftover.mkdir(parents=True)
     outcome = site.apply()
     assert not leftover.exists()
-    assert venv.live_build(site.root, NAME).name == outcome.build
+    assert builds.live_build(site.root, NAME).name == outcome.build
 
 
 def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
@@ -293,7 +293,7 @@ def test_disk_too_small(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = dataclasses.replace(site.tensorflow, bytes=10**15)
     with pytest.raises(BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was changed"):
         site.apply(site.spec(huge, site.numpy))
-    assert venv.builds_of(site.root, NAME) == []
+    assert builds.builds_of(site.root, NAME) == []
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x\n"])
@@ -320,8 +320,8 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
 
 
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
-    def pip() -> venv.Installer:
-        return venv.Installer(uv=None, index_url=site.wheels.as_uri())
+    def pip() -> installing.Installer:
+        return installing.Installer(uv=None, index_url=site.wheels.as_uri())
 
     venv.apply_present(site.spec(), installer=pip, keep=2, lock_timeout=0)
     assert site.says() == "2.8.0 1.23.5"

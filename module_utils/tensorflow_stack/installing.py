@@ -1,0 +1,208 @@
+"""Fill a build: install its lock, link its CUDA, import its TensorFlow. Everything said goes to the build's log."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from types import TracebackType
+
+from .builds import EnvironmentSpec
+from .errors import BuildError
+from .uv import uv_environment
+
+# What TensorFlow opens of CUDA and cuDNN; much else lies in the same directories.
+_CUDA_LIBRARY = re.compile(
+    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc)\.so\."
+)
+
+
+@dataclass(frozen=True)
+class Installer:
+    """How packages are installed: `uv` (path of the program) or, with None, the interpreter's own pip."""
+
+    uv: str | None
+    index_url: str | None = None
+    offline: bool = False
+    cache: str | None = None
+
+
+class BuildLog:
+    """The log of one build: what the programs say that it runs, and its own phases between them."""
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
+
+    def __enter__(self) -> BuildLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def say(self, text: str) -> None:
+        self._stream.write((text + "\n").encode("utf-8"))
+
+    def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
+        """Run a command in a process group of its own; BuildError with its last words unless it ends with 0.
+
+        It dies with this process and inherits the lock: a killed run never leaves a writer behind that the next
+        run does not wait for.
+        """
+        start = self._stream.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._stream,
+            stderr=self._stream,
+            env=environment,
+            start_new_session=True,
+            close_fds=False,
+            preexec_fn=_die_with_parent,
+        )
+        program = " ".join([os.path.basename(command[0]), *command[1:2]])
+        try:
+            code = process.wait(timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="") from None
+            raise
+        if code:
+            self._stream.seek(start)
+            text = self._stream.read().decode("utf-8", "replace")
+            said = [line.strip() for line in text.splitlines() if line.strip()][-20:]
+            reason = _reason(said)
+            raise BuildError(
+                f"{program} ended with {code}: {reason}", cmd=command, rc=code, reason=reason, stderr="\n".join(said)
+            )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _reason(said: list[str]) -> str:
+    """What failed: a Python exception's line, or from uv's and pip's line with "error" on, since the why follows it."""
+    for line in said:
+        if re.match(r"[A-Za-z_.]*(Error|Exception)\b", line):
+            return line
+    first = next((i for i, line in enumerate(said) if line.lower().startswith("error")), len(said) - 1)
+    return " ".join(said[first:]) if said else "it said nothing"
+
+
+def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog) -> None:
+    """Fill the empty directory `path` with a venv that holds what the lock says, bytecode included."""
+    lock_path = os.path.join(path, "lock.txt")
+    with open(lock_path, "x", encoding="utf-8") as stream:
+        stream.write(spec.lock.text)
+    environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
+    if installer.uv is None:
+        _install_with_pip(spec, installer, path, lock_path, environment, log)
+        return
+    # --allow-existing: the directory is there already, it holds the lock that is installed from.
+    log.run([installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python, path], environment)
+    command = _sync_command(installer.uv, path)
+    # A warm cache needs no network, and with no cache there is nothing to try.
+    is_cached = installer.cache is not None and os.path.isdir(installer.cache)
+    if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
+        if installer.offline:
+            raise BuildError(
+                f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages. "
+                "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node reaches."
+            )
+        log.run(command, environment)
+    # With nothing left to install; in a step of its own so that the log says what takes so long.
+    log.say("Compiling bytecode")
+    log.run(command + ["--compile-bytecode", "--offline"], environment)
+
+
+def _install_with_pip(
+    spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
+) -> None:
+    """The same by the interpreter's own pip, for a Python that uv does not drive."""
+    python = os.path.join(path, "bin", "python")
+    log.run([spec.python, "-m", "venv", path], environment)
+    pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+    index = ["--index-url", installer.index_url] if installer.index_url else []
+    if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
+        index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
+    command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock_path]
+    log.run(command + index, environment)
+    # ensurepip brought these; an environment holds what its lock names and nothing else.
+    extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
+    if extra:
+        log.run(pip + ["uninstall", "--yes"] + extra, environment)
+    log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
+
+
+def _sync_command(uv: str, path: str) -> list[str]:
+    command = [uv, "pip", "sync", "--python", os.path.join(path, "bin", "python"), "--require-hashes"]
+    return command + ["--only-binary", ":all:", os.path.join(path, "lock.txt")]
+
+
+def _succeeds(command: list[str], environment: dict[str, str], log: BuildLog) -> bool:
+    try:
+        log.run(command, environment)
+    except BuildError:
+        return False
+    return True
+
+
+def reinstall(installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:
+    """Install packages anew from the index, not from what uv's cache has of them."""
+    environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
+    uv = str(installer.uv)
+    log.say(f"Fetching {', '.join(packages)} anew: the cache was damaged")
+    log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
+    command = _sync_command(uv, path) + ["--compile-bytecode"]
+    log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
+
+
+def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) -> dict[str, str]:
+    """Link the CUDA libraries of `directories` into TensorFlow's own directory; gives back link -> target.
+
+    The loader looks there ($ORIGIN in the RUNPATH of libtensorflow_framework), whoever starts Python and
+    with whatever environment variables.
+    """
+    links: dict[str, str] = {}
+    package = os.path.join(path, site_packages, "tensorflow")
+    for directory in directories:
+        pattern = directory
+        if not os.path.isabs(directory):
+            pattern = os.path.join(glob.escape(os.path.join(path, site_packages)), directory)
+        for library in sorted(glob.glob(os.path.join(pattern, "lib*.so.*"))):
+            link = os.path.join(package, os.path.basename(library))
+            target = library if os.path.isabs(directory) else os.path.relpath(library, package)
+            if _CUDA_LIBRARY.match(os.path.basename(library)) and not os.path.lexists(link):
+                os.symlink(target, link)
+                links[os.path.relpath(link, path)] = target
+    return links
+
+
+def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:
+    """Import TensorFlow from a build that is not live yet.
+
+    Metadata cannot promise this: tensorflow 2.8.0 with an unpinned protobuf installs, passes `pip check`, and fails
+    here.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment.pop("LD_PRELOAD", None)
+    environment["LC_ALL"] = "C.UTF-8"
+    program = "import tensorflow; print('TensorFlow', tensorflow.__version__)"
+    try:
+        log.run([os.path.join(path, "bin", "python"), "-I", "-c", program], environment, timeout=timeout)
+    except BuildError as error:
+        raise BuildError(
+            f"{spec.name} was built, but `import tensorflow` fails in it: {error.details.get('reason', error.message)} "
+            "The build was removed and the live environment is unchanged. A pin of tensorflow_requirements that the "
+            "release cannot live with is the usual cause.",
+            stderr=error.details["stderr"],
+        ) from error

@@ -224,6 +224,14 @@ def test_index_without_the_file_says_so(tmp_path: Path) -> None:
         ensure(tmp_path, opener)
 
 
+@pytest.mark.parametrize("index_url", ["index.example/simple", "/srv/wheels", "ftp://index.example/simple"])
+def test_index_that_is_no_url_is_refused(tmp_path: Path, index_url: str) -> None:
+    with pytest.raises(
+        StackError, match=f"index '{index_url}' is no http, https or file URL. Set tensorflow_"
+    ):
+        ensure(tmp_path, Opener(), index_url)
+
+
 def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"uv cannot be put into .*/file/uv-9.8.7: Not a directory"):
@@ -316,6 +324,6 @@ def test_environment_without_wishes_leaves_index_and_cache_to_the_caller() -> No
 def test_environment_names_a_directory_of_wheels_as_links(tmp_path: Path) -> None:
     (tmp_path / "x-1-py3-none-any.whl").write_bytes(b"")
     environment = uv.uv_environment(index_url=tmp_path.as_uri(), base={})
-    assert environment["UV_FIND_LINKS"] == str(tmp_path)
+    assert environment["UV_FIND_LINKS"] == tmp_path.as_uri()
     assert environment["UV_NO_INDEX"] == "1"
     assert "UV_DEFAULT_INDEX" not in environment

@@ -111,8 +111,8 @@ def uv_environment(
     if index_url:
         environment[INDEX_VARIABLE] = index_url
     if _is_wheel_directory(environment.get(INDEX_VARIABLE, "")):
-        # uv reads a plain directory of wheels as links, not as an index.
-        environment.update(UV_NO_INDEX="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
+        # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
+        environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
 
 

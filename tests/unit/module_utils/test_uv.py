@@ -325,5 +325,5 @@ def test_environment_names_a_directory_of_wheels_as_links(tmp_path: Path) -> Non
     (tmp_path / "x-1-py3-none-any.whl").write_bytes(b"")
     environment = uv.uv_environment(index_url=tmp_path.as_uri(), base={})
     assert environment["UV_FIND_LINKS"] == tmp_path.as_uri()
-    assert environment["UV_NO_INDEX"] == "1"
+    assert environment["UV_OFFLINE"] == "1"
     assert "UV_DEFAULT_INDEX" not in environment

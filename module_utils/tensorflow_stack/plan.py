@@ -279,7 +279,8 @@ def _environment_step(
         "source": "lock",
     }
     if existing and existing["digest"] == environment["digest"]:
-        return _step("environment", "keep", f"{environment['path']} is what its lock says", **values)
+        why = f"{existing['build']} was made from this lock; its files are compared when it is applied"
+        return _step("environment", "keep", why, **values)
     if lock.lock is not None:
         values["packages"] = _package_changes(existing["packages"] if existing else {}, lock.lock.packages)
         values["bytes"] = _bytes_to_fetch(node, lock.lock)

@@ -235,15 +235,16 @@ def _log_path(root: str, name: str) -> str:
 
 
 def _make_root(root: str) -> None:
-    try:
-        os.makedirs(os.path.join(root, ".builds"), mode=0o755, exist_ok=True)
-    except OSError as error:
-        raise BuildError(
-            f"The environments' root {root} cannot be written: {error.strerror}. "
-            "Set tensorflow_root to a directory of yours, or run as root.",
-            path=root,
-        ) from error
+    # Whether the root is good is seen before anything is made in it.
     for path in (root, os.path.join(root, ".builds")):
+        try:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise BuildError(
+                f"The environments' root {root} cannot be written: {error.strerror}. "
+                "Set tensorflow_root to a directory of yours, or run as root.",
+                path=path,
+            ) from error
         status = os.stat(path)
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:
             raise BuildError(

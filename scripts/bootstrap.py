@@ -39,9 +39,7 @@ OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--group", choices=["controller", "test"], default="controller", help="what to install"
-    )
+    parser.add_argument("--group", choices=["controller", "test"], default="controller", help="what to install")
     parser.add_argument("--lock", action="store_true", help="refresh the locks in requirements/ instead")
     parser.add_argument(
         "--core",
@@ -124,9 +122,7 @@ def run(command: list[str]) -> None:
     from tensorflow_stack.uv import uv_environment
 
     environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
-    code = subprocess.run(
-        command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr, check=False
-    ).returncode
+    code = subprocess.run(command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr, check=False).returncode
     if code:
         raise StackError(
             f"'uv {' '.join(command[1:3])}' ended with {code}; what it said stands above. If the package "
@@ -139,9 +135,7 @@ def pinned_uv(architecture: str) -> dict[str, str | int]:
     from tensorflow_stack.errors import StackError
 
     with open(UV_TABLE, encoding="utf-8") as stream:
-        rows = [
-            dict(re.findall(r'(\w+): "?([^\s",\[{}]+)', line)) for line in stream if line.startswith("  - {")
-        ]
+        rows = [dict(re.findall(r'(\w+): "?([^\s",\[{}]+)', line)) for line in stream if line.startswith("  - {")]
     for row in rows:
         if row["architecture"] == architecture:
             return {**row, "bytes": int(row["bytes"])}

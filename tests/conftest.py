@@ -55,9 +55,7 @@ def _module_arguments(arguments: Mapping[str, Any]) -> Iterator[None]:
 def run_module(capsys: pytest.CaptureFixture[str]) -> RunModule:
     """Calls `main()` of a module of library/ and gives back its result; `failed` is set when it failed."""
 
-    def run(
-        module: str | ModuleType, *, check: bool = False, diff: bool = False, **arguments: Any
-    ) -> dict[str, Any]:
+    def run(module: str | ModuleType, *, check: bool = False, diff: bool = False, **arguments: Any) -> dict[str, Any]:
         loaded = importlib.import_module(f"ansible.modules.{module}") if isinstance(module, str) else module
         internal = {"_ansible_check_mode": check, "_ansible_diff": diff}
         capsys.readouterr()

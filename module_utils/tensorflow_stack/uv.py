@@ -71,9 +71,7 @@ def ensure_uv(
         # Beside its target, so that the renames below stay on one file system.
         work = tempfile.mkdtemp(prefix=".new-", dir=home)
     except OSError as error:
-        raise StackError(
-            f"uv cannot be put into {home}: {error.strerror}. Make that directory writable."
-        ) from error
+        raise StackError(f"uv cannot be put into {home}: {error.strerror}. Make that directory writable.") from error
     try:
         unpacked = os.path.join(work, "uv")
         _extract(index.download("uv", record), unpacked, wheel=record["filename"])
@@ -102,8 +100,7 @@ def uv_environment(
     environment = {
         name: value
         for name, value in (os.environ if base is None else base).items()
-        if name in _KEPT_UV_VARIABLES
-        or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
+        if name in _KEPT_UV_VARIABLES or not (name.startswith(_DROPPED_PREFIXES) or name in _DROPPED_VARIABLES)
     }
     environment.update(UV_NO_CONFIG="1", UV_SYSTEM_CERTS="1", UV_PYTHON_DOWNLOADS="never", LC_ALL="C.UTF-8")
     if cache:
@@ -139,9 +136,7 @@ class _Index:
     def __init__(self, url: str, opener: urllib.request.OpenerDirector | None) -> None:
         parts = urllib.parse.urlsplit(url.rstrip("/"))
         if parts.scheme not in ("http", "https", "file"):
-            raise StackError(
-                f"The package index {url!r} is no http, https or file URL. Set {_INDEX_SETTINGS}."
-            )
+            raise StackError(f"The package index {url!r} is no http, https or file URL. Set {_INDEX_SETTINGS}.")
         # Credentials are not for messages, and urllib takes none from a URL.
         self.shown = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         self._parts = parts
@@ -210,9 +205,7 @@ class _Index:
         if host is None or host != self._parts.hostname:
             return None
         if self._parts.username:
-            return urllib.parse.unquote(self._parts.username), urllib.parse.unquote(
-                self._parts.password or ""
-            )
+            return urllib.parse.unquote(self._parts.username), urllib.parse.unquote(self._parts.password or "")
         try:
             entry = netrc.netrc().authenticators(host)
         except (OSError, netrc.NetrcParseError):

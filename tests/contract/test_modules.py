@@ -66,9 +66,7 @@ def option_differences(documented: Mapping[str, Any], spec: Mapping[str, Any], w
             found.append(f"{where}{name}: {option['type']!r} is not a type")
         if not option.get("description"):
             found.append(f"{where}{name} has no description")
-        found += option_differences(
-            option.get("suboptions") or {}, argument.get("options") or {}, f"{where}{name}."
-        )
+        found += option_differences(option.get("suboptions") or {}, argument.get("options") or {}, f"{where}{name}.")
     return found
 
 
@@ -86,9 +84,7 @@ def return_problems(returned: Mapping[str, Any], where: str = "") -> list[str]:
     return found
 
 
-def example_problems(
-    module: str, examples: Iterable[Mapping[str, Any]], options: Mapping[str, Any]
-) -> list[str]:
+def example_problems(module: str, examples: Iterable[Mapping[str, Any]], options: Mapping[str, Any]) -> list[str]:
     found, calls = [], 0
     for example in examples:
         tasks = example.get("tasks", [example])
@@ -161,9 +157,7 @@ def test_examples_use_what_there_is(module: ModuleType) -> None:
         ({"description": ""}, {}, "has no description"),
     ],
 )
-def test_checker_sees_a_wrong_option(
-    option: dict[str, Any], argument: dict[str, Any], difference: str
-) -> None:
+def test_checker_sees_a_wrong_option(option: dict[str, Any], argument: dict[str, Any], difference: str) -> None:
     differences = option_differences({"name": {"description": "x", **option}}, {"name": argument})
     assert any(difference in line for line in differences), differences
 
@@ -173,9 +167,7 @@ def test_checker_sees_missing_options() -> None:
 
 
 def test_checker_sees_wrong_results_and_examples() -> None:
-    assert return_problems(
-        {"x": {"type": "text", "contains": {"y": {"description": "d", "type": "list"}}}}
-    ) == [
+    assert return_problems({"x": {"type": "text", "contains": {"y": {"description": "d", "type": "list"}}}}) == [
         "x has no description",
         "x has no returned",
         "x: 'text' is not a type",
@@ -314,18 +306,13 @@ def test_checker_sees_newer_python(source: str, problem: str) -> None:
 
 
 def test_checker_takes_annotations_as_they_are() -> None:
-    assert (
-        newer_than_node(FUTURE + "def f(a: list[str] | None) -> dict[str, int]:\n    b: set[int] = set()\n")
-        == []
-    )
+    assert newer_than_node(FUTURE + "def f(a: list[str] | None) -> dict[str, int]:\n    b: set[int] = set()\n") == []
 
 
 def test_checker_sees_foreign_imports() -> None:
-    tree = ast.parse(
-        "import os\nimport yaml.nodes\nfrom packaging import version\nfrom .errors import StackError\n"
-    )
+    tree = ast.parse("import os\nimport yaml.nodes\nfrom packaging import version\nfrom .errors import StackError\n")
     assert foreign_imports(tree) == ["packaging", "yaml"]
     assert foreign_imports(tree, ["yaml"]) == ["packaging"]
-    assert imports_of(ast.parse("from ..module_utils.tensorflow_stack import a, b\nfrom . import c\n"))[
-        1
-    ] == {*("a", "b", "c")}
+    assert imports_of(ast.parse("from ..module_utils.tensorflow_stack import a, b\nfrom . import c\n"))[1] == {
+        *("a", "b", "c")
+    }

@@ -44,17 +44,13 @@ def type_problem(value: object, option: Mapping[str, Any]) -> str | None:
         return f"{wanted!r} is not a type"
     if is_template(value):
         return None
-    if not isinstance(value, PYTHON_TYPES[wanted]) or (
-        isinstance(value, bool) and wanted in ("int", "float")
-    ):
+    if not isinstance(value, PYTHON_TYPES[wanted]) or (isinstance(value, bool) and wanted in ("int", "float")):
         return f"{value!r} is not of type {wanted}"
     choices = option.get("choices")
     return f"{value!r} is not one of {choices!r}" if choices and value not in choices else None
 
 
-def specification_differences(
-    role: str, defaults: Mapping[str, Any], options: Mapping[str, Any]
-) -> list[str]:
+def specification_differences(role: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
     """Every way in which a role's defaults/main.yml and the options of its entry point disagree."""
     found = [f"{name} is in defaults and not specified" for name in sorted(set(defaults) - set(options))]
     for name, option in options.items():

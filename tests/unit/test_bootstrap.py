@@ -154,9 +154,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(bootstrap, "TOOLS", str(tmp_path))
     monkeypatch.setattr(node, "find_pythons", lambda **arguments: (here["rows"], []))
     monkeypatch.setattr(interpreter, "runs_as", lambda path, minor: path not in here["broken"])
-    monkeypatch.setattr(
-        interpreter, "fetch", lambda path, minor, **rest: here["fetched"].append((path, minor))
-    )
+    monkeypatch.setattr(interpreter, "fetch", lambda path, minor, **rest: here["fetched"].append((path, minor)))
     return here
 
 
@@ -182,9 +180,7 @@ def test_newest_suitable_interpreter_is_taken(
     assert machine["fetched"] == []
 
 
-def test_interpreter_is_fetched_where_none_fits(
-    machine: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interpreter_is_fetched_where_none_fits(machine: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     machine["rows"] = rows_of("3.8", "3.9")
     python = bootstrap.choose_python(bootstrap.CONTROLLER, "uv")
     assert machine["fetched"] == [(python, bootstrap.FETCHED_PYTHON)]

@@ -88,9 +88,7 @@ def refused(code: int) -> urllib.error.HTTPError:
 
 
 def ensure(directory: Path, opener: Opener | None, index_url: str | None = INDEX, **changes: Any) -> str:
-    return uv.ensure_uv(
-        directory=str(directory), record={**record_of(), **changes}, index_url=index_url, opener=opener
-    )
+    return uv.ensure_uv(directory=str(directory), record={**record_of(), **changes}, index_url=index_url, opener=opener)
 
 
 @pytest.fixture(autouse=True)
@@ -113,9 +111,7 @@ def assert_unpacked(path: str, directory: Path) -> None:
         pytest.param(json_page("https://files.example/other.whl", FILE_URL), JSON, id="json"),
         pytest.param(json_page(f"../../ab/{FILENAME}"), JSON, id="json, relative"),
         pytest.param(f'<a href="{FILE_URL}#sha256=0">x</a>'.encode(), "text/html", id="html"),
-        pytest.param(
-            f'<A class=x HREF="/ab/{FILENAME}">x</A>'.encode(), "text/html; charset=utf-8", id="relative"
-        ),
+        pytest.param(f'<A class=x HREF="/ab/{FILENAME}">x</A>'.encode(), "text/html; charset=utf-8", id="relative"),
     ],
 )
 def test_fetches_from_either_form_of_an_index(tmp_path: Path, page: bytes, content_type: str) -> None:
@@ -152,18 +148,14 @@ def test_what_is_fetched_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     opener = Opener().will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
     for _ in range(2):
-        uv.ensure_uv(
-            directory=str(tmp_path), record=record_of(), index_url=INDEX, opener=opener, report=said.append
-        )
+        uv.ensure_uv(directory=str(tmp_path), record=record_of(), index_url=INDEX, opener=opener, report=said.append)
     assert said == [f"Fetching uv 9.8.7 (0.0 MiB) from {INDEX}"]
 
 
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        pytest.param(
-            WHEEL.replace(b"echo", b"evil"), f"found {len(WHEEL)} bytes with sha256", id="other content"
-        ),
+        pytest.param(WHEEL.replace(b"echo", b"evil"), f"found {len(WHEEL)} bytes with sha256", id="other content"),
         pytest.param(WHEEL + b"x", "found more", id="longer"),
         pytest.param(WHEEL[:-1], f"found {len(WHEEL) - 1} bytes", id="shorter"),
     ],
@@ -203,9 +195,7 @@ def test_passing_trouble_is_tried_again(tmp_path: Path, trouble: dict[str, Any])
     ("error", "requests"),
     [(urllib.error.URLError("Name or service not known"), 3), (refused(503), 3), (refused(403), 1)],
 )
-def test_unreachable_index_says_its_url_and_what_to_set(
-    tmp_path: Path, error: Exception, requests: int
-) -> None:
+def test_unreachable_index_says_its_url_and_what_to_set(tmp_path: Path, error: Exception, requests: int) -> None:
     opener = Opener()
     for _ in range(requests):
         opener.will(PAGE, error)
@@ -226,9 +216,7 @@ def test_index_without_the_file_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index_url", ["index.example/simple", "/srv/wheels", "ftp://index.example/simple"])
 def test_index_that_is_no_url_is_refused(tmp_path: Path, index_url: str) -> None:
-    with pytest.raises(
-        StackError, match=f"index '{index_url}' is no http, https or file URL. Set tensorflow_"
-    ):
+    with pytest.raises(StackError, match=f"index '{index_url}' is no http, https or file URL. Set tensorflow_"):
         ensure(tmp_path, Opener(), index_url)
 
 
@@ -242,9 +230,7 @@ def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_index_is_the_callers_else_the_environments_else_the_public_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_by: str
 ) -> None:
-    expected = {"argument": INDEX, "environment": "https://env.example/s", "default": uv.DEFAULT_INDEX}[
-        given_by
-    ]
+    expected = {"argument": INDEX, "environment": "https://env.example/s", "default": uv.DEFAULT_INDEX}[given_by]
     if given_by != "default":
         monkeypatch.setenv("UV_DEFAULT_INDEX", "https://env.example/s/")
     opener = Opener().will(f"{expected}/uv/", json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)

@@ -15,9 +15,10 @@ from .builds import EnvironmentSpec
 from .errors import BuildError
 from .uv import uv_environment
 
-# What TensorFlow opens of CUDA and cuDNN; much else lies in the same directories.
+# What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
+# much else lies in the same directories.
 _CUDA_LIBRARY = re.compile(
-    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc)\.so\."
+    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc|nvrtc-builtins)\.so\."
 )
 
 

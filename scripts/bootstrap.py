@@ -94,7 +94,9 @@ def build(wish: Wish) -> None:
     say(f"Installing requirements/{wish.lock} into {wish.directory} with {python}")
     run([uv, "venv", "--quiet", "--clear", "--python", python, directory])
     lock = os.path.join(REQUIREMENTS, wish.lock)
-    run([uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--python", directory, lock])
+    # Bytecode now: where Python may not write it, every start of ansible-playbook would compile all it imports.
+    sync = [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
+    run([*sync, "--python", directory, lock])
     with open(os.path.join(directory, "stamp.json"), "w", encoding="utf-8") as stream:
         json.dump(identity(wish, wish.lock), stream)
 

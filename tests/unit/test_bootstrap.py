@@ -55,7 +55,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 
 def asked_for(directory: str, lock: str) -> list[str]:
-    sync = "pip sync --require-hashes --only-binary :all:"
+    sync = "pip sync --require-hashes --only-binary :all: --compile-bytecode"
     return [
         f"~/requirements: venv --quiet --clear --python {sys.executable} ~/{directory}",
         f"~/requirements: {sync} --python ~/{directory} ~/requirements/{lock}",

@@ -30,7 +30,7 @@ test-tools: ## Set up .venv with the tools that test and lint as well
 lock-tools: tools ## Refresh the locks of the tools in requirements/
 	@$(PYTHON) scripts/bootstrap.py --lock
 
-.PHONY: test test-oldest lint unit contract integration
+.PHONY: test test-oldest lint unit contract integration slow
 test: lint unit contract integration ## Lint and test everything, on the newest ansible-core
 
 test-oldest: ## On the oldest supported ansible-core, test what depends on it
@@ -56,7 +56,10 @@ contract: test-tools ## Tests that documentation, specifications, tables and cod
 	.venv/bin/python -m pytest tests/contract
 
 integration: test-tools ## Tests with real installs and playbook runs
-	.venv/bin/python -m pytest tests/integration tests/faults
+	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow"
+
+slow: test-tools ## Tests that take minutes or tens of GB each; not in CI
+	.venv/bin/python -m pytest tests -m slow
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says every few seconds that a long task is alive, and what it is at."""
+"""Says what is planned and what the check found, and every few seconds that a long task is alive."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: stack_progress
 type: notification
-short_description: Shows that long tasks are alive
+short_description: Shows plan and verdict, and that long tasks are alive
 description:
+  - Writes a line for the plan of each host and one for its verdict.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
     passed.
   - On a host that is this machine the line ends with what the log of a build or a download said last.
@@ -107,10 +108,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             self._thread.start()
 
     def v2_runner_on_ok(self, result: TaskResult) -> None:
+        host = result._host.name
         if result._task.action == "tensorflow_stack_info":
-            environment = (result._result.get("plan") or {}).get("environment")
-            if environment:
-                self._environments[result._host.name] = Environment(environment["name"], environment["root"])
+            plan = result._result["plan"]
+            if plan["environment"]:
+                self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
+            self._display.display(f"{host}: {plan_line(plan)}")
+        if result._task.action == "tensorflow_gpu_check":
+            again = ", reached before for this very build" if result._result["reused"] else ""
+            self._display.display(f"{host}: {result._result['verdict']}{again}: {result._result['reason']}")
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
@@ -154,6 +160,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         except OSError:
             # Nobody reads stderr any more.
             self._ended.set()
+
+
+def plan_line(plan: dict[str, Any]) -> str:
+    """A plan in one line: what will change, or that nothing will."""
+    if plan["refusals"]:
+        return f"TensorFlow {plan['release'] or '(newest)'} is refused"
+    changes = [
+        f"{step['component']} {step['action']}"
+        + (f" ({step['bytes'] / 1e6:,.0f} MB to fetch)" if step["bytes"] else "")
+        for step in plan["steps"]
+        if step["action"] not in ("keep", "skip")
+    ]
+    where = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
+    return f"{where}: {', '.join(changes) or 'nothing to change'}"
 
 
 def last_line(path: str, *, since: float) -> str | None:

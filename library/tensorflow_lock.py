@@ -14,6 +14,10 @@ description:
   - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
   - A lock stays as it is, and the package index is not asked, while what goes into it is the same. Where that has
     changed, distributions keep their versions as far as these still fit.
+requirements:
+  - packaging
+  - PyYAML
+  - tomli, on Python 3.10
 options:
   release:
     description:

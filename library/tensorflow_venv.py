@@ -55,12 +55,13 @@ options:
     type: int
     default: 2
   installer:
-    description: V(uv) is brought by the module itself; V(pip) is the one of O(python), for interpreters that uv refuses.
+    description: V(uv) is brought by the module itself; V(pip) is the one of O(python), for Pythons that uv refuses.
     type: str
     choices: [uv, pip]
     default: uv
   uv:
-    description: The pinned uv to bring, a row of the table C(uv). Required when O(installer=uv) and something is installed.
+    description:
+      - The pinned uv to bring, a row of the table C(uv). Required when O(installer=uv) and something is installed.
     type: dict
   index_url:
     description: Package index to install from; the default index of the installer when not set.

@@ -247,5 +247,3 @@ def processes_using(paths: list[str]) -> list[int]:
         except OSError:
             continue
     return sorted(found)
-
-

@@ -122,7 +122,7 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         log.run(command, environment)
     # With nothing left to install; in a step of its own so that the log says what takes so long.
     log.say("Compiling bytecode")
-    log.run(command + ["--compile-bytecode", "--offline"], environment)
+    log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
 
 
 def _install_with_pip(

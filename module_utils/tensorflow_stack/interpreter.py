@@ -22,9 +22,7 @@ def runs_as(path: str, minor: str) -> bool:
     return answer.stdout.decode("ascii", "replace").strip() == minor
 
 
-def fetch(
-    path: str, minor: str, *, root: str, uv: str, mirror: str | None, downloads: str | None, log: str
-) -> None:
+def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, downloads: str | None, log: str) -> None:
     """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
 
     Raises BuildError saying from where it was tried and what else would do.
@@ -49,8 +47,9 @@ def fetch(
         said = [line.strip() for line in stream_text if line.strip()]
     raise BuildError(
         f"Python {minor} could not be fetched from {mirror or 'the default place of uv'}"
-        f" ({said[-1] if code else f'no {path} afterwards'}). Provide one yourself: install python{minor} where it is looked"
-        " for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of python-build-standalone.",
+        f" ({said[-1] if code else f'no {path} afterwards'}). Provide one yourself: install python{minor} where it is"
+        " looked for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of"
+        " python-build-standalone.",
         cmd=command,
         rc=code,
         stderr="\n".join(said[-20:]),

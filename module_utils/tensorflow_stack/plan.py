@@ -156,9 +156,7 @@ def _step(component: str, action: str, why: str, **values: Any) -> dict[str, Any
     }
 
 
-def _steps(
-    stack: Stack, node: dict[str, Any], lock: LockState, environment: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _steps(stack: Stack, node: dict[str, Any], lock: LockState, environment: dict[str, Any]) -> list[dict[str, Any]]:
     current = _current(node)
     return [
         _driver_step(stack, node),
@@ -287,7 +285,9 @@ def _environment_step(
     if existing:
         return _step("environment", "change", f"built anew beside {existing['build']} and switched to", **values)
     others = [e["name"] for e in node["environments"]]
-    beside = f"; {', '.join(others)} stay{'s' if len(others) == 1 else ''} as {'it is' if len(others) == 1 else 'they are'}"
+    beside = (
+        f"; {', '.join(others)} stay{'s' if len(others) == 1 else ''} as {'it is' if len(others) == 1 else 'they are'}"
+    )
     return _step("environment", "install", "not there yet" + (beside if others else ""), **values)
 
 
@@ -327,8 +327,6 @@ def render_table(plan: dict[str, Any]) -> str:
         why = step["why"] + (f" (needs {' and '.join(marks)})" if marks else "")
         rows.append((step["component"], step["installed"] or "-", step["wanted"] or "-", action, fetch, why))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]).rstrip() for row in rows
-    ]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]).rstrip() for row in rows]
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     return "\n".join([title, *lines, *(f"warning: {warning}" for warning in plan["warnings"])])

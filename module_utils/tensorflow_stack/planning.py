@@ -91,13 +91,13 @@ def _current_release(node: dict[str, Any]) -> str:
     current = manifest.get("current")
     if not current:
         root = node["environments_root"]["path"]
-        raise StackError(f"No environment was applied below {root} yet. Set tensorflow_version to the release you mean.")
+        raise StackError(
+            f"No environment was applied below {root} yet. Set tensorflow_version to the release you mean."
+        )
     return str(manifest["environments"][current]["release"])
 
 
-def _find_lock(
-    tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str
-) -> plan.LockState:
+def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None

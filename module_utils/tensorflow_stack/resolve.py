@@ -329,9 +329,7 @@ def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> st
     return "jit" if jit else "none"
 
 
-def _check_gpus(
-    tables: Tables, release: Release, node: dict[str, Any], cuda: Cuda | None, findings: _Findings
-) -> None:
+def _check_gpus(tables: Tables, release: Release, node: dict[str, Any], cuda: Cuda | None, findings: _Findings) -> None:
     indices: dict[str, list[str]] = {}
     for row in node["gpus"]:
         indices.setdefault(row["device_id"], []).append(str(row["index"]))
@@ -403,10 +401,14 @@ def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple
         return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
     floor = Version(release.cudnn_floor)
     fitting = [
-        row for row in node["cudnn"] if Version(row["version"]).major == floor.major and Version(row["version"]) >= floor
+        row
+        for row in node["cudnn"]
+        if Version(row["version"]).major == floor.major and Version(row["version"]) >= floor
     ]
     if cuda is None or not fitting:
-        there = [f"CUDA {row['version']}" for row in node["cuda"]] + [f"cuDNN {row['version']}" for row in node["cudnn"]]
+        there = [f"CUDA {row['version']}" for row in node["cuda"]] + [
+            f"cuDNN {row['version']}" for row in node["cudnn"]
+        ]
         return None, f"the node has {', '.join(there) or 'neither'}"
     cudnn = fitting[0]
     directories = dict.fromkeys([cuda["library_directory"], cudnn["library_directory"]])

@@ -380,5 +380,3 @@ def _prune(root: str, name: str, keep: int) -> list[str]:
 
 def _processes(pids: list[int]) -> str:
     return ("process " if len(pids) == 1 else "processes ") + ", ".join(str(pid) for pid in pids)
-
-

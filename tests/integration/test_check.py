@@ -12,7 +12,6 @@ import pytest
 from ansible.module_utils.tensorflow_stack import manifest, node
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
-
 pytestmark = pytest.mark.integration
 
 WANTED = ["tensorflow==2.8.0", "numpy==1.23.5", "keras==2.8.0"]

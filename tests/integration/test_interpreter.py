@@ -1,4 +1,4 @@
-"""Python from a mirror: the real uv, a real interpreter, and a double of the mirror that holds this machine's Python."""
+"""Python from a mirror: the real uv, a real interpreter, and a double of the mirror with this machine's Python."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_fetched_from_a_mirror_in_four_runs(run_module, arguments: dict[str, Any
     wish = {**arguments, **mirror}
     runs = [run_module("tensorflow_interpreter", check=check, **wish) for check in (True, False, True, False)]
     assert [run["changed"] for run in runs] == [True, True, False, False], runs
-    said = subprocess.check_output([arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True)
+    said = subprocess.check_output(
+        [arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True
+    )
     assert said.strip() == VERSION
 
 

@@ -40,9 +40,18 @@ def make_result(host: Host, task: Any, **result: Any) -> Any:
     return SimpleNamespace(_host=host, _task=task, _result=result)
 
 
+def make_plan(root: Path, *, changes: bool = True) -> dict[str, Any]:
+    steps = [
+        {"component": "driver", "action": "keep", "bytes": 0},
+        {"component": "lock", "action": "install" if changes else "keep", "bytes": 0},
+        {"component": "environment", "action": "install" if changes else "keep", "bytes": 506e6 if changes else 0},
+    ]
+    environment = {"name": "tensorflow-2.8.0", "root": str(root), "path": f"{root}/tensorflow-2.8.0"}
+    return {"release": "2.8.0", "flavour": "cpu", "environment": environment, "steps": steps, "refusals": []}
+
+
 def announce_plan(callback: stack_progress.CallbackModule, host: Host, root: Path) -> None:
-    environment = {"name": "tensorflow-2.8.0", "root": str(root)}
-    result = make_result(host, make_task("tensorflow_stack_info"), plan={"environment": environment})
+    result = make_result(host, make_task("tensorflow_stack_info"), plan=make_plan(root))
     callback.v2_runner_on_ok(result)
 
 
@@ -112,11 +121,29 @@ def test_remote_host_does_not_say_this_machines_log(
     assert said(capfd)[0] == "[tensorflow-2.8.0 on node7, 0 s] Build it"
 
 
-def test_plan_without_environment_is_fine(callback: stack_progress.CallbackModule) -> None:
-    host = make_host()
-    for plan in ({}, {"plan": None}, {"plan": {"environment": None}}):
-        callback.v2_runner_on_ok(make_result(host, make_task("tensorflow_stack_info"), **plan))
+def test_refused_plan_has_no_environment(callback: stack_progress.CallbackModule) -> None:
+    plan = {"release": "2.8.0", "environment": None, "steps": [], "refusals": [{}]}
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan))
     assert callback._environments == {}
+    assert stack_progress.plan_line(plan) == "TensorFlow 2.8.0 is refused"
+
+
+def test_plan_in_one_line(tmp_path: Path) -> None:
+    where = f"TensorFlow 2.8.0 (cpu) at {tmp_path}/tensorflow-2.8.0"
+    line = stack_progress.plan_line(make_plan(tmp_path))
+    assert line == f"{where}: lock install, environment install (506 MB to fetch)"
+    assert stack_progress.plan_line(make_plan(tmp_path, changes=False)) == f"{where}: nothing to change"
+
+
+@pytest.mark.parametrize(("reused", "again"), [(False, ""), (True, ", reached before for this very build")])
+def test_verdict_is_said(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], reused: bool, again: str
+) -> None:
+    result = make_result(
+        make_host(), make_task("tensorflow_gpu_check"), verdict="ok", reason="It computed.", reused=reused
+    )
+    callback.v2_runner_on_ok(result)
+    assert f"localhost: ok{again}: It computed." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

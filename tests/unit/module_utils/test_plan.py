@@ -46,7 +46,13 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
         node["user"] = {"name": "u", "uid": changes["uid"], "home": "/home/u"}
     if "pythons" in changes:
         node["pythons"] = [
-            {"version": f"{minor}.0", "minor": minor, "path": f"/usr/bin/python{minor}", "origin": "system", "ensurepip": True}
+            {
+                "version": f"{minor}.0",
+                "minor": minor,
+                "path": f"/usr/bin/python{minor}",
+                "origin": "system",
+                "ensurepip": True,
+            }
             for minor in changes["pythons"]
         ]
     if "driver" in changes:
@@ -130,7 +136,9 @@ def test_unknown_release_names_the_nearest(node: dict[str, Any], tmp_path: Path,
 
 
 def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"No environment was applied below /opt/tensorflow yet\. Set tensorflow_version"):
+    with pytest.raises(
+        StackError, match=r"No environment was applied below /opt/tensorflow yet\. Set tensorflow_version"
+    ):
         make_plan(node, tmp_path, release="current")
 
 
@@ -146,7 +154,9 @@ def test_requirements_choose_the_release(node: dict[str, Any], tmp_path: Path) -
 def test_requirements_against_the_release(node: dict[str, Any], tmp_path: Path) -> None:
     requirements = tmp_path / "mine.txt"
     requirements.write_text("tensorflow==2.8.0\n")
-    with pytest.raises(StackError, match=r"mine.txt:1 asks for tensorflow==2\.8\.0, but the release asked for is 2\.10\.1"):
+    with pytest.raises(
+        StackError, match=r"mine.txt:1 asks for tensorflow==2\.8\.0, but the release asked for is 2\.10\.1"
+    ):
         make_plan(node, tmp_path, release="2.10.1", requirements=str(requirements))
 
 

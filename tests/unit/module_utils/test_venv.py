@@ -38,7 +38,9 @@ class Site:
         return builds.EnvironmentSpec(**{**fields, **values})
 
     def installer(self) -> installing.Installer:
-        return installing.Installer(uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv"))
+        return installing.Installer(
+            uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv")
+        )
 
     def apply(self, spec=None, **options) -> venv.Outcome:
         options = {"keep": 2, "lock_timeout": 0, **options}
@@ -196,10 +198,14 @@ def test_a_build_in_use_is_not_removed(site: Site) -> None:
     old = site.apply()
     library = Path(site.root, ".builds", str(old.build), "held")
     library.write_bytes(b"x" * 4096)
-    program = f"import mmap; f = open({str(library)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); print('ready', flush=True); input()"
-    user = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    program = f"""
+import mmap
+file = open({str(library)!r}, "r+b")
+mapped = mmap.mmap(file.fileno(), 0)
+print("ready", flush=True)
+input()
+"""
+    user = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert user.stdout is not None and user.stdout.readline() == "ready\n"
         numpy = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
@@ -244,7 +250,9 @@ def test_what_the_toolkit_did_not_make_is_left_alone(site: Site, as_link: bool, 
 
 def test_failed_import_leaves_the_live_environment(site: Site) -> None:
     site.apply()
-    broken = make_tensorflow(site.wheels, "2.8.0.post1", "raise TypeError('Descriptors cannot not be created directly.')")
+    broken = make_tensorflow(
+        site.wheels, "2.8.0.post1", "raise TypeError('Descriptors cannot not be created directly.')"
+    )
     with pytest.raises(BuildError, match=r"`import tensorflow` fails in it: TypeError: Descriptors cannot not be"):
         site.apply(site.spec(broken, site.numpy))
     assert site.says() == "2.8.0 1.23.5"
@@ -291,7 +299,9 @@ def test_root_that_others_may_write_is_refused(site: Site) -> None:
 
 def test_disk_too_small(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = dataclasses.replace(site.tensorflow, bytes=10**15)
-    with pytest.raises(BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was changed"):
+    with pytest.raises(
+        BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was changed"
+    ):
         site.apply(site.spec(huge, site.numpy))
     assert builds.builds_of(site.root, NAME) == []
 
@@ -307,9 +317,7 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
     outside.mkdir(parents=True)
     (outside / "libcudart.so.11.0").write_bytes(b"")
     nvidia = make_wheel(site.wheels, "nvidia-cublas", "11.0", {"nvidia/cublas/lib/libcublas.so.11": "elf"})
-    spec = site.spec(
-        site.tensorflow, site.numpy, nvidia, library_directories=(str(outside), "nvidia/*/lib")
-    )
+    spec = site.spec(site.tensorflow, site.numpy, nvidia, library_directories=(str(outside), "nvidia/*/lib"))
     site.apply(spec)
     assert os.readlink(site.site_packages / "tensorflow" / "libcudart.so.11.0") == str(outside / "libcudart.so.11.0")
     assert os.readlink(site.site_packages / "tensorflow" / "libcublas.so.11") == "../nvidia/cublas/lib/libcublas.so.11"

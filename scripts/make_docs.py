@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Fill the generated parts of the READMEs from argument specifications, tables and code.
 
-scripts/make_docs.py             write what is stale
-scripts/make_docs.py --check     name what is stale; ends with 1 if there is any
+With --check it writes nothing, names what is stale, and ends with 1 if there is any.
 """
 
 from __future__ import annotations
@@ -167,8 +166,8 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where something is stale")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if anything is stale")
     arguments = parser.parse_args()
     stale = 0
     for path, parts in documents().items():

@@ -1,0 +1,255 @@
+"""What the documentation names is there, and what of it is generated is current."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.modules import gpu_node_info
+
+from scripts import make_docs, run_playbook
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "roles/*/README.md", "tests/**/*.md")
+    for path in REPOSITORY.glob(pattern)
+)
+ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
+# It names fields of records, which look like variables.
+WITH_VARIABLES = [
+    path for path in DOCUMENTS if path != ARCHITECTURE and "tests" not in path.relative_to(REPOSITORY).parts
+]
+DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("[0-9]*.md"))
+
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^ {4}(?P<body>\S.*)$", re.MULTILINE)
+INLINE = re.compile(r"`(?P<body>[^`\n]+)`")
+VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(])")
+PLACES = "playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|callback_plugins|reports"
+FILE = re.compile(rf"(?:{PLACES})/[\w./-]*")
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def code_in(text: str) -> Iterator[str]:
+    """Every piece of code, one a line of a block or one inline."""
+    for match in FENCE.finditer(text):
+        yield from match["body"].splitlines()
+    prose = FENCE.sub("", text)
+    yield from (match["body"] for pattern in (INDENTED, INLINE) for match in pattern.finditer(prose))
+
+
+def anchors_of(text: str) -> set[str]:
+    """The anchors that GitHub gives to headings."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(path: Path, text: str) -> list[str]:
+    found = []
+    for match in LINK.finditer(FENCE.sub("", text)):
+        file, _, anchor = match["target"].partition("#")
+        if re.match(r"[a-z]+:", file):
+            continue
+        target = path.parent / file if file else path
+        if not target.exists() or (anchor and anchor not in anchors_of(read(target))):
+            found.append(match["target"])
+    return found
+
+
+def names_of_this_repository() -> set[str]:
+    """Variables of roles and inventories, registered results, and what else looks like these."""
+    roles = [path for path in (REPOSITORY / "roles").iterdir() if path.is_dir()]
+    names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(make_docs.VERDICTS)
+    for role in roles:
+        names |= set(make_docs.specification(role))
+        for tasks in (role / "tasks").glob("*.yml"):
+            names |= set(re.findall(r"^ *register: (\w+)$", read(tasks), re.MULTILINE))
+    for pattern in ("library/*.py", "callback_plugins/*.py", "module_utils/*"):
+        names |= {path.stem for path in REPOSITORY.glob(pattern)}
+    return names
+
+
+def unknown_variables(text: str, known: set[str]) -> list[str]:
+    named = {name for code in code_in(text) for name in VARIABLE.findall(code)}
+    given = set(re.findall(r"-e '?(\w+)=", text))
+    return sorted((named | given) - known)
+
+
+def make_targets() -> set[str]:
+    text = read(REPOSITORY / "Makefile")
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
+
+
+def unknown_to_make(text: str) -> list[str]:
+    """Targets and variables that `make` is called with in the text and does not have."""
+    variables = {variable.name for variable in run_playbook.VARIABLES} | {"CHECK", "INVENTORY"}
+    found = []
+    for code in code_in(text):
+        for call in re.findall(r"\bmake ((?:[\w=./-]+ ?)+)", code):
+            for word in call.split():
+                name, is_variable, _ = word.partition("=")
+                if name not in (variables if is_variable else make_targets()):
+                    found.append(word)
+    return found
+
+
+def missing_files(text: str) -> list[str]:
+    named = {code for code in code_in(text) for code in code.split() if FILE.fullmatch(code)}
+    return sorted(name for name in named if not (REPOSITORY / name).exists())
+
+
+@pytest.fixture(params=DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def document(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_there_are_documents() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "architecture.md"} <= {path.name for path in DOCUMENTS}
+    assert len(DECISIONS) >= 9
+
+
+def test_generated_parts_are_current() -> None:
+    command = [sys.executable, "scripts/make_docs.py", "--check"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_links_lead_somewhere(document: Path) -> None:
+    assert broken_links(document, read(document)) == []
+
+
+def test_files_that_are_named_are_there(document: Path) -> None:
+    assert missing_files(read(document)) == []
+
+
+def test_make_has_what_is_named(document: Path) -> None:
+    assert unknown_to_make(read(document)) == []
+
+
+@pytest.mark.parametrize("path", WITH_VARIABLES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_variables_that_are_named_exist(path: Path) -> None:
+    assert unknown_variables(read(path), names_of_this_repository()) == []
+
+
+def test_yaml_parses(document: Path) -> None:
+    for match in FENCE.finditer(read(document)):
+        if match["language"] == "yaml":
+            assert yaml.safe_load(match["body"])
+
+
+def test_examples_of_roles_are_playbooks(tmp_path: Path) -> None:
+    examples = []
+    for readme in (REPOSITORY / "roles").glob("*/README.md"):
+        bodies = [match["body"] for match in FENCE.finditer(read(readme)) if match["language"] == "yaml"]
+        assert len(bodies) == 1, readme
+        assert f"name: {readme.parent.name}\n" in bodies[0], readme
+        example = tmp_path / f"{readme.parent.name}.yml"
+        example.write_text(bodies[0])
+        examples.append(str(example))
+    ansible_playbook = str(Path(sys.executable).parent / "ansible-playbook")
+    command = [ansible_playbook, "-i", "inventories/workstation", "--syntax-check", *examples]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def block_of_architecture(title: str) -> Any:
+    section = read(ARCHITECTURE).partition(f"\n## {title}\n")[2]
+    match = FENCE.search(section)
+    assert match, title
+    return yaml.safe_load(match["body"])
+
+
+def test_architecture_has_every_file_of_the_code() -> None:
+    named = re.findall(r"^\| `(?:\.\.\.|module_utils/tensorflow_stack)/(\w+\.py)`", read(ARCHITECTURE), re.MULTILINE)
+    there = {path.name for path in (REPOSITORY / "module_utils" / "tensorflow_stack").glob("*.py")} - {"__init__.py"}
+    assert sorted(named) == sorted(there)
+
+
+def test_architecture_shows_the_plan_as_it_is() -> None:
+    schema = json.loads(read(REPOSITORY / "roles/tensorflow_release/files/plan.schema.json"))
+    shown = block_of_architecture("The plan")
+    assert set(shown) == set(schema["properties"])
+    for field in ("lock", "environment", "driver"):
+        assert set(shown[field]) == set(schema["properties"][field]["properties"]), field
+    assert set(shown["steps"][0]) == set(schema["properties"]["steps"]["items"]["properties"])
+
+
+def test_architecture_shows_the_node_as_it_is() -> None:
+    returned = yaml.safe_load(gpu_node_info.RETURN)["node"]["contains"]
+    shown = block_of_architecture("The node record")
+    assert set(shown) == set(returned)
+    assert set(shown["driver"]) == set(returned["driver"]["contains"])
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_decisions_have_one_form(path: Path) -> None:
+    text = read(path)
+    assert re.match(rf"# {path.name[:4]}: \S", text)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequence"]
+    title = text.splitlines()[0].removeprefix("# ")
+    assert f"- [{title}]({path.name})\n" in read(path.parent / "README.md")
+
+
+def test_decisions_are_numbered() -> None:
+    assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+class TestCheckers:
+    """Each of them sees what it is there for."""
+
+    def test_a_stale_part(self) -> None:
+        text = "a\n<!-- begin one, by scripts/make_docs.py -->\nold\n<!-- end -->\nb\n"
+        filled = make_docs.fill(text, {"one": lambda: "new\n"})
+        assert filled == text.replace("old", "new")
+        assert make_docs.fill(filled, {"one": lambda: "new\n"}) == filled
+
+    @pytest.mark.parametrize("parts", [{}, {"two": str}, {"one": str, "two": str}], ids=["none", "other", "one_more"])
+    def test_a_part_that_is_not_marked_or_not_made(self, parts: dict[str, type[str]]) -> None:
+        with pytest.raises(ValueError, match="marked parts are one, not"):
+            make_docs.fill("<!-- begin one, by scripts/make_docs.py -->\n<!-- end -->", parts)
+
+    @pytest.mark.parametrize(
+        ("default", "expected"),
+        [
+            ("{{ name | default('auto', true) }}", ("name", "auto")),
+            ("{{ name | default(2) }}", ("name", 2)),
+            ("{{ plan.release | default('') }}", None),
+            ("{{ name | default('a') | upper }}", None),
+            ("x{{ name | default('a') }}", None),
+            ("plain", None),
+            (2, None),
+        ],
+    )
+    def test_a_variable_of_the_inventory(self, default: object, expected: object) -> None:
+        assert make_docs.inventory_variable(default) == expected
+
+    def test_a_bar_and_a_placeholder_in_a_table(self) -> None:
+        assert make_docs._cell("a | `<b>` <c>") == "a \\| `<b>` &lt;c>"
+
+    def test_a_broken_link(self, tmp_path: Path) -> None:
+        (tmp_path / "there.md").write_text("# One `title`, here\n")
+        text = "[a](there.md) [b](there.md#one-title-here) [c](gone.md) [d](there.md#two) [e](https://example.org)"
+        assert broken_links(tmp_path / "x.md", text) == ["gone.md", "there.md#two"]
+
+    def test_a_variable_that_is_not_there(self) -> None:
+        text = "`tensorflow_verison` and\n\n    ansible-playbook -e other=1 -e tensorflow_root=/a\n"
+        assert unknown_variables(text, {"tensorflow_root"}) == ["other", "tensorflow_verison"]
+
+    def test_a_target_and_a_variable_that_make_lacks(self) -> None:
+        assert unknown_to_make("`make plan TENSORFLOW=2.8.0`, `make it RELEASE=2.8.0`") == ["it", "RELEASE=2.8.0"]
+
+    def test_a_file_that_is_not_there(self) -> None:
+        assert missing_files("`playbooks/plan.yml`\n```\nrun playbooks/gone.yml\n```\n") == ["playbooks/gone.yml"]

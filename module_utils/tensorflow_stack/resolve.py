@@ -5,6 +5,7 @@ Pure: touches no disk, starts nothing. `assess` answers for one release; `choose
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -131,9 +132,11 @@ def find_release(tables: Tables, version: str) -> Release:
     if release:
         return release
     known = [row.version for row in tables.releases]
+    is_minor = re.fullmatch(r"[0-9]+\.[0-9]+", version)
+    hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor else ""
     raise RefusedError(
         f"TensorFlow {version} is not a release that is known here; nearest are {', '.join(_nearest(version, known))}. "
-        "Set tensorflow_version to one of them.",
+        f"Set tensorflow_version to one of them{hint}.",
         asked=version,
         known=known,
     )

@@ -20,6 +20,9 @@ from .uv import uv_environment
 _CUDA_LIBRARY = re.compile(
     r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc|nvrtc-builtins)\.so\."
 )
+# Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) in every release but
+# 2.21, and in that directory of a wheel from 2.14 on.
+_LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))
 
 
 @dataclass(frozen=True)
@@ -168,23 +171,28 @@ def reinstall(installer: Installer, path: str, log: BuildLog, packages: list[str
 
 
 def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) -> dict[str, str]:
-    """Link the CUDA libraries of `directories` into TensorFlow's own directory; gives back link -> target.
+    """Link the CUDA libraries of `directories` to where TensorFlow's loader looks; gives back link -> target.
 
-    The loader looks there ($ORIGIN in the RUNPATH of libtensorflow_framework), whoever starts Python and
-    with whatever environment variables.
+    So they are found whoever starts Python, and with whatever environment variables.
     """
+    root = os.path.join(path, site_packages)
+    libraries = [
+        library
+        for directory in directories
+        for library in sorted(glob.glob(os.path.join(glob.escape(root), directory, "lib*.so.*")))
+        if _CUDA_LIBRARY.match(os.path.basename(library))
+    ]
     links: dict[str, str] = {}
-    package = os.path.join(path, site_packages, "tensorflow")
-    for directory in directories:
-        pattern = directory
-        if not os.path.isabs(directory):
-            pattern = os.path.join(glob.escape(os.path.join(path, site_packages)), directory)
-        for library in sorted(glob.glob(os.path.join(pattern, "lib*.so.*"))):
-            link = os.path.join(package, os.path.basename(library))
-            target = library if os.path.isabs(directory) else os.path.relpath(library, package)
-            if _CUDA_LIBRARY.match(os.path.basename(library)) and not os.path.lexists(link):
-                os.symlink(target, link)
-                links[os.path.relpath(link, path)] = target
+    for library in libraries:
+        for place in (os.path.join(root, directory) for directory in _LINK_DIRECTORIES):
+            link = os.path.join(place, os.path.basename(library))
+            if os.path.lexists(link):
+                continue
+            is_inside = library.startswith(os.path.join(root, ""))
+            target = os.path.relpath(library, place) if is_inside else library
+            os.makedirs(place, exist_ok=True)
+            os.symlink(target, link)
+            links[os.path.relpath(link, path)] = target
     return links
 
 

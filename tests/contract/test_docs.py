@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.tensorflow_stack.probe import VERDICTS
 from ansible.modules import gpu_node_info
 
 from scripts import make_docs, run_playbook
@@ -71,7 +72,7 @@ def broken_links(path: Path, text: str) -> list[str]:
 def names_of_this_repository() -> set[str]:
     """Variables of roles and inventories, registered results, and what else looks like these."""
     roles = [path for path in (REPOSITORY / "roles").iterdir() if path.is_dir()]
-    names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(make_docs.VERDICTS)
+    names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(VERDICTS)
     for role in roles:
         names |= set(make_docs.specification(role))
         for tasks in (role / "tasks").glob("*.yml"):

@@ -39,7 +39,7 @@ options:
     type: path
   library_directories:
     description:
-      - Directories with CUDA and cuDNN libraries to link into TensorFlow's own directory, where the loader finds them
+      - Directories with CUDA and cuDNN libraries to link into site-packages where TensorFlow's loader finds them
         with no environment variable. Relative ones are below site-packages and may hold V(*).
     type: list
     elements: str

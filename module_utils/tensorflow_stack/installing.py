@@ -20,8 +20,8 @@ from .uv import uv_environment
 _CUDA_LIBRARY = re.compile(
     r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc|nvrtc-builtins)\.so\."
 )
-# Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) in every release but
-# 2.21, and in that directory of a wheel from 2.14 on.
+# Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) up to 2.19, and in that
+# directory of a wheel from 2.14 on.
 _LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))
 
 

@@ -61,6 +61,10 @@ integration: test-tools ## Tests with real installs and playbook runs
 slow: test-tools ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
 
+.PHONY: docs
+docs: test-tools ## Fill the generated parts of the documentation
+	.venv/bin/python scripts/make_docs.py
+
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
 	rm -rf .venv .venv-oldest .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache

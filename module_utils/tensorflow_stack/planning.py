@@ -52,7 +52,9 @@ def plan_for(
 
 def refused_plan(release: str, message: str) -> dict[str, Any]:
     """The plan for a wish that could not even be read."""
-    return plan.refuse(release, (resolve.Refusal("release", found=message, wanted=release, set=""),))
+    refused = plan.refuse(release, (resolve.Refusal("release", found=message, wanted=release, set=""),))
+    refused["refusals"][0]["message"] = message
+    return refused
 
 
 def _assess(

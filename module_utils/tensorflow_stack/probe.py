@@ -138,7 +138,7 @@ def check(
     checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     python = os.path.join(build, "bin", "python")
     try:
-        observation = observe(python, time_limit=time_limit)
+        observation = observe(python, time_limit=time_limit, hide_gpus=not expect_gpu)
     except OSError as error:
         reason = f"{python} does not start ({error.strerror}): rebuild the environment with tensorflow_venv."
         return Outcome("environment_missing", reason, checked_at=checked_at)
@@ -168,10 +168,13 @@ def check(
     )
 
 
-def observe(python: str, *, time_limit: float) -> Observation:
+def observe(python: str, *, time_limit: float, hide_gpus: bool = False) -> Observation:
     """Run the child in `python`. Raises OSError when that cannot be started."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_PRELOAD"}
     environ.update(LC_ALL="C", TF_CPP_MIN_LOG_LEVEL="0")
+    if hide_gpus:
+        # An environment for the CPU is proven on the CPU, also on a node whose GPU TensorFlow would find.
+        environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # Files, not pipes: what was written is there whatever became of the writer.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(

@@ -138,7 +138,6 @@ def find_release(tables: Tables, version: str) -> Release:
         f"TensorFlow {version} is not a release that is known here; nearest are {', '.join(_nearest(version, known))}. "
         f"Set tensorflow_version to one of them{hint}.",
         asked=version,
-        known=known,
     )
 
 

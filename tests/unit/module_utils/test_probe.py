@@ -502,6 +502,20 @@ def test_an_environment_that_the_manifest_does_not_know(tmp_path: Path) -> None:
     assert not (tmp_path / ".locks").exists()
 
 
+def test_an_environment_for_the_cpu_is_checked_without_gpus(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    observe = probe.observe
+
+    def watch(python: str, **options: Any) -> probe.Observation:
+        asked.append(options["hide_gpus"])
+        return observe(python, **options)
+
+    monkeypatch.setattr(probe, "observe", watch)
+    node.check(reuse=False)
+    node.check(reuse=False, expect_gpu=True)
+    assert asked == [True, False]
+
+
 def test_a_root_that_cannot_be_written(node: Node) -> None:
     shutil.rmtree(node.root / ".locks")
     (node.root / ".locks").write_text("")  # also root cannot make the directory
@@ -512,9 +526,9 @@ def test_a_root_that_cannot_be_written(node: Node) -> None:
 def test_an_environment_removed_meanwhile_is_not_written_back(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     observe = probe.observe
 
-    def remove(python: str, *, time_limit: float) -> probe.Observation:
+    def remove(python: str, **options: Any) -> probe.Observation:
         manifest.update(str(node.root), lambda content: content["environments"].clear())
-        return observe(python, time_limit=time_limit)
+        return observe(python, **options)
 
     monkeypatch.setattr(probe, "observe", remove)
     assert not node.check().stored

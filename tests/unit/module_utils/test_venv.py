@@ -321,6 +321,10 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
     site.apply(spec)
     assert os.readlink(site.site_packages / "tensorflow" / "libcudart.so.11.0") == str(outside / "libcudart.so.11.0")
     assert os.readlink(site.site_packages / "tensorflow" / "libcublas.so.11") == "../nvidia/cublas/lib/libcublas.so.11"
+    # Where TensorFlow 2.20 and 2.21 look, which do not look beside themselves.
+    wheel = site.site_packages / "nvidia" / "cuda_runtime" / "lib"
+    assert os.readlink(wheel / "libcudart.so.11.0") == str(outside / "libcudart.so.11.0")
+    assert os.readlink(wheel / "libcublas.so.11") == "../../cublas/lib/libcublas.so.11"
     (outside / "libcudart.so.11.0").unlink()
     link = f"lib/python{MINOR}/site-packages/tensorflow/libcudart.so.11.0"
     texts = [damage.text for damage in venv.plan_present(spec).damage]

@@ -204,7 +204,7 @@ def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeou
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment.pop("LD_PRELOAD", None)
-    environment["LC_ALL"] = "C.UTF-8"
+    environment.update(LC_ALL="C.UTF-8", TF_CPP_MIN_LOG_LEVEL="2")
     program = "import tensorflow; print('TensorFlow', tensorflow.__version__)"
     try:
         log.run([os.path.join(path, "bin", "python"), "-I", "-c", program], environment, timeout=timeout)

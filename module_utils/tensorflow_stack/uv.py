@@ -58,6 +58,7 @@ def ensure_uv(
     `record` is a row of the table `uv`. `index_url` names a simple index or, as file://, a directory of
     wheels. `report` is told what is fetched.
     """
+    _refuse_credentials(index_url)
     home = os.path.join(directory, "uv-" + record["version"])
     path = os.path.join(home, "uv")
     receipt_path = os.path.join(home, "uv.json")
@@ -97,6 +98,7 @@ def uv_environment(
     *, cache: str | None = None, index_url: str | None = None, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Environment to run uv in: nothing that configures uv or Python but how to reach the index."""
+    _refuse_credentials(index_url)
     environment = {
         name: value
         for name, value in (os.environ if base is None else base).items()
@@ -111,6 +113,15 @@ def uv_environment(
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
+
+
+def _refuse_credentials(index_url: str | None) -> None:
+    """What a task is given shows in its output; an environment variable of the run does not."""
+    if index_url and "@" in urllib.parse.urlsplit(index_url).netloc:
+        raise StackError(
+            "tensorflow_index_url holds credentials, which would show in the output of every task. Put them into "
+            f"~/.netrc (mode 0600) of the user that runs the tasks, or the whole URL into {INDEX_VARIABLE}."
+        )
 
 
 def _is_wheel_directory(index_url: str) -> bool:

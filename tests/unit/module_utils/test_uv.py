@@ -237,11 +237,22 @@ def test_index_is_the_callers_else_the_environments_else_the_public_one(
     assert_unpacked(ensure(tmp_path, opener, INDEX if given_by == "argument" else None), tmp_path)
 
 
-@pytest.mark.parametrize("source", ["url", "netrc"])
-def test_credentials_go_to_the_index_alone_and_into_no_message(tmp_path: Path, source: str) -> None:
+def test_credentials_in_a_tasks_argument_are_refused_and_not_shown(tmp_path: Path) -> None:
+    index_url = INDEX.replace("://", "://me:s%40crt@")
+    for call in (lambda: ensure(tmp_path, Opener(), index_url), lambda: uv.uv_environment(index_url=index_url)):
+        with pytest.raises(StackError, match=r"holds credentials.*Put them into ~/\.netrc") as caught:
+            call()
+        assert "crt" not in caught.value.message + str(caught.value.details)
+
+
+@pytest.mark.parametrize("source", ["variable", "netrc"])
+def test_credentials_go_to_the_index_alone_and_into_no_message(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index_url = INDEX
-    if source == "url":
-        index_url = INDEX.replace("://", "://me:s%40crt@")
+    if source == "variable":
+        monkeypatch.setenv("UV_DEFAULT_INDEX", INDEX.replace("://", "://me:s%40crt@"))
+        index_url = None
     else:
         (tmp_path / "home").mkdir()
         netrc = tmp_path / "home" / ".netrc"

@@ -149,11 +149,11 @@ def pinned_uv(architecture: str) -> dict[str, str | int]:
 
 def choose_python(wish: Wish, uv: str) -> str:
     """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
-    from tensorflow_stack import interpreter, node
+    from tensorflow_stack import interpreter, pythons
     from tensorflow_stack.errors import BuildError, StackError
 
     # By reading files: a shim of pyenv may start nothing, and the interpreters behind it are not on PATH.
-    rows, _ = node.find_pythons(environments_root=TOOLS)
+    rows, _ = pythons.find_pythons(environments_root=TOOLS)
     for minor in reversed(wish.minors):
         for row in rows:
             if row["minor"] == minor and interpreter.runs_as(row["path"], minor):

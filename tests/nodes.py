@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.tensorflow_stack import node
+from ansible.module_utils.tensorflow_stack.node import read_node
+from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node_user import User
 
 DATA = Path(__file__).parent / "data" / "nodes"
 NAMES = sorted(path.stem for path in DATA.glob("*.yml") if not path.stem.startswith("_"))
@@ -24,12 +26,11 @@ def read(name: str, tmp_path: Path, **arguments: Any) -> dict[str, Any]:
     """The record of the named node, as its user has it. free_bytes and writable are of this machine."""
     description = describe(name)
     chosen: dict[str, Any] = {
-        "user": node.User(**description["user"]),
-        "search_path": description["search_path"],
-        "environ": {},
+        "user": User(**description["user"]),
+        "environ": {"PATH": description["search_path"]},
     }
     root = build(description, tmp_path / name)
-    record: dict[str, Any] = node.read_node(filesystem_root=str(root), **{**chosen, **arguments})
+    record: dict[str, Any] = read_node(filesystem_root=str(root), **{**chosen, **arguments})
     return record
 
 
@@ -79,7 +80,7 @@ def _merge(name: str, architecture: str) -> dict[str, Any]:
 def _place(root: Path, path: str) -> Path:
     """Where the path lies below the root, links of the tree followed inside it; its directory exists."""
     directory, name = os.path.split(path)
-    place: Path = root / node.NodeFiles(str(root)).resolve(directory).lstrip("/") / name
+    place: Path = root / NodeFiles(str(root)).resolve(directory).lstrip("/") / name
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 

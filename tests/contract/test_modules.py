@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack import node
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "library"
@@ -271,7 +271,7 @@ def test_module_without_requirements_is_written_for_a_nodes_python(name: str) ->
 def test_node_code_compiles_with_a_nodes_python() -> None:
     """By the interpreter itself, where this machine has one: ast knows old grammars only roughly."""
     minor = "{}.{}".format(*OLDEST_NODE_PYTHON)
-    python = next((row["path"] for row in node.find_pythons()[0] if row["minor"] == minor), None)
+    python = next((row["path"] for row in find_pythons()[0] if row["minor"] == minor), None)
     if python is None:
         pytest.skip(f"no Python {minor} on this machine")
     sources = {str(path) for name in MODULES if not requirements_of(name) for path in closure_of(name)}

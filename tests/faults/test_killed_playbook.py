@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, node
+from ansible.module_utils.tensorflow_stack import builds
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 from tests.playbooks import REPOSITORY, Site
 
@@ -30,7 +31,7 @@ POINTS = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    pythons, _ = node.find_pythons()
+    pythons, _ = find_pythons()
     if not {"3.9", "3.10"} & {row["minor"] for row in pythons}:
         pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")
     site = Site(tmp_path_factory.mktemp("killed"))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import manifest, node
+from ansible.module_utils.tensorflow_stack import manifest
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
 pytestmark = pytest.mark.integration
@@ -23,7 +24,7 @@ Check = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def install(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Callable[..., Path]]:
     """Gives back the root of an environment with these requirements, known to its manifest."""
-    pythons, _ = node.find_pythons()
+    pythons, _ = find_pythons()
     found = [row["path"] for row in pythons if row["minor"] in ("3.9", "3.10")]
     if not found:
         pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")

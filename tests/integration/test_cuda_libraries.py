@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import node, venv
+from ansible.module_utils.tensorflow_stack import venv
 from ansible.module_utils.tensorflow_stack.builds import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.installing import Installer
 from ansible.module_utils.tensorflow_stack.lockfile import parse_lock
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.tables import load_tables
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -100,7 +101,7 @@ def environment(
     for path in (FILES / "locks" / f"tensorflow-{request.param}").glob(f"cp*-linux_{platform.machine()}-cuda.txt"):
         lock = parse_lock(path.read_text(), path=str(path))
         locks[lock.python] = lock
-    pythons = [row for row in node.find_pythons()[0] if row["minor"] in locks]
+    pythons = [row for row in find_pythons()[0] if row["minor"] in locks]
     if not pythons:
         pytest.skip(
             f"TensorFlow {request.param} with CUDA needs a Python of {', '.join(locks) or 'none'}, none is here"

@@ -148,11 +148,11 @@ def test_architecture_without_uv_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A machine's interpreters, which of them start, and where its own path would be fetched to."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "module_utils"))
-    from tensorflow_stack import interpreter, node
+    from tensorflow_stack import interpreter, pythons
 
     here: dict[str, Any] = {"rows": [], "broken": [], "fetched": []}
     monkeypatch.setattr(bootstrap, "TOOLS", str(tmp_path))
-    monkeypatch.setattr(node, "find_pythons", lambda **arguments: (here["rows"], []))
+    monkeypatch.setattr(pythons, "find_pythons", lambda **arguments: (here["rows"], []))
     monkeypatch.setattr(interpreter, "runs_as", lambda path, minor: path not in here["broken"])
     monkeypatch.setattr(interpreter, "fetch", lambda path, minor, **rest: here["fetched"].append((path, minor)))
     return here

@@ -1,0 +1,130 @@
+"""Reading the files of a node: no command is run and nothing is written.
+
+Paths in and out are the node's own; the root says where that node's file system is mounted.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import re
+import stat
+
+from .node_texts import natural_order
+
+
+class NodeFiles:
+    """Reads under a root and follows links as the node itself would: an absolute target starts at the root.
+
+    What is absent answers None, False or nothing. What is there and cannot be read does so too, and
+    leaves a row in `unread`.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.unread: list[dict[str, str]] = []
+        self._root = root.rstrip("/")
+        self._links: dict[str, str | None] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add_unread(self, fact: str, reason: str) -> None:
+        row = {"fact": fact, "reason": reason}
+        if row not in self.unread:
+            self.unread.append(row)
+
+    def resolve(self, path: str) -> str:
+        """The path with every link followed; its end need not exist. Raises OSError for a loop."""
+        done = ""
+        rest = path.split("/")[::-1]
+        followed = 0
+        while rest:
+            part = rest.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                done = done.rpartition("/")[0]
+                continue
+            target = self.link_target(done + "/" + part)
+            if target is None:
+                done += "/" + part
+                continue
+            followed += 1
+            if followed > 40:  # the kernel's own limit
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if target.startswith("/"):
+                done = ""
+            rest.extend(target.split("/")[::-1])
+        return done or "/"
+
+    def link_target(self, path: str) -> str | None:
+        """What the link says, None where there is none; links in the directory part are not followed."""
+        if path not in self._links:
+            try:
+                self._links[path] = os.readlink(self._root + path)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                    raise
+                self._links[path] = None
+        return self._links[path]
+
+    def host_path(self, path: str) -> str:
+        """Where the path is for the process that reads. Raises OSError for a loop."""
+        return self._root + self.resolve(path)
+
+    def exists(self, path: str, fact: str) -> bool:
+        return self._mode(path, fact) != 0
+
+    def is_dir(self, path: str, fact: str) -> bool:
+        return stat.S_ISDIR(self._mode(path, fact))
+
+    def is_file(self, path: str, fact: str) -> bool:
+        return stat.S_ISREG(self._mode(path, fact))
+
+    def _mode(self, path: str, fact: str) -> int:
+        try:
+            return os.stat(self.host_path(path)).st_mode
+        except OSError as error:
+            self._unreadable(path, fact, error)
+            return 0
+
+    def data(self, path: str, fact: str, size: int = -1) -> bytes | None:
+        try:
+            with open(self.host_path(path), "rb") as file:
+                return file.read(size)
+        except OSError as error:
+            self._unreadable(path, fact, error)
+            return None
+
+    def text(self, path: str, fact: str) -> str | None:
+        data = self.data(path, fact, 1 << 20)
+        return None if data is None else data.decode("utf-8", "replace").rstrip("\x00\n")
+
+    def names(self, directory: str, fact: str) -> list[str]:
+        """Names in a directory, sorted."""
+        if directory not in self._names:
+            try:
+                self._names[directory] = sorted(os.listdir(self.host_path(directory)))
+            except OSError as error:
+                self._unreadable(directory, fact, error)
+                self._names[directory] = []
+        return self._names[directory]
+
+    def glob(self, pattern: str, fact: str) -> list[str]:
+        """Paths that fit the pattern, in natural order; `*` does not stand for a hidden name."""
+        paths = [""]
+        for part in pattern.strip("/").split("/"):
+            if "*" in part:
+                fits = re.compile(fnmatch.translate(part)).match
+                paths = [
+                    path + "/" + name
+                    for path in paths
+                    for name in sorted(self.names(path or "/", fact), key=natural_order)
+                    if fits(name) and not name.startswith(".")
+                ]
+            else:
+                paths = [path + "/" + part for path in paths]
+        return [path for path in paths if self.exists(path, fact)]
+
+    def _unreadable(self, path: str, fact: str, error: OSError) -> None:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            self.add_unread(fact, f"{path}: {error.strerror or error}")

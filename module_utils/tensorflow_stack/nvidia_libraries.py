@@ -1,0 +1,133 @@
+"""NVIDIA's libraries on a node: the driver's libcuda, CUDA runtimes, cuDNN."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Iterable
+
+from .node_files import NodeFiles
+from .node_loader import Loader
+from .node_texts import (
+    natural_order,
+    parse_cuda_version_json,
+    parse_cuda_version_txt,
+    parse_cudart_header,
+    parse_cudart_name,
+    parse_cudnn_header,
+    parse_cudnn_name,
+)
+
+# Debian keeps the driver's libraries here and links the chosen ones into a loader directory.
+UNLINKED_DIRECTORIES = ("/usr/lib/*/nvidia/current", "/usr/lib/nvidia/current")
+
+CUDA_PREFIXES = ("/usr/local/cuda-*", "/usr/local/cuda", "/opt/nvidia/cuda-*", "/opt/cuda*")
+CUDNN_PREFIXES = ("/usr/local/cudnn*", "/opt/nvidia/cudnn*", "/opt/cudnn*")
+LIBRARY_SUBDIRECTORIES = ("lib64", "lib", "targets/*/lib")
+
+
+def find_libcuda(loader: Loader) -> list[str]:
+    """Every libcuda of this architecture, the one that the loader takes first."""
+    files = loader.files
+    linked: list[str] = []
+    unlinked: list[str] = []
+    hidden = [path for pattern in UNLINKED_DIRECTORIES for path in files.glob(pattern, "driver.libcuda")]
+    for directory in loader.directories + hidden:
+        for path in loader.libraries(directory, r"libcuda\.so\.\d", "driver.libcuda"):
+            # The loader asks for libcuda.so.1 and looks in its directories only.
+            taken = os.path.basename(path) == "libcuda.so.1" and directory in loader.directories
+            (linked if taken else unlinked).append(files.resolve(path))
+    if unlinked and not linked:
+        files.add_unread("driver.libcuda", f"{unlinked[0]}: no libcuda.so.1 leads the loader to it")
+    return list(dict.fromkeys(linked + unlinked))
+
+
+def find_cuda(loader: Loader) -> list[dict[str, str]]:
+    files = loader.files
+    rows: list[dict[str, str]] = []
+    seen = set()
+    for prefix in _prefixes(files, CUDA_PREFIXES, "cuda"):
+        directory, path = _find_cudart(loader, prefix)
+        if path is None:
+            files.add_unread("cuda", f"{prefix}: no libcudart for this architecture under it")
+            continue
+        library = files.resolve(path)
+        version = _read_cuda_version(files, prefix, library)
+        if version is None:
+            files.add_unread("cuda", f"{prefix}: no version file, header or library name says the version")
+            continue
+        seen.add(library)
+        rows.append({"version": version, "prefix": prefix, "library_directory": directory})
+    for directory in loader.directories:
+        # By names with a full version: a soname with no toolkit around it says none.
+        for path in loader.libraries(directory, r"libcudart\.so\.\d+\.\d+\.\d", "cuda"):
+            library, version = files.resolve(path), parse_cudart_name(os.path.basename(path))
+            if version is not None and library not in seen:
+                seen.add(library)
+                rows.append({"version": version, "prefix": _prefix_of(directory), "library_directory": directory})
+    return sorted(rows, key=lambda row: (natural_order(row["version"]), row["prefix"]))
+
+
+def _find_cudart(loader: Loader, prefix: str) -> tuple[str, str | None]:
+    """The first CUDA runtime below a toolkit, and its directory."""
+    for directory in _subdirectories(loader.files, prefix, "cuda"):
+        for path in loader.libraries(directory, r"libcudart\.so\.\d", "cuda"):
+            return directory, path
+    return "", None
+
+
+def _read_cuda_version(files: NodeFiles, prefix: str, cudart: str) -> str | None:
+    """By the toolkit's own file, else by the name of its runtime, else by its header."""
+    for name, parse in (("version.json", parse_cuda_version_json), ("version.txt", parse_cuda_version_txt)):
+        text = files.text(prefix + "/" + name, "cuda")
+        if text is not None:
+            version = parse(text)
+            if version is not None:
+                return version
+            files.add_unread("cuda", f"{prefix}/{name}: names no version of CUDA")
+    named = parse_cudart_name(os.path.basename(cudart))
+    # Wheels and NVIDIA's component archives bring no version file, and wheels name the soname only.
+    return named or parse_cudart_header(files.text(prefix + "/include/cuda_runtime_api.h", "cuda") or "")
+
+
+def find_cudnn(loader: Loader, cuda: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Where the loader looks, beside the CUDA runtimes that were found, and where cuDNN is laid by itself."""
+    files = loader.files
+    rows: dict[str, dict[str, str]] = {}
+    directories = loader.directories + [row["library_directory"] for row in cuda]
+    for prefix in _prefixes(files, CUDNN_PREFIXES, "cudnn"):
+        directories += _subdirectories(files, prefix, "cudnn")
+    for directory in directories:
+        for path in loader.libraries(directory, r"libcudnn\.so\.\d", "cudnn"):
+            library = files.resolve(path)
+            if library in rows:
+                continue
+            version = parse_cudnn_name(os.path.basename(library)) or _read_cudnn_header(files, _prefix_of(directory))
+            if version is None:
+                files.add_unread("cudnn", f"{library}: neither its name nor a header beside says the version")
+                continue
+            rows[library] = {"version": version, "library": library, "library_directory": directory}
+    return sorted(rows.values(), key=lambda row: (natural_order(row["version"]), row["library"]))
+
+
+def _read_cudnn_header(files: NodeFiles, prefix: str) -> str | None:
+    for include in ("include", "include/x86_64-linux-gnu", "include/aarch64-linux-gnu"):
+        for name in ("cudnn_version.h", "cudnn.h"):
+            version = parse_cudnn_header(files.text(f"{prefix}/{include}/{name}", "cudnn") or "")
+            if version is not None:
+                return version
+    return None
+
+
+def _prefixes(files: NodeFiles, patterns: Iterable[str], fact: str) -> list[str]:
+    found = [path for pattern in patterns for path in files.glob(pattern, fact) if files.is_dir(path, fact)]
+    return list(dict.fromkeys(files.resolve(path) for path in found))
+
+
+def _subdirectories(files: NodeFiles, prefix: str, fact: str) -> list[str]:
+    found = [path for sub in LIBRARY_SUBDIRECTORIES for path in files.glob(prefix + "/" + sub, fact)]
+    return [path for path in found if files.is_dir(path, fact)]
+
+
+def _prefix_of(library_directory: str) -> str:
+    return re.sub(r"/(targets/[^/]+/)?lib(64)?(/[^/]+-linux-gnu)?$", "", library_directory) or "/usr"

@@ -261,8 +261,18 @@ def _read_environments(files: NodeFiles, root: str) -> list[dict[str, Any]]:
         elif record["name"] != name:
             files.add_unread("environments", "{}: its build was made for {}".format(link, record["name"]))
         else:
-            rows.append({key: record[key] for key in BUILD_KEYS})
+            row = {key: record[key] for key in BUILD_KEYS}
+            row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
+            rows.append(row)
     return rows
+
+
+def _real_path(files: NodeFiles, path: str) -> str | None:
+    """Where an interpreter really is, there or gone: an environment may name one by a link, as uv makes them."""
+    try:
+        return files.resolve(path)
+    except OSError:
+        return None
 
 
 def _read_json(files: NodeFiles, path: str, fact: str) -> dict[str, Any] | None:

@@ -275,24 +275,34 @@ def _python(
 
 
 def _python_from(source: str, tables: Tables, release: Release, node: dict[str, Any], minor: str) -> Python | None:
-    if source == "found":
-        rows = [row for row in node["pythons"] if row["minor"] == minor]
-        if not rows:
-            return None
-        # An environment that is there keeps its interpreter: a better one appearing is no reason to rebuild it.
-        used = [e["python"]["path"] for e in node["environments"] if e["release"] == release.version]
-        rows.sort(key=lambda row: (row["path"] not in used, _ORIGINS.index(row["origin"]), row["path"]))
-        return Python(minor, rows[0]["version"], "found", rows[0]["path"])
+    is_fitting: Callable[[dict[str, Any]], bool] = {
+        "found": lambda row: True,
+        "distro": lambda row: row["path"] == f"/usr/bin/python{minor}",
+        "uv": lambda row: row["origin"] == "uv",
+    }[source]
+    there = [row for row in node["pythons"] if row["minor"] == minor and is_fitting(row)]
+    if there:
+        return _found_python(there, release, node)
     if source == "distro":
         package = tables.python_package(node["os"]["id"], node["os"]["version_id"], minor)
         if package is None or node["user"]["uid"] != 0:
             return None
         return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.package)
-    if minor not in tables.uv_pythons:
-        return None
-    directory = f"cpython-{minor}-linux-{node['architecture']}-gnu"
-    path = f"{node['environments_root']['path']}/.pythons/{directory}/bin/python{minor}"
-    return Python(minor, None, "uv", path)
+    if source == "uv" and minor in tables.uv_pythons:
+        # The link that uv keeps to the newest patch of a minor.
+        directory = f"cpython-{minor}-linux-{node['architecture']}-gnu"
+        path = f"{node['environments_root']['path']}/.pythons/{directory}/bin/python{minor}"
+        return Python(minor, None, "uv", path)
+    return None
+
+
+def _found_python(rows: list[dict[str, Any]], release: Release, node: dict[str, Any]) -> Python:
+    """The best of some interpreters. An environment keeps its own: a better one is no reason to rebuild it."""
+    own = {
+        e["python"]["real_path"]: e["python"]["path"] for e in node["environments"] if e["release"] == release.version
+    }
+    best = min(rows, key=lambda row: (row["path"] not in own, _ORIGINS.index(row["origin"]), row["path"]))
+    return Python(best["minor"], best["version"], "found", own.get(best["path"], best["path"]))
 
 
 def _pythons_found(node: dict[str, Any]) -> str:

@@ -87,7 +87,11 @@ def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: d
         "flavour": row["flavour"],
         "digest": digest,
         "build": f"{name}-{digest[:12]}-1",
-        "python": {"minor": made["python"]["minor"], "path": made["python"]["path"]},
+        "python": {
+            "minor": made["python"]["minor"],
+            "path": made["python"]["path"],
+            "real_path": made["python"]["path"],
+        },
         "cuda": made["cuda"],
         "cudnn": made["cudnn"],
         "lock_sha256": "0" * 64,

@@ -1,0 +1,101 @@
+"""Rules of the resolution one by one; whole plans are in test_plan.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack import resolve
+from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+
+TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+SM_35_TO_80 = ("sm_35", "sm_50", "sm_60", "sm_70", "sm_75", "compute_80")
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return load_tables(str(TABLES))
+
+
+@pytest.mark.parametrize(
+    ("gpu_code", "compute_capability", "code"),
+    [
+        (SM_35_TO_80, "3.5", "native"),
+        (SM_35_TO_80, "3.7", "native"),
+        (SM_35_TO_80, "3.0", "none"),
+        (SM_35_TO_80, "8.0", "native"),
+        (SM_35_TO_80, "8.9", "native"),
+        (SM_35_TO_80, "9.0", "jit"),
+        (SM_35_TO_80, "12.0", "jit"),
+        (("sm_60", "sm_70"), "5.2", "none"),
+        (("sm_60", "sm_70"), "8.0", "none"),
+        (("sm_75",), "7.0", "none"),
+        (None, "7.0", "unknown"),
+    ],
+)
+def test_kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str, code: str) -> None:
+    assert resolve.kernel_code(gpu_code, compute_capability) == code
+
+
+def python(path: str, origin: str, minor: str = "3.10") -> dict[str, Any]:
+    return {"version": f"{minor}.1", "minor": minor, "path": path, "origin": origin, "ensurepip": True}
+
+
+def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "architecture": "x86_64",
+        "os": {"id": "debian", "version_id": "12"},
+        "user": {"name": "root", "uid": 0, "home": "/root"},
+        "gpus": [],
+        "pythons": list(pythons),
+        "environments_root": {"path": "/opt/tensorflow"},
+        "environments": [],
+        "manifest": None,
+        **changes,
+    }
+
+
+def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> resolve.Python:
+    assessment = resolve.assess_wish(tables, "2.8.0", node, resolve.Policy(**policy))
+    assert assessment.stack is not None, assessment.refusals
+    return assessment.stack.python
+
+
+def test_the_newest_minor_and_then_the_most_lasting_origin(tables: Tables) -> None:
+    pythons = [
+        python("/usr/bin/python3.9", "system", "3.9"),
+        python("/root/.pyenv/versions/3.10.1/bin/python3.10", "pyenv"),
+        python("/usr/bin/python3.10", "system"),
+    ]
+    assert chosen(tables, node(*pythons)).path == "/usr/bin/python3.10"
+
+
+def test_an_environment_keeps_its_interpreter_when_a_better_one_appears(tables: Tables) -> None:
+    mine = "/root/.pyenv/versions/3.10.1/bin/python3.10"
+    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": mine, "real_path": mine}}
+    machine = node(python("/usr/bin/python3.10", "system"), python(mine, "pyenv"), environments=[environment])
+    assert chosen(tables, machine).path == mine
+
+
+def test_an_interpreter_that_uv_fetched_is_the_same_one_in_the_next_run(tables: Tables) -> None:
+    planned = chosen(tables, node(user={"name": "u", "uid": 1000, "home": "/home/u"}))
+    assert planned.source == "uv"
+    real = planned.path.replace("cpython-3.10-", "cpython-3.10.22-")
+    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": planned.path, "real_path": real}}
+    machine = node(python(real, "uv"), environments=[environment])
+    for source in ("auto", "uv"):
+        again = chosen(tables, machine, python_source=source)
+        assert (again.source, again.path) == ("found", planned.path)
+
+
+def test_an_interpreter_that_is_gone_is_replaced(tables: Tables) -> None:
+    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": "/gone/python3.10", "real_path": None}}
+    machine = node(python("/usr/bin/python3.10", "system"), environments=[environment])
+    assert chosen(tables, machine).path == "/usr/bin/python3.10"
+
+
+def test_the_distributions_package_that_is_installed_is_found(tables: Tables) -> None:
+    pythons = [python("/opt/python3.10/bin/python3.10", "opt"), python("/usr/bin/python3.10", "system")]
+    found = chosen(tables, node(*pythons), python_source="distro")
+    assert (found.source, found.path) == ("found", "/usr/bin/python3.10")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.playbooks import Site
 
 pytestmark = pytest.mark.integration
 
@@ -74,6 +77,26 @@ def test_fetched_from_a_mirror_in_four_runs(run_module, arguments: dict[str, Any
         [arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True
     )
     assert said.strip() == VERSION
+
+
+def test_an_environment_on_a_fetched_interpreter_is_kept_by_the_next_run(
+    tmp_path: Path, mirror: dict[str, str]
+) -> None:
+    site = Site(tmp_path)
+    wish = {
+        "tensorflow_python": MINOR,
+        "python_source": "uv",
+        "python_mirror": mirror["mirror"],
+        "python_downloads": mirror["downloads"],
+    }
+    checked = site.play("workstation", "--check", **wish)
+    assert (checked.code, checked.counts["changed"]) == (0, 2), checked.output
+    run = site.play("workstation", **wish)
+    assert (run.code, run.counts["changed"]) == (0, 2), run.output
+    assert run.report["plan"]["python"]["path"].startswith(str(site.root / ".pythons"))
+    again = site.play("workstation", **wish)
+    assert (again.code, again.counts["changed"]) == (0, 0), again.output
+    shutil.rmtree(site.root)
 
 
 def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:

@@ -1,0 +1,134 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the report of one run on one node."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_report
+short_description: Write what a run did to one node as JSON
+description:
+  - Puts the results of planning, building and checking together and writes them to O(path), whose directory it makes.
+  - Runs on the controller (C(delegate_to=localhost)). The report is about the run and no state of the node, so it is
+    never a change.
+options:
+  host:
+    description: Name of the node in the inventory.
+    type: str
+    required: true
+  path:
+    description: File to write.
+    type: path
+    required: true
+  release_result:
+    description: Result of M(tensorflow_stack_info); empty where it did not run.
+    type: dict
+    default: {}
+  venv_result:
+    description: Result of M(tensorflow_venv); empty where it did not run.
+    type: dict
+    default: {}
+  check_result:
+    description: Result of M(tensorflow_gpu_check); empty where it did not run.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Report on the node
+  tensorflow_report:
+    host: "{{ inventory_hostname }}"
+    path: reports/{{ inventory_hostname }}.json
+    release_result: "{{ tensorflow_release_result }}"
+    venv_result: "{{ tensorflow_venv_result }}"
+    check_result: "{{ tensorflow_check_result }}"
+  delegate_to: localhost
+
+- name: Report on a node whose plan was refused
+  tensorflow_report:
+    host: "{{ inventory_hostname }}"
+    path: reports/{{ inventory_hostname }}.json
+    release_result: "{{ tensorflow_release_result }}"
+  delegate_to: localhost
+
+- name: Report on what a check found
+  tensorflow_report:
+    host: "{{ inventory_hostname }}"
+    path: reports/{{ inventory_hostname }}.json
+    check_result: "{{ tensorflow_check_result }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+report:
+  description: What was written; its schema is roles/stack_report/files/report.schema.json.
+  returned: success
+  type: dict
+  sample: {host: localhost, release: 2.8.0, succeeded: true}
+"""
+
+import json
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.report import make_report
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "host": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "release_result": {"type": "dict", "default": {}},
+            "venv_result": {"type": "dict", "default": {}},
+            "check_result": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    report = make_report(
+        params["host"],
+        release_result=params["release_result"],
+        venv_result=params["venv_result"],
+        check_result=params["check_result"],
+    )
+    if not module.check_mode:
+        try:
+            _write(params["path"], json.dumps(report, indent=2, sort_keys=True) + "\n")
+        except OSError as error:
+            module.fail_json(
+                msg=f"The report {params['path']} cannot be written: {error.strerror}. "
+                "Set stack_report_directory to a directory of yours."
+            )
+    module.exit_json(changed=False, report=report)
+
+
+def _write(path: str, text: str) -> None:
+    directory = os.path.dirname(os.path.abspath(path))
+    os.makedirs(directory, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".report-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     from tensorflow_stack.exclusive import exclusive_lock
 
     try:
-        with exclusive_lock(os.path.join(TOOLS, ".locks", "bootstrap"), what=TOOLS, wait=600):
+        lock = os.path.join(TOOLS, ".locks", "bootstrap")
+        with exclusive_lock(lock, what=TOOLS, wait=600, wait_variable=None, root_variable=None):
             if options.lock:
                 refresh_locks()
             elif not is_built(wish):

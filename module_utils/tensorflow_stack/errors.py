@@ -36,3 +36,7 @@ class BuildError(StackError):
 
 class BusyError(StackError):
     """Another run holds the lock on the same environment."""
+
+
+class UnwritableError(StackError, OSError):
+    """A file of this toolkit cannot be written; an OSError as well, for callers to whom that is no failure."""

@@ -9,42 +9,58 @@ import os
 import time
 from typing import Iterator
 
-from .errors import BusyError
+from .errors import BusyError, UnwritableError
 
 _POLL_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: str, *, what: str, wait: float = 0) -> Iterator[None]:
+def exclusive_lock(
+    path: str,
+    *,
+    what: str,
+    wait: float = 0,
+    wait_variable: str | None = "tensorflow_venv_lock_timeout",
+    root_variable: str | None = "tensorflow_root",
+) -> Iterator[None]:
     """Hold the lock file `path`; wait at most `wait` seconds for another holder.
 
     The lock is flock(2): a killed holder frees it, so there are no stale locks to clean up. The file
     itself stays, since removing it would let two runs lock two different inodes. Programs started with
     `close_fds=False` inherit it, so that it is held until the last of them has ended, too.
 
-    Raises BusyError naming the holder's process.
+    Raises BusyError naming the holder's process, and UnwritableError. Their messages name the variables that
+    set the wait and the place of the lock; None where no variable does.
     """
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    os.set_inheritable(descriptor, True)
-    try:
-        deadline = time.monotonic() + wait
-        while not _try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
-                raise BusyError(
-                    f"{what} is being worked on by {holder}; waited {wait:g} s. "
-                    "Run again when it has ended, or raise tensorflow_venv_lock_timeout.",
-                    lock=path,
-                    holder=holder,
-                )
-            time.sleep(_POLL_SECONDS)
-        os.ftruncate(descriptor, 0)
-        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
+    with contextlib.ExitStack() as held:
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            held.callback(os.close, descriptor)
+            os.set_inheritable(descriptor, True)
+            deadline = time.monotonic() + wait
+            while not _try_lock(descriptor):
+                if time.monotonic() >= deadline:
+                    holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
+                    longer = f", or raise {wait_variable}" if wait_variable else ""
+                    raise BusyError(
+                        f"{what} is being worked on by {holder}; waited {wait:g} s. "
+                        f"Run again when it has ended{longer}.",
+                        lock=path,
+                        holder=holder,
+                    )
+                time.sleep(_POLL_SECONDS)
+            os.ftruncate(descriptor, 0)
+            started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
+        except OSError as error:
+            elsewhere = f", or set {root_variable} to a directory of yours" if root_variable else ""
+            raise UnwritableError(
+                f"The lock {path} cannot be written: {error.strerror}. "
+                f"Run as the owner of {os.path.dirname(path)}{elsewhere}.",
+                lock=path,
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -33,8 +33,8 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
     command += ["--mirror", mirror] if mirror else []
     command += ["--python-downloads-json-url", downloads] if downloads else []
-    os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
-    with exclusive_lock(os.path.join(root, ".locks", "pythons"), what=directory, wait=600):
+    with exclusive_lock(os.path.join(root, ".locks", "pythons"), what=directory, wait=600, wait_variable=None):
+        os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
         with open(log, "wb") as stream:
             stream.write(f"Fetching Python {minor}\n".encode())
             stream.flush()

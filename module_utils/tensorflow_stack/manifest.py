@@ -11,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from .errors import StackError
+from .errors import StackError, UnwritableError
+from .exclusive import exclusive_lock
 
 SCHEMA = 1
+# A change takes milliseconds: whoever holds the lock for longer is stopped, not busy.
+_LOCK_SECONDS = 60
 
 
 def path_of(root: str) -> str:
@@ -56,9 +58,11 @@ def read(root: str) -> dict[str, Any]:
 def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
     """Let `change` edit the manifest in place; gives back whether the file was written.
 
-    Other writers wait. Readers see the old file or the new one, also after a power loss.
+    Other writers wait. Readers see the old file or the new one, also after a power loss. Raises
+    UnwritableError where it cannot be written.
     """
-    with _lock(root):
+    lock = os.path.join(root, ".locks", "manifest")
+    with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, wait_variable=None):
         before = read(root)
         after = copy.deepcopy(before)
         change(after)
@@ -68,35 +72,27 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
         return True
 
 
-@contextlib.contextmanager
-def _lock(root: str) -> Iterator[None]:
-    os.makedirs(os.path.join(root, ".locks"), exist_ok=True)
-    path = os.path.join(root, ".locks", "manifest")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _write(path: str, text: str) -> None:
     """Expects the lock: the name of the temporary file is fixed, so a killed run leaves one at the most."""
     temporary = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o644)  # whatever the umask: other users read it
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except OSError as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror}. Make room or run as the owner of {os.path.dirname(path)},"
+            " and run the playbook again.",
+            path=path,
+        ) from error
 
 
 def _unusable(path: str, found: str) -> StackError:

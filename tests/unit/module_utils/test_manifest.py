@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import manifest
-from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
+from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
 EMPTY = {"schema": 1, "environments": {}}
 
@@ -64,7 +65,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StackError, match=rf"{tmp_path}/manifest.json cannot be written: No space left"):
         manifest.update(str(tmp_path), add("tensorflow-2.10.1"))
     assert list(manifest.read(str(tmp_path))["environments"]) == ["tensorflow-2.8.0"]
     assert sorted(os.listdir(tmp_path)) == [".locks", "manifest.json"]
@@ -129,3 +130,16 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
         writer.join(60)
         assert writer.exitcode == 0
     assert len(manifest.read(str(tmp_path))["environments"]) == 80
+
+
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / ".locks").write_text("")  # also root cannot make the directory
+    with pytest.raises(StackError, match="set tensorflow_root to a directory of yours"):
+        manifest.update(str(tmp_path), add("tensorflow-2.8.0"))
+
+
+def test_a_writer_that_is_stopped_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "_LOCK_SECONDS", 0)
+    with exclusive_lock(str(tmp_path / ".locks" / "manifest"), what="the first run"):
+        with pytest.raises(BusyError, match=rf"manifest.json is being worked on by process {os.getpid()} since"):
+            manifest.update(str(tmp_path), add("tensorflow-2.8.0"))

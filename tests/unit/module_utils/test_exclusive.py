@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
+from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
+
+
+def fail(number: int) -> object:
+    def failing(path: str, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [
+        pytest.param("makedirs", errno.EACCES, id="directory of another user"),
+        pytest.param("open", errno.EROFS, id="file system that is read only"),
+        pytest.param("pwrite", errno.ENOSPC, id="full disk"),
+    ],
+)
+def test_a_lock_that_cannot_be_written_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    directory = tmp_path / ".locks"
+    monkeypatch.setattr(os, function, fail(number))
+    with pytest.raises(StackError) as caught:
+        with exclusive_lock(str(directory / "pythons"), what="the Pythons"):
+            pytest.fail("is not held")
+    assert caught.value.message == (
+        f"The lock {directory}/pythons cannot be written: {os.strerror(number)}. "
+        f"Run as the owner of {directory}, or set tensorflow_root to a directory of yours."
+    )
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StackError, match="cannot be written"):
+        with exclusive_lock(str(tmp_path / "lock"), what="the Pythons"):
+            pytest.fail("is not held")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_only_variables_that_do_something_are_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with exclusive_lock(path, what="the tools"):
+        with pytest.raises(BusyError, match=r"Run again when it has ended, or raise tensorflow_venv_lock_timeout\.$"):
+            with exclusive_lock(path, what="the tools"):
+                pytest.fail("is not held")
+        with pytest.raises(BusyError, match=r"Run again when it has ended\.$"):
+            with exclusive_lock(path, what="the tools", wait_variable=None):
+                pytest.fail("is not held")
+    with pytest.raises(StackError, match=rf"Run as the owner of {path}\.$"):
+        with exclusive_lock(f"{path}/below", what="the tools", root_variable=None):
+            pytest.fail("is not held")
+
+
+def test_an_error_of_the_work_itself_passes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        with exclusive_lock(str(tmp_path / "lock"), what="the tools"):
+            os.stat(tmp_path / "missing")
+    with exclusive_lock(str(tmp_path / "lock"), what="the tools"):
+        pass

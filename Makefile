@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PLAYBOOKS := workstation plan verify rollback remove lock
+# Only what stands on make's command line: a ROOT or ENVIRONMENT that the shell exports is meant for something else.
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 
 .PHONY: help
 help: ## Show this
@@ -18,7 +20,7 @@ lock: ## Make or refresh the locks of a release
 
 .PHONY: $(PLAYBOOKS)
 $(PLAYBOOKS): tools
-	@$(PYTHON) scripts/run_playbook.py $@
+	@$(PYTHON) scripts/run_playbook.py $@ $(GIVEN)
 
 .PHONY: tools test-tools lock-tools
 tools: ## Set up .venv with the tools that run the playbooks

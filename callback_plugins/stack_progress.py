@@ -9,6 +9,8 @@ type: notification
 short_description: Shows plan and verdict, and that long tasks are alive
 description:
   - Writes a line for the plan of each host and one for its verdict.
+  - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
+    was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
     passed.
   - On a host that is this machine the line ends with what the log of a build or a download said last.
@@ -130,6 +132,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._ended.set()
+        if not stats.processed:
+            raise SystemExit(
+                "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
+            )
 
     def _forget(self, result: TaskResult) -> None:
         with self._guard:
@@ -173,7 +179,7 @@ def plan_line(plan: dict[str, Any]) -> str:
         if step["action"] not in ("keep", "skip")
     ]
     where = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
-    return f"{where}: {', '.join(changes) or 'nothing to change'}"
+    return f"{where}: {', '.join(changes) or 'nothing to change, if its files are as they were installed'}"
 
 
 def last_line(path: str, *, since: float) -> str | None:

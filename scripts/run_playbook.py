@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+OFF = ("", "0", "no", "off", "false")
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -31,18 +32,18 @@ VARIABLES = (
 )
 
 
-def command_line(playbook: str, environ: Mapping[str, str]) -> list[str]:
-    """The ansible-playbook command; a variable that is not set or empty is not passed."""
+def command_line(playbook: str, given: Mapping[str, str]) -> list[str]:
+    """The ansible-playbook command for the variables that make was given; an empty one is not passed."""
     extra = {}
     for variable in VARIABLES:
-        value = environ.get(variable.name)
+        value = given.get(variable.name)
         if value:
             extra[variable.sets] = os.path.abspath(os.path.expanduser(value)) if variable.is_path else value
-    inventory = environ.get("INVENTORY") or "inventories/workstation"
+    inventory = given.get("INVENTORY") or "inventories/workstation"
     command = [os.path.join(".venv", "bin", "ansible-playbook"), "-i", inventory, f"playbooks/{playbook}.yml"]
     if extra:
         command += ["-e", json.dumps(extra)]
-    if environ.get("CHECK"):
+    if given.get("CHECK", "").lower() not in OFF:
         command += ["--check", "--diff"]
     return command
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("playbook", nargs="?")
+    parser.add_argument("given", nargs="*", help="names of the environment variables that make was given")
     choice.add_argument("--help-variables", action="store_true", help="list the variables of make")
     arguments = parser.parse_args()
     if arguments.help_variables:
@@ -59,7 +61,7 @@ def main() -> None:
         print(f"  {'CHECK=1':<13} say exactly what would change, and change nothing")
         print(f"  {'INVENTORY=':<13} another inventory than inventories/workstation")
         return
-    command = command_line(arguments.playbook, os.environ)
+    command = command_line(arguments.playbook, {name: os.environ[name] for name in arguments.given})
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
     os.execv(command[0], command)

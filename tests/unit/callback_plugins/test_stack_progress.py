@@ -23,7 +23,7 @@ def callback() -> Iterator[stack_progress.CallbackModule]:
     module = stack_progress.CallbackModule()
     module._interval = INTERVAL
     yield module
-    module.v2_playbook_on_stats(None)
+    module.v2_playbook_on_stats(SimpleNamespace(processed={"localhost": 1}))
 
 
 def make_host(name: str = "localhost", **variables: str) -> Host:
@@ -132,7 +132,10 @@ def test_plan_in_one_line(tmp_path: Path) -> None:
     where = f"TensorFlow 2.8.0 (cpu) at {tmp_path}/tensorflow-2.8.0"
     line = stack_progress.plan_line(make_plan(tmp_path))
     assert line == f"{where}: lock install, environment install (506 MB to fetch)"
-    assert stack_progress.plan_line(make_plan(tmp_path, changes=False)) == f"{where}: nothing to change"
+    assert (
+        stack_progress.plan_line(make_plan(tmp_path, changes=False))
+        == f"{where}: nothing to change, if its files are as they were installed"
+    )
 
 
 @pytest.mark.parametrize(("reused", "again"), [(False, ""), (True, ", reached before for this very build")])
@@ -216,3 +219,29 @@ def test_playbook_run_says_only_what_takes_long_and_ends(tmp_path: Path) -> None
     lines = ended.stderr.splitlines()
     assert lines
     assert all(line.startswith("[localhost, ") and line.endswith(" s] Wait") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("inventory", "said"),
+    [
+        pytest.param(None, "No inventory was parsed", id="none there"),
+        pytest.param("", "No task ran on any host", id="empty file"),
+        pytest.param("all: {hosts: [", "No inventory was parsed", id="damaged"),
+        pytest.param("all: {hosts: {}}", "No task ran on any host", id="no host in it"),
+    ],
+)
+def test_run_without_a_host_does_not_end_well(tmp_path: Path, inventory: str | None, said: str) -> None:
+    path = tmp_path / "hosts.yml"
+    if inventory is not None:
+        path.write_text(inventory)
+    ended = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(path), "playbooks/plan.yml"],
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0, ended.stdout
+    assert said in ended.stderr

@@ -61,7 +61,7 @@ def main() -> None:
         print(f"  {'CHECK=1':<13} say exactly what would change, and change nothing")
         print(f"  {'INVENTORY=':<13} another inventory than inventories/workstation")
         return
-    command = command_line(arguments.playbook, {name: os.environ[name] for name in arguments.given})
+    command = command_line(arguments.playbook, {name: os.environ.get(name, "") for name in arguments.given})
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
     os.execv(command[0], command)

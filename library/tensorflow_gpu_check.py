@@ -40,6 +40,10 @@ options:
       - Kernels that a release has to compile for a newer GPU can take many minutes the first time.
     type: float
     default: 300
+  pending:
+    description: The environment is about to be changed (check mode), so that nothing is checked; V(not_checked) it is.
+    type: bool
+    default: false
   reuse:
     description: Whether a good verdict from before may be given back without starting Python.
     type: bool
@@ -201,6 +205,7 @@ def main() -> None:
             "expect_gpu": {"type": "bool", "required": True},
             "gpu_count": {"type": "int", "default": 0},
             "time_limit": {"type": "float", "default": 300},
+            "pending": {"type": "bool", "default": False},
             "reuse": {"type": "bool", "default": True},
             "evidence": {"type": "dict", "default": {}},
         },

@@ -33,6 +33,11 @@ options:
     description: Result of M(tensorflow_gpu_check); empty where it did not run.
     type: dict
     default: {}
+  other_results:
+    description: Results of other tasks; the message of the first one that failed is reported.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     support: full
@@ -78,6 +83,7 @@ report:
   sample: {host: localhost, release: 2.8.0, succeeded: true}
 """
 
+import datetime
 import json
 import os
 import tempfile
@@ -95,6 +101,7 @@ def main() -> None:
             "release_result": {"type": "dict", "default": {}},
             "venv_result": {"type": "dict", "default": {}},
             "check_result": {"type": "dict", "default": {}},
+            "other_results": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -104,6 +111,8 @@ def main() -> None:
         release_result=params["release_result"],
         venv_result=params["venv_result"],
         check_result=params["check_result"],
+        other_results=params["other_results"],
+        written_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     if not module.check_mode:
         try:

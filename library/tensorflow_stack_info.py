@@ -18,8 +18,8 @@ requirements:
 options:
   release:
     description:
-      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for the one that was
-        applied there last.
+      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for that of the
+        environment that was applied there last, which is then meant by O(environment), too.
       - With V(newest) and O(requirements) that name TensorFlow, the newest one that they allow.
     type: str
     default: newest
@@ -66,7 +66,9 @@ options:
     type: path
     required: true
   locks:
-    description: Directory for the locks that are made for the user; looked at before O(shipped_locks).
+    description:
+      - Directory for the locks of releases without a shipped one; looked at before O(shipped_locks).
+      - The locks of O(requirements) lie beside that file, in C(<name>.locks).
     type: path
     required: true
   enforced:

@@ -37,6 +37,11 @@ options:
   python:
     description: Absolute path of the interpreter to build with. Required when O(state=present).
     type: path
+  digest:
+    description:
+      - Digest of the environment that was planned. When given, another one is refused, so that a lock which changed
+        after the plan was made is not built.
+    type: str
   library_directories:
     description:
       - Directories with CUDA and cuDNN libraries to link into site-packages where TensorFlow's loader finds them
@@ -130,6 +135,16 @@ build:
   returned: success
   type: str
   sample: tensorflow-2.8.0-1a2b3c4d5e6f-1
+release:
+  description: Release of the build in use; null when there is none, or none yet in check mode.
+  returned: success
+  type: str
+  sample: 2.8.0
+flavour:
+  description: Flavour of the build in use, V(cpu) or V(cuda); null when there is none, or none yet in check mode.
+  returned: success
+  type: str
+  sample: cpu
 damage:
   description: What was found wrong with the environment that was in use.
   returned: success
@@ -159,8 +174,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import venv
-from ..module_utils.tensorflow_stack.builds import EnvironmentSpec
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.builds import EnvironmentSpec, read_record
+from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.lockfile import parse_lock
 from ..module_utils.tensorflow_stack.uv import ensure_uv
@@ -174,6 +189,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
             "lock": {"type": "str"},
             "python": {"type": "path"},
+            "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
             "cuda": {"type": "dict"},
             "cudnn": {"type": "dict"},
@@ -192,17 +208,27 @@ def main() -> None:
     os.umask(0o022)
     try:
         outcome = _run(module)
-        if not module.check_mode and os.path.isdir(module.params["root"]):
+        if not module.check_mode:
             venv.record_in_manifest(module.params["root"], module.params["name"])
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
+    except OSError as error:
+        module.fail_json(
+            msg=f"{module.params['name']} below {module.params['root']} was not finished: {error}. "
+            "The environment in use is as it was. Mend what the message names and run again."
+        )
     before = outcome.before.packages if outcome.before else {}
+    in_use = {}
+    if outcome.build:
+        in_use = read_record(os.path.join(module.params["root"], ".builds", outcome.build)) or {}
     module.exit_json(
         changed=outcome.changed,
         action=outcome.action,
         # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
         environment=os.path.join(module.params["root"], module.params["name"]),
         build=outcome.build,
+        release=in_use.get("release"),
+        flavour=in_use.get("flavour"),
         damage=[text for _, text in outcome.damage],
         removed_builds=list(outcome.removed_builds),
         bytes_to_fetch=outcome.bytes_to_fetch,
@@ -244,9 +270,15 @@ def _present(module: AnsibleModule) -> venv.Outcome:
         cudnn=module.params["cudnn"],
         library_directories=tuple(module.params["library_directories"]),
     )
+    planned = module.params["digest"]
+    if planned and planned != spec.digest:
+        raise BuildError(
+            f"The lock, interpreter or CUDA of {spec.name} changed after the plan was made; nothing was built. "
+            "Run again."
+        )
     hashes = module.params["verify"] == "hashes"
     if module.check_mode:
-        return venv.plan_present(spec, hashes=hashes)
+        return venv.plan_present(spec, keep=module.params["keep"], hashes=hashes)
 
     def installer() -> Installer:
         uv = None

@@ -20,9 +20,14 @@ from .errors import BuildError
 from .lockfile import Lock
 
 BUILD_RECORD = "build.json"
+# What is needed of a record to compare its build; one without is not complete.
+_RECORD_KEYS = {"digest", "packages", "site_packages", "links", "top_level", "frame", "records"}
 # Bump when the layout of a build changes, so that every environment is rebuilt once.
 _LAYOUT = 1
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+# Other things below the root have these names, or their locks and logs.
+_RESERVED = {"manifest", "manifest.json", "python", "pythons"}
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 
 
@@ -87,6 +92,30 @@ class Damage(NamedTuple):
     text: str
 
 
+def check_name(name: str) -> None:
+    """Raises BuildError for a name that no environment may have."""
+    if not _NAME.match(name) or name in _RESERVED:
+        raise BuildError(
+            f"{name!r} is no name for an environment: letters, digits and . _ + - only, a letter or digit first, and "
+            f"none of {', '.join(sorted(_RESERVED))}. Set tensorflow_environment to another."
+        )
+
+
+def check_owner(root: str) -> None:
+    """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
+    for path in (root, os.path.join(root, ".builds")):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # not there yet, or not to be entered: then nothing of it is run
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise BuildError(
+                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}): "
+                "an environment there would run their code. Set tensorflow_root to a directory that only you write.",
+                path=path,
+            )
+
+
 def live_build(root: str, name: str) -> Build | None:
     """The build that the environment's link points to, or None.
 
@@ -127,7 +156,7 @@ def read_record(path: str) -> dict[str, Any] | None:
             record = json.load(stream)
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("packages"), dict) else None
+    return record if isinstance(record, dict) and record.keys() >= _RECORD_KEYS else None
 
 
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
@@ -138,10 +167,7 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
-    damage = []
-    interpreter = os.path.join(build.path, "bin", "python")
-    if not os.access(interpreter, os.X_OK):
-        damage.append(Damage(None, f"its interpreter {os.path.realpath(interpreter)} is gone"))
+    damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
         entries = set(os.listdir(site_packages))
@@ -159,8 +185,9 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
         elif not _same_version(found[0], version):
             damage.append(Damage(name, f"{name} is {found[0]}, not {version}"))
         else:
-            texts = _file_damage(site_packages, found[1], hashes=name in hashed)
-            damage += [Damage(name, f"{name}: {text}") for text in texts]
+            record_sha256 = build.record["records"][name]
+            text = _file_damage(site_packages, found[1], record_sha256, hashes=name in hashed)
+            damage += [Damage(name, f"{name}: {text}")] if text else []
     added = [f"{name} {version} was added" for name, (version, _) in sorted(installed.items())]
     owned = set(build.record["top_level"]) | {entry for _, entry in installed.values()} | {"__pycache__"}
     added += [f"{entry} was added to site-packages" for entry in sorted(entries - owned)]
@@ -173,13 +200,44 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
     return damage + [Damage(None, text) for text in added]
 
 
-def _file_damage(site_packages: str, dist_info: str, *, hashes: bool) -> list[str]:
-    """The first file of a distribution that is not as its RECORD says; a list of one, or empty."""
+def describe_frame(path: str) -> dict[str, str]:
+    """What makes a directory a venv of its interpreter, and no RECORD covers: for the build's record."""
+    frame = {"pyvenv.cfg": "sha256:" + (_sha256(os.path.join(path, "pyvenv.cfg")) or "")}
+    for name in sorted(os.listdir(os.path.join(path, "bin"))):
+        if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
+            frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))
+    return frame
+
+
+def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
+    interpreter = os.path.join(path, "bin", "python")
+    if not os.access(interpreter, os.X_OK):
+        return [f"its interpreter {os.path.realpath(interpreter)} is gone"]
     try:
-        with open(os.path.join(site_packages, dist_info, "RECORD"), encoding="utf-8", newline="") as stream:
-            rows = list(csv.reader(stream))
+        found = describe_frame(path)
     except OSError as error:
-        return [f"its RECORD cannot be read: {error.strerror}"]
+        return [f"{error.filename} cannot be read: {error.strerror}"]
+    return [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
+
+
+def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, str]:
+    """The sha256 of each package's RECORD: what lists the files is itself not to be changed."""
+    directory = os.path.join(path, site_packages)
+    records = {}
+    for entry in os.listdir(directory):
+        matched = _DIST_INFO.match(entry)
+        if matched and _normalised(matched.group("name")) in packages:
+            records[_normalised(matched.group("name"))] = _sha256(os.path.join(directory, entry, "RECORD")) or ""
+    return records
+
+
+def _file_damage(site_packages: str, dist_info: str, record_sha256: str, *, hashes: bool) -> str | None:
+    """The first file of a distribution that is not as it was installed."""
+    record = os.path.join(site_packages, dist_info, "RECORD")
+    if _sha256(record) != record_sha256:
+        return "its RECORD was changed"
+    with open(record, encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
     for row in rows:
         # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
         if len(row) != 3 or row[0].endswith(".pyc") or not row[2]:
@@ -188,23 +246,38 @@ def _file_damage(site_packages: str, dist_info: str, *, hashes: bool) -> list[st
         try:
             size = os.lstat(path).st_size
         except OSError:
-            return [f"{row[0]} is missing"]
+            return f"{row[0]} is missing"
         if size != int(row[2]) and not os.path.islink(path):
-            return [f"{row[0]} has {size} bytes, not {row[2]}"]
+            return f"{row[0]} has {size} bytes, not {row[2]}"
         if hashes and not _has_hash(path, row[1]):
-            return [f"the contents of {row[0]} differ from what was installed"]
-    return []
+            return f"the contents of {row[0]} differ from what was installed"
+    return None
 
 
 def _has_hash(path: str, recorded: str) -> bool:
     algorithm, _, expected = recorded.partition("=")
     if not expected:
         return True
+    try:
+        digest = _digest(path, algorithm)
+    except OSError:
+        return False
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == expected
+
+
+def _sha256(path: str) -> str | None:
+    try:
+        return _digest(path, "sha256").hex()
+    except OSError:
+        return None
+
+
+def _digest(path: str, algorithm: str) -> bytes:
     digest = hashlib.new(algorithm)
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
-    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode("ascii") == expected
+    return digest.digest()
 
 
 def _normalised(name: str) -> str:
@@ -236,14 +309,16 @@ def remove_build(build: Build) -> None:
 
 
 def processes_using(paths: list[str]) -> list[int]:
-    """Processes that have a file below one of `paths` mapped, as far as this user may look."""
-    prefixes = tuple(os.path.join(os.path.realpath(path), "") for path in paths)
+    """Processes that were started from below one of `paths` or have a file of it mapped, as far as one may look."""
+    prefixes = tuple(os.path.join(path, "") for path in {*paths, *(os.path.realpath(path) for path in paths)})
     found = []
-    for maps in glob.glob("/proc/[0-9]*/maps"):
+    for process in glob.glob("/proc/[0-9]*"):
         try:
-            with open(maps, encoding="utf-8", errors="replace") as stream:
-                if any(line.split(None, 5)[-1].startswith(prefixes) for line in stream):
-                    found.append(int(maps.split("/")[2]))
+            with open(process + "/cmdline", "rb") as stream:
+                program = os.fsdecode(stream.read().split(b"\0")[0])
+            with open(process + "/maps", encoding="utf-8", errors="replace") as maps:
+                if program.startswith(prefixes) or any(line.split(None, 5)[-1].startswith(prefixes) for line in maps):
+                    found.append(int(os.path.basename(process)))
         except OSError:
             continue
     return sorted(found)

@@ -207,6 +207,11 @@ def lock_requests(
     return requests
 
 
+def directory_beside(requirements_path: str) -> str:
+    """Where the locks of a requirements file are: beside it, so that they are committed with it."""
+    return os.path.splitext(requirements_path)[0] + ".locks"
+
+
 def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     """What goes into the lock of `request`; LockError when the release has no such target."""
     release = _release(tables, request.release)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from . import locking, plan, requirements, resolve
+from .builds import check_name
 from .errors import StackError
 from .lockfile import lock_path, read_lock
 from .tables import Tables, load_tables
@@ -25,6 +25,13 @@ def plan_for(
     """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them."""
     tables = load_tables(tables_directory)
     wishes = requirements.read_requirements(requirements_path) if requirements_path else None
+    if release == "current":
+        current = _current(node)
+        release, environment = current["release"], environment or current["name"]
+    if environment:
+        check_name(environment)
+    if wishes and release == "newest":
+        _check_named_release(tables, wishes)
     assessment, releases = _assess(tables, release, wishes, node, resolve.Policy(**(policy or {})))
     if assessment is None or assessment.stack is None or assessment.refusals:
         refused = plan.refuse_plan(assessment) if assessment else _nothing_runs(release, wishes, releases)
@@ -64,8 +71,6 @@ def _assess(
     node: dict[str, Any],
     policy: resolve.Policy,
 ) -> tuple[resolve.Assessment | None, list[dict[str, Any]]]:
-    if release == "current":
-        release = _current_release(node)
     if release == "newest":
         best, assessments = resolve.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
         rows = [
@@ -83,28 +88,38 @@ def _accepted(assessment: resolve.Assessment, wishes: requirements.UserRequireme
         return True
     asked = requirements.tensorflow_requirement(wishes, assessment.stack.python.minor)
     if asked is None:
-        return True
+        # Named on another Python only: then this one is not meant.
+        return not requirements.names_tensorflow(wishes)
     version = assessment.release.version
     return asked.specifier.contains(version, prereleases=True) and asked.project in assessment.release.packages
 
 
-def _current_release(node: dict[str, Any]) -> str:
-    manifest = node["manifest"] or {}
-    current = manifest.get("current")
-    if not current:
+def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) -> None:
+    """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known."""
+    for wish in requirements.named_tensorflow(wishes):
+        for specifier in wish.requirement.specifier:
+            if specifier.operator in ("==", "===") and "*" not in specifier.version:
+                resolve.find_release(tables, specifier.version, where=f" ({wish.where})")
+
+
+def _current(node: dict[str, Any]) -> dict[str, Any]:
+    """The environment that was applied last."""
+    name = (node["manifest"] or {}).get("current")
+    current = next((row for row in node["environments"] if row["name"] == name), None)
+    if current is None:
         root = node["environments_root"]["path"]
         raise StackError(
-            f"No environment was applied below {root} yet. Set tensorflow_version to the release you mean."
+            f"It is not known which environment below {root} was applied last. Set tensorflow_version to the release "
+            "you mean, and tensorflow_environment if it has a name of its own."
         )
-    return str(manifest["environments"][current]["release"])
+    return current
 
 
 def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
-    # Each requirement file has a directory of locks of its own, named after it.
-    directory = os.path.join(locks, os.path.splitext(os.path.basename(wishes.path))[0]) if wishes else locks
+    directory = locking.directory_beside(wishes.path) if wishes else locks
     inputs = locking.lock_inputs(request, tables).sha256
     state = "missing"
     for path in [_lock_path(directory, request)] + ([] if wishes else [_lock_path(shipped_locks, request)]):

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from . import manifest, probe_child
+from .builds import check_owner
 from .errors import StackError
 
 VERDICTS = {
@@ -96,8 +97,11 @@ def check(
     reuse: bool = True,
     evidence: Mapping[str, Any],
     check_mode: bool = False,
+    pending: bool = False,
 ) -> Outcome:
     """The outcome for the build that `environment` points to, run now or taken from the manifest."""
+    if pending:
+        return Outcome("not_checked", f"{environment} is about to be changed.")
     if not os.path.isabs(environment):
         raise StackError(f"environment is {environment!r}: give an absolute path.")
     if time_limit <= 0:
@@ -109,6 +113,7 @@ def check(
         return Outcome("environment_missing", f"{missing}: build it with tensorflow_venv.")
 
     root, name = os.path.split(environment.rstrip("/"))
+    check_owner(root)
     known = manifest.read(root)["environments"].get(name)
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)

@@ -127,7 +127,15 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
         "minor": minor,
         "path": real,
         "ensurepip": files.is_file(library + "/ensurepip/__init__.py", "pythons"),
+        "public": _is_public(files, real),
     }
+
+
+def _is_public(files: NodeFiles, real: str) -> bool:
+    """May every user start it: no directory above it keeps others out?"""
+    parts = real.split("/")
+    above = ["/".join(parts[:count]) for count in range(2, len(parts) + 1)]
+    return all(os.stat(files.host_path(path)).st_mode & 0o001 for path in above)
 
 
 def _read_version(files: NodeFiles, prefix: str, minor: str) -> str | None:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Result = Mapping[str, Any]
 _DONE = ("changed", "action", "environment", "build", "damage", "removed_builds", "bytes_to_fetch", "seconds")
 _CHECK = ("verdict", "reason", "reused", "checked_at", "report")
+# What counts where no plan asks for one of them, as after a rollback.
+_GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
 
 
-def make_report(host: str, *, release_result: Result, venv_result: Result, check_result: Result) -> dict[str, Any]:
+def make_report(
+    host: str,
+    *,
+    release_result: Result,
+    venv_result: Result,
+    check_result: Result,
+    other_results: Sequence[Result],
+    written_at: str,
+) -> dict[str, Any]:
     """The report of one node. A part that did not run has an empty result, one that failed its message."""
     plan = release_result.get("plan")
-    failed = [part for part in (release_result, venv_result, check_result) if part.get("failed")]
+    parts = [*other_results, release_result, venv_result, check_result]
+    failed = [part for part in parts if part.get("failed")]
     verdict = check_result.get("verdict")
     return {
         "schema": 1,
         "host": host,
-        "release": plan and plan["release"],
+        "written_at": written_at,
+        "release": plan["release"] if plan else venv_result.get("release"),
         "plan": plan,
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
         "error": failed[0].get("msg") if failed else None,
-        "succeeded": not failed and verdict is not None and plan is not None and verdict == plan["verdict"],
+        "succeeded": not failed and verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS),
     }

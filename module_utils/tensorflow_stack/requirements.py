@@ -102,6 +102,15 @@ def tensorflow_requirement(requirements: UserRequirements, python_version: str) 
     return TensorflowRequirement(_project(first), specifier, first.where)
 
 
+def named_tensorflow(requirements: UserRequirements) -> list[UserRequirement]:
+    """Every line that asks for TensorFlow, whatever its marker."""
+    return [wish for wish in requirements.requirements if _project(wish) in TENSORFLOW_PROJECTS]
+
+
+def names_tensorflow(requirements: UserRequirements) -> bool:
+    return bool(named_tensorflow(requirements))
+
+
 def _project(wish: UserRequirement) -> str:
     return str(canonicalize_name(wish.requirement.name))
 

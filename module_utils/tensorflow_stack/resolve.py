@@ -68,6 +68,7 @@ class Python:
     source: str  # found, distro, uv
     path: str
     package: str | None = None
+    public: bool = True  # every user may start it
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -126,8 +127,8 @@ class _Findings:
         self.refusals.append(Refusal(component, found, wanted, set))
 
 
-def find_release(tables: Tables, version: str) -> Release:
-    """The table's row of a release; RefusedError naming the nearest ones when there is none."""
+def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
+    """The table's row of a release; RefusedError naming the nearest ones when there is none, and `where` it stands."""
     release = tables.release(version)
     if release:
         return release
@@ -135,7 +136,8 @@ def find_release(tables: Tables, version: str) -> Release:
     is_minor = re.fullmatch(r"[0-9]+\.[0-9]+", version)
     hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor else ""
     raise RefusedError(
-        f"TensorFlow {version} is not a release that is known here; nearest are {', '.join(_nearest(version, known))}. "
+        f"TensorFlow {version}{where} is not a release that is known here; nearest are "
+        f"{', '.join(_nearest(version, known))}. "
         f"Set tensorflow_version to one of them{hint}.",
         asked=version,
     )
@@ -202,6 +204,11 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
         cuda = _cuda(tables, release, node, policy, findings)
         _check_gpus(tables, release, node, cuda, findings)
         driver = _driver(tables, node, gpus, cuda, findings)
+    if python and not python.public and node["user"]["uid"] == 0:
+        findings.warnings.append(
+            f"Only root can use this environment: its interpreter {python.path} lies where others may not enter. "
+            "Install one for all, or set python_source to uv."
+        )
     stack = None
     if python and (flavour == "cpu" or (cuda and driver)):
         stack = Stack(release, package, flavour, python, cuda, driver, gpus, tuple(findings.warnings))
@@ -255,8 +262,9 @@ def _python(
             return None
         minors = [policy.python]
     sources = ("found", "distro", "uv") if policy.python_source == "auto" else (policy.python_source,)
-    # uv refuses none of the interpreters that the tables name; newest first, since it has the longest life.
-    newest_first = sorted(minors, key=Version, reverse=True)
+    # The newest has the longest life; but an environment that is there keeps its minor.
+    own = {e["python"]["minor"] for e in node["environments"] if e["release"] == release.version}
+    newest_first = sorted(sorted(minors, key=Version, reverse=True), key=lambda minor: minor not in own)
     for source in sources:
         for minor in newest_first:
             python = _python_from(source, tables, release, node, minor)
@@ -301,8 +309,11 @@ def _found_python(rows: list[dict[str, Any]], release: Release, node: dict[str, 
     own = {
         e["python"]["real_path"]: e["python"]["path"] for e in node["environments"] if e["release"] == release.version
     }
-    best = min(rows, key=lambda row: (row["path"] not in own, _ORIGINS.index(row["origin"]), row["path"]))
-    return Python(best["minor"], best["version"], "found", own.get(best["path"], best["path"]))
+    best = min(
+        rows,
+        key=lambda row: (row["path"] not in own, not row["public"], _ORIGINS.index(row["origin"]), row["path"]),
+    )
+    return Python(best["minor"], best["version"], "found", own.get(best["path"], best["path"]), public=best["public"])
 
 
 def _pythons_found(node: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -23,6 +22,10 @@ from .builds import (
     Damage,
     EnvironmentSpec,
     builds_of,
+    check_name,
+    check_owner,
+    describe_frame,
+    describe_records,
     environment_names,
     find_damage,
     live_build,
@@ -36,7 +39,6 @@ from .installing import BuildLog, Installer, import_tensorflow, install, link_li
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class Outcome:
 # --------------------------------------------------------------------------------------------- planning
 
 
-def plan_present(spec: EnvironmentSpec, *, hashes: bool = False) -> Outcome:
-    """What has to be done so that the environment is there; reads only."""
-    _check_name(spec.name)
+def plan_present(spec: EnvironmentSpec, *, keep: int = 2, hashes: bool = False) -> Outcome:
+    """What has to be done so that the environment is there; reads only, and refuses what applying would refuse."""
+    check_name(spec.name)
+    check_owner(spec.root)
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
     hashed = wanted if hashes else ()
@@ -70,16 +73,36 @@ def plan_present(spec: EnvironmentSpec, *, hashes: bool = False) -> Outcome:
         damage = find_damage(live, hashed=hashed)
         if not damage:
             return Outcome("keep", live, wanted, build=live.name)
-        return Outcome("repair", live, wanted, damage=tuple(damage), bytes_to_fetch=_bytes_to_fetch(spec))
+        return _to_be_built("repair", spec, live, keep, damage=tuple(damage))
     for build in reversed(builds_of(spec.root, spec.name)):
         if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
-            return Outcome("switch", live, wanted, build=build.name)
-    return Outcome("build", live, wanted, bytes_to_fetch=_bytes_to_fetch(spec))
+            removed = _superfluous(spec.root, spec.name, build.name, keep)
+            return Outcome("switch", live, wanted, build=build.name, removed_builds=tuple(b.name for b in removed))
+    return _to_be_built("build", spec, live, keep)
+
+
+def _to_be_built(
+    action: str, spec: EnvironmentSpec, live: Build | None, keep: int, damage: tuple[Damage, ...] = ()
+) -> Outcome:
+    bytes_to_fetch = _bytes_to_fetch(spec)
+    _check_writable(spec.root)
+    _check_disk(spec, bytes_to_fetch)
+    removed = tuple(build.name for build in _superfluous(spec.root, spec.name, None, keep))
+    return Outcome(
+        action, live, spec.lock.packages, damage=damage, removed_builds=removed, bytes_to_fetch=bytes_to_fetch
+    )
+
+
+def _superfluous(root: str, name: str, live: str | None, keep: int) -> list[Build]:
+    """The oldest builds beyond `keep`, counting the live one (None: one still to be built); none that is in use."""
+    others = [build for build in builds_of(root, name) if build.record and build.name != live]
+    return [build for build in others[: max(0, len(others) - max(0, keep - 1))] if not processes_using([build.path])]
 
 
 def plan_previous(root: str, name: str) -> Outcome:
     """The build to roll back to: the newest undamaged one that is older than the live one."""
-    _check_name(name)
+    check_name(name)
+    check_owner(root)
     live = live_build(root, name)
     if live is None:
         raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
@@ -100,7 +123,8 @@ def plan_previous(root: str, name: str) -> Outcome:
 
 def plan_absent(root: str, name: str) -> Outcome:
     """What removing the environment takes away."""
-    _check_name(name)
+    check_name(name)
+    check_owner(root)
     live = live_build(root, name)
     builds = tuple(build.name for build in builds_of(root, name))
     if live is None and not builds:
@@ -121,13 +145,6 @@ def _listed(names: list[str]) -> str:
     return f"there are {', '.join(names)}" if names else "there are none"
 
 
-def _check_name(name: str) -> None:
-    if not _NAME.match(name):
-        raise BuildError(
-            f"{name!r} is no name for an environment: letters, digits and . _ + - only, a letter or digit first."
-        )
-
-
 # --------------------------------------------------------------------------------------------- applying
 
 
@@ -141,13 +158,13 @@ def apply_present(
     import_timeout: float = 300,
 ) -> Outcome:
     """Make the environment present. `installer` is called only when something has to be installed."""
-    outcome = plan_present(spec, hashes=hashes)
+    outcome = plan_present(spec, keep=keep, hashes=hashes)
     if outcome.action == "keep":
         return outcome
     _make_root(spec.root)
     with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path, wait=lock_timeout):
         # Another run may have done it while this one waited.
-        outcome = plan_present(spec, hashes=hashes)
+        outcome = plan_present(spec, keep=keep, hashes=hashes)
         if outcome.action == "keep":
             return outcome
         seconds: dict[str, float] = {}
@@ -155,10 +172,9 @@ def apply_present(
             build = Build(os.path.join(spec.root, ".builds", str(outcome.build)), None)
         else:
             _sweep(spec.root, spec.name)
-            _check_disk(spec, outcome)
             build = _build(spec, installer(), outcome.damage, import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
-        removed = _prune(spec.root, spec.name, keep)
+        removed = _prune(spec.root, spec.name, build.name, keep)
     return Outcome(
         outcome.action,
         outcome.before,
@@ -186,7 +202,7 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> Outcome:
     with exclusive_lock(_lock_path(root, name), what=os.path.join(root, name), wait=lock_timeout):
         outcome = plan_absent(root, name)
         builds = builds_of(root, name)
-        users = processes_using([build.path for build in builds])
+        users = processes_using([os.path.join(root, name), *(build.path for build in builds)])
         if users:
             raise BuildError(
                 f"{os.path.join(root, name)} is in use by {_processes(users)}; nothing was removed. "
@@ -208,6 +224,8 @@ def record_in_manifest(root: str, name: str) -> bool:
 
     The manifest follows the disk: a run killed between the switch and this is made good by the next one.
     """
+    if not os.path.isdir(os.path.join(root, ".builds")):
+        return False
     live = live_build(root, name)
     builds = [build.name for build in builds_of(root, name) if build.record]
 
@@ -235,34 +253,38 @@ def _log_path(root: str, name: str) -> str:
 
 
 def _make_root(root: str) -> None:
-    # Whether the root is good is seen before anything is made in it.
     for path in (root, os.path.join(root, ".builds")):
         try:
             os.makedirs(path, mode=0o755, exist_ok=True)
         except OSError as error:
-            raise BuildError(
-                f"The environments' root {root} cannot be written: {error.strerror}. "
-                "Set tensorflow_root to a directory of yours, or run as root.",
-                path=path,
-            ) from error
-        status = os.stat(path)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:
-            raise BuildError(
-                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}): "
-                "an environment there would run their code. Set tensorflow_root to a directory that only you write.",
-                path=path,
-            )
-        if not os.access(path, os.W_OK):
-            raise BuildError(
-                f"The environments' root {path} cannot be written by user {os.geteuid()}. "
-                "Set tensorflow_root to a directory of yours, or run as its owner.",
-                path=path,
-            )
+            raise _not_writable(root, str(error.strerror)) from error
+    check_owner(root)
 
 
-def _check_disk(spec: EnvironmentSpec, outcome: Outcome) -> None:
-    needed = outcome.bytes_to_fetch * _INSTALLED_PER_WHEEL_BYTE
-    status = os.statvfs(spec.root)
+def _check_writable(root: str) -> None:
+    for path in (os.path.join(root, ".builds"), root):
+        if os.path.lexists(path):
+            if not os.path.isdir(path):
+                raise _not_writable(root, f"{path} is no directory")
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise _not_writable(root, f"user {os.geteuid()} may not write {path}")
+            return
+
+
+def _not_writable(root: str, why: str) -> BuildError:
+    return BuildError(
+        f"The environments' root {root} cannot be written: {why}. "
+        "Set tensorflow_root to a directory of yours, or run as its owner or as root.",
+        path=root,
+    )
+
+
+def _check_disk(spec: EnvironmentSpec, bytes_to_fetch: int) -> None:
+    place = spec.root
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    needed = bytes_to_fetch * _INSTALLED_PER_WHEEL_BYTE
+    status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     if free < needed:
         raise BuildError(
@@ -318,6 +340,8 @@ def _fill(
         "packages": spec.lock.packages,
         "site_packages": site_packages,
         "links": link_libraries(path, site_packages, spec.library_directories),
+        "frame": describe_frame(path),
+        "records": describe_records(path, site_packages, spec.lock.packages),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
     }
     build = Build(path, record)
@@ -366,16 +390,11 @@ def _sweep(root: str, name: str) -> None:
             shutil.rmtree(build.path)
 
 
-def _prune(root: str, name: str, keep: int) -> list[str]:
-    """Remove the oldest builds beyond `keep`, the live one counted; one that a process uses stays."""
-    live = live_build(root, name)
-    old = [build for build in builds_of(root, name) if live is None or build.name != live.name]
-    removed = []
-    for build in old[: max(0, len(old) - max(0, keep - 1))]:
-        if not processes_using([build.path]):
-            remove_build(build)
-            removed.append(build.name)
-    return removed
+def _prune(root: str, name: str, live: str, keep: int) -> list[str]:
+    superfluous = _superfluous(root, name, live, keep)
+    for build in superfluous:
+        remove_build(build)
+    return [build.name for build in superfluous]
 
 
 def _processes(pids: list[int]) -> str:

@@ -71,7 +71,7 @@ def test_check_mode_says_what_the_real_run_then_does(site: Site, classic: str) -
     run = site.play("workstation", "--check", "--diff", tensorflow_version="2.8.0", tensorflow_requirements=classic)
     assert run.code == 0, run.output
     assert "+numpy==1.23.5\n" in run.output
-    assert not site.locks.joinpath("classic").exists()
+    assert not (site.path / "classic.locks").exists()
     assert not os.path.lexists(site.root / "tensorflow-2.8.0")
     assert run.counts["changed"] == 2, "the lock and the environment"
 
@@ -101,7 +101,7 @@ def test_the_three_pins_give_a_working_environment_beside_the_old_one(site: Site
 
 @pytest.mark.oldest_core
 def test_the_lock_says_what_our_constraints_supplied(site: Site, classic: str) -> None:
-    (path,) = (site.locks / "classic" / "tensorflow-2.8.0").iterdir()
+    (path,) = (site.path / "classic.locks" / "tensorflow-2.8.0").iterdir()
     lock = parse_lock(path.read_text(), path=str(path))
     assert lock.requirements == ("keras==2.8.0", "numpy==1.23.5", "tensorflow==2.8.0")
     supplied = {constraint.requirement: constraint.symptom for constraint in lock.constraints}
@@ -153,8 +153,13 @@ def test_another_lock_for_one_name_and_back(site: Site, classic: str) -> None:
     changed = site.play("workstation", tensorflow_version="2.8.0", tensorflow_requirements=str(other))
     assert changed.code == 0, changed.output
     assert site.python(name, program).stdout.strip() == "1.22.4"
-    rolled_back = site.play("rollback", tensorflow_version="2.8.0", tensorflow_requirements=classic)
-    assert rolled_back.code == 0, rolled_back.output
+    checked = site.play("rollback", "--check", "--diff")
+    assert (checked.code, checked.counts["changed"]) == (0, 1), checked.output
+    assert site.python(name, program).stdout.strip() == "1.22.4"
+    rolled_back = site.play("rollback")
+    assert (rolled_back.code, rolled_back.counts["changed"]) == (0, 1), rolled_back.output
+    assert rolled_back.report["succeeded"]
+    jsonschema.validate(rolled_back.report, REPORT_SCHEMA)
     assert site.python(name, program).stdout.strip() == "1.23.5"
 
 

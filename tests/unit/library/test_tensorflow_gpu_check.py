@@ -40,6 +40,7 @@ def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.Mo
         **ARGUMENTS,
         "gpu_count": 2,
         "time_limit": 300,
+        "pending": False,
         "reuse": True,
         "evidence": {"driver": "535.183.01"},
         "check_mode": True,

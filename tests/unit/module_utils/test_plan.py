@@ -52,6 +52,7 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
                 "path": f"/usr/bin/python{minor}",
                 "origin": "system",
                 "ensurepip": True,
+                "public": True,
             }
             for minor in changes["pythons"]
         ]
@@ -145,9 +146,7 @@ def test_2_10_without_quotes_is_2_1(node: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(
-        StackError, match=r"No environment was applied below /opt/tensorflow yet\. Set tensorflow_version"
-    ):
+    with pytest.raises(StackError, match=r"It is not known which environment below /opt/tensorflow was"):
         make_plan(node, tmp_path, release="current")
 
 
@@ -156,8 +155,49 @@ def test_requirements_choose_the_release(node: dict[str, Any], tmp_path: Path) -
     requirements.write_text("tensorflow-gpu~=2.8.0\nnumpy==1.23.5\n")
     plan = make_plan(node, tmp_path / "locks", requirements=str(requirements))["plan"]
     assert plan["release"] == "2.8.4"
-    assert plan["lock"]["path"] == str(tmp_path / "locks/mine/tensorflow-2.8.4/cp310-linux_x86_64-cpu.txt")
+    assert plan["lock"]["path"] == str(tmp_path / "mine.locks/tensorflow-2.8.4/cp310-linux_x86_64-cpu.txt")
     assert (plan["lock"]["state"], plan["roles"]) == ("missing", ["tensorflow_lock"])
+
+
+def test_the_current_environment_is_meant_by_its_name(node: dict[str, Any], tmp_path: Path) -> None:
+    environment = _environment(node, tmp_path, {"release": "2.8.0", "flavour": "cpu"}, {})
+    node["environments"] = [{**environment, "name": "work"}]
+    node["manifest"] = {"current": "work"}
+    plan = make_plan(node, tmp_path, release="current")["plan"]
+    assert (plan["release"], plan["environment"]["name"]) == ("2.8.0", "work")
+    node["manifest"] = {"current": "gone"}
+    with pytest.raises(StackError, match="It is not known which environment"):
+        make_plan(node, tmp_path, release="current")
+
+
+def test_a_marker_chooses_no_other_release(node: dict[str, Any], tmp_path: Path) -> None:
+    node["pythons"].append({**node["pythons"][0], "minor": "3.13", "path": "/usr/bin/python3.13"})
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text('tensorflow==2.8.0; python_version < "3.11"\n')
+    assert make_plan(node, tmp_path, requirements=str(requirements))["plan"]["release"] == "2.8.0"
+
+
+def test_requirements_with_an_unknown_release_name_the_nearest(node: dict[str, Any], tmp_path: Path) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("numpy\ntensorflow==2.8.9\n")
+    with pytest.raises(
+        StackError, match=r"TensorFlow 2\.8\.9 \(.*mine\.txt:2\) is not .*nearest are 2\.8\.2, 2\.8\.3, 2\.8"
+    ):
+        make_plan(node, tmp_path, requirements=str(requirements))
+
+
+def test_an_environment_without_a_name_that_it_can_have(node: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="'my env' is no name for an environment"):
+        planning.plan_for(
+            release="2.8.0",
+            requirements_path=None,
+            node=node,
+            environment="my env",
+            policy={},
+            tables_directory=str(RELEASE_FILES / "tables"),
+            shipped_locks=str(RELEASE_FILES / "locks"),
+            locks=str(tmp_path),
+        )
 
 
 def test_requirements_against_the_release(node: dict[str, Any], tmp_path: Path) -> None:

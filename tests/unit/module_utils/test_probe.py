@@ -502,6 +502,19 @@ def test_an_environment_that_the_manifest_does_not_know(tmp_path: Path) -> None:
     assert not (tmp_path / ".locks").exists()
 
 
+def test_a_root_of_somebody_else_is_not_run_from(node: Node) -> None:
+    node.root.chmod(0o777)
+    with pytest.raises(StackError, match="could be changed by others"):
+        node.check()
+    assert node.runs == 0
+
+
+def test_what_is_about_to_be_changed_is_not_checked(node: Node) -> None:
+    outcome = node.check(pending=True)
+    assert (outcome.verdict, node.runs) == ("not_checked", 0)
+    assert "is about to be changed" in outcome.reason
+
+
 def test_an_environment_for_the_cpu_is_checked_without_gpus(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     observe = probe.observe

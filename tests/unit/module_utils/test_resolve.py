@@ -38,8 +38,8 @@ def test_kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str, 
     assert resolve.kernel_code(gpu_code, compute_capability) == code
 
 
-def python(path: str, origin: str, minor: str = "3.10") -> dict[str, Any]:
-    return {"version": f"{minor}.1", "minor": minor, "path": path, "origin": origin, "ensurepip": True}
+def python(path: str, origin: str, minor: str = "3.10", *, public: bool = True) -> dict[str, Any]:
+    return {"version": f"{minor}.1", "minor": minor, "path": path, "origin": origin, "public": public}
 
 
 def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -76,6 +76,21 @@ def test_an_environment_keeps_its_interpreter_when_a_better_one_appears(tables: 
     environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": mine, "real_path": mine}}
     machine = node(python("/usr/bin/python3.10", "system"), python(mine, "pyenv"), environments=[environment])
     assert chosen(tables, machine).path == mine
+
+
+def test_an_environment_keeps_its_minor_when_a_newer_one_appears(tables: Tables) -> None:
+    mine = "/usr/bin/python3.9"
+    environment = {"release": "2.8.0", "python": {"minor": "3.9", "path": mine, "real_path": mine}}
+    pythons = [python(mine, "system", "3.9"), python("/usr/bin/python3.10", "system")]
+    assert chosen(tables, node(*pythons, environments=[environment])).path == mine
+
+
+def test_root_takes_an_interpreter_that_all_may_start(tables: Tables) -> None:
+    hidden = python("/usr/local/hidden/bin/python3.10", "system", public=False)
+    assert chosen(tables, node(hidden, python("/opt/python/bin/python3.10", "opt"))).path.startswith("/opt")
+    stack = resolve.assess_wish(tables, "2.8.0", node(hidden), resolve.Policy()).stack
+    assert stack is not None
+    assert "Only root can use this environment: its interpreter /usr/local/hidden" in stack.warnings[0]
 
 
 def test_an_interpreter_that_uv_fetched_is_the_same_one_in_the_next_run(tables: Tables) -> None:

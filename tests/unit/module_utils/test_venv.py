@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,29 @@ def _add_pth(site: Site) -> None:
     (site.site_packages / "evil.pth").write_text("import os\n")
 
 
+def _remove_pyvenv_cfg(site: Site) -> None:
+    (site.live / "pyvenv.cfg").unlink()
+
+
+def _link_another_interpreter(site: Site) -> None:
+    (site.live / "bin" / "python").unlink()
+    (site.live / "bin" / "python").symlink_to("/bin/sh")
+
+
+def _empty_a_record(site: Site) -> None:
+    """So that the files which it named are asked for no more."""
+    (site.site_packages / "numpy" / "__init__.py").unlink()
+    record = site.site_packages / "numpy-1.23.5.dist-info" / "RECORD"
+    record.unlink()
+    record.write_text("")
+
+
+def _garble_a_record(site: Site) -> None:
+    record = site.site_packages / "numpy-1.23.5.dist-info" / "RECORD"
+    record.unlink()
+    record.write_bytes(b"numpy/__init__.py,md99=x,notanumber\n\xff\xfe")
+
+
 def _remove_interpreter(site: Site) -> None:
     (site.live / "bin" / "python").unlink()
 
@@ -127,6 +151,10 @@ def _remove_interpreter(site: Site) -> None:
         (_remove_package, "numpy 1.23.5 is not installed"),
         (_add_pth, "evil.pth was added to site-packages"),
         (_remove_interpreter, "its interpreter"),
+        (_remove_pyvenv_cfg, "pyvenv.cfg was changed"),
+        (_link_another_interpreter, "bin/python was changed"),
+        (_empty_a_record, "numpy: its RECORD was changed"),
+        (_garble_a_record, "numpy: its RECORD was changed"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -188,7 +216,9 @@ def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
     for minor in range(3):
         version = f"1.24.{minor}"
         numpy = make_wheel(site.wheels, "numpy", version, {"numpy/__init__.py": f"version = {version!r}\n"})
+        planned = venv.plan_present(site.spec(site.tensorflow, numpy), keep=2)
         outcome = site.apply(site.spec(site.tensorflow, numpy), keep=2)
+        assert planned.removed_builds == outcome.removed_builds
         built.append(outcome.build)
     assert outcome.removed_builds == (built[1],)
     assert [build.name for build in builds.builds_of(site.root, NAME)] == built[2:]
@@ -284,29 +314,68 @@ def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> No
     assert site.apply().action == "build"
 
 
-def test_root_that_cannot_be_made(site: Site) -> None:
+def test_the_program_of_a_running_process_is_not_removed(site: Site) -> None:
+    site.apply()
+    user = subprocess.Popen([site.live / "bin" / "python", "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with pytest.raises(BuildError, match=f"is in use by process {user.pid}"):
+            venv.apply_absent(site.root, NAME, lock_timeout=0)
+    finally:
+        user.communicate(b"\n")
+
+
+def _file_in_its_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(site.root).write_text("a file")
-    with pytest.raises(BuildError, match=r"The environments' root .* cannot be written: .*Set tensorflow_root"):
-        site.apply()
 
 
-def test_root_that_others_may_write_is_refused(site: Site) -> None:
+def _writable_for_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     os.makedirs(site.root)
     os.chmod(site.root, 0o777)
-    with pytest.raises(BuildError, match=r"could be changed by others .*mode 0777"):
-        site.apply()
 
 
-def test_disk_too_small(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    huge = dataclasses.replace(site.tensorflow, bytes=10**15)
-    with pytest.raises(
-        BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was changed"
-    ):
-        site.apply(site.spec(huge, site.numpy))
+def _writable_for_a_group(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.makedirs(site.root)
+    os.chmod(site.root, 0o775)
+
+
+def _of_another_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.makedirs(site.root)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    if os.stat(site.root).st_uid == 0:
+        os.chown(site.root, 65534, 65534)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_file_in_its_place, r"The environments' root .* cannot be written: .* is no directory\. Set tensorflow_root"),
+        (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
+        (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
+        (_of_another_user, r"could be changed by others \(owner \d+, mode 0755\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_bad_root_is_refused_by_plan_and_run_alike(
+    site: Site, monkeypatch: pytest.MonkeyPatch, spoil: Callable[..., None], message: str
+) -> None:
+    spoil(site, monkeypatch)
+    for act in (lambda: venv.plan_present(site.spec()), site.apply):
+        with pytest.raises(BuildError, match=message):
+            act()
+    assert not os.path.exists(os.path.join(site.root, ".builds"))
+
+
+def test_disk_too_small_is_refused_by_plan_and_run_alike(site: Site) -> None:
+    spec = site.spec(dataclasses.replace(site.tensorflow, bytes=10**15), site.numpy)
+    for act in (lambda: venv.plan_present(spec), lambda: site.apply(spec)):
+        with pytest.raises(
+            BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was cha"
+        ):
+            act()
     assert builds.builds_of(site.root, NAME) == []
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x\n"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x\n", "manifest.json", "python"])
 def test_bad_names_are_refused(site: Site, name: str) -> None:
     with pytest.raises(BuildError, match="is no name for an environment"):
         site.apply(dataclasses.replace(site.spec(), name=name))

@@ -1,0 +1,84 @@
+"""The report of a run, from the results of its parts; each is valid by its schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ansible.module_utils.tensorflow_stack.report import make_report
+
+SCHEMA = Path(__file__).resolve().parents[3] / "roles" / "stack_report" / "files" / "report.schema.json"
+PLAN = {"release": "2.8.0", "verdict": "cpu_only_no_gpu"}
+BUILT: dict[str, Any] = {
+    "changed": True,
+    "action": "build",
+    "environment": "/opt/tensorflow/tensorflow-2.8.0",
+    "build": "tensorflow-2.8.0-0123456789ab-1",
+    "release": "2.8.0",
+    "damage": [],
+    "removed_builds": [],
+    "bytes_to_fetch": 1,
+    "seconds": {"install": 1.0},
+}
+CHECKED: dict[str, Any] = {
+    "verdict": "cpu_only_no_gpu",
+    "reason": "It computed.",
+    "reused": False,
+    "checked_at": "2026-11-22T00:00:00Z",
+    "report": {},
+}
+
+
+def report(**results: Any) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "release_result": {},
+        "venv_result": {},
+        "check_result": {},
+        "other_results": [],
+        **results,
+    }
+    made = make_report("node7", **parts, written_at="2026-11-22T00:00:00Z")
+    jsonschema.validate(made, json.loads(SCHEMA.read_text()))
+    return made
+
+
+def test_all_went_well() -> None:
+    made = report(release_result={"plan": PLAN}, venv_result=BUILT, check_result=CHECKED)
+    assert made["succeeded"]
+    assert (made["release"], made["done"]["action"], made["error"]) == ("2.8.0", "build", None)
+
+
+@pytest.mark.parametrize(
+    ("results", "error"),
+    [
+        ({"release_result": {"failed": True, "msg": "refused", "plan": PLAN}}, "refused"),
+        ({"release_result": {"plan": PLAN}, "venv_result": {"failed": True, "msg": "no disk"}}, "no disk"),
+        (
+            {
+                "release_result": {"plan": PLAN},
+                "venv_result": BUILT,
+                "check_result": {**CHECKED, "failed": True, "msg": "x"},
+            },
+            "x",
+        ),
+        ({"other_results": [{"failed": True, "msg": "no lock"}], "release_result": {"plan": PLAN}}, "no lock"),
+        ({"other_results": [{}, {"failed": True, "msg": "a relative root"}]}, "a relative root"),
+    ],
+)
+def test_the_first_failure_is_the_error(results: dict[str, Any], error: str) -> None:
+    made = report(**results)
+    assert (made["succeeded"], made["error"]) == (False, error)
+
+
+def test_another_verdict_than_the_plan_asked_for_is_no_success() -> None:
+    made = report(release_result={"plan": {**PLAN, "verdict": "ok"}}, venv_result=BUILT, check_result=CHECKED)
+    assert not made["succeeded"]
+    assert not report(release_result={"plan": PLAN})["succeeded"]
+
+
+def test_a_rollback_has_no_plan() -> None:
+    made = report(venv_result={**BUILT, "action": "rollback"}, check_result=CHECKED)
+    assert (made["succeeded"], made["release"]) == (True, "2.8.0")

@@ -90,6 +90,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import interpreter
+from ..module_utils.tensorflow_stack.builds import check_owner
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.uv import ensure_uv
 
@@ -130,6 +131,7 @@ def _provide(module: AnsibleModule) -> None:
         )
     os.umask(0o022)
     root = params["root"]
+    check_owner(root)
     uv = ensure_uv(directory=os.path.join(root, ".tools"), record=params["uv"], index_url=params["index_url"])
     interpreter.fetch(
         params["path"],

@@ -24,6 +24,7 @@ options:
       - The release, such as V(2.8.0).
       - When not set, the newest that the TensorFlow line of O(requirements) allows. A range such as C(~=2.8.0) so
         takes patch releases.
+      - One of the two is required.
     type: str
   requirements:
     description: A requirements file to lock together with the release.
@@ -250,7 +251,6 @@ def main() -> None:
             "index_url": {"type": "str"},
             "tools_directory": {"type": "path", "required": True},
         },
-        required_one_of=[("release", "requirements")],
         supports_check_mode=True,
     )
     try:
@@ -291,6 +291,8 @@ def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
     tables = load_tables(params["tables"])
     requirements = read_requirements(params["requirements"]) if params["requirements"] else None
     release = params["release"]
+    if requirements is None and not release:
+        raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
     if requirements is not None and not release:
         release = locking.choose_release(tables, requirements, params["pythons"])
     requests = locking.lock_requests(

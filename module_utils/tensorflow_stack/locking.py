@@ -92,6 +92,7 @@ class LockInputs:
     requirements: tuple[InputLine, ...]
     constraints: tuple[InputLine, ...]
     notes: tuple[str, ...] = ()
+    other_pythons: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -193,7 +194,7 @@ def lock_requests(
     for architecture in architectures:
         row = _release(tables, release)
         has_cuda = _cuda_wheels(tables, row.version, architecture) is not None
-        minors = [minor for minor in row.pythons.get(architecture, ()) if Version(minor) >= _OLDEST_PYTHON]
+        minors = _minors(row, architecture)
         if not minors:
             raise LockError(
                 f"TensorFlow {row.version} has no wheel on {architecture} for Python {_OLDEST_PYTHON} or newer. "
@@ -250,7 +251,8 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         requirements += [
             InputLine(text, f"CUDA {wheels.cuda} for TensorFlow {release.version}") for text in wheels.requirements
         ]
-    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes))
+    others = tuple(minor for minor in _minors(release, request.architecture) if minor != request.python)
+    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes), others)
 
 
 def resolve_lock(
@@ -367,12 +369,18 @@ def _read_previous(path: str, *, upgrade: bool) -> Lock | None:
 def _release(tables: Tables, version: str) -> Release:
     release = tables.release(version)
     if release is None:
+        which = f"The tables know no TensorFlow release {version}"
+        if version in ("newest", "current"):
+            which = f"tensorflow_version is {version}, which is another release on each node, and a lock is for one"
         raise LockError(
-            f"The tables know no TensorFlow release {version}. Set tensorflow_version to one of "
-            f"{tables.releases[0].version} to {tables.releases[-1].version}.",
-            found=[row.version for row in tables.releases],
+            f"{which}. Set tensorflow_version to one of {tables.releases[0].version} to {tables.releases[-1].version}, "
+            "or leave it out where tensorflow_requirements names the release."
         )
     return release
+
+
+def _minors(release: Release, architecture: str) -> list[str]:
+    return [minor for minor in release.pythons.get(architecture, ()) if Version(minor) >= _OLDEST_PYTHON]
 
 
 def _check_python(request: LockRequest, release: Release) -> None:
@@ -529,6 +537,9 @@ def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str]
     ]
     users = inputs.request.requirements
     remedy = f"Change one of these lines of {users.path}" if users else "Correct the tables or move the cutoff"
+    # A conflict of two requirements is one on every Python; wheels are for some.
+    if inputs.other_pythons and re.search(r"\bwheels?\b|\bPython\b", reason):
+        remedy += f", or set tensorflow_python to another one ({', '.join(inputs.other_pythons)})"
     return UnsatisfiableError(
         f"{inputs.request} cannot be had with {' and '.join(involved)}: {_essence(reason)}. {remedy}.",
         **details,

@@ -117,6 +117,15 @@ def test_unreachable_mirror_says_how_to_provide_one(run_module, arguments: dict[
     assert "set python_mirror to a mirror of python-build-standalone" in result["msg"]
 
 
+def test_nothing_is_put_into_a_root_that_others_may_write(run_module, arguments: dict[str, Any]) -> None:
+    os.makedirs(arguments["root"])
+    os.chmod(arguments["root"], 0o777)
+    result = run_module("tensorflow_interpreter", **arguments)
+    assert result["failed"]
+    assert "could be changed by others" in result["msg"]
+    assert os.listdir(arguments["root"]) == []
+
+
 def test_a_package_that_brought_no_interpreter_is_seen(run_module, arguments: dict[str, Any]) -> None:
     result = run_module("tensorflow_interpreter", **{**arguments, "source": "distro"})
     assert result["failed"]

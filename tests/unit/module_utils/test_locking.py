@@ -360,6 +360,47 @@ def test_conflict_names_the_lines_and_the_symptom(tmp_path: Path) -> None:
     assert refusal.value.details["stderr"] == stderr
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        pytest.param("numpy==1.22.4 has no usable wheels and you require numpy==1.22.4", id="no wheel"),
+        pytest.param(
+            "the requested Python version (3.7) does not satisfy Python>=3.8 and x==1 needs it", id="metadata"
+        ),
+    ],
+)
+def test_what_another_python_may_have_says_so(tmp_path: Path, reason: str) -> None:
+    wishes = users(tmp_path, "tensorflow==2.8.0\nnumpy==1.22.4\n")
+    with pytest.raises(UnsatisfiableError) as refusal:
+        resolve_lock(
+            lock_inputs(request(python="3.7", requirements=wishes), TABLES),
+            uv=lambda: "uv",
+            cutoff=CUTOFF,
+            runner=Index(stderr=f"  cause: Because {reason}, we can conclude that\n"),
+        )
+    assert refusal.value.message.endswith(
+        f"Change one of these lines of {wishes.path}, or set tensorflow_python to another one (3.10)."
+    )
+
+
+def test_the_only_python_has_no_other() -> None:
+    arguments: dict[str, Any] = {"uv": lambda: "uv", "cutoff": CUTOFF}
+    inputs = lock_inputs(request(platform="linux_aarch64"), TABLES)
+    with pytest.raises(UnsatisfiableError, match=r"move the cutoff\.$"):
+        resolve_lock(inputs, runner=Index(stderr="Because x has no usable wheels."), **arguments)
+
+
+@pytest.mark.parametrize("version", ["newest", "current"])
+def test_a_lock_is_for_one_release(version: str) -> None:
+    with pytest.raises(LockError) as refusal:
+        targets(release=version)
+    assert refusal.value.message == (
+        f"tensorflow_version is {version}, which is another release on each node, and a lock is for one. Set "
+        "tensorflow_version to one of 1.15.5 to 2.21.0, or leave it out where tensorflow_requirements names the release."
+    )
+    assert refusal.value.details == {}
+
+
 def test_network_failure() -> None:
     stderr = (
         "error: Request failed after 3 retries in 4.6s\n  cause: Failed to fetch: http://127.0.0.1:9/simple/x/\n"

@@ -175,8 +175,7 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
     raise LockError(
         f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "
         f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
-        f"{tables.releases[-1].version}.",
-        found=[release.version for release in tables.releases],
+        f"{tables.releases[-1].version}."
     )
 
 

@@ -395,8 +395,9 @@ def test_a_lock_is_for_one_release(version: str) -> None:
     with pytest.raises(LockError) as refusal:
         targets(release=version)
     assert refusal.value.message == (
-        f"tensorflow_version is {version}, which is another release on each node, and a lock is for one. Set "
-        "tensorflow_version to one of 1.15.5 to 2.21.0, or leave it out where tensorflow_requirements names the release."
+        f"tensorflow_version is {version}, which is another release on each node, and a lock is for one. "
+        "Set tensorflow_version to one of 1.15.5 to 2.21.0, or leave it out where tensorflow_requirements names the "
+        "release."
     )
     assert refusal.value.details == {}
 

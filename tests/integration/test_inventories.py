@@ -1,0 +1,164 @@
+"""Two nodes in one inventory, each with its own requirements, and other inventories, by the defaults of a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+
+from tests.integration.test_classic_cases import NO_NETWORK
+from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY
+
+pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+
+CHECKOUT = ("ansible.cfg", "callback_plugins", "inventories", "library", "module_utils", "playbooks", "roles")
+NUMPY = {"ada": "1.23.5", "bob": "1.22.4"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """`changed` is by host, of those that the recap names."""
+
+    code: int
+    output: str
+    changed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A checkout of its own, so that what is written by default is written there, and what its two nodes have."""
+
+    path: Path
+
+    @property
+    def inventory(self) -> Path:
+        return self.path / "inventory" / "hosts.yml"
+
+    def requirements(self, node: str) -> Path:
+        return self.path / "projects" / node / "requirements.txt"
+
+    def root(self, node: str) -> Path:
+        return self.path / "roots" / node
+
+    @property
+    def reports(self) -> list[str]:
+        return sorted(path.name for path in self.path.glob("reports/*.json"))
+
+    def report(self, node: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.path / "reports" / f"{node}.json").read_text())
+        return content
+
+    def play(
+        self, playbook: str, *options: str, inventory: str | None = None, environ: dict[str, str] | None = None
+    ) -> Run:
+        done = subprocess.run(
+            [ANSIBLE_PLAYBOOK, "-i", inventory or str(self.inventory), f"playbooks/{playbook}.yml", *options],
+            cwd=self.path,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environ or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        changed = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", done.stdout, re.MULTILINE)
+        return Run(done.returncode, done.stdout, {host: int(number) for host, number in changed})
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    rows, _ = find_pythons()
+    pythons = {row["minor"]: row["path"] for row in rows}
+    if not {"3.8", "3.9", "3.10"} & pythons.keys():
+        pytest.skip("TensorFlow 2.8.0 with these versions of NumPy needs Python 3.8 to 3.10, and this machine has none")
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    for name in CHECKOUT:
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, fleet.path / name)
+    (fleet.path / "reports").mkdir()
+    (fleet.path / ".tools").symlink_to(REPOSITORY / ".tools")
+    # One that has nothing of what the controller has, where there is one.
+    interpreter = pythons.get("3.10", pythons.get("3.9", sys.executable))
+    (fleet.path / "bin").mkdir()
+    (fleet.path / "bin" / "python3").symlink_to(interpreter)
+    hosts = {}
+    for node, numpy in NUMPY.items():
+        fleet.requirements(node).parent.mkdir(parents=True)
+        fleet.requirements(node).write_text(f"tensorflow==2.8.0\nnumpy=={numpy}\n")
+        hosts[node] = {
+            "ansible_python_interpreter": interpreter,
+            "tensorflow_root": str(fleet.root(node)),
+            "tensorflow_requirements": str(fleet.requirements(node)),
+        }
+    common = {"ansible_connection": "local", "tensorflow_version": "2.8.0", "tensorflow_gpu": "none"}
+    fleet.inventory.parent.mkdir()
+    fleet.inventory.write_text(yaml.safe_dump({"all": {"vars": common, "hosts": hosts}}))
+    yield fleet
+    shutil.rmtree(fleet.path)  # several gigabytes
+
+
+def test_plain_list_of_hosts(fleet: Fleet) -> None:
+    """Its localhost is an explicit one, for which Ansible takes a Python that it finds, not the controller's."""
+    path = {"PATH": f"{fleet.path / 'bin'}:/usr/bin:/bin"}
+    root = fleet.root("plain")
+    variables = {"tensorflow_version": "2.17.1", "tensorflow_gpu": "none", "tensorflow_root": str(root)}
+    run = fleet.play("plan", "-c", "local", "-e", json.dumps(variables), inventory="localhost,", environ=path)
+    assert run.code == 0, run.output
+    assert run.changed == {"localhost": 0}
+    assert fleet.reports == ["localhost.plan.json"]
+    assert json.loads((fleet.path / "reports" / "localhost.plan.json").read_text())["plan"]["release"] == "2.17.1"
+    assert not root.exists()
+
+
+def test_limit_in_check_mode_is_about_one_node(fleet: Fleet) -> None:
+    run = fleet.play("workstation", "--check", "--diff", "--limit", "bob")
+    assert run.code == 0, run.output
+    assert run.changed == {"bob": 2}, "the lock and the environment"
+    assert "+numpy==1.22.4\n" in run.output
+    assert "numpy==1.23.5" not in run.output
+    assert not any(fleet.root(node).exists() for node in NUMPY)
+    assert not list((fleet.path / "projects").rglob("*.locks"))
+
+
+def test_each_node_gets_what_its_own_requirements_say(fleet: Fleet) -> None:
+    run = fleet.play("workstation")
+    assert run.code == 0, run.output
+    assert run.changed == {"ada": 2, "bob": 2}, "the lock and the environment"
+    assert fleet.reports == ["ada.json", "bob.json", "localhost.plan.json"]
+    for node, numpy in NUMPY.items():
+        python = fleet.root(node) / "tensorflow-2.8.0" / "bin" / "python"
+        program = "import tensorflow, numpy; print(tensorflow.__version__, numpy.__version__)"
+        assert subprocess.run([python, "-c", program], capture_output=True, text=True).stdout == f"2.8.0 {numpy}\n"
+        report = fleet.report(node)
+        assert (report["host"], report["succeeded"]) == (node, True)
+        assert report["check"]["report"]["numpy_version"] == numpy
+        lock = Path(report["plan"]["lock"]["path"])
+        assert lock.is_relative_to(fleet.requirements(node).with_suffix(".locks"))
+        assert f"\nnumpy=={numpy} " in lock.read_text()
+
+
+def test_second_run_changes_nothing_and_asks_no_network(fleet: Fleet) -> None:
+    links = [os.readlink(fleet.root(node) / "tensorflow-2.8.0") for node in NUMPY]
+    run = fleet.play("workstation", environ=NO_NETWORK)
+    assert run.code == 0, run.output
+    assert run.changed == {"ada": 0, "bob": 0}
+    assert [os.readlink(fleet.root(node) / "tensorflow-2.8.0") for node in NUMPY] == links
+    assert all(fleet.report(node)["check"]["reused"] for node in NUMPY)
+
+
+def test_other_requirements_of_one_node_leave_the_other_alone(fleet: Fleet) -> None:
+    fleet.requirements("ada").write_text("tensorflow==2.8.0\nnumpy==1.22.3\n")
+    run = fleet.play("workstation", "--check", "--diff")
+    assert run.code == 0, run.output
+    assert run.changed == {"ada": 2, "bob": 0}
+    assert "-numpy==1.23.5\n+numpy==1.22.3\n" in re.sub(r"(?m)^\s+", "", run.output)

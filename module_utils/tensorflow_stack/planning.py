@@ -105,7 +105,7 @@ def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) 
 def _current(node: dict[str, Any]) -> dict[str, Any]:
     """The environment that was applied last."""
     name = (node["manifest"] or {}).get("current")
-    current = next((row for row in node["environments"] if row["name"] == name), None)
+    current: dict[str, Any] | None = next((row for row in node["environments"] if row["name"] == name), None)
     if current is None:
         root = node["environments_root"]["path"]
         raise StackError(

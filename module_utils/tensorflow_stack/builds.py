@@ -103,6 +103,8 @@ def check_name(name: str) -> None:
 
 def check_owner(root: str) -> None:
     """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
+    if not os.path.isabs(root):
+        raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
     for path in (root, os.path.join(root, ".builds")):
         try:
             status = os.stat(path)

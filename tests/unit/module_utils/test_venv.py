@@ -365,6 +365,11 @@ def test_a_bad_root_is_refused_by_plan_and_run_alike(
     assert not os.path.exists(os.path.join(site.root, ".builds"))
 
 
+def test_a_relative_root_is_refused(site: Site) -> None:
+    with pytest.raises(BuildError, match=r"root is 'environments'\. Set tensorflow_root to an absolute path"):
+        site.apply(dataclasses.replace(site.spec(), root="environments"))
+
+
 def test_disk_too_small_is_refused_by_plan_and_run_alike(site: Site) -> None:
     spec = site.spec(dataclasses.replace(site.tensorflow, bytes=10**15), site.numpy)
     for act in (lambda: venv.plan_present(spec), lambda: site.apply(spec)):

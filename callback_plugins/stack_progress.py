@@ -115,7 +115,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             plan = result._result["plan"]
             if plan["environment"]:
                 self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
-            self._display.display(f"{host}: {plan_line(plan)}")
+            for line in [plan_line(plan), *(f"warning: {warning}" for warning in plan["warnings"])]:
+                self._display.display(f"{host}: {line}")
         if result._task.action == "tensorflow_gpu_check":
             again = ", reached before for this very build" if result._result["reused"] else ""
             self._display.display(f"{host}: {result._result['verdict']}{again}: {result._result['reason']}")

@@ -47,7 +47,14 @@ def make_plan(root: Path, *, changes: bool = True) -> dict[str, Any]:
         {"component": "environment", "action": "install" if changes else "keep", "bytes": 506e6 if changes else 0},
     ]
     environment = {"name": "tensorflow-2.8.0", "root": str(root), "path": f"{root}/tensorflow-2.8.0"}
-    return {"release": "2.8.0", "flavour": "cpu", "environment": environment, "steps": steps, "refusals": []}
+    return {
+        "release": "2.8.0",
+        "flavour": "cpu",
+        "environment": environment,
+        "steps": steps,
+        "refusals": [],
+        "warnings": [],
+    }
 
 
 def announce_plan(callback: stack_progress.CallbackModule, host: Host, root: Path) -> None:
@@ -122,7 +129,7 @@ def test_remote_host_does_not_say_this_machines_log(
 
 
 def test_refused_plan_has_no_environment(callback: stack_progress.CallbackModule) -> None:
-    plan = {"release": "2.8.0", "environment": None, "steps": [], "refusals": [{}]}
+    plan = {"release": "2.8.0", "environment": None, "steps": [], "refusals": [{}], "warnings": []}
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan))
     assert callback._environments == {}
     assert stack_progress.plan_line(plan) == "TensorFlow 2.8.0 is refused"
@@ -136,6 +143,14 @@ def test_plan_in_one_line(tmp_path: Path) -> None:
         stack_progress.plan_line(make_plan(tmp_path, changes=False))
         == f"{where}: nothing to change, if its files are as they were installed"
     )
+
+
+def test_warnings_of_a_plan_are_said(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = {**make_plan(tmp_path), "warnings": ["Only root can use this environment."]}
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan))
+    assert "localhost: warning: Only root can use this environment." in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(("reused", "again"), [(False, ""), (True, ", reached before for this very build")])

@@ -7,6 +7,7 @@ under a running program.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -33,7 +34,7 @@ from .builds import (
     read_record,
     remove_build,
 )
-from .errors import BuildError
+from .errors import BuildError, BusyError, UnwritableError
 from .exclusive import exclusive_lock
 from .installing import BuildLog, Installer, import_tensorflow, install, link_libraries, reinstall
 
@@ -160,6 +161,11 @@ def apply_present(
     """Make the environment present. `installer` is called only when something has to be installed."""
     outcome = plan_present(spec, keep=keep, hashes=hashes)
     if outcome.action == "keep":
+        if _leftovers(spec.root, spec.name):
+            # A run that was killed while it removed old builds. One that builds at this moment is left alone.
+            with contextlib.suppress(BusyError, UnwritableError):
+                with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path):
+                    _sweep(spec.root, spec.name)
         return outcome
     _make_root(spec.root)
     with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path, wait=lock_timeout):
@@ -168,10 +174,10 @@ def apply_present(
         if outcome.action == "keep":
             return outcome
         seconds: dict[str, float] = {}
+        _sweep(spec.root, spec.name)
         if outcome.action == "switch":
             build = Build(os.path.join(spec.root, ".builds", str(outcome.build)), None)
         else:
-            _sweep(spec.root, spec.name)
             build = _build(spec, installer(), outcome.damage, import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
         removed = _prune(spec.root, spec.name, build.name, keep)
@@ -384,10 +390,13 @@ def _switch(root: str, name: str, build: str) -> None:
 
 def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
+    for build in _leftovers(root, name):
+        shutil.rmtree(build.path)
+
+
+def _leftovers(root: str, name: str) -> list[Build]:
     live = live_build(root, name)
-    for build in builds_of(root, name):
-        if build.record is None and (live is None or build.name != live.name):
-            shutil.rmtree(build.path)
+    return [build for build in builds_of(root, name) if build.record is None and (not live or build.name != live.name)]
 
 
 def _prune(root: str, name: str, live: str, keep: int) -> list[str]:

@@ -305,6 +305,17 @@ def test_leftovers_of_killed_runs_are_swept(site: Site) -> None:
     assert builds.live_build(site.root, NAME).name == outcome.build
 
 
+def test_leftovers_are_swept_by_a_run_that_changes_nothing_but_not_from_under_another(site: Site) -> None:
+    site.apply()
+    leftover = Path(site.root, ".builds", f"{NAME}-{'a' * 12}-7")
+    leftover.mkdir()
+    with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="a run that builds"):
+        assert site.apply().action == "keep"
+        assert leftover.exists()
+    assert site.apply().action == "keep"
+    assert not leftover.exists()
+
+
 def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
     with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="the first run"):
         started = time.monotonic()

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,35 @@ ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 
 @dataclass(frozen=True)
 class Run:
-    """`counts` is the recap of localhost: ok, changed, failed, skipped ..."""
+    """`recap` is by host: ok, changed, failed, skipped ...; `report` is that of localhost, where it is asked for."""
 
     code: int
     output: str
-    counts: dict[str, int]
-    report: dict[str, Any]
+    recap: dict[str, dict[str, int]]
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.recap.get("localhost", {})
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {host: counts["changed"] for host, counts in self.recap.items()}
+
+
+def run_playbook(command: list[str], *, directory: Path, environ: dict[str, str] | None = None) -> Run:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    rows = re.findall(r"^(\S+) +: (ok=\d.*)$", done.stdout, re.MULTILINE)
+    recap = {host: {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", row)} for host, row in rows}
+    return Run(done.returncode, done.stdout, recap)
 
 
 @dataclass(frozen=True)
@@ -52,19 +75,8 @@ class Site:
     def play(self, playbook: str, *options: str, environ: dict[str, str] | None = None, **variables: Any) -> Run:
         report = self.path / "localhost.json"
         report.unlink(missing_ok=True)
-        done = subprocess.run(
-            self.command(playbook, *options, **variables),
-            cwd=REPOSITORY,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        recap = re.search(r"^localhost +: (.*)$", done.stdout, re.MULTILINE)
-        counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", recap.group(1))} if recap else {}
-        written = json.loads(report.read_text()) if report.exists() else {}
-        return Run(done.returncode, done.stdout, counts, written)
+        run = run_playbook(self.command(playbook, *options, **variables), directory=REPOSITORY, environ=environ)
+        return replace(run, report=json.loads(report.read_text())) if report.exists() else run
 
     def python(self, environment: str, program: str) -> subprocess.CompletedProcess[str]:
         """Run a program in an environment, as a user does from a shell."""

@@ -18,21 +18,12 @@ import yaml
 from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 from tests.integration.test_classic_cases import NO_NETWORK
-from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY
+from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
 CHECKOUT = ("ansible.cfg", "callback_plugins", "inventories", "library", "module_utils", "playbooks", "roles")
 NUMPY = {"ada": "1.23.5", "bob": "1.22.4"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """`changed` is by host, of those that the recap names."""
-
-    code: int
-    output: str
-    changed: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -62,17 +53,8 @@ class Fleet:
     def play(
         self, playbook: str, *options: str, inventory: str | None = None, environ: dict[str, str] | None = None
     ) -> Run:
-        done = subprocess.run(
-            [ANSIBLE_PLAYBOOK, "-i", inventory or str(self.inventory), f"playbooks/{playbook}.yml", *options],
-            cwd=self.path,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        changed = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+)", done.stdout, re.MULTILINE)
-        return Run(done.returncode, done.stdout, {host: int(number) for host, number in changed})
+        command = [str(ANSIBLE_PLAYBOOK), "-i", inventory or str(self.inventory), f"playbooks/{playbook}.yml"]
+        return run_playbook([*command, *options], directory=self.path, environ=environ)
 
 
 @pytest.fixture(scope="module")

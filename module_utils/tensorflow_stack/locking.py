@@ -67,6 +67,12 @@ class LockRequest:
     def architecture(self) -> str:
         return next(name for name, platform in PLATFORMS.items() if platform == self.platform)
 
+    def path_in(self, directory: str) -> str:
+        """Where its lock is under a directory of locks."""
+        return lock_path(
+            directory, release=self.release, python=self.python, platform=self.platform, flavour=self.flavour
+        )
+
     def __str__(self) -> str:
         return f"TensorFlow {self.release} for CPython {self.python}, {self.platform}, {self.flavour}"
 
@@ -325,13 +331,7 @@ def make_locks(
     outcomes = []
     skipped = []
     for request in requests:
-        path = lock_path(
-            directory,
-            release=request.release,
-            python=request.python,
-            platform=request.platform,
-            flavour=request.flavour,
-        )
+        path = request.path_in(directory)
         previous = _read_previous(path, upgrade=upgrade)
         try:
             inputs = lock_inputs(request, tables)

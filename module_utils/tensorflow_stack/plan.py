@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from .builds import environment_digest
 from .lockfile import Lock
-from .resolve import Assessment, Refusal, Stack
+from .resolve import Refusal, Stack
 
 COMPONENTS = ("driver", "cuda", "cudnn", "python", "lock", "environment")
 
@@ -68,12 +68,8 @@ def make_plan(
     }
 
 
-def refuse_plan(assessment: Assessment) -> dict[str, Any]:
-    """The plan of a release that cannot be: nothing is done."""
-    return refuse(assessment.release.version, assessment.refusals)
-
-
 def refuse(release: str | None, refusals: tuple[Refusal, ...]) -> dict[str, Any]:
+    """The plan of a release that cannot be: nothing is done."""
     return {**_empty_plan(release), "refusals": [refusal.as_dict() for refusal in refusals]}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from . import locking, plan, requirements, resolve
 from .builds import check_name
 from .errors import StackError
-from .lockfile import lock_path, read_lock
+from .lockfile import read_lock
 from .tables import Tables, load_tables
 
 
@@ -34,7 +34,10 @@ def plan_for(
         _check_named_release(tables, wishes)
     assessment, releases = _assess(tables, release, wishes, node, resolve.Policy(**(policy or {})))
     if assessment is None or assessment.stack is None or assessment.refusals:
-        refused = plan.refuse_plan(assessment) if assessment else _nothing_runs(release, wishes, releases)
+        if assessment:
+            refused = plan.refuse(assessment.release.version, assessment.refusals)
+        else:
+            refused = _nothing_runs(wishes, releases)
         return {"plan": refused, "table": _table(refused, releases), "releases": releases}
     stack = assessment.stack
     request = locking.LockRequest(
@@ -122,24 +125,14 @@ def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, ship
     directory = locking.directory_beside(wishes.path) if wishes else locks
     inputs = locking.lock_inputs(request, tables).sha256
     state = "missing"
-    for path in [_lock_path(directory, request)] + ([] if wishes else [_lock_path(shipped_locks, request)]):
+    for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
         lock = read_lock(path)
         if lock is None:
             continue
         if lock.inputs_sha256 == inputs:
             return plan.LockState(path, directory, "ready", lock, wished_by)
         state = "stale"
-    return plan.LockState(_lock_path(directory, request), directory, state, None, wished_by)
-
-
-def _lock_path(directory: str, request: locking.LockRequest) -> str:
-    return lock_path(
-        directory,
-        release=request.release,
-        python=request.python,
-        platform=request.platform,
-        flavour=request.flavour,
-    )
+    return plan.LockState(request.path_in(directory), directory, state, None, wished_by)
 
 
 def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
@@ -149,9 +142,7 @@ def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
     return {"version": row.version, "filename": row.filename, "sha256": row.sha256, "bytes": row.bytes}
 
 
-def _nothing_runs(
-    release: str, wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
     runs = [row["release"] for row in releases if row["runs"]]
     if wishes and runs:
         refusal = resolve.Refusal(

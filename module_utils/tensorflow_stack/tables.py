@@ -64,6 +64,7 @@ class CudaWheels:
     cudnn: str
     architecture: str
     requirements: tuple[str, ...]
+    cudnn_requirements: tuple[str, ...]  # those of them for cuDNN beside a CUDA that comes from elsewhere
     link: bool
     source: tuple[str, ...]
 

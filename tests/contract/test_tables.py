@@ -148,6 +148,12 @@ def test_cuda_wheels_fit_their_releases(tables: Tables) -> None:
         assert cudnn.minor >= floor.minor, release.version
 
 
+def test_cudnn_wheels_are_some_of_the_cuda_wheels(tables: Tables) -> None:
+    for row in tables.cuda_wheels:
+        assert set(row.cudnn_requirements) < set(row.requirements), row.releases
+        assert any(requirement.startswith("nvidia-cudnn-") for requirement in row.cudnn_requirements), row.releases
+
+
 def test_no_release_gets_two_constraints_on_one_project(tables: Tables) -> None:
     for release in tables.releases:
         for minor in release.pythons["x86_64"]:

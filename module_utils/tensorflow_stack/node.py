@@ -61,19 +61,19 @@ def read_node(
         "architecture": loader.architecture,
         "os": _read_os(files),
         "glibc": read_glibc(loader),
-        "kernel": {"release": release, "headers": _read_headers(files, release) if release else None},
+        "kernel": {"release": release, "headers": read_headers(files, release) if release else None},
         "kernels": [
-            {"release": os.path.basename(path), "headers": _read_headers(files, os.path.basename(path))}
+            {"release": os.path.basename(path), "headers": read_headers(files, os.path.basename(path))}
             for path in files.glob("/lib/modules/*", "kernels")
             if files.is_dir(path, "kernels")
         ],
         "boot_id": _read_line(files, "/proc/sys/kernel/random/boot_id", "boot_id"),
         "user": {"name": user.name, "uid": user.uid, "home": user.home},
-        "secure_boot": _read_secure_boot(files),
+        "secure_boot": read_secure_boot(files),
         "gpus": gpus,
         "nvswitches": nvswitches,
-        "driver": _read_driver(loader),
-        "modules": _read_modules(files),
+        "driver": read_driver(loader),
+        "modules": read_modules(files),
         "pythons": read_pythons(files, loader.architecture, user, environ, root),
         "cuda": cuda,
         "cudnn": find_cudnn(loader, cuda),
@@ -106,7 +106,7 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
     }
 
 
-def _read_headers(files: NodeFiles, release: str) -> str | None:
+def read_headers(files: NodeFiles, release: str) -> str | None:
     candidates = (
         f"/lib/modules/{release}/build",
         f"/usr/src/linux-headers-{release}",
@@ -129,7 +129,7 @@ def _read_line(files: NodeFiles, path: str, fact: str) -> str | None:
     return None
 
 
-def _read_secure_boot(files: NodeFiles) -> bool | None:
+def read_secure_boot(files: NodeFiles) -> bool | None:
     if not files.is_dir("/sys/firmware/efi", "secure_boot"):
         return None
     data = files.data(SECURE_BOOT_VARIABLE, "secure_boot", 16)
@@ -140,7 +140,7 @@ def _read_secure_boot(files: NodeFiles) -> bool | None:
     return state
 
 
-def _read_modules(files: NodeFiles) -> dict[str, bool]:
+def read_modules(files: NodeFiles) -> dict[str, bool]:
     if not files.is_dir("/sys/module", "modules"):
         files.add_unread("modules", "/sys/module: absent, so which modules are loaded is not known")
     return {name: files.is_dir("/sys/module/" + name, "modules") for name in KERNEL_MODULES}
@@ -195,7 +195,7 @@ def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] 
     }
 
 
-def _read_driver(loader: Loader) -> dict[str, Any]:
+def read_driver(loader: Loader) -> dict[str, Any]:
     files = loader.files
     module_version = (files.text("/sys/module/nvidia/version", "driver.loaded") or "").strip()
     if module_version and not re.match(r"\d+(\.\d+)+$", module_version):

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import email.message
-import hashlib
 import html.parser
-import http.client
-import io
 import json
-import netrc
 import os
 import shutil
 import tempfile
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 
+from .downloads import Answer, Source, has_credentials, sha256_of
 from .errors import StackError
 
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -29,8 +21,6 @@ INDEX_VARIABLE = "UV_DEFAULT_INDEX"
 _INDEX_SETTINGS = f"tensorflow_index_url (or {INDEX_VARIABLE} in the environment)"
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-_ATTEMPTS = 3
-_TIMEOUT = 30.0
 # uv's variables that say how to reach an index, not what to install or where.
 _KEPT_UV_VARIABLES = (
     INDEX_VARIABLE,
@@ -75,11 +65,13 @@ def ensure_uv(
         raise StackError(f"uv cannot be put into {home}: {error.strerror}. Make that directory writable.") from error
     try:
         unpacked = os.path.join(work, "uv")
-        _extract(index.download("uv", record), unpacked, wheel=record["filename"])
+        wheel = os.path.join(work, "wheel")
+        index.download("uv", record, wheel)
+        _extract(wheel, unpacked, name=record["filename"])
         receipt = {
             "wheel_sha256": record["sha256"],
             "bytes": os.path.getsize(unpacked),
-            "sha256": _sha256_of(unpacked),
+            "sha256": sha256_of(unpacked),
         }
         unpacked_receipt = os.path.join(work, "uv.json")
         with open(unpacked_receipt, "w", encoding="utf-8") as stream:
@@ -117,7 +109,7 @@ def uv_environment(
 
 def _refuse_credentials(index_url: str | None) -> None:
     """What a task is given shows in its output; an environment variable of the run does not."""
-    if index_url and "@" in urllib.parse.urlsplit(index_url).netloc:
+    if index_url and has_credentials(index_url):
         raise StackError(
             "tensorflow_index_url holds credentials, which would show in the output of every task. Put them into "
             f"~/.netrc (mode 0600) of the user that runs the tasks, or the whole URL into {INDEX_VARIABLE}."
@@ -134,94 +126,33 @@ def _is_wheel_directory(index_url: str) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Answer:
-    body: bytes
-    headers: email.message.Message
-    url: str
-
-
 class _Index:
     """A simple index (PEP 503 pages or PEP 691 JSON), or a directory of wheels given as file:// URL."""
 
     def __init__(self, url: str, opener: urllib.request.OpenerDirector | None) -> None:
-        parts = urllib.parse.urlsplit(url.rstrip("/"))
-        if parts.scheme not in ("http", "https", "file"):
-            raise StackError(f"The package index {url!r} is no http, https or file URL. Set {_INDEX_SETTINGS}.")
-        # Credentials are not for messages, and urllib takes none from a URL.
-        self.shown = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self._parts = parts
-        self._opener = opener or urllib.request.build_opener()
+        self._source = Source(url, name="package index", settings=_INDEX_SETTINGS, opener=opener)
+        self.shown = self._source.shown
 
-    def download(self, project: str, record: Mapping[str, Any]) -> bytes:
-        """The record's file; raises StackError unless size and sha256 are the record's."""
-        body = self._get(self._url_of(project, record["filename"]), limit=record["bytes"] + 1).body
-        digest = hashlib.sha256(body).hexdigest()
-        if len(body) != record["bytes"] or digest != record["sha256"]:
-            found = "more" if len(body) > record["bytes"] else f"{len(body)} bytes with sha256 {digest}"
-            raise StackError(
-                f"{record['filename']} from {self.shown} is not the pinned file: expected {record['bytes']} "
-                f"bytes with sha256 {record['sha256']}, found {found}. Nothing of it was used.",
-                expected=record["sha256"],
-                found=digest,
-            )
-        return body
+    def download(self, project: str, record: Mapping[str, Any], path: str) -> None:
+        """Write the record's file to `path`; raises StackError unless size and sha256 are the record's."""
+        url = self._url_of(project, record["filename"])
+        self._source.save(url, path, what=record["filename"], sha256=record["sha256"], size=record["bytes"])
 
     def _url_of(self, project: str, filename: str) -> str:
         page = f"{self.shown}/{project}/"
-        if self._parts.scheme == "file":
-            directory = urllib.request.url2pathname(self._parts.path)
+        if self._source.parts.scheme == "file":
+            directory = urllib.request.url2pathname(self._source.parts.path)
             for path in (os.path.join(directory, filename), os.path.join(directory, project, filename)):
                 if os.path.isfile(path):
                     return "file://" + urllib.request.pathname2url(path)
             page += "index.html"
-        links = _read_links(self._get(page, accept=_ACCEPT))
+        links = _read_links(self._source.get(page, what=project, accept=_ACCEPT))
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
                 f"Set {_INDEX_SETTINGS} to one that mirrors {project}."
             )
         return links[filename]
-
-    def _get(self, url: str, *, accept: str = "*/*", limit: int | None = None) -> _Answer:
-        request = urllib.request.Request(url, headers={"Accept": accept})
-        credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
-        if credentials:
-            # Unredirected: not to be sent to another host.
-            encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
-            request.add_unredirected_header("Authorization", "Basic " + encoded)
-        attempt = 1
-        while True:
-            try:
-                with self._opener.open(request, timeout=_TIMEOUT) as response:
-                    body = response.read(limit)
-                    length = int(response.headers.get("Content-Length") or len(body))
-                    if len(body) < min(length, limit or length):
-                        raise ConnectionError(f"connection closed after {len(body)} of {length} bytes")
-                    return _Answer(body, response.headers, response.geturl())
-            except (OSError, http.client.HTTPException) as error:
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or attempt == _ATTEMPTS or self._parts.scheme == "file":
-                    raise StackError(
-                        f"uv cannot be fetched: the package index {self.shown} answers '{error}'. "
-                        f"Set {_INDEX_SETTINGS} to an index that this machine reaches, or HTTPS_PROXY to the "
-                        "proxy to use.",
-                        index_url=self.shown,
-                    ) from error
-            time.sleep(attempt)
-            attempt += 1
-
-    def _credentials(self, host: str | None) -> tuple[str, str] | None:
-        """For the index's own host, from its URL or ~/.netrc: urllib reads neither, uv reads both."""
-        if host is None or host != self._parts.hostname:
-            return None
-        if self._parts.username:
-            return urllib.parse.unquote(self._parts.username), urllib.parse.unquote(self._parts.password or "")
-        try:
-            entry = netrc.netrc().authenticators(host)
-        except (OSError, netrc.NetrcParseError):
-            return None
-        return (entry[0], entry[2] or "") if entry else None
 
 
 class _AnchorParser(html.parser.HTMLParser):
@@ -235,7 +166,7 @@ class _AnchorParser(html.parser.HTMLParser):
         self.targets += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
-def _read_links(page: _Answer) -> dict[str, str]:
+def _read_links(page: Answer) -> dict[str, str]:
     """File name to absolute URL, from either form of a project's page."""
     text = page.body.decode("utf-8")
     if page.headers.get_content_type() == "application/vnd.pypi.simple.v1+json":
@@ -251,11 +182,11 @@ def _read_links(page: _Answer) -> dict[str, str]:
     return links
 
 
-def _extract(body: bytes, target: str, *, wheel: str) -> None:
-    with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        members = [name for name in archive.namelist() if name.endswith(".data/scripts/uv")]
+def _extract(wheel: str, target: str, *, name: str) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
         if len(members) != 1:
-            raise StackError(f"{wheel} holds {len(members)} files scripts/uv, not one.")
+            raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
         with archive.open(members[0]) as source, open(target, "wb") as stream:
             shutil.copyfileobj(source, stream)
     os.chmod(target, 0o755)
@@ -269,15 +200,7 @@ def _is_as_unpacked(path: str, receipt_path: str, *, wheel_sha256: str) -> bool:
             receipt["wheel_sha256"] == wheel_sha256
             and os.access(path, os.X_OK)
             and os.path.getsize(path) == receipt["bytes"]
-            and _sha256_of(path) == receipt["sha256"]
+            and sha256_of(path) == receipt["sha256"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import uv
+from ansible.module_utils.tensorflow_stack import downloads, uv
 from ansible.module_utils.tensorflow_stack.errors import StackError
 
 INDEX = "https://index.example/simple"
@@ -93,7 +93,7 @@ def ensure(directory: Path, opener: Opener | None, index_url: str | None = INDEX
 
 @pytest.fixture(autouse=True)
 def no_waiting_and_no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(uv.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(downloads.time, "sleep", lambda seconds: None)
     monkeypatch.delenv(uv.INDEX_VARIABLE, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 

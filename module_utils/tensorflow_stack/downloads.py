@@ -1,0 +1,147 @@
+"""Fetch files by http, https or file URL: retried, bounded, and nothing but what was pinned."""
+
+from __future__ import annotations
+
+import base64
+import email.message
+import hashlib
+import http.client
+import netrc
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Callable, TypeVar
+
+from .errors import StackError
+
+_ATTEMPTS = 3
+_TIMEOUT = 30.0
+_BLOCK = 1 << 20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    body: bytes
+    headers: email.message.Message
+    url: str
+
+
+class Source:
+    """A server or directory by its base URL; `name` is what messages call it, `settings` what sets it."""
+
+    def __init__(
+        self, url: str, *, name: str, settings: str, opener: urllib.request.OpenerDirector | None = None
+    ) -> None:
+        self.parts = urllib.parse.urlsplit(url.rstrip("/"))
+        if self.parts.scheme not in ("http", "https", "file"):
+            raise StackError(f"The {name} {url!r} is no http, https or file URL. Set {settings}.")
+        # Credentials are not for messages, and urllib takes none from a URL.
+        self.shown = urllib.parse.urlunsplit(self.parts._replace(netloc=self.parts.netloc.rpartition("@")[2]))
+        self._name = name
+        self._settings = settings
+        self._opener = opener or urllib.request.build_opener()
+
+    def get(self, url: str, *, what: str, accept: str = "*/*", limit: int | None = None) -> Answer:
+        """What is at `url`, at most `limit` bytes of it. Raises StackError naming `what` when it cannot be had."""
+
+        def read(response: Any) -> Answer:
+            body = response.read(limit)
+            _check_length(response, len(body), limit)
+            return Answer(body, response.headers, response.geturl())
+
+        return self._open(url, read, what=what, accept=accept)
+
+    def save(self, url: str, path: str, *, what: str, sha256: str, size: int | None) -> None:
+        """Write the file at `url` to `path`; raises StackError unless its sha256 and, where known, its size fit."""
+        limit = None if size is None else size + 1
+
+        def write(response: Any) -> tuple[int, str]:
+            digest, count = hashlib.sha256(), 0
+            with open(path, "wb") as stream:
+                while limit is None or count < limit:
+                    block = response.read(_BLOCK if limit is None else min(_BLOCK, limit - count))
+                    if not block:
+                        break
+                    count += len(block)
+                    digest.update(block)
+                    _write(stream, block, path)
+            _check_length(response, count, limit)
+            return count, digest.hexdigest()
+
+        count, found = self._open(url, write, what=what)
+        if found != sha256 or (size is not None and count != size):
+            seen = "more" if size is not None and count > size else f"{count} bytes with sha256 {found}"
+            expected = f"sha256 {sha256}" if size is None else f"{size} bytes with sha256 {sha256}"
+            raise StackError(
+                f"{what} from {self.shown} is not the pinned file: expected {expected}, found {seen}. "
+                "Nothing of it was used.",
+                expected=sha256,
+                found=found,
+            )
+
+    def _open(self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*") -> T:
+        request = urllib.request.Request(url, headers={"Accept": accept})
+        credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
+        if credentials:
+            # Unredirected: not to be sent to another host.
+            encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
+            request.add_unredirected_header("Authorization", "Basic " + encoded)
+        attempt = 1
+        while True:
+            try:
+                with self._opener.open(request, timeout=_TIMEOUT) as response:
+                    return consume(response)
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, StackError):
+                    raise
+                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+                if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
+                    raise StackError(
+                        f"{what} cannot be fetched: the {self._name} {self.shown} answers '{error}'. "
+                        f"Set {self._settings} to one that this machine reaches, or HTTPS_PROXY to the proxy to use.",
+                        url=self.shown,
+                    ) from error
+            time.sleep(attempt)
+            attempt += 1
+
+    def _credentials(self, host: str | None) -> tuple[str, str] | None:
+        """For the source's own host, from its URL or ~/.netrc: urllib reads neither."""
+        if host is None or host != self.parts.hostname:
+            return None
+        if self.parts.username:
+            return urllib.parse.unquote(self.parts.username), urllib.parse.unquote(self.parts.password or "")
+        try:
+            entry = netrc.netrc().authenticators(host)
+        except (OSError, netrc.NetrcParseError):
+            return None
+        return (entry[0], entry[2] or "") if entry else None
+
+
+def has_credentials(url: str) -> bool:
+    return "@" in urllib.parse.urlsplit(url).netloc
+
+
+def sha256_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_length(response: Any, count: int, limit: int | None) -> None:
+    length = int(response.headers.get("Content-Length") or count)
+    if count < min(length, limit or length):
+        raise ConnectionError(f"connection closed after {count} of {length} bytes")
+
+
+def _write(stream: Any, block: bytes, path: str) -> None:
+    try:
+        stream.write(block)
+    except OSError as error:
+        # Not to be taken for an answer of the server.
+        raise StackError(f"{path} cannot be written: {error.strerror}. Make room there and run again.") from error

@@ -1,0 +1,421 @@
+"""NVIDIA's archives as one tree at a versioned prefix: whole or not at all.
+
+On disk, `<parent>` being the directory that holds the prefix:
+
+    <prefix>/.tensorflow-gpu-stack.json         record of the tree, written last: its archives, every file's size
+    <parent>/.<name of the prefix>.new/         archives and new tree of the run at work; swept by the next one
+    <parent>/.locks/<name of the prefix>        flock of one run
+    /etc/tensorflow-gpu-stack/<component>.json  what this toolkit installed of the component last
+
+A tree is filled beside and comes to its prefix by one rename. One that is to be replaced changes places with the new
+one (RENAME_EXCHANGE), so there is always a tree. The prefix is a directory, not a link to one: environments hold links
+to the files in it by their real paths, and these have to outlive a repair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import glob
+import hashlib
+import json
+import os
+import shutil
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any, Iterator, Sequence
+
+from .builds import processes_using, read_record
+from .downloads import Source, has_credentials
+from .errors import BuildError, BusyError, StackError, UnwritableError
+from .exclusive import exclusive_lock
+from .redist_manifest import PLATFORMS, Archive, read_manifest
+from .unpacking import Tree
+
+RECORDS = "/etc/tensorflow-gpu-stack"
+TREE_RECORD = ".tensorflow-gpu-stack.json"
+# Bump when archives are laid in another way, so that every tree is laid anew once.
+_LAYOUT = 1
+# Headers, and static libraries that compress well.
+_UNPACKED_PER_ARCHIVE_BYTE = 3
+_MANIFEST_BYTES = 16 << 20
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One component of NVIDIA's at one version, from these archives, at this prefix."""
+
+    component: str
+    version: str
+    prefix: str
+    archives: tuple[Archive, ...]
+
+    @property
+    def identity(self) -> str:
+        rows = sorted([archive.component, archive.sha256] for archive in self.archives)
+        return hashlib.sha256(json.dumps([_LAYOUT, self.version, rows]).encode("utf-8")).hexdigest()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {
+            "component": self.component,
+            "source": "redist",
+            "version": self.version,
+            "prefix": self.prefix,
+            "archives": [archive.row for archive in self.archives],
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was or, in check mode, would be done to one prefix."""
+
+    action: str  # keep, install, repair, replace, record, remove
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    bytes_to_fetch: int = 0
+
+    @property
+    def changed(self) -> bool:
+        return self.action != "keep"
+
+
+def open_source(url: str) -> Source:
+    if has_credentials(url):
+        raise StackError(
+            "nvidia_redist_url holds credentials, which would show in the output of every task. Put them into ~/.netrc "
+            "(mode 0600) of the user that runs the tasks."
+        )
+    return Source(url, name="server of NVIDIA's archives", settings="nvidia_redist_url")
+
+
+def fetch_manifest(
+    source: Source, path: str, *, sha256: str, components: Sequence[str], variant: str | None
+) -> list[Archive]:
+    """The archives for this machine that a manifest below the source names; the manifest is checked first."""
+    machine = os.uname().machine
+    if machine not in PLATFORMS:
+        raise StackError(f"NVIDIA has archives for {' and '.join(PLATFORMS)}; this node is {machine}.")
+    body = source.get(f"{source.shown}/{urllib.parse.quote(path)}", what=path, limit=_MANIFEST_BYTES).body
+    found = hashlib.sha256(body).hexdigest()
+    if found != sha256.lower():
+        raise StackError(
+            f"{path} from {source.shown} is not the pinned manifest: expected sha256 {sha256}, found {found}. Nothing "
+            "that it names was fetched.",
+            expected=sha256,
+            found=found,
+        )
+    return read_manifest(
+        body.decode("utf-8", "replace"), name=path, platform=PLATFORMS[machine], components=components, variant=variant
+    )
+
+
+# --------------------------------------------------------------------------------------------- planning
+
+
+def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
+    """What has to be done so that the tree is there; reads only, and refuses what applying would refuse."""
+    _check_place(wish.prefix)
+    described = _described(wish.record)
+    if not os.path.lexists(wish.prefix):
+        return _to_be_laid("install", wish, (), ())
+    tree = read_tree(wish.prefix)
+    recorded = _read_json(_record_path(records, wish.component))
+    if tree is None:
+        if not _names(recorded, wish.prefix):
+            raise BuildError(
+                f"{wish.prefix} exists and was not laid by this toolkit (it has no {TREE_RECORD}). Move it away, or "
+                f"set {wish.component}_source to found to use what is there.",
+                path=wish.prefix,
+            )
+        return _to_be_laid("repair", wish, described, (f"{TREE_RECORD} is missing or cannot be read",))
+    if tree["identity"] != wish.identity:
+        return _to_be_laid("replace", wish, _described(tree), ())
+    drift = find_drift(wish.prefix, tree)
+    if drift:
+        return _to_be_laid("repair", wish, described, tuple(drift))
+    if recorded != wish.record:
+        before = _described(recorded) if recorded and recorded.get("source") == "redist" else ()
+        return Outcome("record", before, described)
+    return Outcome("keep", described, described)
+
+
+def plan_absent(
+    component: str, prefix: str, *, roots: Sequence[str] = (), force: bool = False, records: str = RECORDS
+) -> Outcome:
+    """What removing the tree takes away; raises BuildError where something still uses it, unless forced."""
+    _check_place(prefix)
+    tree = read_tree(prefix)
+    recorded = _read_json(_record_path(records, component))
+    if tree is None and not _names(recorded, prefix):
+        if os.path.lexists(prefix):
+            raise BuildError(f"{prefix} was not laid by this toolkit (it has no {TREE_RECORD}): it is not removed.")
+        return Outcome("keep")
+    environments = environments_using(prefix, roots)
+    processes = processes_using([prefix])
+    if (environments or processes) and not force:
+        users = [f"environment {name}" for name in environments] + [f"process {number}" for number in processes]
+        raise BuildError(
+            f"{prefix} is in use by {', '.join(users)}; nothing was removed. Remove these environments and end these "
+            "processes first, or force it.",
+            environments=environments,
+            processes=processes,
+        )
+    return Outcome("remove", _described(tree or recorded or {}), ())
+
+
+def read_tree(prefix: str) -> dict[str, Any] | None:
+    """The record of the tree at a prefix; None where none was laid by this toolkit, or its record is damaged."""
+    record = _read_json(os.path.join(prefix, TREE_RECORD))
+    return record if record and record.keys() >= {"identity", "files", "version", "archives"} else None
+
+
+def find_drift(prefix: str, tree: dict[str, Any]) -> list[str]:
+    """How the files differ from what was laid, by names, sizes and where links lead."""
+    found: dict[str, int | str] = {}
+    for directory, names, files in os.walk(prefix):
+        # Python writes its bytecode where root runs a tool of the toolkit that brings modules.
+        names[:] = [name for name in names if name != "__pycache__"]
+        links = [name for name in names if os.path.islink(os.path.join(directory, name))]
+        for path in (os.path.join(directory, name) for name in files + links):
+            relative = os.path.relpath(path, prefix)
+            found[relative] = "-> " + os.readlink(path) if os.path.islink(path) else os.lstat(path).st_size
+    found.pop(TREE_RECORD, None)
+    drift = []
+    for path, wanted in sorted(tree["files"].items()):
+        seen = found.pop(path, None)
+        if seen is None:
+            drift.append(f"{path} is missing")
+        elif seen != wanted:
+            drift.append(f"{path} is {_kind(seen)}, not {_kind(wanted)}")
+    return drift + [f"{path} was added" for path in sorted(found)]
+
+
+def environments_using(prefix: str, roots: Sequence[str]) -> list[str]:
+    """Builds of environments below these roots that hold links into the prefix."""
+    inside = os.path.join(prefix, "")
+    used = []
+    for path in (path for root in roots for path in glob.glob(os.path.join(glob.escape(root), ".builds", "*"))):
+        record = read_record(path)
+        if record and any(target.startswith(inside) for target in record["links"].values()):
+            used.append(os.path.basename(path))
+    return sorted(used)
+
+
+def _to_be_laid(action: str, wish: Wish, before: tuple[str, ...], drift: tuple[str, ...]) -> Outcome:
+    bytes_to_fetch = sum(archive.bytes or 0 for archive in wish.archives)
+    place = _nearest_directory(wish.prefix)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise BuildError(f"{wish.prefix} cannot be laid: user {os.geteuid()} may not write {place}. Run as root.")
+    needed = bytes_to_fetch * (1 + _UNPACKED_PER_ARCHIVE_BYTE)
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise BuildError(
+            f"{wish.component} {wish.version} needs about {needed >> 20:,} MiB below {place} to be unpacked, "
+            f"{free >> 20:,} MiB are free. Free at least {(needed - free >> 20) + 1:,} MiB. Nothing was changed.",
+            needed_bytes=needed,
+            free_bytes=free,
+        )
+    return Outcome(action, before, _described(wish.record), drift, bytes_to_fetch)
+
+
+def _check_place(prefix: str) -> None:
+    """Raises BuildError for a prefix where a tree could be planted or swapped by somebody else."""
+    if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix or os.path.dirname(prefix) == "/":
+        raise BuildError(f"The prefix is {prefix!r}: it has to be an absolute path, and not at the top of the root.")
+    if os.path.islink(prefix) or (os.path.lexists(prefix) and not os.path.isdir(prefix)):
+        raise BuildError(f"{prefix} is a link or a file, not a directory that this toolkit laid. Move it away.")
+    for path in (_nearest_directory(prefix), prefix):
+        if not os.path.isdir(path):
+            continue
+        status = os.stat(path)
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise BuildError(
+                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}), and "
+                "everybody's TensorFlow would load what they put there. Make it root's, mode 0755.",
+                path=path,
+            )
+
+
+def _nearest_directory(prefix: str) -> str:
+    place = os.path.dirname(prefix)
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def _described(record: dict[str, Any]) -> tuple[str, ...]:
+    """For a diff: what is installed where, then its archives."""
+    if not record:
+        return ()
+    rows = sorted(f"{row['component']} {row['version']}" for row in record.get("archives", ()))
+    return (f"{record['component']} {record['version']} in {record['prefix']}", *rows)
+
+
+def _names(record: dict[str, Any] | None, prefix: str) -> bool:
+    return bool(record and record.get("source") == "redist" and record.get("prefix") == prefix)
+
+
+def _kind(value: int | str) -> str:
+    return f"a file of {value} bytes" if isinstance(value, int) else f"a link to {value[3:]}"
+
+
+# --------------------------------------------------------------------------------------------- applying
+
+
+def apply_present(wish: Wish, *, source: Source, lock_timeout: float, records: str = RECORDS) -> Outcome:
+    outcome = plan_present(wish, records=records)
+    if outcome.action == "keep":
+        if os.path.lexists(_work_path(wish.prefix)):
+            # A run that was killed before it had cleaned up. One that is at work is left alone.
+            with contextlib.suppress(BusyError, UnwritableError):
+                with _locked(wish.prefix, 0):
+                    _sweep(wish.prefix)
+        return outcome
+    with _locked(wish.prefix, lock_timeout):
+        # Another run may have done it while this one waited.
+        outcome = plan_present(wish, records=records)
+        _sweep(wish.prefix)
+        if outcome.action in ("install", "repair", "replace"):
+            try:
+                _lay(wish, source)
+            finally:
+                _sweep(wish.prefix)
+        if outcome.changed:
+            _write_record(records, wish)
+    return outcome
+
+
+def apply_absent(
+    component: str,
+    prefix: str,
+    *,
+    lock_timeout: float,
+    roots: Sequence[str] = (),
+    force: bool = False,
+    records: str = RECORDS,
+) -> Outcome:
+    outcome = plan_absent(component, prefix, roots=roots, force=force, records=records)
+    if outcome.action == "keep":
+        return outcome
+    with _locked(prefix, lock_timeout):
+        outcome = plan_absent(component, prefix, roots=roots, force=force, records=records)
+        _sweep(prefix)
+        if os.path.isdir(prefix):
+            # Away by one rename: a run killed after it leaves a leftover, never half a tree.
+            os.rename(prefix, _work_path(prefix))
+            _sweep(prefix)
+        path = _record_path(records, component)
+        if _names(_read_json(path), prefix):
+            os.unlink(path)
+    return outcome
+
+
+def _lay(wish: Wish, source: Source) -> None:
+    work = _work_path(wish.prefix)
+    os.mkdir(work, 0o700)
+    os.mkdir(os.path.join(work, "archives"))
+    fetched = []
+    for number, archive in enumerate(wish.archives):
+        path = os.path.join(work, "archives", str(number))
+        url = f"{source.shown}/{urllib.parse.quote(archive.relative_path)}"
+        source.save(url, path, what=archive.name, sha256=archive.sha256, size=archive.bytes)
+        fetched.append((archive, path))
+    tree = Tree(os.path.join(work, "tree"))
+    os.mkdir(tree.directory, 0o755)
+    for archive, path in fetched:
+        tree.unpack(path, component=archive.component, name=archive.name)
+        os.unlink(path)
+    record = {**wish.record, "identity": wish.identity, "files": tree.files}
+    # Without this a power cut after the rename could leave a complete tree of empty files.
+    os.sync()
+    _write_new(os.path.join(tree.directory, TREE_RECORD), record)
+    _put(tree.directory, wish.prefix)
+
+
+def _put(tree: str, prefix: str) -> None:
+    """Bring a complete tree to its prefix; the one that was there, if any, is then where the new one was."""
+    if os.path.lexists(prefix):
+        _exchange(tree, prefix)
+    else:
+        os.rename(tree, prefix)
+    descriptor = os.open(os.path.dirname(prefix), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(left: str, right: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.EXDEV):
+        raise OSError(code, os.strerror(code), right)
+    # A file system that cannot exchange (NFS, older ZFS): between these two there is no tree, and if the run is killed
+    # just then the next one lays it again.
+    os.rename(right, left + ".old")
+    os.rename(left, right)
+
+
+@contextlib.contextmanager
+def _locked(prefix: str, wait: float) -> Iterator[None]:
+    parent, name = os.path.split(prefix)
+    lock = os.path.join(parent, ".locks", name)
+    with exclusive_lock(lock, what=prefix, wait=wait, wait_variable="package_lock_timeout", root_variable=None):
+        try:
+            yield
+        except OSError as error:
+            raise BuildError(
+                f"{prefix} was not finished: {error}. What was there before is as it was. Mend what the message names "
+                "and run again."
+            ) from error
+
+
+def _sweep(prefix: str) -> None:
+    """Remove what a run left, this one or a killed one; the caller holds the lock."""
+    work = _work_path(prefix)
+    if os.path.lexists(work):
+        shutil.rmtree(work)
+
+
+def _work_path(prefix: str) -> str:
+    parent, name = os.path.split(prefix)
+    return os.path.join(parent, f".{name}.new")
+
+
+def _record_path(records: str, component: str) -> str:
+    return os.path.join(records, f"{component}.json")
+
+
+def _write_record(records: str, wish: Wish) -> None:
+    path = _record_path(records, wish.component)
+    os.makedirs(records, mode=0o755, exist_ok=True)
+    temporary = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    _write_new(temporary, wish.record)
+    os.replace(temporary, path)
+
+
+def _write_new(path: str, content: dict[str, Any]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), 0o644)
+        stream.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -44,10 +44,13 @@ options:
     choices: [x86_64, aarch64]
     default: [x86_64]
   flavours:
-    description: Flavours to make locks for. When empty, V(cpu), and V(cuda) where CUDA wheels exist for the release.
+    description:
+      - Flavours to make locks for. V(cpu) is TensorFlow alone, V(cuda) brings CUDA and cuDNN, V(cudnn) brings cuDNN
+        alone, for a node with a CUDA of its own.
+      - When empty, V(cpu), and V(cuda) where CUDA wheels exist for the release.
     type: list
     elements: str
-    choices: [cpu, cuda]
+    choices: [cpu, cuda, cudnn]
     default: []
   directory:
     description: Where the locks are; each is O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
@@ -142,7 +145,7 @@ locks:
       type: str
       sample: linux_x86_64
     flavour:
-      description: V(cpu) or V(cuda).
+      description: V(cpu), V(cuda) or V(cudnn).
       type: str
       sample: cpu
     state:
@@ -185,6 +188,11 @@ locks:
       description: The lock itself.
       type: str
       sample: "# TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu"
+    without:
+      description: What cuDNN's wheel requires and a lock of the flavour V(cudnn) leaves out; C(pip check) names it.
+      type: list
+      elements: str
+      sample: [nvidia-cublas-cu11]
 left_out:
   description: Targets for which O(requirements) cannot be had, when O(pythons) is empty.
   returned: success
@@ -200,7 +208,7 @@ left_out:
       type: str
       sample: linux_x86_64
     flavour:
-      description: V(cpu) or V(cuda).
+      description: V(cpu), V(cuda) or V(cudnn).
       type: str
       sample: cpu
     reason:
@@ -243,7 +251,7 @@ def main() -> None:
                 "choices": ["x86_64", "aarch64"],
                 "default": ["x86_64"],
             },
-            "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda"], "default": []},
+            "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda", "cudnn"], "default": []},
             "directory": {"type": "path", "required": True},
             "tables": {"type": "path", "required": True},
             "upgrade": {"type": "bool", "default": False},
@@ -342,6 +350,7 @@ def _result(outcome: locking.LockOutcome) -> dict[str, Any]:
         "bytes": lock.total_bytes,
         "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
         "text": lock.text,
+        "without": list(lock.without),
     }
 
 

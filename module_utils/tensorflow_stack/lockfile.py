@@ -51,6 +51,8 @@ class Lock:
     inputs_sha256: str
     cutoff: str
     distributions: tuple[Distribution, ...]
+    # Required by one of them, and left out since the node has it.
+    without: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -119,6 +121,7 @@ def render_lock(lock: Lock) -> str:
         f"# flavour: {lock.flavour}",
         f"# requirements: {', '.join(lock.requirements)}",
         *(f"# constraint: {known.requirement} ({known.symptom})" for known in lock.constraints),
+        *([f"# without: {', '.join(lock.without)} (the node's own is used)"] if lock.without else []),
         f"# inputs_sha256: {lock.inputs_sha256}",
         f"# cutoff: {lock.cutoff}",
         f"# body_sha256: {lock.sha256}",
@@ -174,6 +177,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
         inputs_sha256=values["inputs_sha256"],
         cutoff=values["cutoff"],
         distributions=distributions,
+        without=tuple(values["without"].rpartition(" (")[0].split(", ")) if "without" in values else (),
     )
 
 

@@ -39,7 +39,8 @@ else:
     import tomli as tomllib
 
 PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
-FLAVOURS = ("cpu", "cuda")
+# cuda brings CUDA and cuDNN, cudnn brings cuDNN alone, beside a CUDA of the node.
+FLAVOURS = ("cpu", "cuda", "cudnn")
 
 # The oldest glibc that wheels may want: that of RHEL 8 and Debian 10. TensorFlow's own want 2.27 at most.
 _GLIBC_MINOR = 28
@@ -99,6 +100,8 @@ class LockInputs:
     constraints: tuple[InputLine, ...]
     notes: tuple[str, ...] = ()
     other_pythons: tuple[str, ...] = ()
+    # What the node has itself: cuDNN's wheel requires it, and it is left out.
+    without: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -112,6 +115,7 @@ class LockInputs:
             "flavour": request.flavour,
             "requirements": sorted({line.text for line in self.requirements}),
             "constraints": sorted({line.text for line in self.constraints}),
+            **({"without": self.without} if self.without else {}),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -208,7 +212,7 @@ def lock_requests(
         for minor in pythons or minors:
             asked = None if requirements is None else tensorflow_requirement(requirements, minor)
             without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
-            for flavour in flavours or (FLAVOURS if has_cuda and not without_cuda else FLAVOURS[:1]):
+            for flavour in flavours or (("cpu", "cuda") if has_cuda and not without_cuda else ("cpu",)):
                 requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
     return requests
 
@@ -246,18 +250,22 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     for row in tables.constraints_for(release.version, request.python):
         line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
         (requirements if row.kind == "add" else constraints).append(line)
-    if request.flavour == "cuda":
+    without: list[str] = []
+    if request.flavour != "cpu":
         wheels = _cuda_wheels(tables, release.version, request.architecture)
         if wheels is None:
             raise LockError(
                 f"There are no CUDA wheels for TensorFlow {release.version} on {request.architecture}. "
-                "Leave 'cuda' out of tensorflow_lock_flavours."
+                f"Leave {request.flavour!r} out of tensorflow_lock_flavours."
             )
-        requirements += [
-            InputLine(text, f"CUDA {wheels.cuda} for TensorFlow {release.version}") for text in wheels.requirements
-        ]
+        if request.flavour == "cuda":
+            what, brought = f"CUDA {wheels.cuda}", wheels.requirements
+        else:
+            what, brought = f"cuDNN {wheels.cudnn}", tuple(filter(_is_cudnn, wheels.cudnn_requirements))
+            without = [Requirement(text).name for text in wheels.cudnn_requirements if not _is_cudnn(text)]
+        requirements += [InputLine(text, f"{what} for TensorFlow {release.version}") for text in brought]
     others = tuple(minor for minor in _minors(release, request.architecture) if minor != request.python)
-    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes), others)
+    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes), others, tuple(without))
 
 
 def resolve_lock(
@@ -305,6 +313,7 @@ def resolve_lock(
         inputs_sha256=inputs.sha256,
         cutoff=cutoff,
         distributions=tuple(distributions),
+        without=tuple(name for name in inputs.without if name not in installed),
     )
     # A later look at the index that found nothing new is no change.
     if previous is not None and replace(lock, cutoff=previous.cutoff) == previous:
@@ -397,20 +406,24 @@ def _cuda_wheels(tables: Tables, version: str, architecture: str) -> CudaWheels 
     return wheels if wheels is not None and wheels.architecture == architecture else None
 
 
+def _is_cudnn(requirement: str) -> bool:
+    return requirement.startswith("nvidia-cudnn-")
+
+
 def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
     if asked is None:
         in_flavour = "tensorflow" if "tensorflow" in release.packages else release.package
-        return release.package if request.flavour == "cuda" else in_flavour
+        return in_flavour if request.flavour == "cpu" else release.package
     built_for = release.packages.get(asked.project)
     if built_for is None:
         raise LockError(
             f"{asked.where} asks for {asked.project}, which has no release {release.version}. "
             f"Write {release.package} there."
         )
-    if request.flavour == "cuda" and built_for != "gpu":
+    if request.flavour != "cpu" and built_for != "gpu":
         raise LockError(
             f"{asked.where} asks for {asked.project}, whose release {release.version} is built without CUDA. "
-            f"Write {release.package} there, or leave 'cuda' out of tensorflow_lock_flavours."
+            f"Write {release.package} there, or leave {request.flavour!r} out of tensorflow_lock_flavours."
         )
     return asked.project
 
@@ -418,10 +431,10 @@ def _project(request: LockRequest, release: Release, asked: TensorflowRequiremen
 def _user_line(wish: UserRequirement, notes: list[str]) -> InputLine:
     requirement = wish.requirement
     if canonicalize_name(requirement.name) in TENSORFLOW_PROJECTS and "and-cuda" in requirement.extras:
-        # The extra of several releases cannot be resolved; the cuda flavour has what it stands for anyway.
+        # The extra of several releases cannot be resolved; the flavour says whether its wheels come.
         requirement = copy.copy(requirement)
         requirement.extras = requirement.extras - {"and-cuda"}
-        notes.append(f"{wish.where}: [and-cuda] is not taken over, the cuda flavour brings the CUDA wheels.")
+        notes.append(f"{wish.where}: [and-cuda] is not taken over, the flavour says which CUDA wheels come.")
     return InputLine(str(requirement), wish.where)
 
 
@@ -448,6 +461,9 @@ def _compile(
     argv += ["--python", sys.executable, "--python-version", request.python]
     argv += ["--python-platform", f"{request.architecture}-manylinux_2_{_GLIBC_MINOR}"]
     argv += ["--exclude-newer", cutoff]
+    if inputs.without:
+        # Of cuDNN alone: what else requires these still brings them.
+        argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
     argv += ["--constraint", limits, wishes]
     done = runner(argv, uv_environment(index_url=index_url))
     if done.returncode != 0:
@@ -460,6 +476,14 @@ def _compile(
 def _write_lines(path: str, lines: Iterable[InputLine]) -> str:
     with open(path, "w", encoding="utf-8") as stream:
         stream.writelines(f"{line.text}\n" for line in lines)
+    return path
+
+
+def _write_metadata(path: str, lines: Iterable[InputLine]) -> str:
+    """A configuration of uv in which cuDNN's wheel requires nothing."""
+    rows = ", ".join(f'{{name = "{line.project}", requires-dist = []}}' for line in lines if _is_cudnn(line.text))
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(f"dependency-metadata = [{rows}]\n")
     return path
 
 

@@ -49,8 +49,20 @@ def test_lock_is_sorted(lock: Lock) -> None:
 
 def test_lock_holds_its_release_and_its_flavour(lock: Lock) -> None:
     assert lock.packages["tensorflow"] == lock.release
-    assert any(name.startswith("nvidia-cudnn") for name in lock.packages) == (lock.flavour == "cuda")
+    brought = {name.rpartition("-")[0] for name in lock.packages if name.startswith("nvidia-")}
+    assert ("nvidia-cudnn" in brought) == (lock.flavour != "cpu")
+    assert ("nvidia-cuda-runtime" in brought) == (lock.flavour == "cuda")
     assert all(distribution.bytes > 0 for distribution in lock.distributions)
+
+
+def test_a_cudnn_lock_brings_cudnn_and_nothing_of_cuda(lock: Lock) -> None:
+    if lock.flavour != "cudnn":
+        assert lock.without == ()
+        return
+    assert [name for name in lock.packages if name.startswith("nvidia-")] == [
+        name for name in lock.packages if name.startswith("nvidia-cudnn-")
+    ]
+    assert any(name.startswith("nvidia-cublas-") for name in lock.without)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -67,4 +79,6 @@ def test_every_target_of_a_release_is_there(release: str, tables: Tables) -> Non
             tables, release=release, requirements=None, pythons=[], architectures=["x86_64"], flavours=[]
         )
     }
-    assert {str(path) for path in PATHS if path.parent.name == f"tensorflow-{release}"} == wanted
+    here = {str(path) for path in PATHS if path.parent.name == f"tensorflow-{release}"}
+    # Those of the flavour cudnn are shipped where a distribution's CUDA is tested.
+    assert {path for path in here if not path.endswith("-cudnn.txt")} == wanted

@@ -106,9 +106,12 @@ class Index:
         self.stderr = stderr
         self.asked: list[dict[str, str]] = []
         self.argv: list[str] = []
+        self.configuration = ""
 
     def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         self.argv = argv
+        if "--config-file" in argv:
+            self.configuration = Path(argv[argv.index("--config-file") + 1]).read_text()
         output = Path(argv[argv.index("--output-file") + 1])
         self.asked.append(
             {
@@ -161,7 +164,59 @@ def test_inputs_of_the_cuda_flavour() -> None:
     assert texts(inputs.requirements) == ["tensorflow==2.8.0", "nvidia-cudnn-cu11==8.5.0.96"]
 
 
-@pytest.mark.parametrize(("flavour", "project"), [("cpu", "tensorflow"), ("cuda", "tensorflow-gpu")])
+BESIDE_ANOTHER_CUDA = replace(
+    TABLES,
+    cuda_wheels=(
+        replace(
+            TABLES.cuda_wheels[0],
+            requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163", "nvidia-cufft-cu11==10.9"),
+            cudnn_requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163"),
+        ),
+    ),
+)
+
+
+def test_the_cudnn_flavour_asks_for_cudnn_without_what_it_requires() -> None:
+    inputs = lock_inputs(request(flavour="cudnn"), BESIDE_ANOTHER_CUDA)
+    assert texts(inputs.requirements) == ["tensorflow==2.8.0", "nvidia-cudnn-cu11==8.6.0.163"]
+    assert inputs.without == ("nvidia-cublas-cu11",)
+
+
+def test_the_cudnn_flavour_has_a_digest_of_its_own() -> None:
+    inputs = lock_inputs(request(flavour="cudnn"), BESIDE_ANOTHER_CUDA)
+    assert replace(inputs, without=()).sha256 != inputs.sha256
+
+
+def test_uv_is_told_that_cudnn_requires_nothing() -> None:
+    cudnn = package("nvidia-cudnn-cu11", "8.6.0.163", ("nvidia_cudnn_cu11-8.6.0.163-py3-none-manylinux1_x86_64.whl", 7))
+    index = Index(RESULT + cudnn)
+    inputs = lock_inputs(request(flavour="cudnn"), BESIDE_ANOTHER_CUDA)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=index)
+    assert index.configuration == 'dependency-metadata = [{name = "nvidia-cudnn-cu11", requires-dist = []}]\n'
+    assert lock.without == ("nvidia-cublas-cu11",)
+    assert "# without: nvidia-cublas-cu11 (the node's own is used)\n" in lock.text
+    assert parse_lock(lock.text, path="lock.txt") == lock
+
+
+def test_what_somebody_else_requires_is_not_left_out() -> None:
+    cublas = package(
+        "nvidia-cublas-cu11", "11.11.3.6", ("nvidia_cublas_cu11-11.11.3.6-py3-none-manylinux1_x86_64.whl", 5)
+    )
+    inputs = lock_inputs(request(flavour="cudnn"), BESIDE_ANOTHER_CUDA)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Index(RESULT + cublas))
+    assert lock.without == ()
+    assert "without" not in lock.text
+
+
+@pytest.mark.parametrize("flavour", ["cuda", "cudnn"])
+def test_a_release_without_cuda_wheels_has_no_flavour_that_needs_them(flavour: str) -> None:
+    with pytest.raises(LockError, match=f"no CUDA wheels .* Leave '{flavour}' out of tensorflow_lock_flavours"):
+        lock_inputs(request("2.21.0", flavour=flavour), TABLES)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "project"), [("cpu", "tensorflow"), ("cuda", "tensorflow-gpu"), ("cudnn", "tensorflow-gpu")]
+)
 def test_project_where_cpu_and_gpu_builds_differ(flavour: str, project: str) -> None:
     tables = replace(TABLES, cuda_wheels=(replace(TABLES.cuda_wheels[0], releases="==1.15.5"),))
     inputs = lock_inputs(request("1.15.5", flavour=flavour), tables)
@@ -182,7 +237,7 @@ def test_extra_and_cuda_is_what_the_cuda_flavour_is_for(tmp_path: Path) -> None:
     wishes = users(tmp_path, "tensorflow[and-cuda]==2.8.0\n")
     inputs = lock_inputs(request(requirements=wishes), TABLES)
     assert texts(inputs.requirements) == ["tensorflow==2.8.0"]
-    assert inputs.notes == (f"{wishes.path}:1: [and-cuda] is not taken over, the cuda flavour brings the CUDA wheels.",)
+    assert inputs.notes == (f"{wishes.path}:1: [and-cuda] is not taken over, the flavour says which CUDA wheels come.",)
 
 
 def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+"""Ansible module: the kernel side of the NVIDIA driver."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_kernel_module
+short_description: Bring the kernel side of the NVIDIA driver to its installed version
+description:
+  - Keeps nouveau and nova_core out with C(/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf), and rebuilds an initramfs
+    that lacks it, then looks into it.
+  - Makes sure that every kernel has the module of exactly O(version), by what DKMS and modinfo say. A module that is
+    not there is built with DKMS once; a package's own module without DKMS is as good.
+  - Loads the module where nothing is loaded and nothing is in the way, so that a fresh node needs no reboot. Says
+    otherwise whether one is needed and why, and never reboots.
+  - Lists the processes that hold the GPU, and ends none.
+  - With Secure Boot on, a module that nobody signed is refused before anything is changed.
+version_added: 0.2.0
+author: TensorFlow GPU Stack contributors
+options:
+  version:
+    description: Version of the driver's packages that are installed. NVIDIA's own, or that of a package.
+    type: str
+    required: true
+  modules:
+    description: Which of NVIDIA's kernel modules.
+    type: str
+    choices: [open, proprietary]
+    required: true
+  kernels:
+    description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
+    type: list
+    elements: str
+  services:
+    description: Names of the driver's services. Those that systemd has a unit of are returned.
+    type: list
+    elements: str
+    default: []
+  pending:
+    description: >-
+      The packages are about to be installed (check mode), so that nothing can be judged yet that they bring.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+notes:
+  - Not for a container. It runs on the kernel of its host.
+"""
+
+EXAMPLES = r"""
+- name: Bring the kernel side to the installed driver
+  nvidia_kernel_module:
+    version: 535.309.01
+    modules: proprietary
+  register: kernel_side
+
+- name: Name the processes that a reboot ends
+  ansible.builtin.debug:
+    var: kernel_side.processes
+  when: kernel_side.reboot_required
+
+- name: Only for one kernel, and say which services there are
+  nvidia_kernel_module:
+    version: 535.309.01-0+deb12u1
+    modules: open
+    kernels: [6.1.0-56-amd64]
+    services: [nvidia-persistenced, nvidia-fabricmanager]
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in this order.
+  returned: success
+  type: list
+  elements: str
+  sample: [write /etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf, rebuild the initramfs of 6.1.0-56-amd64]
+kernels:
+  description: >-
+    The kernels as they are now. C(dkms) is DKMS's word for that version, null where it has none; C(in_initramfs)
+    whether the initramfs has the blacklist, null where there is none to look into.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{release: 6.1.0-56-amd64, dkms: installed, module_version: 535.309.01, in_initramfs: true}]
+loaded:
+  description: Version of the module that is loaded now, null for none.
+  returned: success
+  type: str
+  sample: 535.309.01
+reboot_required:
+  description: Whether the driver computes only after a reboot.
+  returned: success
+  type: bool
+  sample: true
+reboot_reasons:
+  description: Why.
+  returned: success
+  type: list
+  elements: str
+  sample: ["kernel module 470.256.02 is loaded, the libraries are of 535.309.01"]
+processes:
+  description: Processes that hold the GPU.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{pid: 4711, command: python3 train.py, devices: [/dev/nvidia-uvm, /dev/nvidia0]}]
+services:
+  description: Those of O(services) that systemd has a unit of.
+  returned: success
+  type: list
+  elements: str
+  sample: [nvidia-persistenced]
+machine:
+  description: Which machine this is, C(machine_id) and C(boot_id), to tell whether it is the one that runs the play.
+  returned: success
+  type: dict
+  sample: {machine_id: 2d2532498ea5954984db1b7668be543a, boot_id: 3a705692-f858-4c9e-982c-58b548ddb6dc}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.kernel_modules import Wish, ensure
+from ..module_utils.tensorflow_stack.kernel_texts import upstream_version
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "modules": {"type": "str", "choices": ["open", "proprietary"], "required": True},
+            "kernels": {"type": "list", "elements": "str"},
+            "services": {"type": "list", "elements": "str", "default": []},
+            "pending": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    wish = Wish(
+        version=upstream_version(params["version"]),
+        kind=params["modules"],
+        kernels=params["kernels"],
+        services=params["services"],
+        pending=params["pending"],
+    )
+    try:
+        result = ensure(wish, check=module.check_mode)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,497 @@
+"""The kernel side of the NVIDIA driver: nouveau kept out, one right module for every kernel, loaded where it can be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+from .errors import StackError
+from .file_changes import FileChanges
+from .kernel_texts import (
+    NOUVEAU_DRIVERS,
+    DkmsBuild,
+    DkmsSource,
+    ModuleFile,
+    first_error,
+    last_lines,
+    nouveau_files,
+    parse_dkms_conf,
+    parse_dkms_status,
+    parse_listing,
+    parse_modinfo,
+)
+from .node import read_driver, read_headers, read_modules, read_secure_boot
+from .node_files import NodeFiles
+from .node_loader import read_loader
+
+BLACKLIST = "/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf"
+BLACKLIST_TEXT = """\
+# Written by tensorflow-gpu-stack. These drivers take the GPU at boot, before NVIDIA's can have it.
+blacklist nouveau
+blacklist nova_core
+options nouveau modeset=0
+"""
+
+# Package of a kernel's headers, by the package manager that is there.
+_HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "kernel-devel-{}"}
+_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+# The kernel's words for a module whose signature it does not take, by version of the kernel.
+_SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
+_SECURE_BOOT_HELP = (
+    "Sign it with a key that the machine trusts (mokutil --import, then confirm at the console during the next boot),"
+    " use the distribution's signed modules, or set nvidia_driver_source to found and keep the driver that is there."
+)
+
+Run = Callable[[Sequence[str]], str]
+
+
+def run_command(command: Sequence[str]) -> str:
+    """What the command says, both streams; whether it did anything is judged by what is there afterwards."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        raise StackError(
+            f"{command[0]} cannot be started: {error.strerror}. Install the package that it belongs to.", cmd=command
+        ) from error
+    return ended.stdout.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class InitramfsTool:
+    """How an initramfs is looked into and made again."""
+
+    lister: str
+    maker: Sequence[str]
+
+    def rebuild(self, kernel: Kernel) -> list[str]:
+        return [part.format(release=kernel.release, path=kernel.initramfs) for part in self.maker]
+
+
+_INITRAMFS_TOOLS = (
+    InitramfsTool("/usr/bin/lsinitramfs", ("/usr/sbin/update-initramfs", "-u", "-k", "{release}")),
+    InitramfsTool("/usr/bin/lsinitrd", ("/usr/bin/dracut", "--force", "{path}", "{release}")),
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """`pending`: the packages are about to be installed (check mode), so nothing is judged that they bring."""
+
+    version: str
+    kind: str
+    kernels: Sequence[str] | None = None
+    services: Sequence[str] = ()
+    pending: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    release: str
+    headers: str | None
+    dkms: str | None  # state at the wanted version, as DKMS says it
+    module: ModuleFile | None
+    initramfs: str | None
+    blacklisted: bool | None  # in the initramfs, as it is on disk now; None where there is nothing to look into
+    nouveau: Sequence[str]  # in the initramfs
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "release": self.release,
+            "dkms": self.dkms,
+            "module_version": self.module.version if self.module else None,
+            "in_initramfs": self.blacklisted,
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    running: str
+    kernels: list[Kernel]
+    sources: list[DkmsSource]
+    tool: InitramfsTool | None
+    is_blacklisted: bool  # on disk
+    loaded: str | None
+    loaded_kind: str | None
+    in_the_way: list[str]
+    secure_boot: bool | None
+    header_package: str
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What has to be done, in this order; empty when all is right."""
+
+    write_blacklist: bool
+    build: list[Kernel]
+    rebuild: list[Kernel]
+    load: bool
+
+    def said(self, wish: Wish) -> list[str]:
+        return [
+            *([f"write {BLACKLIST}"] if self.write_blacklist else []),
+            *(f"build nvidia {wish.version} for {kernel.release}" for kernel in self.build),
+            *(f"rebuild the initramfs of {kernel.release}" for kernel in self.rebuild),
+            *([f"load nvidia {wish.version}"] if self.load else []),
+        ]
+
+
+def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) -> dict[str, Any]:
+    """Bring the kernel side to `wish`; the result of nvidia_kernel_module. Raises StackError where it cannot be had."""
+    before = read_state(wish, root, run)
+    _refuse(before, wish)
+    actions = plan_actions(before, wish)
+    diff = _diff(before, actions, wish, root)
+    after = before
+    if not check and actions.said(wish):
+        said = _apply(before, actions, wish, root, run)
+        after = read_state(wish, root, run)
+        _judge(after, actions, wish, said, root)
+    files = NodeFiles(root)
+    reasons = reboot_reasons(after, wish)
+    return {
+        "changed": bool(actions.said(wish)),
+        "actions": actions.said(wish),
+        "kernels": [kernel.row() for kernel in after.kernels],
+        "loaded": after.loaded,
+        "reboot_required": bool(reasons),
+        "reboot_reasons": reasons,
+        "processes": read_processes(files),
+        "services": _units(files, wish.services),
+        "machine": {
+            "machine_id": files.text("/etc/machine-id", "machine"),
+            "boot_id": files.text("/proc/sys/kernel/random/boot_id", "machine"),
+        },
+        "diff": diff,
+    }
+
+
+# --- Reading ---------------------------------------------------------------------------------------
+
+
+def read_state(wish: Wish, root: str, run: Run) -> State:
+    files = NodeFiles(root)
+    driver = read_driver(read_loader(files))
+    sources = _read_sources(files, wish)
+    builds = parse_dkms_status(run(["/usr/sbin/dkms", "status"])) if sources else []
+    tool = next((tool for tool in _INITRAMFS_TOOLS if files.exists(tool.lister, "initramfs")), None)
+    headers = next((name for path, name in _HEADER_PACKAGES.items() if files.exists(path, "headers")), "headers of {}")
+    return State(
+        running=files.text("/proc/sys/kernel/osrelease", "kernel") or "",
+        kernels=[_read_kernel(release, wish, files, sources, builds, tool, run) for release in _releases(files, wish)],
+        sources=sources,
+        tool=tool,
+        is_blacklisted=not _blacklist(root),
+        loaded=driver["loaded"],
+        loaded_kind=driver["kind"],
+        in_the_way=[name for name in NOUVEAU_DRIVERS if read_modules(files)[name]],
+        secure_boot=read_secure_boot(files),
+        header_package=headers,
+    )
+
+
+def _releases(files: NodeFiles, wish: Wish) -> list[str]:
+    """Kernels that the node can boot or was prepared for; a directory of modules alone is what a purge leaves."""
+    if wish.kernels is not None:
+        return list(wish.kernels)
+    releases = [os.path.basename(path) for path in files.glob("/lib/modules/*", "kernels")]
+    return [
+        release
+        for release in releases
+        if read_headers(files, release)
+        or any(
+            files.exists(path.format(release), "kernels") for path in ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
+        )
+    ]
+
+
+def _read_sources(files: NodeFiles, wish: Wish) -> list[DkmsSource]:
+    """Of the wanted version; what is likely of the wanted kind first, since a source does not say it before a build."""
+    texts = [files.text(path, "dkms") or "" for path in files.glob("/usr/src/*/dkms.conf", "dkms")]
+    sources = [source for source in map(parse_dkms_conf, texts) if source and source.version == wish.version]
+    return sorted(sources, key=lambda source: ("open" in source.name) != (wish.kind == "open"))
+
+
+def _read_kernel(
+    release: str,
+    wish: Wish,
+    files: NodeFiles,
+    sources: Sequence[DkmsSource],
+    builds: Sequence[DkmsBuild],
+    tool: InitramfsTool | None,
+    run: Run,
+) -> Kernel:
+    initramfs = next((path.format(release) for path in _INITRAMFS if files.exists(path.format(release), "boot")), None)
+    listed = parse_listing(run([tool.lister, initramfs])) if tool and initramfs else []
+    return Kernel(
+        release=release,
+        headers=read_headers(files, release),
+        dkms=_dkms_state(release, sources, builds),
+        module=_read_module(release, wish, sources, run),
+        initramfs=initramfs,
+        blacklisted=BLACKLIST.lstrip("/") in listed and _is_newer(files, initramfs or "", BLACKLIST)
+        if listed
+        else None,
+        nouveau=nouveau_files(listed),
+    )
+
+
+def _dkms_state(release: str, sources: Sequence[DkmsSource], builds: Sequence[DkmsBuild]) -> str | None:
+    wanted = {(source.name, source.version) for source in sources}
+    states = [build.state for build in builds if build.kernel == release and (build.name, build.version) in wanted]
+    return next((state for state in states if state.startswith("installed")), states[0] if states else None)
+
+
+def _read_module(release: str, wish: Wish, sources: Sequence[DkmsSource], run: Run) -> ModuleFile | None:
+    found = []
+    # Packages without a source bring it under NVIDIA's own name.
+    for name in dict.fromkeys([*(source.module for source in sources), "nvidia"]):
+        module = parse_modinfo(run(["/sbin/modinfo", "-k", release, name]))
+        if module:
+            found.append(module)
+    return next((module for module in found if _is_wanted(module, wish)), found[0] if found else None)
+
+
+def _is_wanted(module: ModuleFile, wish: Wish) -> bool:
+    return (module.version, module.kind) == (wish.version, wish.kind)
+
+
+def _is_newer(files: NodeFiles, path: str, than: str) -> bool:
+    """Was `path` written after `than`? Tells an initramfs that has the blacklist as it was before."""
+    return (
+        files.exists(than, "boot")
+        and os.stat(files.host_path(path)).st_mtime >= os.stat(files.host_path(than)).st_mtime
+    )
+
+
+def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
+    """Processes that hold the GPU."""
+    rows = []
+    for number in sorted(filter(str.isdigit, files.names("/proc", "processes")), key=int):
+        directory = f"/proc/{number}"
+        devices = set()
+        for descriptor in files.names(f"{directory}/fd", "processes"):
+            try:
+                target = files.link_target(f"{directory}/fd/{descriptor}")
+            except OSError:  # it has ended meanwhile
+                continue
+            if target and target.startswith("/dev/nvidia"):
+                devices.add(target)
+        if devices:
+            command = files.text(f"{directory}/cmdline", "processes") or ""
+            rows.append(
+                {"pid": int(number), "command": command.replace("\x00", " ").strip(), "devices": sorted(devices)}
+            )
+    return rows
+
+
+def _units(files: NodeFiles, services: Sequence[str]) -> list[str]:
+    if not files.is_dir("/run/systemd/system", "services"):  # the sign that systemd runs the node, as sd_booted(3)
+        return []
+    return [
+        name
+        for name in services
+        if any(files.exists(f"{directory}/{name}.service", "services") for directory in _UNIT_DIRECTORIES)
+    ]
+
+
+# --- Judging ---------------------------------------------------------------------------------------
+
+
+def plan_actions(state: State, wish: Wish) -> Actions:
+    write = not state.is_blacklisted
+    build = [] if wish.pending else [kernel for kernel in state.kernels if not _is_right(kernel, wish)]
+    rebuild = [kernel for kernel in state.kernels if kernel.blacklisted is False and (write or kernel.nouveau)]
+    runs_known_kernel = state.running in [kernel.release for kernel in state.kernels]
+    load = state.loaded is None and not state.in_the_way and runs_known_kernel
+    return Actions(write_blacklist=write, build=build, rebuild=rebuild, load=load)
+
+
+def _is_right(kernel: Kernel, wish: Wish) -> bool:
+    # Without a word of DKMS it is a package's own module, which is as good.
+    is_installed = kernel.dkms is None or kernel.dkms.startswith("installed")
+    return is_installed and kernel.module is not None and _is_wanted(kernel.module, wish)
+
+
+def _refuse(state: State, wish: Wish) -> None:
+    """Raises for what can be told before anything is changed."""
+    _refuse_unsigned(state, wish)
+    if wish.pending:
+        return
+    if not state.kernels:
+        raise StackError(
+            "No kernel is installed: nothing under /lib/modules has headers or an image. Install the distribution's"
+            " kernel, or on a node that runs in a container use the driver of its host."
+        )
+    hopeless = {kernel.release: _hopeless(kernel, state, wish) for kernel in state.kernels}
+    _fail({release: why for release, why in hopeless.items() if why}, state, wish)
+
+
+def _hopeless(kernel: Kernel, state: State, wish: Wish) -> str | None:
+    """Why no build can help this kernel."""
+    if _is_right(kernel, wish):
+        return None
+    module = kernel.module
+    if module and module.version == wish.version and module.kind != wish.kind:
+        return (
+            f"its module {module.version} is the {module.kind} one; install the {wish.kind} kernel modules, or set"
+            f" nvidia_driver_kernel_modules to {module.kind}"
+        )
+    if not state.sources:
+        return (
+            f"{_found(kernel)}, and no package brought a source of {wish.version} for DKMS; install the package of its"
+            " kernel modules for this kernel"
+        )
+    if kernel.headers is None:
+        return (
+            f"{_found(kernel)}, and its headers are missing: install {state.header_package.format(kernel.release)}, or"
+            " remove that kernel"
+        )
+    return None
+
+
+def _found(kernel: Kernel) -> str:
+    return f"its module is {kernel.module.version}" if kernel.module else "it has no module"
+
+
+def _refuse_unsigned(state: State, wish: Wish) -> None:
+    unsigned = [
+        kernel.release
+        for kernel in state.kernels
+        if kernel.module and _is_wanted(kernel.module, wish) and not kernel.module.signer
+    ]
+    if state.secure_boot and unsigned:
+        raise StackError(
+            f"Secure Boot is on and the NVIDIA module {wish.version} is not signed (kernel {', '.join(unsigned)}), so"
+            f" the kernel will not load it. {_SECURE_BOOT_HELP}"
+        )
+
+
+def _fail(reasons: dict[str, str], state: State, wish: Wish, **details: Any) -> None:
+    if reasons:
+        said = "; ".join(f"kernel {release}: {why}" for release, why in reasons.items())
+        raise StackError(
+            f"NVIDIA's {wish.kind} kernel module {wish.version} is not in place. {said[0].upper()}{said[1:]}.",
+            kernels=[kernel.row() for kernel in state.kernels],
+            **details,
+        )
+
+
+def _judge(state: State, actions: Actions, wish: Wish, said: dict[str, str], root: str) -> None:
+    """Raises unless what was to be done is so now."""
+    _refuse_unsigned(state, wish)
+    reasons, logs = {}, []
+    for kernel in state.kernels:
+        if not _is_right(kernel, wish):
+            log = _make_log(NodeFiles(root), state.sources, kernel.release) or said.get(kernel.release, "")
+            logs.append(last_lines(log))
+            reasons[kernel.release] = (
+                f"{_found(kernel)} after DKMS built it ({first_error(log) or last_lines(log, 1) or 'it said nothing'});"
+                " set nvidia_driver_version to one that supports this kernel, or remove the kernel"
+            )
+    _fail(reasons, state, wish, stderr="\n".join(logs))
+    for kernel in state.kernels:
+        if kernel.nouveau and not kernel.blacklisted:
+            raise StackError(
+                f"{kernel.initramfs} still holds {os.path.basename(kernel.nouveau[0])} without {BLACKLIST} after it was"
+                f" rebuilt, so nouveau would have the GPU after a boot. Rebuild it by hand"
+                f" ({' '.join(state.tool.rebuild(kernel)) if state.tool else 'no tool for it is here'}) and see why.",
+                stderr=last_lines(said.get("initramfs " + kernel.release, "")),
+            )
+    if actions.load and state.loaded is None:
+        text = last_lines(said.get("load", ""))
+        is_refused = any(words in text for words in _SIGNATURE_REFUSALS)
+        raise StackError(
+            f"modprobe nvidia did not load the module: {text or 'it said nothing'}. "
+            + (
+                f"Secure Boot refuses its signature. {_SECURE_BOOT_HELP}"
+                if is_refused
+                else "The kernel's own words are in dmesg."
+            ),
+            stderr=text,
+        )
+
+
+def _make_log(files: NodeFiles, sources: Sequence[DkmsSource], release: str) -> str | None:
+    for source in sources:
+        directory = f"/var/lib/dkms/{source.name}/{source.version}"
+        # While it fails it lies in build; DKMS moves it when a build succeeds.
+        for path in [f"{directory}/build/make.log", *files.glob(f"{directory}/{release}/*/log/make.log", "dkms")]:
+            text = files.text(path, "dkms")
+            if text and f" {release} " in text.partition("\n")[0]:  # its first line says for which kernel
+                return text
+    return None
+
+
+def reboot_reasons(state: State, wish: Wish) -> list[str]:
+    reasons = [f"{name} is loaded and has the GPU; it is kept out from the next boot on" for name in state.in_the_way]
+    if state.loaded and state.loaded != wish.version:
+        reasons.append(f"kernel module {state.loaded} is loaded, the libraries are of {wish.version}")
+    elif state.loaded_kind and state.loaded_kind != wish.kind:
+        reasons.append(f"the {state.loaded_kind} kernel module is loaded, the {wish.kind} one is installed")
+    releases = [kernel.release for kernel in state.kernels]
+    if not state.loaded and state.running not in releases:
+        reasons.append(
+            f"the running kernel {state.running} has neither headers nor modules here, so nothing can be loaded into"
+            f" it; the driver is there for {', '.join(releases) or 'none'}"
+        )
+    return reasons
+
+
+# --- Applying --------------------------------------------------------------------------------------
+
+
+def _apply(state: State, actions: Actions, wish: Wish, root: str, run: Run) -> dict[str, str]:
+    """Do it; what the commands said, by kernel."""
+    said = {}
+    with _blacklist(root).written():
+        pass
+    for kernel in actions.build:
+        for source in state.sources:
+            command = ["/usr/sbin/dkms", "install", "--force", "-m", source.name, "-v", source.version]
+            said[kernel.release] = run([*command, "-k", kernel.release])
+            module = parse_modinfo(run(["/sbin/modinfo", "-k", kernel.release, source.module]))
+            if module and _is_wanted(module, wish):
+                break
+    for kernel in actions.rebuild:
+        if state.tool:
+            said["initramfs " + kernel.release] = run(state.tool.rebuild(kernel))
+    if actions.load:
+        said["load"] = run(["/sbin/modprobe", "nvidia"])
+    return said
+
+
+def _blacklist(root: str) -> FileChanges:
+    changes = FileChanges(root)
+    changes.write(BLACKLIST, BLACKLIST_TEXT.encode())
+    return changes
+
+
+def _diff(state: State, actions: Actions, wish: Wish, root: str) -> list[dict[str, str]]:
+    before, after = [], []
+    for kernel in actions.build:
+        before.append(f"{kernel.release}: module {kernel.module.version if kernel.module else 'none'}\n")
+        after.append(f"{kernel.release}: module {wish.version}\n")
+    for kernel in actions.rebuild:
+        before.append(f"{kernel.release}: initramfs without the blacklist\n")
+        after.append(f"{kernel.release}: initramfs with the blacklist\n")
+    if actions.load:
+        before.append("loaded: none\n")
+        after.append(f"loaded: {wish.version}\n")
+    kernels = {
+        "before_header": "kernels",
+        "after_header": "kernels",
+        "before": "".join(before),
+        "after": "".join(after),
+    }
+    return [*_blacklist(root).diff(bytes.decode), *([kernels] if after else [])]

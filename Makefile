@@ -46,6 +46,7 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
 	.venv/bin/mypy scripts callback_plugins
+	.venv/bin/mypy --explicit-package-bases tests/hosts
 	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout
 	cd .cache/mypy && checkout/.venv/bin/mypy --config-file checkout/pyproject.toml \
 	  -p checkout.library -p checkout.module_utils
@@ -62,6 +63,20 @@ integration: test-tools ## Tests with real installs and playbook runs
 
 slow: test-tools ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
+
+MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
+.PHONY: hosts molecule molecule-ci molecule-slow
+hosts: test-tools ## Make the images of the test hosts; as root on a machine with apt, install podman too
+	.venv/bin/python -m tests.hosts.run --images
+
+molecule: test-tools ## Test the roles on hosts; SCENARIO=cudnn/default for one, JOBS=2 for two at a time
+	$(MOLECULE)
+
+molecule-ci: test-tools ## Those scenarios that CI runs
+	$(MOLECULE) --lane ci
+
+molecule-slow: test-tools ## Those scenarios that take many minutes or GB each
+	$(MOLECULE) --lane slow
 
 .PHONY: docs
 docs: test-tools ## Fill the generated parts of the documentation

@@ -1,4 +1,4 @@
-"""The tables of facts that age: releases, constraints, CUDA, drivers, GPUs, Python packages, uv.
+"""The tables of facts that age: releases, constraints, CUDA, drivers, GPUs, packages, archives, uv.
 
 They lie in `roles/tensorflow_release/files/tables/`; `docs/architecture.md` describes each. The JSON schemas beside
 them are checked by the contract tests. Loading checks what a hand that edits a table gets wrong: a missing or
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml
 from packaging.requirements import Requirement
@@ -88,6 +88,7 @@ class GpuChip:
     last_cuda: str | None
     last_driver_branch: int | None
     open_modules: bool
+    proprietary_modules: bool
     source: tuple[str, ...]
 
 
@@ -123,6 +124,94 @@ class PythonPackage:
 
 
 @dataclass(frozen=True)
+class Repository:
+    """A package repository of NVIDIA's; `os` rhel is every rebuild of it."""
+
+    os: str
+    version_id: str
+    architecture: str
+    manager: str  # apt, dnf
+    name: str
+    url: str
+    key: str
+    fingerprints: tuple[str, ...]
+    retired_fingerprints: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Components of the distribution's own archive that its NVIDIA packages need."""
+
+    os: str
+    version_id: str
+    components: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaPackages:
+    """CUDA in one repository. {cuda} stands for one of `cuda` (12.5), {dashed} for the same with a dash (12-5)."""
+
+    os: str
+    version_id: str
+    origin: str  # distro, nvidia_repo
+    cuda: tuple[str, ...]
+    packages: tuple[str, ...]
+    belongs: tuple[str, ...]
+    prefix: str
+    library_directory: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudnnPackages:
+    """cuDNN in NVIDIA's repository; `cuda` is the major release that it is built for."""
+
+    os: str
+    version_id: str
+    cudnn: str
+    cuda: str
+    packages: tuple[str, ...]
+    belongs: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DriverPackages:
+    """One branch of the driver in one repository, with one kind of kernel modules. {kernel} stands for `uname -r`."""
+
+    os: str
+    version_id: str
+    origin: str  # distro, nvidia_repo
+    branch: int
+    kernel_modules: str  # open, proprietary
+    version: str
+    user_space: tuple[str, ...]  # all that a container needs
+    modules: tuple[str, ...]  # built by DKMS
+    headers: str
+    signed_modules: str | None
+    fabric_manager: str | None
+    stream: str | None  # of a dnf module
+    last_kernel: str | None
+    belongs: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Redist:
+    """CUDA or cuDNN as archives of NVIDIA's, each a row for the module nvidia_redist."""
+
+    component: str  # cuda, cudnn
+    version: str
+    cuda: str  # of a cuDNN the major release that it is built for
+    prefix: str
+    library_directory: str
+    archives: tuple[Mapping[str, Any], ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Uv:
     version: str
     architecture: str
@@ -145,10 +234,36 @@ class Tables:
     python_packages: tuple[PythonPackage, ...]
     uvs: tuple[Uv, ...]
 
+    # Loaded on demand, from here on: most of the bytes are here, and a node without a GPU needs none.
+
     @cached_property
     def gpu_devices(self) -> Mapping[str, GpuDevice]:
-        """By PCI device id. Loaded on demand: most of the bytes are here, and a node without a GPU needs none."""
+        """By PCI device id."""
         return {row.device_id: row for row in _load(self.directory, "gpu_devices", GpuDevice)}
+
+    @cached_property
+    def repositories(self) -> tuple[Repository, ...]:
+        return _load(self.directory, "repositories", Repository)
+
+    @cached_property
+    def components(self) -> tuple[Components, ...]:
+        return _load(self.directory, "components", Components)
+
+    @cached_property
+    def cuda_packages(self) -> tuple[CudaPackages, ...]:
+        return _load(self.directory, "cuda_packages", CudaPackages)
+
+    @cached_property
+    def cudnn_packages(self) -> tuple[CudnnPackages, ...]:
+        return _load(self.directory, "cudnn_packages", CudnnPackages)
+
+    @cached_property
+    def driver_packages(self) -> tuple[DriverPackages, ...]:
+        return _load(self.directory, "driver_packages", DriverPackages)
+
+    @cached_property
+    def redist(self) -> tuple[Redist, ...]:
+        return _load(self.directory, "redist", Redist)
 
     def release(self, version: str) -> Release | None:
         try:
@@ -202,10 +317,29 @@ class Tables:
     def python_package(self, os_id: str, version_id: str, minor: str) -> PythonPackage | None:
         """The row of a distribution's release; Rocky 9.4 finds that of Rocky 9."""
         for row in self.python_packages:
-            same_release = version_id == row.version_id or version_id.startswith(row.version_id + ".")
-            if (row.os, row.minor) == (os_id, minor) and same_release:
+            if (row.os, row.minor) == (os_id, minor) and _same_release(version_id, row.version_id):
                 return row
         return None
+
+    def driver_branch(self, branch: int) -> DriverBranch | None:
+        return next((row for row in self.driver_branches if row.branch == branch), None)
+
+
+class _OfDistribution(Protocol):
+    @property
+    def os(self) -> str: ...
+    @property
+    def version_id(self) -> str: ...
+
+
+_Distributed = TypeVar("_Distributed", bound=_OfDistribution)
+
+
+def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None]) -> list[_Distributed]:
+    """The rows of a node's distribution, its `os`; a rebuild of RHEL finds those of RHEL."""
+    names = {distribution["id"], "rhel" if distribution["family"] == "rhel" else None}
+    version_id = distribution["version_id"] or ""
+    return [row for row in rows if row.os in names and _same_release(version_id, row.version_id)]
 
 
 def load_tables(directory: str) -> Tables:
@@ -274,6 +408,10 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _frozen(item) for key, item in value.items()}
     return value
+
+
+def _same_release(version_id: str, row_version_id: str) -> bool:
+    return version_id == row_version_id or version_id.startswith(row_version_id + ".")
 
 
 def _covers(releases: str, version: str) -> bool:

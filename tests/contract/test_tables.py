@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +29,26 @@ def _first_release(row: dict[str, Any]) -> Version:
     return Version(row["releases"].split(",")[0].lstrip("=>"))
 
 
+def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["os"], Version(row["version_id"]))
+
+
 # What a table is sorted by; it is also what makes a row unique.
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
+    "cuda_packages": lambda row: (*_distribution(row), row["origin"]),
     "cuda_wheels": _first_release,
+    "cudnn_packages": lambda row: (*_distribution(row), Version(row["cudnn"]), row["cuda"]),
     "driver_branches": lambda row: row["branch"],
+    "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
+    "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
+    "repositories": _distribution,
     "uv": lambda row: row["architecture"],
 }
 
@@ -184,3 +195,54 @@ def test_uv_is_the_one_that_the_file_names_say(tables: Tables) -> None:
     for row in tables.uvs:
         assert row.filename.startswith(f"uv-{row.version}-py3-none-")
         assert row.architecture in row.filename
+
+
+def test_every_package_and_archive_of_cuda_has_driver_rows(tables: Tables) -> None:
+    known = {row.cuda for row in tables.cuda_drivers}
+    assert {cuda for packages in tables.cuda_packages for cuda in packages.cuda} <= known
+    assert {row.cuda for row in tables.redist if row.component == "cuda"} <= known
+
+
+def test_every_driver_package_is_of_a_known_branch_and_asks_for_it(tables: Tables) -> None:
+    for row in tables.driver_packages:
+        assert tables.driver_branch(row.branch), row
+        assert row.version.startswith(f"{row.branch}."), row
+
+
+def test_every_package_of_nvidia_has_its_repository(tables: Tables) -> None:
+    repositories = {(row.os, row.version_id) for row in tables.repositories}
+    rows = [row for row in (*tables.driver_packages, *tables.cuda_packages) if row.origin == "nvidia_repo"]
+    assert {(row.os, row.version_id) for row in (*rows, *tables.cudnn_packages)} <= repositories
+
+
+def test_every_package_of_a_distribution_has_its_components(tables: Tables) -> None:
+    components = {(row.os, row.version_id) for row in tables.components}
+    rows = [row for row in (*tables.driver_packages, *tables.cuda_packages) if row.origin == "distro"]
+    assert {(row.os, row.version_id) for row in rows} == components
+
+
+def test_what_is_asked_for_belongs(tables: Tables) -> None:
+    """Nothing that is asked for may be left out of what is pinned and held; headers are the kernel's."""
+    for row in tables.driver_packages:
+        names = [*row.user_space, *row.modules, *filter(None, [row.fabric_manager, row.signed_modules])]
+        assert [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in row.belongs)] == [], row
+    for packages in (*tables.cuda_packages, *tables.cudnn_packages):
+        names = [name.partition("=")[0] for name in packages.packages]
+        assert [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in packages.belongs)] == [], packages
+
+
+def test_every_chip_has_kernel_modules(tables: Tables) -> None:
+    assert all(chip.open_modules or chip.proprietary_modules for chip in tables.gpu_chips)
+
+
+def test_archives_are_of_their_row(tables: Tables) -> None:
+    for row in tables.redist:
+        paths = [archive["relative_path"] for archive in row.archives]
+        assert len(set(paths)) == len(paths), row.version
+        assert row.library_directory.startswith(row.prefix + "/"), row.version
+        if row.component == "cudnn":
+            assert [archive["version"] for archive in row.archives] == [row.version]
+            assert row.prefix.endswith(f"cudnn-{row.version}-cuda{row.cuda}")
+        else:
+            assert row.version.startswith(row.cuda + ".")
+            assert row.prefix.endswith(f"cuda-{row.cuda}")

@@ -55,8 +55,8 @@ class Contents:
     data: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def load(cls, path: Path = Path(__file__).with_name("contents.yml")) -> Contents:
-        return cls(yaml.safe_load(path.read_text()))
+    def load(cls) -> Contents:
+        return cls(yaml.safe_load(Path(__file__).with_name("contents.yml").read_text()))
 
     @cached_property
     def repositories(self) -> list[Repository]:
@@ -69,8 +69,8 @@ class Contents:
             made.setdefault(package.reference, package)
         return list(made.values())
 
-    def streams(self, name: str) -> Mapping[str, Mapping[str, str]]:
-        streams: Mapping[str, Mapping[str, str]] = self.data["sets"][name].get("streams", {})
+    def streams(self, name: str) -> list[Mapping[str, str]]:
+        streams: list[Mapping[str, str]] = self.data["sets"][name].get("streams", [])
         return streams
 
     def _expand(self, rows: Mapping[str, Any], common: Mapping[str, str]) -> Iterator[Package]:
@@ -115,7 +115,11 @@ def fill(value: Any, values: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return PLACEHOLDER.sub(lambda match: values[match[1]], value)
     if isinstance(value, list):
-        return [fill(entry, values) for entry in value if all(values[word] for word in PLACEHOLDER.findall(entry))]
+        return [fill(entry, values) for entry in value if not _names_empty(entry, values)]
     if isinstance(value, dict):
         return {fill(key, values): fill(entry, values) for key, entry in value.items()}
     return value
+
+
+def _names_empty(entry: Any, values: Mapping[str, str]) -> bool:
+    return isinstance(entry, str) and any(not values[word] for word in PLACEHOLDER.findall(entry))

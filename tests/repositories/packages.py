@@ -25,7 +25,9 @@ def run(*argv: str | Path, **options: object) -> str:
     settings: dict[str, object] = {"env": ENVIRONMENT, "capture_output": True, "text": True, **options}
     result = subprocess.run([str(word) for word in argv], check=False, **settings)  # type: ignore[call-overload]
     if result.returncode:
-        raise RuntimeError(f"{' '.join(map(str, argv))}: ended with {result.returncode}\n{result.stdout}{result.stderr}")
+        raise RuntimeError(
+            f"{' '.join(map(str, argv))}: ended with {result.returncode}\n{result.stdout}{result.stderr}"
+        )
     output: str = result.stdout
     return output
 
@@ -38,27 +40,24 @@ class Libraries:
         directory.mkdir(parents=True, exist_ok=True)
 
     def make(self, sonames: Iterable[str]) -> None:
+        missing = sorted({soname for soname in sonames if not (self.directory / soname).exists()})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(self._compile, sorted(set(sonames))))
+            list(pool.map(self._compile, missing))
 
     def body(self, soname: str) -> bytes:
         return (self.directory / soname).read_bytes()
 
     def _compile(self, soname: str) -> None:
         source = f'const char double_of[] = "{soname}";\n'
-        run(
-            *["gcc", "-x", "c", "-", "-shared", "-nostdlib", "-fPIC", "-s", "-o", self.directory / soname],
-            *[f"-Wl,-soname,{soname}", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096"],
-            input=source,
-        )
+        # As small as it gets: this file is in a thousand packages.
+        linker = [f"-Wl,-soname,{soname}", "-Wl,--build-id=none", "-Wl,-z,noseparate-code"]
+        target = self.directory / soname
+        run("gcc", "-x", "c", "-", "-shared", "-nostdlib", "-fPIC", "-s", *linker, "-o", target, input=source)
 
 
 def lay_files(root: Path, package: Package, libraries: Libraries) -> None:
     """Write the package's files below the root, as they are to be on a node."""
-    contents: dict[str, bytes] = {path: text.encode() for path, text in package.files.items()}
-    contents |= {path: libraries.body(soname) for path, soname in package.libraries.items()}
-    contents |= {path: text.encode() for path, text in package.programs.items()}
-    for path, body in contents.items():
+    for path, body in file_bodies(package, libraries).items():
         target = _below(root, path)
         target.write_bytes(body)
         target.chmod(0o755 if path in package.programs else 0o644)
@@ -69,6 +68,12 @@ def lay_files(root: Path, package: Package, libraries: Libraries) -> None:
             file.truncate(size)
 
 
+def file_bodies(package: Package, libraries: Libraries) -> dict[str, bytes]:
+    texts = {**package.files, **package.programs}
+    shared = {path: libraries.body(soname) for path, soname in package.libraries.items()}
+    return {**{path: text.encode() for path, text in texts.items()}, **shared}
+
+
 def _below(root: Path, path: str) -> Path:
     target = root / path.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +82,7 @@ def _below(root: Path, path: str) -> Path:
 
 def build_debs(packages: Sequence[Package], libraries: Libraries, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+    libraries.make(soname for package in packages for soname in package.libraries.values())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(partial(_build_deb, libraries=libraries, directory=directory), packages))
 
@@ -129,6 +135,11 @@ def rpm_relation(relation: str) -> str:
     return made[0] if len(made) == 1 else f"({' or '.join(made)})"
 
 
+def rpm_name(package: Package) -> str:
+    architecture = "noarch" if package.architecture == "all" else "x86_64"
+    return f"{package.name}-{rpm_version(package.version)}.{architecture}.rpm"
+
+
 def rpm_version(version: str) -> str:
     # NVIDIA's own rule: 8.1.0.77-1+cuda11.2 is 8.1.0.77-1.cuda11.2 as an RPM.
     return version.replace("+", ".")
@@ -137,6 +148,7 @@ def rpm_version(version: str) -> str:
 def build_rpms(packages: Sequence[Package], libraries: Libraries, directory: Path) -> None:
     """One spec for each group of packages: rpmbuild itself takes longer than what it builds."""
     directory.mkdir(parents=True, exist_ok=True)
+    libraries.make(soname for package in packages for soname in package.libraries.values())
     groups: dict[tuple[str, ...], list[Package]] = {}
     for package in packages:
         groups.setdefault(tuple(package.values.values()), []).append(package)
@@ -155,9 +167,10 @@ def _build_rpm_group(packages: Sequence[Package], *, libraries: Libraries, direc
         macros: Mapping[str, str] = {
             "_topdir": f"{temporary}/rpmbuild",
             "_rpmdir": str(directory),
-            "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
+            "_rpmfilename": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
             "_binary_payload": "w1.gzdio",
             "_buildhost": "localhost",
+            "_dbpath": f"{temporary}/rpmdb",
             "use_source_date_epoch_as_buildtime": "1",
             "clamp_mtime_to_source_date_epoch": "1",
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,9 +35,12 @@ class Key:
         self.gpg("--armor", "--detach-sign", "--digest-algo", "SHA512", "--output", signature, path)
 
     def sign_rpms(self, paths: Sequence[Path]) -> None:
-        macros = {"_gpg_name": self.fingerprint, "_gpg_digest_algo": "sha256"}
+        gpg = shutil.which("gpg") or "gpg"  # rpm asks for its path
+        macros = {"_gpg_name": self.fingerprint, "_gpg_digest_algo": "sha256", "__gpg": gpg}
         defines = [word for key, value in macros.items() for word in ("--define", f"{key} {value}")]
-        run("rpmsign", *defines, "--addsign", *paths, env=self.environment)
+        halves = [half for half in (paths[::2], paths[1::2]) if half]
+        with ThreadPoolExecutor(len(halves)) as pool:
+            list(pool.map(lambda half: run("rpmsign", *defines, "--addsign", *half, env=self.environment), halves))
 
 
 @contextlib.contextmanager

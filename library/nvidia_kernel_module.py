@@ -31,14 +31,14 @@ options:
     description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
     type: list
     elements: str
-  services:
-    description: Names of the driver's services. Those that systemd has a unit of are returned.
+  packages:
+    description: Names of the driver's packages, which say what services it has.
     type: list
     elements: str
     default: []
   pending:
     description: >-
-      The packages are about to be installed (check mode), so that nothing can be judged yet that they bring.
+      O(packages) are about to be installed (check mode), so that nothing can be judged yet that they bring.
     type: bool
     default: false
 attributes:
@@ -64,12 +64,12 @@ EXAMPLES = r"""
     var: kernel_side.processes
   when: kernel_side.reboot_required
 
-- name: Only for one kernel, and say which services there are
+- name: Only for one kernel, and say what services the driver has
   nvidia_kernel_module:
     version: 535.309.01-0+deb12u1
     modules: open
     kernels: [6.1.0-56-amd64]
-    services: [nvidia-persistenced, nvidia-fabricmanager]
+    packages: [nvidia-kernel-open-dkms, nvidia-persistenced, nvidia-fabricmanager-535]
 """
 
 RETURN = r"""
@@ -81,14 +81,14 @@ actions:
   sample: [write /etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf, rebuild the initramfs of 6.1.0-56-amd64]
 kernels:
   description: >-
-    The kernels as they are now. C(dkms) is DKMS's word for that version, null where it has none; C(in_initramfs)
+    The kernels as they are afterwards. C(dkms) is DKMS's word for that version, null where it has none; C(in_initramfs)
     whether the initramfs has the blacklist, null where there is none to look into.
   returned: success
   type: list
   elements: dict
   sample: [{release: 6.1.0-56-amd64, dkms: installed, module_version: 535.309.01, in_initramfs: true}]
 loaded:
-  description: Version of the module that is loaded now, null for none.
+  description: Version of the module that is loaded afterwards, null for none.
   returned: success
   type: str
   sample: 535.309.01
@@ -110,7 +110,7 @@ processes:
   elements: dict
   sample: [{pid: 4711, command: python3 train.py, devices: [/dev/nvidia-uvm, /dev/nvidia0]}]
 services:
-  description: Those of O(services) that systemd has a unit of.
+  description: The driver's services, from O(packages), that systemd has a unit of.
   returned: success
   type: list
   elements: str
@@ -135,7 +135,7 @@ def main() -> None:
             "version": {"type": "str", "required": True},
             "modules": {"type": "str", "choices": ["open", "proprietary"], "required": True},
             "kernels": {"type": "list", "elements": "str"},
-            "services": {"type": "list", "elements": "str", "default": []},
+            "packages": {"type": "list", "elements": "str", "default": []},
             "pending": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -145,7 +145,7 @@ def main() -> None:
         version=upstream_version(params["version"]),
         kind=params["modules"],
         kernels=params["kernels"],
-        services=params["services"],
+        packages=params["packages"],
         pending=params["pending"],
     )
     try:

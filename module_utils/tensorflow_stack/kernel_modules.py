@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Sequence
 
 from .errors import StackError
@@ -37,6 +37,8 @@ options nouveau modeset=0
 # Package of a kernel's headers, by the package manager that is there.
 _HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "kernel-devel-{}"}
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
+# Units of systemd; a package is named as its unit, or with the branch behind it.
+_SERVICES = ("nvidia-persistenced", "nvidia-fabricmanager")
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # The kernel's words for a module whose signature it does not take, by version of the kernel.
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
@@ -86,12 +88,12 @@ _INITRAMFS_TOOLS = (
 
 @dataclass(frozen=True)
 class Wish:
-    """`pending`: the packages are about to be installed (check mode), so nothing is judged that they bring."""
+    """`pending`: `packages` are about to be installed (check mode), so nothing is judged that they bring."""
 
     version: str
     kind: str
     kernels: Sequence[str] | None = None
-    services: Sequence[str] = ()
+    packages: Sequence[str] = ()
     pending: bool = False
 
 
@@ -152,7 +154,7 @@ def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) 
     _refuse(before, wish)
     actions = plan_actions(before, wish)
     diff = _diff(before, actions, wish, root)
-    after = before
+    after = _foresee(before, actions, wish)
     if not check and actions.said(wish):
         said = _apply(before, actions, wish, root, run)
         after = read_state(wish, root, run)
@@ -167,7 +169,7 @@ def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) 
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
         "processes": read_processes(files),
-        "services": _units(files, wish.services),
+        "services": read_services(files, wish),
         "machine": {
             "machine_id": files.text("/etc/machine-id", "machine"),
             "boot_id": files.text("/proc/sys/kernel/random/boot_id", "machine"),
@@ -295,13 +297,15 @@ def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
     return rows
 
 
-def _units(files: NodeFiles, services: Sequence[str]) -> list[str]:
-    if not files.is_dir("/run/systemd/system", "services"):  # the sign that systemd runs the node, as sd_booted(3)
+def read_services(files: NodeFiles, wish: Wish) -> list[str]:
+    """The driver's services that its packages bring and systemd runs."""
+    if not files.is_dir("/run/systemd/system", "services"):  # as sd_booted(3) tells
         return []
     return [
-        name
-        for name in services
-        if any(files.exists(f"{directory}/{name}.service", "services") for directory in _UNIT_DIRECTORIES)
+        service
+        for service in _SERVICES
+        if any(package.startswith(service) for package in wish.packages)
+        and (wish.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES))
     ]
 
 
@@ -315,6 +319,19 @@ def plan_actions(state: State, wish: Wish) -> Actions:
     runs_known_kernel = state.running in [kernel.release for kernel in state.kernels]
     load = state.loaded is None and not state.in_the_way and runs_known_kernel
     return Actions(write_blacklist=write, build=build, rebuild=rebuild, load=load)
+
+
+def _foresee(state: State, actions: Actions, wish: Wish) -> State:
+    """The state after the actions, and with `pending` after the packages."""
+    kernels = []
+    for kernel in state.kernels:
+        if kernel in actions.build or (wish.pending and not _is_right(kernel, wish)):
+            module = ModuleFile(version=wish.version, kind=wish.kind, signer=None)
+            kernel = replace(kernel, dkms="installed", module=module)
+        if kernel.release in [rebuilt.release for rebuilt in actions.rebuild]:
+            kernel = replace(kernel, blacklisted=True)
+        kernels.append(kernel)
+    return replace(state, kernels=kernels, loaded=wish.version if actions.load else state.loaded)
 
 
 def _is_right(kernel: Kernel, wish: Wish) -> bool:

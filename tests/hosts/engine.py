@@ -51,6 +51,7 @@ class Engine:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
         self.environment = dict(os.environ)
+        self._is_settled = False
 
     def prepare(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Tags of the images by name, and for those that cannot be had the reason."""
@@ -65,11 +66,15 @@ class Engine:
                     missing[name] = str(error)
         return tags, missing
 
+    def has(self, label: str) -> bool:
+        """Whether a container with the label runs."""
+        return bool(self._podman("ps", "--quiet", f"--filter=label={label}").stdout)
+
     def remove(self, label: str) -> None:
-        """Every container with the label, running or not."""
-        listed = self._podman("ps", "--all", "--quiet", f"--filter=label={label}")
-        if listed.stdout.split():
-            self._podman("rm", "--force", "--time=0", "--volumes", *listed.stdout.split())
+        """Removes every container with the label, running or not."""
+        listed = self._podman("ps", "--all", "--quiet", f"--filter=label={label}").stdout.split()
+        if listed:
+            self._podman("rm", "--force", "--time=0", "--volumes", *listed)
 
     # --- Tools ----------------------------------------------------------------------------------------
 
@@ -93,17 +98,17 @@ class Engine:
 
     def _settle(self, image: str) -> None:
         """Finds out whether containers start with podman's own settings or with those of containers.conf."""
-        trial = ("run", "--rm", "--network=none", image, "true")
-        ended = self._podman(*trial)
-        if ended.returncode and self.environment.get("CONTAINERS_CONF") is None:
-            said = _last_line(ended)
-            self.environment["CONTAINERS_CONF"] = str(CONTAINERS_CONF)
-            ended = self._podman(*trial)
-            if ended.returncode:
-                del self.environment["CONTAINERS_CONF"]
-                raise Unavailable(f"no container starts: {said}; with {CONTAINERS_CONF.name}: {_last_line(ended)}")
-        if ended.returncode:
-            raise Unavailable(f"no container starts: {_last_line(ended)}")
+        if self._is_settled:
+            return
+        failures = []
+        for settings in ({}, {"CONTAINERS_CONF": str(CONTAINERS_CONF)}):
+            ended = _run(["podman", "run", "--rm", "--network=none", image, "true"], {**self.environment, **settings})
+            if not ended.returncode:
+                self.environment.update(settings)
+                self._is_settled = True
+                return
+            failures.append(_last_line(ended))
+        raise Unavailable(f"no container starts: {failures[0]}; with {CONTAINERS_CONF.name}: {failures[1]}")
 
     # --- Images ---------------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ def _authorities() -> list[Path]:
 def _digest(image: Image) -> str:
     """Of everything that an image is made from, apart from the packages of the day."""
     parts = hashlib.sha256(json.dumps([image.base, image.suite, image.target]).encode())
-    files = [HERE / "Containerfile", *(path for path in (HERE / "el8-lookalike").rglob("*") if path.is_file())]
+    files = [HERE / "Containerfile", *(path for path in (HERE / image.target).rglob("*") if path.is_file())]
     for path in [*sorted(files), *_authorities()]:
         parts.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return parts.hexdigest()[:12]

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,8 @@ class Runner:
         self._tags = tags
         self._step = step
         self._keep = keep
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_stopped = False
 
     def run(self, scenario: Scenario) -> Outcome:
         """Molecule over one scenario, in a folder and with hosts of its own."""
@@ -115,18 +118,25 @@ class Runner:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return Outcome(scenario.name, "FAILED", 0, "it is already running in this checkout")
-            prefix = prefix_of(scenario)
-            if self._step in ("test", "create"):
-                self._engine.remove(f"testhost={prefix}")
-            ok = self._molecule(scenario, work, prefix)
+            label = f"testhost={prefix_of(scenario)}"
+            if self._step in ("test", "create") or not self._engine.has(label):
+                self._engine.remove(label)
+                # Of hosts that a killed run left, molecule remembers that they are there.
+                shutil.rmtree(work / "molecule", ignore_errors=True)
+                for host, variables in scenario.hosts.items():
+                    stand_ins.write(work / "stand-ins" / host, variables)
+            ended = self._molecule(scenario, work)
             if self._step == "test" and not self._keep:
-                self._engine.remove(f"testhost={prefix}")
-        return Outcome(scenario.name, "ok" if ok else "FAILED", time.monotonic() - started)
+                self._engine.remove(label)
+        return Outcome(scenario.name, "FAILED" if ended else "ok", time.monotonic() - started)
 
-    def _molecule(self, scenario: Scenario, work: Path, prefix: str) -> bool:
-        for host, variables in scenario.hosts.items():
-            if self._step in ("test", "create"):
-                stand_ins.write(work / "stand-ins" / host, variables)
+    def stop(self) -> None:
+        """Ends what runs, with everything that it started; its hosts are removed as after any run."""
+        self._is_stopped = True
+        for process in list(self._running):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _molecule(self, scenario: Scenario, work: Path) -> int:
         command = ["molecule", f"--base-config={HERE / 'molecule.yml'}", self._step, "--no-command-borders"]
         command.append(f"--scenario-name={scenario.directory.name}")
         if self._step == "test":
@@ -137,21 +147,26 @@ class Runner:
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
             "MOLECULE_EPHEMERAL_DIRECTORY": str(work / "molecule"),
             "TESTHOSTS_DIRECTORY": str(HERE),
-            "TESTHOSTS_PREFIX": prefix,
+            "TESTHOSTS_PREFIX": prefix_of(scenario),
             "TESTHOSTS_IMAGES": json.dumps(dict(self._tags)),
             "TESTHOSTS_STAND_INS": str(work / "stand-ins"),
         }
-        with open(log_of(scenario.name), "w") as log:
-            ended = subprocess.run(
+        if self._is_stopped:
+            return 1
+        with open(log_of(scenario.name), "wb") as log:
+            process = subprocess.Popen(
                 command,
                 cwd=scenario.directory.parents[1],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                check=False,
+                start_new_session=True,
             )
-        return ended.returncode == 0
+            self._running.add(process)
+            ended = process.wait()
+            self._running.discard(process)
+        return ended
 
 
 def prefix_of(scenario: Scenario) -> str:
@@ -177,7 +192,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the hosts running afterwards")
     parser.add_argument("--images", action="store_true", help="make the images of all hosts, and run nothing")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     scenarios = choose(find_scenarios(REPOSITORY), names=arguments.scenario, lane=arguments.lane)
     engine = Engine(CACHE)
@@ -200,7 +215,12 @@ def main() -> int:
         return outcome
 
     with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
-        outcomes = list(pool.map(outcome_of, scenarios))
+        try:
+            outcomes = list(pool.map(outcome_of, scenarios))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            runner.stop()
+            raise
     return report(outcomes, in_ci=os.environ.get("CI", "").lower() == "true")
 
 

@@ -82,5 +82,5 @@ def compared(action: str, result: dict[str, Any]) -> dict[str, Any]:
 
 def differences(said: dict[str, Any], done: dict[str, Any]) -> list[str]:
     """A diff from what check mode said to what was done; empty where it is the same."""
-    texts = [json.dumps(changes, indent=1, sort_keys=True).splitlines() for changes in (said, done)]
-    return list(difflib.unified_diff(*texts, fromfile="check mode", tofile="run", lineterm="", n=8))
+    before, after = (json.dumps(changes, indent=1, sort_keys=True).splitlines() for changes in (said, done))
+    return list(difflib.unified_diff(before, after, "check mode", "run", lineterm="", n=8))

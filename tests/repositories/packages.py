@@ -197,7 +197,11 @@ def _spec(packages: Sequence[Package], root: Path) -> str:
             lines += [f"{tag}: {rpm_relation(entry)}" for entry in package.relations[kind]]
         lines += [f"%description -n {package.name}", package.summary]
         for kind, section in {"postinst": "post", "prerm": "preun"}.items():
-            lines += [f"%{section} -n {package.name}", package.scripts[kind]] if kind in package.scripts else []
+            if kind in package.scripts:
+                # A script of the shell needs /bin/sh of some RPM: not there in an empty root, nor on a Debian that
+                # stands for an EL host. RPM brings Lua itself.
+                lua = f"if not os.execute([[set -e\n{package.scripts[kind]}]]) then error('{kind} failed') end"
+                lines += [f"%{section} -n {package.name} -p <lua>", lua]
         owned = [*package.files, *package.programs, *package.links, *package.libraries, *package.zeros]
         lines += [f"%files -n {package.name}", "%defattr(-,root,root)", *owned]
     return "\n".join(lines) + "\n"

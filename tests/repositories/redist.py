@@ -45,6 +45,8 @@ def _make_product(contents: Contents, rows: Mapping[str, Any], libraries: Librar
     manifests: dict[str, dict[str, Any]] = {}
     for packages in releases.values():
         filled = fill(rows, packages[0].values)
+        if filled["manifest"] in filled.get("without", []):
+            continue
         manifest = manifests.setdefault(filled["manifest"], {"release_date": filled["date"]})
         for row in filled["components"]:
             chosen = [package for package in packages if package.name in row["packages"]]

@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: one component's packages at exactly one closure, held."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_packages
+short_description: Install one component's packages at exactly one closure, and hold them
+description:
+  - Brings the packages of the driver, of CUDA or of cuDNN to one exact version each, up or down, with everything of
+    theirs that they need, in one transaction of apt or dnf.
+  - The whole closure is computed before anything changes. What cannot be done as it is meant is refused then, and so
+    is a file that the repository lists and does not have.
+  - What an earlier run or somebody else left half installed is finished first.
+  - The closure is pinned, held, kept from automatic upgrades and recorded; a newer version changes nothing.
+  - Judged by what the package manager has in the end, never by what it returned.
+  - The lists of the repositories are used as they are; M(nvidia_repository) refreshes them.
+options:
+  component:
+    description: Name of the record and of the pins.
+    type: str
+    choices: [driver, cuda, cudnn]
+    required: true
+  source:
+    description: Where the packages come from, for the record. Required when O(state=present).
+    type: str
+    choices: [nvidia_repo, distro]
+  packages:
+    description: What is asked for. Required when O(state=present).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the package.
+        type: str
+        required: true
+      version:
+        description:
+          - A version with its revision, or a pattern such as V(535.*); any version when not set.
+          - Of several that fit, the one recorded or installed is kept, else the newest is taken.
+        type: str
+  belongs:
+    description:
+      - Patterns of the names that make up the component. All of these in the closure are pinned and held, and only
+        these may be removed.
+    type: list
+    elements: str
+    default: []
+  branch:
+    description: Branch of the driver. A package of the closure that would be of another branch is refused.
+    type: str
+  allow_downgrade:
+    description: Whether a package may become older than it is.
+    type: bool
+    default: false
+  state:
+    description:
+      - V(present) brings the closure and holds it.
+      - V(absent) removes what only this component brought and nothing else needs, its pins, holds and record.
+    type: str
+    choices: [present, absent]
+    default: present
+  lock_timeout:
+    description: Seconds to wait for another process that has the package manager's lock.
+    type: int
+    default: 300
+attributes:
+  check_mode:
+    support: full
+    description:
+      - Says exactly what would be done, by the same computation. Nothing is fetched, so that a file which is listed
+        and gone is seen by the real run only.
+  diff_mode:
+    support: full
+    description: The packages before and after, as sorted C(name=version) lines, and the files that hold them.
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Install cuDNN 8.1.0 for CUDA 11.2 and hold it
+  nvidia_packages:
+    component: cudnn
+    source: nvidia_repo
+    packages:
+      - {name: libcudnn8, version: 8.1.0.77-1+cuda11.2}
+    belongs: ["libcudnn*"]
+    allow_downgrade: true
+
+- name: Install the driver of branch 535 from Debian
+  nvidia_packages:
+    component: driver
+    source: distro
+    packages:
+      - {name: libcuda1, version: "535.*"}
+      - {name: nvidia-smi, version: "535.*"}
+    belongs: ["*nvidia*", "libcuda*"]
+    branch: "535"
+
+- name: Remove what was brought for cuDNN
+  nvidia_packages:
+    component: cudnn
+    state: absent
+"""
+
+RETURN = r"""
+version:
+  description: Version of the first package that was asked for, without the packager's revision; null when absent.
+  returned: success
+  type: str
+  sample: 8.1.0.77
+packages:
+  description: The closure, as far as it belongs to the component.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: libcudnn8, version: 8.1.0.77-1+cuda11.2, architecture: amd64}]
+transaction:
+  description: What was done, or would be in check mode, as C(name=version); of what is removed, the version it had.
+  returned: success
+  type: dict
+  sample: {install: [libcudnn8=8.1.0.77-1+cuda11.2], upgrade: [], downgrade: [], remove: [], reinstall: []}
+healed:
+  description: Packages that were found half installed, of any component or none.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+drift:
+  description: How the node differed from what was recorded, before this run.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: libcudnn8, problem: moved, recorded: 8.1.0.77-1+cuda11.2, found: 8.6.0.163-1+cuda11.8}]
+held_by_others:
+  description: Packages of the closure that somebody else holds too, at the version asked for.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+refusals:
+  description: Why it was refused; nothing was changed.
+  returned: when it was refused
+  type: list
+  elements: dict
+  sample: [{component: cudnn, reason: vanished, packages: [libcudnn8], message: "..."}]
+"""
+
+import os
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack import packages
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.packages_closure import Request, Wanted
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "component": {"type": "str", "choices": ["driver", "cuda", "cudnn"], "required": True},
+            "source": {"type": "str", "choices": ["nvidia_repo", "distro"]},
+            "packages": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "version": {"type": "str"}},
+            },
+            "belongs": {"type": "list", "elements": "str", "default": []},
+            "branch": {"type": "str"},
+            "allow_downgrade": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "lock_timeout": {"type": "int", "default": 300},
+        },
+        required_if=[("state", "present", ("source", "packages"))],
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    try:
+        outcome = _run(module)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    except OSError as error:
+        module.fail_json(
+            msg=f"The packages of {module.params['component']} could not be looked after: {error}. "
+            "Run as root on a node with apt or dnf."
+        )
+    module.exit_json(
+        changed=outcome.changed,
+        version=outcome.version,
+        packages=[asdict(package) for package in outcome.packages],
+        transaction=outcome.transaction.texts(),
+        healed=list(outcome.healed),
+        drift=outcome.drift,
+        held_by_others=list(outcome.held_by_others),
+        diff=outcome.diff,
+    )
+
+
+def _run(module: AnsibleModule) -> packages.Outcome:
+    manager = packages.find_manager(lock_timeout=module.params["lock_timeout"])
+    component, check = module.params["component"], module.check_mode
+    if module.params["state"] == "absent":
+        return packages.apply_absent(component, manager, check=check)
+    request = Request(
+        component=component,
+        source=module.params["source"],
+        packages=tuple(Wanted(row["name"], row["version"] or None) for row in module.params["packages"]),
+        belongs=tuple(module.params["belongs"]),
+        branch=module.params["branch"] or None,
+        allow_downgrade=module.params["allow_downgrade"],
+    )
+    return packages.apply_present(request, manager, check=check)
+
+
+if __name__ == "__main__":
+    main()

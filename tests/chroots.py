@@ -1,0 +1,174 @@
+"""Private roots of real distributions, made by mmdebstrap once and laid under an overlay for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BASES = REPOSITORY / ".cache" / "chroots"
+PACKAGES = {
+    "bookworm": ["python3"],
+    "bullseye": ["python3"],
+    "trixie": ["python3"],
+    "el": ["python3", "dnf", "rpm", "dnf-plugins-core"],  # dnf and rpm of Debian, on a root of Debian's
+}
+SUITES = {"el": "bookworm"}
+
+RUNNER = """
+import importlib, json, sys
+sys.path.insert(0, "/opt/payload.zip")
+from ansible.module_utils import basic
+
+arguments = json.load(sys.stdin)
+module = importlib.import_module("ansible.modules." + sys.argv[1])
+try:
+    from ansible.module_utils.testing import patch_module_args  # since ansible-core 2.19
+except ImportError:
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+    module.main()
+else:
+    with patch_module_args(arguments):
+        module.main()
+"""
+
+
+def require_chroots() -> None:
+    """Skips where there can be none, and fails instead in CI, where a skip would be taken for a pass."""
+    missing = [tool for tool in ("mmdebstrap", "chroot", "mount") if shutil.which(tool) is None]
+    reason = "not root" if os.geteuid() else f"missing: {', '.join(missing)}" if missing else None
+    if reason:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no private roots here: {reason}")
+
+
+def base(name: str) -> Path:
+    """The root that tests build on; about half a minute the first time."""
+    path = BASES / name
+    if not path.exists():
+        BASES.mkdir(parents=True, exist_ok=True)
+        fresh = BASES / f"{name}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        include = ",".join(PACKAGES[name])
+        command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={include}", SUITES.get(name, name), fresh]
+        subprocess.run(command, check=True)
+        fresh.rename(path)
+    return path
+
+
+def payload() -> bytes:
+    """What Ansible brings to a node for our modules: its module_utils, ours and the modules."""
+    buffer = io.BytesIO()
+    core = Path(ansible.__file__).parent
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for package in ("ansible", "ansible/modules"):
+            archive.writestr(f"{package}/__init__.py", "")
+        for source, target in (
+            (core / "module_utils", "ansible/module_utils"),
+            (REPOSITORY / "module_utils", "ansible/module_utils"),
+            (REPOSITORY / "library", "ansible/modules"),
+        ):
+            for path in sorted(source.rglob("*.py")):
+                archive.write(path, f"{target}/{path.relative_to(source)}")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Chroot:
+    path: Path
+
+    def start(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
+        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        return subprocess.Popen(
+            ["chroot", str(self.path), *argv],
+            env={**environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def run(self, *argv: str, stdin: str = "", check: bool = True) -> str:
+        process = self.start(*argv)
+        said, _ = process.communicate(stdin)
+        assert process.returncode == 0 or not check, f"{argv} returned {process.returncode}: {said}"
+        return said
+
+    def start_module(self, name: str, *, check: bool = False, **arguments: Any) -> subprocess.Popen[str]:
+        process = self.start("python3", "-c", RUNNER, name)
+        internal = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": "/tmp"}
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({**arguments, **internal}))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def module(self, name: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        said = self.start_module(name, check=check, **arguments).communicate()[0]
+        lines = [line for line in said.splitlines() if line.startswith("{")]
+        assert lines, said
+        result: dict[str, Any] = json.loads(lines[-1])
+        return result
+
+    def write(self, path: str, text: str) -> None:
+        place = self.path / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def read(self, path: str) -> str:
+        return (self.path / path.lstrip("/")).read_text()
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self.path / path.lstrip("/"))
+
+
+@contextlib.contextmanager
+def chroot(name: str, directory: Path) -> Iterator[Chroot]:
+    """A root of its own; what is written to it is gone with the directory."""
+    upper, work, path = (directory / part for part in ("upper", "work", "root"))
+    for part in (upper, work, path):
+        part.mkdir(parents=True)
+    layers = f"lowerdir={base(name)},upperdir={upper},workdir={work}"
+    mounted = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, path], capture_output=True)
+    if mounted.returncode:  # on a machine whose own root is an overlay
+        path.rmdir()
+        subprocess.run(["cp", "--archive", "--reflink=auto", base(name), path], check=True)
+    subprocess.run(["mount", "-t", "proc", "proc", path / "proc"], check=True)
+    root = Chroot(path)
+    (path / "opt" / "payload.zip").write_bytes(payload())
+    root.write("/etc/apt/sources.list", "")
+    root.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
+    (path / "usr/sbin/policy-rc.d").chmod(0o755)
+    try:
+        yield root
+    finally:
+        _end_processes(path)
+        subprocess.run(["umount", "--lazy", path / "proc"], check=True)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "--lazy", path], check=True)
+        for part in (upper, work, path):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _end_processes(path: Path) -> None:
+    """What a killed run left alive in this root."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(process / "root") == str(path):
+                os.kill(int(process.name), signal.SIGKILL)
+    time.sleep(0.05)

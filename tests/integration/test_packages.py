@@ -1,0 +1,314 @@
+"""nvidia_packages on real apt, in private roots, against the double of NVIDIA's repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chroots import Chroot, chroot, require_chroots
+from tests.repositories.make_repositories import Options, make_repositories
+from tests.repositories.serve import Server, serve
+
+pytestmark = pytest.mark.integration
+
+DISTRIBUTIONS = {"bookworm": "debian12", "bullseye": "debian11", "trixie": "debian13"}
+SUITES = tuple(DISTRIBUTIONS)
+Play = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _possible() -> None:
+    require_chroots()
+
+
+@pytest.fixture(scope="session")
+def doubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`plain` and `newer` repositories; a node's address of a repository is <url>/current."""
+    directory = tmp_path_factory.mktemp("repositories")
+    distributions = tuple(DISTRIBUTIONS.values())
+    make_repositories(directory / "plain", Options(distributions=distributions))
+    make_repositories(directory / "newer", Options(distributions=("debian12",), newer=True))
+    gone = ("libcudnn8=8.1.0.77-1+cuda11.2", "libcudnn8-dev=8.1.0.77-1+cuda11.2", "libnvidia-ml1=535.309.01-1")
+    make_repositories(directory / "gone", Options(distributions=("debian12",), without=gone))
+    return directory
+
+
+class Node:
+    """A root with the repository in its sources, and the server that it asks."""
+
+    def __init__(self, root: Chroot, server: Server, doubles: Path, suite: str) -> None:
+        self.root, self.server, self._doubles, self._suite = root, server, doubles, suite
+
+    def use(self, repository: str) -> None:
+        distribution = DISTRIBUTIONS[self._suite]
+        flat = self._doubles / repository / distribution / "x86_64"
+        key = next(flat.glob("*.pub")).read_text()
+        self.root.write("/usr/share/keyrings/nvidia.asc", key)
+        url = f"{self.server.url}/{repository}/{distribution}/x86_64/"
+        self.root.write("/etc/apt/sources.list", f"deb [signed-by=/usr/share/keyrings/nvidia.asc] {url} ./\n")
+        self.root.run("apt-get", "update")
+
+    def __call__(self, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        return self.root.module("nvidia_packages", check=check, lock_timeout=5, **arguments)
+
+    def both(self, **arguments: Any) -> dict[str, Any]:
+        """The real run, after a check that has to say the same."""
+        said, done = self(check=True, **arguments), self(**arguments)
+        for one in (said, done):
+            one.pop("invocation", None)
+        assert said == done
+        return done
+
+    def versions(self) -> dict[str, str]:
+        """What dpkg has of NVIDIA's, with its state before the version where that is not `held and installed`."""
+        text = self.root.run("dpkg-query", "-W", "-f", r"${Package} ${db:Status-Abbrev}=${Version}\n")
+        rows = {}
+        for line in text.splitlines():
+            name, _, rest = line.partition(" ")
+            status, _, version = rest.partition("=")
+            if "nvidia" in name or "cud" in name or name.startswith("libcu"):
+                rows[name] = version if status == "hi " else f"{status.strip()} {version}"
+        return rows
+
+    def record(self, component: str) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self.root.read(f"/etc/tensorflow-gpu-stack/{component}.json"))
+        return record
+
+    def candidate(self, name: str) -> str:
+        policy = self.root.run("apt-cache", "policy", name)
+        return policy.split("Candidate: ")[1].split("\n")[0]
+
+
+@pytest.fixture
+def suite(request: pytest.FixtureRequest) -> str:
+    return getattr(request, "param", "bookworm")
+
+
+@pytest.fixture
+def node(suite: str, doubles: Path, tmp_path: Path) -> Iterator[Node]:
+    with serve(doubles) as server, chroot(suite, tmp_path / "node") as root:
+        node = Node(root, server, doubles, suite)
+        node.use("plain")
+        server.requests.clear()
+        yield node
+
+
+def cudnn(version: str | None, *further: str, **arguments: Any) -> dict[str, Any]:
+    packages = [{"name": name, "version": version} for name in ("libcudnn8", *further)]
+    wish = {"component": "cudnn", "source": "nvidia_repo", "packages": packages, "belongs": ["libcudnn*"]}
+    return {**wish, "allow_downgrade": True, **arguments}
+
+
+def driver(version: str, *, branch: str | None = "535", **arguments: Any) -> dict[str, Any]:
+    wanted = [{"name": name, "version": version} for name in ("nvidia-driver", "nvidia-kernel-dkms")]
+    belongs = ["*nvidia*", "libcuda1", "cuda-drivers*"]
+    wish = {"component": "driver", "source": "nvidia_repo", "packages": wanted, "belongs": belongs, "branch": branch}
+    return {**wish, **arguments}
+
+
+OLD, MIDDLE = "8.1.0.77-1+cuda11.2", "8.6.0.163-1+cuda11.8"
+
+
+@pytest.mark.parametrize("suite", SUITES, indirect=True)
+def test_up_down_and_the_same_in_one_transaction(node: Node) -> None:
+    done = node.both(**cudnn(OLD, "libcudnn8-dev"))
+    assert done["transaction"]["install"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"], done
+    assert node.versions() == {"libcudnn8": OLD, "libcudnn8-dev": OLD}
+    node.server.requests.clear()
+    again = node.both(**cudnn(OLD, "libcudnn8-dev"))
+    assert not again["changed"] and again["packages"] == done["packages"] and again["diff"] == []
+    assert node.server.requests == []
+    up = node.both(**cudnn(MIDDLE, "libcudnn8-dev"))
+    assert up["transaction"]["upgrade"] == [f"libcudnn8-dev={MIDDLE}", f"libcudnn8={MIDDLE}"]
+    assert node.versions() == {"libcudnn8": MIDDLE, "libcudnn8-dev": MIDDLE}
+    down = node.both(**cudnn(OLD, "libcudnn8-dev"))
+    assert down["transaction"]["downgrade"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"]
+    assert node.versions() == {"libcudnn8": OLD, "libcudnn8-dev": OLD}
+    assert node.record("cudnn")["version"] == "8.1.0.77" == down["version"]
+
+
+@pytest.mark.parametrize("suite", SUITES, indirect=True)
+def test_driver_comes_out_at_one_version_although_its_dependencies_float(node: Node) -> None:
+    done = node.both(**driver("535.*"))
+    versions = node.versions()
+    assert set(versions.values()) == {"535.309.01-1"}, versions
+    assert {row["name"] for row in done["packages"]} == set(versions) >= {"libnvidia-ml1", "nvidia-modprobe"}
+    assert done["version"] == "535.309.01"
+    refused = node.both(**driver("535.104.05-1"))
+    assert refused["failed"] and "nvidia_driver_allow_downgrade" in refused["msg"]
+    assert [row["reason"] for row in refused["refusals"]] == ["downgrade"]
+    down = node.both(**driver("535.104.05-1", allow_downgrade=True))
+    assert set(node.versions().values()) == {"535.104.05-1"}
+    assert len(down["transaction"]["downgrade"]) == len(versions)
+    up = node.both(**driver("550.163.01-1", branch="550"))
+    assert set(node.versions().values()) == {"550.163.01-1"} and not up["transaction"]["remove"]
+
+
+def test_partly_installed_at_another_version(node: Node) -> None:
+    node.root.run("apt-get", "install", "-y", "libnvidia-ml1=535.54.03-1", "nvidia-alternative=535.54.03-1")
+    done = node.both(**driver("535.309.01-1"))
+    assert done["transaction"]["upgrade"] == ["libnvidia-ml1=535.309.01-1", "nvidia-alternative=535.309.01-1"]
+    assert set(node.versions().values()) == {"535.309.01-1"}
+    assert "libnvidia-ml1" not in node.record("driver")["brought"]
+
+
+def test_newer_candidate_changes_nothing_and_never_comes_in(node: Node) -> None:
+    node.both(**cudnn("8.9.7.29-1+cuda12.2"))
+    node.both(**driver("535.*"))
+    node.use("newer")
+    assert "999" in node.root.run("apt-cache", "madison", "libcudnn8")
+    assert node.candidate("libcudnn8") == "8.9.7.29-1+cuda12.2"
+    assert not node.both(**driver("535.*"))["changed"]
+    node.root.run("apt-get", "dist-upgrade", "-y")
+    assert set(node.versions().values()) == {"535.309.01-1", "8.9.7.29-1+cuda12.2"}
+    node.use("gone")  # the pinned version has left the repository, and somebody removes the package
+    node.root.run("dpkg", "--force-depends", "--remove", "libnvidia-ml1")
+    assert node.candidate("libnvidia-ml1") == "(none)"
+
+
+def test_unattended_upgrades_is_told_exactly_these(node: Node) -> None:
+    node.both(**cudnn(OLD))
+    node.both(**driver("535.*"))
+    said = node.root.run("apt-config", "dump", "Unattended-Upgrade::Package-Blacklist")
+    assert 'Unattended-Upgrade::Package-Blacklist:: "^libcudnn8$";' in said
+    assert said.count("^libcudnn") == 1 and "^libnvidia-ml1$" in said
+
+
+def test_vanished_version_is_refused_with_those_there_are(node: Node) -> None:
+    node.use("gone")
+    refused = node.both(**cudnn(OLD))
+    assert refused["failed"] and refused["refusals"][0]["reason"] == "vanished"
+    assert f"libcudnn8 {OLD}" in refused["msg"] and MIDDLE in refused["msg"]
+    assert not node.root.exists("/etc/tensorflow-gpu-stack")
+
+
+def test_file_that_is_listed_and_gone_is_seen_before_anything_changes(node: Node) -> None:
+    node.both(**cudnn(OLD))
+    before = node.record("cudnn")
+    failed = node(**cudnn("8.2.4.15-1+cuda11.4"))
+    assert failed["failed"] and "404" in failed["msg"] and "Nothing was changed" in failed["msg"], failed
+    assert node.versions() == {"libcudnn8": OLD} and node.record("cudnn") == before
+    assert not node.both(**cudnn(OLD))["changed"]
+
+
+def test_transitional_package_is_refused(node: Node) -> None:
+    wish = driver("470.256.02-2", branch="470")
+    wish["packages"] = [{"name": "cuda-drivers-470", "version": "470.256.02-2"}]
+    refused = node.both(**wish)
+    assert refused["refusals"][0]["reason"] == "transitional", refused
+    assert "cuda-drivers-535" in refused["msg"]
+
+
+def test_dependency_that_leaves_the_branch_is_refused(node: Node) -> None:
+    node.use("gone")
+    refused = node.both(**driver("550.54.14-1", branch="550"))
+    print(refused)
+    assert [row["reason"] for row in refused["refusals"]] == ["leaves_branch"]
+    assert "libnvidia-ml1" in refused["msg"] and node.versions() == {}
+
+
+def test_held_by_somebody_else(node: Node) -> None:
+    node.root.run("apt-get", "install", "-y", f"libcudnn8={MIDDLE}")
+    node.root.run("apt-mark", "hold", "libcudnn8")
+    refused = node.both(**cudnn(OLD))
+    assert refused["refusals"][0]["reason"] == "held_by_others" and "apt-mark unhold libcudnn8" in refused["msg"]
+    assert node.versions() == {"libcudnn8": MIDDLE}
+    same = node.both(**cudnn(MIDDLE))
+    assert same["held_by_others"] == ["libcudnn8"] and same["transaction"]["install"] == []
+    node.both(component="cudnn", state="absent")
+    assert node.versions() == {"libcudnn8": MIDDLE}  # it was there, and so was its hold
+
+
+def test_something_else_that_would_be_removed_is_refused(node: Node) -> None:
+    node.root.run("apt-get", "install", "-y", f"libcudnn8={MIDDLE}")
+    node.root.write("/tmp/p/DEBIAN/control", CONTROL.format(name="their-app", depends=f"libcudnn8 (= {MIDDLE})"))
+    node.root.run("dpkg-deb", "-b", "/tmp/p", "/tmp/their-app.deb")
+    node.root.run("dpkg", "-i", "/tmp/their-app.deb")
+    refused = node.both(**cudnn(OLD))
+    assert refused["refusals"][0]["reason"] == "removes_others" and "their-app" in refused["msg"], refused
+
+
+CONTROL = """Package: {name}
+Version: 1.0
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Depends: {depends}
+Description: test
+"""
+
+
+def test_drift_is_named_and_repaired(node: Node) -> None:
+    wish = cudnn(OLD, "libcudnn8-dev")
+    node.both(**wish)
+    node.root.run("apt-mark", "unhold", "libcudnn8")
+    node.root.run(
+        "apt-get",
+        "install",
+        "-y",
+        "--allow-change-held-packages",
+        "--allow-downgrades",
+        f"libcudnn8={MIDDLE}",
+        f"libcudnn8-dev={MIDDLE}",
+    )
+    node.root.write("/etc/apt/preferences.d/tensorflow-gpu-stack-cudnn.pref", "")
+    done = node.both(**wish)
+    assert [(row["name"], row["problem"]) for row in done["drift"]] == [
+        ("libcudnn8", "moved"),
+        ("libcudnn8-dev", "moved"),
+        ("/etc/apt/preferences.d/tensorflow-gpu-stack-cudnn.pref", "changed"),
+    ]
+    assert node.versions() == {"libcudnn8": OLD, "libcudnn8-dev": OLD}
+    node.root.run("apt-mark", "unhold", "libcudnn8")
+    done = node.both(**wish)
+    assert [row["problem"] for row in done["drift"]] == ["not held"] and done["changed"]
+    assert not node.both(**wish)["changed"]
+
+
+def test_pattern_is_kept_at_what_was_recorded(node: Node) -> None:
+    node.both(**driver("535.104.05-1"))
+    wish = driver("535.*")
+    assert node.both(**wish)["version"] == "535.104.05"
+    assert set(node.versions().values()) == {"535.104.05-1"}
+
+
+def test_two_components_share_a_package(node: Node) -> None:
+    cuda = {
+        "component": "cuda",
+        "source": "nvidia_repo",
+        "packages": [{"name": "cuda-libraries-12-2", "version": None}],
+        "belongs": ["cuda-*", "lib*-12-2"],
+    }
+    node.both(**cuda)
+    cublas = {**cudnn("8.9.7.29-1+cuda12.2"), "belongs": ["libcudnn*", "libcublas-*"]}
+    cublas["packages"].append({"name": "libcublas-12-2", "version": None})
+    node.both(**cublas)
+    for wish in (cuda, cublas, cuda):
+        assert not node.both(**wish)["changed"]
+    node.both(component="cudnn", state="absent")
+    assert "libcublas-12-2" in node.versions() and "libcudnn8" not in node.versions()
+    assert not node.both(**cuda)["changed"]
+
+
+def test_absent_removes_what_it_brought_and_nobody_needs(node: Node) -> None:
+    before = node.root.run("dpkg-query", "-W", "-f", r"${Package} ${Version} ${db:Status-Abbrev}\n")
+    node.both(**cudnn(OLD, "libcudnn8-dev"))
+    done = node.both(component="cudnn", state="absent")
+    assert done["transaction"]["remove"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"]
+    assert node.root.run("dpkg-query", "-W", "-f", r"${Package} ${Version} ${db:Status-Abbrev}\n") == before
+    assert not node.both(component="cudnn", state="absent")["changed"]
+    left = node.root.run("find", "/etc", "-name", "*tensorflow-gpu-stack*", "-type", "f")
+    assert left == ""
+
+
+def test_absent_leaves_what_somebody_needs(node: Node) -> None:
+    node.both(**cudnn(OLD))
+    node.root.write("/tmp/p/DEBIAN/control", CONTROL.format(name="their-app", depends="libcudnn8"))
+    node.root.run("dpkg-deb", "-b", "/tmp/p", "/tmp/their-app.deb")
+    node.root.run("dpkg", "-i", "/tmp/their-app.deb")
+    done = node.both(component="cudnn", state="absent")
+    assert done["transaction"]["remove"] == []
+    assert node.versions() == {"libcudnn8": f"ii {OLD}"}

@@ -52,6 +52,13 @@ class EnvironmentSpec:
         return os.path.join(self.root, self.name)
 
     @property
+    def cuda_prefixes(self) -> tuple[str, ...]:
+        """Where a CUDA of the node lies; () for one of wheels."""
+        planned = (self.cuda or {}).get("prefix")
+        beside = (os.path.dirname(directory) for directory in self.library_directories if os.path.isabs(directory))
+        return ((planned,) if planned else ()) + tuple(beside)
+
+    @property
     def digest(self) -> str:
         return environment_digest(
             lock_sha256=self.lock.sha256, python=self.python, library_directories=self.library_directories

@@ -23,6 +23,16 @@ _CUDA_LIBRARY = re.compile(
 # Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) up to 2.19, and in that
 # directory of a wheel from 2.14 on.
 _LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))
+# What XLA compiles with: in that directory of a wheel TensorFlow looks from 2.14 on. Where it is below a CUDA's prefix;
+# the last is Debian's.
+_COMPILER_DIRECTORY = os.path.join("nvidia", "cuda_nvcc")
+_COMPILER_FILES = {
+    os.path.join("bin", "ptxas"): ("bin/ptxas",),
+    os.path.join("nvvm", "libdevice", "libdevice.10.bc"): (
+        "nvvm/libdevice/libdevice.10.bc",
+        "lib/cuda/nvvm/libdevice/libdevice.10.bc",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,23 @@ def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) 
             is_inside = library.startswith(os.path.join(root, ""))
             target = os.path.relpath(library, place) if is_inside else library
             os.makedirs(place, exist_ok=True)
+            os.symlink(target, link)
+            links[os.path.relpath(link, path)] = target
+    return links
+
+
+def link_compiler(path: str, site_packages: str, prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Link ptxas and libdevice of the CUDA at `prefixes` to where XLA looks; gives back link -> target."""
+    place = os.path.join(path, site_packages, _COMPILER_DIRECTORY)
+    links: dict[str, str] = {}
+    if os.path.lexists(place):  # the wheel's own
+        return links
+    for name, sources in _COMPILER_FILES.items():
+        candidates = (os.path.join(prefix, source) for prefix in prefixes for source in sources)
+        target = next(filter(os.path.isfile, candidates), None)
+        if target is not None:
+            link = os.path.join(place, name)
+            os.makedirs(os.path.dirname(link))
             os.symlink(target, link)
             links[os.path.relpath(link, path)] = target
     return links

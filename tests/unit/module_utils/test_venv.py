@@ -416,6 +416,53 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
     assert f"the library {outside}/libcudart.so.11.0 behind {link} is gone" in texts
 
 
+def test_cudnn_of_a_wheel_is_linked_before_one_of_the_node(site: Site, tmp_path: Path) -> None:
+    outside = tmp_path / "cuda" / "lib64"
+    outside.mkdir(parents=True)
+    for name in ("libcublas.so.11", "libcudnn.so.8"):
+        (outside / name).write_bytes(b"")
+    cudnn = make_wheel(site.wheels, "nvidia-cudnn-cu11", "8.6.0", {"nvidia/cudnn/lib/libcudnn.so.8": "elf"})
+    site.apply(site.spec(site.tensorflow, cudnn, library_directories=("nvidia/cudnn/lib", str(outside))))
+    beside = site.site_packages / "tensorflow"
+    assert os.readlink(beside / "libcudnn.so.8") == "../nvidia/cudnn/lib/libcudnn.so.8"
+    assert os.readlink(beside / "libcublas.so.11") == str(outside / "libcublas.so.11")
+
+
+LIBDEVICE = "nvvm/libdevice/libdevice.10.bc"
+
+
+@pytest.mark.parametrize("below", [LIBDEVICE, f"lib/cuda/{LIBDEVICE}"], ids=["nvidia", "debian"])
+def test_what_xla_compiles_with_is_linked_where_it_looks(site: Site, tmp_path: Path, below: str) -> None:
+    prefix = tmp_path / "usr"
+    for name in ("bin/ptxas", below):
+        (prefix / name).parent.mkdir(parents=True)
+        (prefix / name).write_bytes(b"")
+    spec = site.spec(site.tensorflow, cuda={"version": "12.4", "source": "distro", "prefix": str(prefix)})
+    site.apply(spec)
+    place = site.site_packages / "nvidia" / "cuda_nvcc"
+    assert os.readlink(place / "bin" / "ptxas") == str(prefix / "bin" / "ptxas")
+    assert os.readlink(place / LIBDEVICE) == str(prefix / below)
+    (prefix / below).unlink()
+    (damage,) = venv.plan_present(spec).damage
+    assert damage.text.startswith(f"the library {prefix / below} behind ")
+
+
+def test_what_xla_compiles_with_is_found_beside_the_libraries(site: Site, tmp_path: Path) -> None:
+    for name in ("lib64/libcudart.so.12", "bin/ptxas"):
+        (tmp_path / "cuda" / name).parent.mkdir(parents=True)
+        (tmp_path / "cuda" / name).write_bytes(b"")
+    site.apply(site.spec(site.tensorflow, library_directories=(str(tmp_path / "cuda" / "lib64"),)))
+    assert os.readlink(site.site_packages / "nvidia/cuda_nvcc/bin/ptxas") == str(tmp_path / "cuda/bin/ptxas")
+
+
+def test_the_wheel_of_the_compiler_is_left_as_it_is(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ptxas").write_bytes(b"")
+    nvcc = make_wheel(site.wheels, "nvidia-cuda-nvcc-cu12", "12.5.82", {f"nvidia/cuda_nvcc/{LIBDEVICE}": "bitcode"})
+    site.apply(site.spec(site.tensorflow, nvcc, cuda={"version": "12.5", "source": "redist", "prefix": str(tmp_path)}))
+    assert not (site.site_packages / "nvidia" / "cuda_nvcc" / "bin").exists()
+
+
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
     def pip() -> installing.Installer:
         return installing.Installer(uv=None, index_url=site.wheels.as_uri())

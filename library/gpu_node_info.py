@@ -91,11 +91,16 @@ node:
       returned: always
       sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
     kernels:
-      description: Every kernel that has a directory of modules, with its headers.
+      description: Every kernel that has a directory of modules, with its headers, and whether the kernel itself is there.
       type: list
       elements: dict
       returned: always
-      sample: [{release: 6.1.0-28-amd64, headers: null}]
+      sample: [{release: 6.1.0-28-amd64, headers: null, image: true}]
+    container:
+      description: What runs the container that the node is, such as V(podman); null on a machine of its own.
+      type: str
+      returned: always
+      sample: null
     boot_id:
       description: Changes with each boot.
       type: str
@@ -191,6 +196,13 @@ node:
       elements: str
       returned: always
       sample: [apt]
+    managed:
+      description: >-
+        What this toolkit installed, as C(/etc/tensorflow-gpu-stack/<component>.json) says, for C(driver), C(cuda) and
+        C(cudnn); empty when nothing.
+      type: dict
+      returned: always
+      sample: {driver: {component: driver, source: distro, version: 535.309.01}}
     environments_root:
       description: >-
         The directory of the environments. C(writable) is true also when this user could create it, and

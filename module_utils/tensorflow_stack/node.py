@@ -22,6 +22,13 @@ KERNEL_MODULES = ("nouveau", "nova_core", "nvidia", "nvidia_uvm")
 
 SECURE_BOOT_VARIABLE = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
+# Where this toolkit writes down what it installed of a component.
+MANAGED_DIRECTORY = "/etc/tensorflow-gpu-stack"
+MANAGED_COMPONENTS = ("driver", "cuda", "cudnn")
+
+# Files by which a container can be told from a machine, where the first one does not name it.
+CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
+
 PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": "/usr/bin/zypper"}
 
 BUILD_KEYS = (
@@ -63,10 +70,11 @@ def read_node(
         "glibc": read_glibc(loader),
         "kernel": {"release": release, "headers": read_headers(files, release) if release else None},
         "kernels": [
-            {"release": os.path.basename(path), "headers": read_headers(files, os.path.basename(path))}
+            _read_kernel(files, os.path.basename(path))
             for path in files.glob("/lib/modules/*", "kernels")
             if files.is_dir(path, "kernels")
         ],
+        "container": _read_container(files),
         "boot_id": _read_line(files, "/proc/sys/kernel/random/boot_id", "boot_id"),
         "user": {"name": user.name, "uid": user.uid, "home": user.home},
         "secure_boot": read_secure_boot(files),
@@ -80,6 +88,12 @@ def read_node(
         "package_managers": [
             name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
         ],
+        "managed": {
+            component: record
+            for component in MANAGED_COMPONENTS
+            for record in [_read_json(files, f"{MANAGED_DIRECTORY}/{component}.json", "managed")]
+            if record is not None
+        },
         "environments_root": _read_environments_root(files, root),
         "environments": _read_environments(files, root),
         "manifest": _read_json(files, root + "/manifest.json", "manifest"),
@@ -104,6 +118,24 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
         "name": values.get("PRETTY_NAME"),
         "family": os_family(values),
     }
+
+
+def _read_kernel(files: NodeFiles, release: str) -> dict[str, Any]:
+    """Modules and headers of a kernel can be there without the kernel: what DKMS left, or headers alone."""
+    images = (f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz")
+    return {
+        "release": release,
+        "headers": read_headers(files, release),
+        "image": any(files.exists(path, "kernels") for path in images),
+    }
+
+
+def _read_container(files: NodeFiles) -> str | None:
+    """What runs this container; None on a machine of its own."""
+    named = (files.text("/run/systemd/container", "container") or "").strip()
+    if named and named.isprintable():
+        return named
+    return next((name for path, name in CONTAINER_FILES.items() if files.exists(path, "container")), None)
 
 
 def read_headers(files: NodeFiles, release: str) -> str | None:

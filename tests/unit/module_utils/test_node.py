@@ -105,12 +105,58 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "pythons": ["3.10 pyenv", "3.12 system"],
         "unread": [],
     },
+    "bare_t4_debian11": {
+        "gpus": ["1eb8"],
+        "kernels": [
+            {"release": "4.19.0-27-amd64", "headers": None, "image": False},
+            {"release": "5.10.0-32-amd64", "headers": None, "image": True},
+        ],
+        "container": None,
+        "managed": {},
+        "unread": [],
+    },
+    "bare_t4_debian12": {"gpus": ["1eb8"], "glibc": "2.36", "container": None, "managed": {}, "unread": []},
+    "bare_t4_debian13": {"gpus": ["1eb8"], "glibc": "2.41", "pythons": ["3.13 system"], "managed": {}, "unread": []},
+    "bare_a100_rocky8": {
+        "gpus": ["20f1"],
+        "os": {
+            "id": "rocky",
+            "version_id": "8.10",
+            "codename": None,
+            "name": "Rocky Linux 8.10 (Green Obsidian)",
+            "family": "rhel",
+        },
+        "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "image": True}],
+        "package_managers": ["dnf"],
+    },
+    "managed_a100_debian12": {
+        "managed": {
+            "driver": {
+                "component": "driver",
+                "source": "distro",
+                "version": "535.309.01",
+                "packages": [
+                    {"name": "libcuda1", "version": "535.309.01-0+deb12u1", "architecture": "amd64"},
+                    {"name": "nvidia-kernel-dkms", "version": "535.309.01-0+deb12u1", "architecture": "amd64"},
+                ],
+            },
+            "cuda": {
+                "component": "cuda",
+                "source": "distro",
+                "version": "11.8.89~11.8.0",
+                "packages": [{"name": "libcudart11.0", "version": "11.8.89~11.8.0-5~deb12u1", "architecture": "amd64"}],
+            },
+        },
+        "cuda": [{"version": "11.8", "prefix": "/usr", "library_directory": "/usr/lib/x86_64-linux-gnu"}],
+        "unread": [],
+    },
+    "container_a100_debian12": {"container": "podman", "gpus": ["20f1"], "unread": []},
     "eight_h100_nvswitch": {
         "gpus": ["2330"] * 8,
         "nvswitches": 4,
         "kernels": [
-            {"release": "5.15.0-125-generic", "headers": "/usr/src/linux-headers-5.15.0-125-generic"},
-            {"release": "5.15.0-127-generic", "headers": None},
+            {"release": "5.15.0-125-generic", "headers": "/usr/src/linux-headers-5.15.0-125-generic", "image": True},
+            {"release": "5.15.0-127-generic", "headers": None, "image": True},
         ],
         "unread": [],
     },
@@ -248,6 +294,28 @@ def test_gpus_are_in_order_of_address(tmp_path: Path) -> None:
     assert [row["pci_address"] for row in gpus] == ["0000:1b:00.0", "0000:c3:00.0", "5dc5:00:00.0", "10000:01:00.0"]
     assert [row["index"] for row in gpus] == [0, 1, 2, 3]
     assert gpus[0]["bound_to"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "container"),
+    [
+        ("/run/systemd/container", "systemd-nspawn\n", "systemd-nspawn"),
+        ("/run/.containerenv", "", "podman"),
+        ("/.dockerenv", "", "docker"),
+        ("/run/systemd/container", "\n", None),
+    ],
+)
+def test_a_container_is_told_from_a_machine(tmp_path: Path, path: str, text: str, container: str | None) -> None:
+    root = nodes.build({"files": {path: text}}, tmp_path)
+    assert node.read_node(filesystem_root=str(root))["container"] == container
+
+
+def test_a_damaged_record_of_what_was_installed_has_its_reason(tmp_path: Path) -> None:
+    root = nodes.build({"files": {"/etc/tensorflow-gpu-stack/cuda.json": "{"}}, tmp_path)
+    record = node.read_node(filesystem_root=str(root))
+    assert record["managed"] == {}
+    reasons = [row["reason"] for row in record["unread"] if row["fact"] == "managed"]
+    assert reasons[0].startswith("/etc/tensorflow-gpu-stack/cuda.json: not JSON: ")
 
 
 def test_an_empty_root_is_all_null_with_reasons(tmp_path: Path) -> None:

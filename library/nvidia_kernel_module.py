@@ -31,14 +31,14 @@ options:
     description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
     type: list
     elements: str
-  packages:
-    description: Names of the driver's packages, which say what services it has.
+  services:
+    description: Names of services that the driver's packages bring. Those that systemd has a unit of are returned.
     type: list
     elements: str
     default: []
   pending:
     description: >-
-      O(packages) are about to be installed (check mode), so that nothing can be judged yet that they bring.
+      The packages are about to be installed (check mode), so that nothing can be judged yet that they bring.
     type: bool
     default: false
 attributes:
@@ -64,12 +64,12 @@ EXAMPLES = r"""
     var: kernel_side.processes
   when: kernel_side.reboot_required
 
-- name: Only for one kernel, and say what services the driver has
+- name: Only for one kernel, and say which of the services there are
   nvidia_kernel_module:
     version: 535.309.01-0+deb12u1
     modules: open
     kernels: [6.1.0-56-amd64]
-    packages: [nvidia-kernel-open-dkms, nvidia-persistenced, nvidia-fabricmanager-535]
+    services: [nvidia-persistenced, nvidia-fabricmanager]
 """
 
 RETURN = r"""
@@ -110,7 +110,7 @@ processes:
   elements: dict
   sample: [{pid: 4711, command: python3 train.py, devices: [/dev/nvidia-uvm, /dev/nvidia0]}]
 services:
-  description: The driver's services, from O(packages), that systemd has a unit of.
+  description: Those of O(services) that systemd has a unit of.
   returned: success
   type: list
   elements: str
@@ -135,7 +135,7 @@ def main() -> None:
             "version": {"type": "str", "required": True},
             "modules": {"type": "str", "choices": ["open", "proprietary"], "required": True},
             "kernels": {"type": "list", "elements": "str"},
-            "packages": {"type": "list", "elements": "str", "default": []},
+            "services": {"type": "list", "elements": "str", "default": []},
             "pending": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -145,7 +145,7 @@ def main() -> None:
         version=upstream_version(params["version"]),
         kind=params["modules"],
         kernels=params["kernels"],
-        packages=params["packages"],
+        services=params["services"],
         pending=params["pending"],
     )
     try:

@@ -37,8 +37,6 @@ options nouveau modeset=0
 # Package of a kernel's headers, by the package manager that is there.
 _HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "kernel-devel-{}"}
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
-# Units of systemd; a package is named as its unit, or with the branch behind it.
-_SERVICES = ("nvidia-persistenced", "nvidia-fabricmanager")
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # The kernel's words for a module whose signature it does not take, by version of the kernel.
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
@@ -88,12 +86,12 @@ _INITRAMFS_TOOLS = (
 
 @dataclass(frozen=True)
 class Wish:
-    """`pending`: `packages` are about to be installed (check mode), so nothing is judged that they bring."""
+    """`pending`: the packages are about to be installed (check mode), so nothing is judged that they bring."""
 
     version: str
     kind: str
     kernels: Sequence[str] | None = None
-    packages: Sequence[str] = ()
+    services: Sequence[str] = ()
     pending: bool = False
 
 
@@ -298,14 +296,13 @@ def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
 
 
 def read_services(files: NodeFiles, wish: Wish) -> list[str]:
-    """The driver's services that its packages bring and systemd runs."""
+    """Those of the services that systemd runs here and has a unit of."""
     if not files.is_dir("/run/systemd/system", "services"):  # as sd_booted(3) tells
         return []
     return [
         service
-        for service in _SERVICES
-        if any(package.startswith(service) for package in wish.packages)
-        and (wish.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES))
+        for service in wish.services
+        if wish.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES)
     ]
 
 

@@ -292,7 +292,7 @@ def test_log_of_another_kernel_is_not_shown(node: Node) -> None:
 def test_packages_that_are_still_to_come(node: Node) -> None:
     (node.root / "usr/src/nvidia-current-535.309.01/dkms.conf").unlink()
     (node.root / f"usr/src/linux-headers-{RELEASE}/Makefile").unlink()
-    wish = replace(WISH, pending=True, packages=["nvidia-fabricmanager-535"])
+    wish = replace(WISH, pending=True, services=["nvidia-fabricmanager"])
     result = node.ensure(wish, check=True)
     assert result["actions"] == [action for action in FRESH_ACTIONS if not action.startswith("build")]
     assert result["kernels"][0]["module_version"] == VERSION
@@ -468,7 +468,7 @@ def test_processes_that_hold_the_gpu(node: Node) -> None:
 
 def test_services_that_have_a_unit(node: Node) -> None:
     node.settle()
-    wish = replace(WISH, packages=["libcuda1", "nvidia-fabricmanager-535", "nvidia-persistenced"])
+    wish = replace(WISH, services=["nvidia-persistenced", "nvidia-fabricmanager"])
     assert node.ensure(wish)["services"] == []
     node.write("/lib/systemd/system/nvidia-fabricmanager.service")
     assert node.ensure(wish)["services"] == ["nvidia-fabricmanager"]
@@ -479,7 +479,7 @@ def test_no_services_without_systemd(node: Node) -> None:
     node.settle()
     node.write("/lib/systemd/system/nvidia-persistenced.service")
     (node.root / "run/systemd/system").rmdir()
-    assert node.ensure(replace(WISH, packages=["nvidia-persistenced"]))["services"] == []
+    assert node.ensure(replace(WISH, services=["nvidia-persistenced"]))["services"] == []
 
 
 def test_command_that_is_not_there() -> None:

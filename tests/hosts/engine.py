@@ -113,7 +113,7 @@ class Engine:
     # --- Images ---------------------------------------------------------------------------------------
 
     def _image(self, image: Image) -> str:
-        tag = f"localhost/testhost-{image.name}:{_digest(image)}"
+        tag = f"localhost/testhost-{image.name}:{digest(image)}"
         if self._age(tag) < HOST_IMAGE_SECONDS:
             self._settle(tag)
             return tag
@@ -174,7 +174,7 @@ def _authorities() -> list[Path]:
     return sorted(AUTHORITIES.glob("*.crt"))
 
 
-def _digest(image: Image) -> str:
+def digest(image: Image) -> str:
     """Of everything that an image is made from, apart from the packages of the day."""
     parts = hashlib.sha256(json.dumps([image.base, image.suite, image.target]).encode())
     files = [HERE / "Containerfile", *(path for path in (HERE / image.target).rglob("*") if path.is_file())]

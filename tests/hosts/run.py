@@ -220,7 +220,7 @@ def main() -> int:
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             runner.stop()
-            raise
+            raise SystemExit("interrupted; the hosts are removed") from None
     return report(outcomes, in_ci=os.environ.get("CI", "").lower() == "true")
 
 
@@ -229,7 +229,8 @@ def report(outcomes: Sequence[Outcome], *, in_ci: bool) -> int:
     failed = [outcome for outcome in outcomes if outcome.state == "FAILED"]
     skipped = [outcome for outcome in outcomes if outcome.state == "SKIPPED"]
     for outcome in failed:
-        print(f"\n--- {log_of(outcome.name)}, its end:\n{tail(log_of(outcome.name))}")
+        if not outcome.reason:  # Else it did not run, and the log is another run's.
+            print(f"\n--- {log_of(outcome.name)}, its end:\n{tail(log_of(outcome.name))}")
     passed = len(outcomes) - len(failed) - len(skipped)
     print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
     if skipped and in_ci:

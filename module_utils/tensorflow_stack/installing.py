@@ -188,7 +188,7 @@ def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) 
     root = os.path.join(path, site_packages)
     libraries = [
         library
-        for directory in directories
+        for directory in sorted(directories, key=os.path.isabs)  # what the lock brings before what the node has
         for library in sorted(glob.glob(os.path.join(glob.escape(root), directory, "lib*.so.*")))
         if _CUDA_LIBRARY.match(os.path.basename(library))
     ]

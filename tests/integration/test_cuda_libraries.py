@@ -1,7 +1,8 @@
 """TensorFlow of the cuda flavour opens its CUDA and cuDNN from its own environment, whoever starts its Python.
 
 Lock, wheels and TensorFlow are real. The driver is a double (tests/doubles/libcuda.c), so that this is seen on
-machines without a GPU; that the libraries compute is not. TEST_CUDA_RELEASES="2.8.0 2.21.0" names other releases.
+machines without a GPU; that the libraries compute is not. TEST_CUDA_RELEASES="2.8.0 2.21.0" names other releases; the
+locks of those that have none shipped are made.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import pytest
 from ansible.module_utils.tensorflow_stack import venv
 from ansible.module_utils.tensorflow_stack.builds import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.installing import Installer
-from ansible.module_utils.tensorflow_stack.lockfile import parse_lock
+from ansible.module_utils.tensorflow_stack.lockfile import read_lock
+from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
 from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.tables import load_tables
+from packaging.version import Version
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -31,6 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 RELEASES = os.environ.get("TEST_CUDA_RELEASES", "2.8.0").split()
 FREE_GIGABYTES = 12
+CUTOFF = "2026-11-22T00:00:00Z"
 
 # Asked for and not needed: TensorRT, the name that libnvrtc has in toolkits, and cuDNN's parts by their full
 # version before libcudnn_graph.so.9.
@@ -57,6 +61,20 @@ status = nvrtc.nvrtcCompileProgram(program, 0, None)
 log = ctypes.create_string_buffer(4096)
 nvrtc.nvrtcGetProgramLog(program, log)
 print(status, log.value.decode())
+"""
+
+# The list is a std::vector of strings, whose address goes in where a result of this size is returned. The library that
+# has it is another one in some releases.
+ASK_WHERE_XLA_LOOKS = """
+import ctypes, json, pathlib, tensorflow
+found = []
+for library in pathlib.Path(tensorflow.__file__).parent.glob("libtensorflow*.so.2"):
+    function = getattr(ctypes.CDLL(str(library)), "_ZN3tsl18CandidateCudaRootsB5cxx11Ev", None)
+    if function:
+        function.argtypes, vector = [ctypes.c_void_p], (ctypes.c_void_p * 3)()
+        function(ctypes.addressof(vector))
+        found = [ctypes.string_at(ctypes.c_void_p.from_address(at).value) for at in range(vector[0], vector[1], 32)]
+print(json.dumps([root.decode() for root in found]))
 """
 
 RunModule = Callable[..., dict[str, Any]]
@@ -92,23 +110,26 @@ class Environment:
 def environment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, uv: str
 ) -> Iterator[Environment]:
-    """Built from the shipped lock, for the newest Python that the release and this machine have."""
+    """Built for the newest Python that the release and this machine have."""
     root = tmp_path_factory.mktemp("root")
     free = shutil.disk_usage(root).free / 10**9
     if free < FREE_GIGABYTES:
         pytest.skip(f"needs {FREE_GIGABYTES} GB below {root}, {free:.1f} GB are free")
-    locks = {}
-    for path in (FILES / "locks" / f"tensorflow-{request.param}").glob(f"cp*-linux_{platform.machine()}-cuda.txt"):
-        lock = parse_lock(path.read_text(), path=str(path))
-        locks[lock.python] = lock
-    pythons = [row for row in find_pythons()[0] if row["minor"] in locks]
+    tables = load_tables(str(FILES / "tables"))
+    row, release = tables.cuda_wheels_for(request.param), tables.release(request.param)
+    assert row is not None and release is not None
+    minors = release.pythons[platform.machine()]
+    pythons = [python for python in find_pythons()[0] if python["minor"] in minors]
     if not pythons:
-        pytest.skip(
-            f"TensorFlow {request.param} with CUDA needs a Python of {', '.join(locks) or 'none'}, none is here"
-        )
-    python, lock = pythons[-1]["path"], locks[pythons[-1]["minor"]]
-    row = load_tables(str(FILES / "tables")).cuda_wheels_for(request.param)
-    assert row is not None
+        pytest.skip(f"TensorFlow {request.param} needs a Python of {', '.join(minors)}, none is here")
+    python = pythons[-1]["path"]
+    wish = LockRequest(request.param, pythons[-1]["minor"], f"linux_{platform.machine()}", "cuda")
+    lock = resolve_lock(
+        lock_inputs(wish, tables),
+        uv=lambda: uv,
+        cutoff=CUTOFF,
+        previous=read_lock(wish.path_in(str(FILES / "locks"))),
+    )
     spec = EnvironmentSpec(
         name=f"tensorflow-{request.param}",
         root=str(root),
@@ -175,12 +196,25 @@ def test_every_library_comes_from_the_environment(
 
 def test_nvrtc_compiles(environment: Environment) -> None:
     """It opens its built-ins beside itself: where it is linked, they have to be linked too."""
+    if "nvidia-cuda-nvrtc-" not in environment.arguments["lock"]:
+        pytest.skip(f"TensorFlow {environment.release} asks for no wheel of NVRTC")
     libraries = environment.libraries("libnvrtc.so.*")
     assert len(libraries) == 1
     done = subprocess.run(
         [environment.python, "-c", COMPILE_WITH_NVRTC, *libraries], env={}, capture_output=True, text=True
     )
     assert done.stdout.strip() == "0", done.stdout + done.stderr
+
+
+def test_xla_finds_libdevice(environment: Environment) -> None:
+    """From 2.14 on; older ones look in /usr/local/cuda, and from the working directory on, alone."""
+    if Version(environment.release) < Version("2.14"):
+        pytest.skip(f"TensorFlow {environment.release} looks for libdevice nowhere in its environment")
+    done = subprocess.run([environment.python, "-c", ASK_WHERE_XLA_LOOKS], env={}, capture_output=True, text=True)
+    roots = [Path(root).resolve() for root in json.loads(done.stdout)]
+    inside = [root for root in roots if root.is_relative_to(environment.build)]
+    assert any((root / "nvvm" / "libdevice" / "libdevice.10.bc").is_file() for root in inside), roots
+    assert any(os.access(root / "bin" / "ptxas", os.X_OK) for root in inside), roots
 
 
 def test_a_second_run_keeps_it(environment: Environment, run_module: RunModule) -> None:

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,11 +25,11 @@ from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inpu
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
-from tests.hosts.engine import Engine
+from tests.container import Host, running, unavailable, wait_for
+from tests.playbooks import REPOSITORY
 
 pytestmark = pytest.mark.integration
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "debian-11"
 PYTHON = "3.9"
 RELEASE = "2.8.0"
@@ -65,37 +64,6 @@ client.wait_for_ready(timeout=60)
 client.execute_interactive(open("/srv/list_gpus.py").read(), timeout=120)
 manager.shutdown_kernel(now=True)
 """
-
-
-def unavailable(reason: str) -> None:
-    """Skips, but in CI, where everything that the tests need is to be there."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@dataclass(frozen=True)
-class Host:
-    container: str
-    variables: dict[str, str]
-
-    def run(self, *command: str, stdin: str = "") -> str:
-        """In the environment of the container's own processes, which has nothing for CUDA."""
-        done = subprocess.run(
-            ["podman", "exec", "--interactive", self.container, *command],
-            env=self.variables,
-            input=stdin,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def put(self, path: str, content: str, *, mode: str = "0644") -> None:
-        self.run("install", "-D", f"--mode={mode}", "/dev/stdin", path, stdin=content)
-
-    def copy(self, source: Path, path: str) -> None:
-        subprocess.run(["podman", "cp", source, f"{self.container}:{path}"], env=self.variables, check=True)
 
 
 @dataclass(frozen=True)
@@ -149,20 +117,7 @@ def host(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
     """A Debian 11 with cron and the double of the driver, where its packages have the driver."""
     if platform.machine() != "x86_64":
         unavailable("CUDA and its doubles are for x86_64")
-    engine = Engine(REPOSITORY / ".cache" / "molecule")
-    tags, missing = engine.prepare([IMAGE])
-    if missing:
-        unavailable(f"{IMAGE}: {missing[IMAGE]}")
-    started = subprocess.run(
-        ["podman", "run", "--detach", "--systemd=always", tags[IMAGE]],
-        env=engine.environment,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    host = Host(started.stdout.strip(), engine.environment)
-    try:
-        wait_for(lambda: "running" in host.run("sh", "-c", "systemctl is-system-running --wait || true"), "systemd")
+    with running(IMAGE) as host:
         host.run("apt-get", "install", "--yes", "--no-install-recommends", "cron", "python3-venv")
         driver = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
         source = REPOSITORY / "tests" / "doubles" / "libcuda.c"
@@ -171,10 +126,6 @@ def host(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
         host.run("ldconfig")
         host.put("/srv/list_gpus.py", LIST_GPUS)
         yield host
-    finally:
-        subprocess.run(
-            ["podman", "rm", "--force", "--time=0", "--volumes", host.container], env=engine.environment, check=True
-        )
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +137,8 @@ def environment(
     host.run("rm", "-rf", "/usr/local/cuda-11.2", "/opt/tensorflow")
     for name in source.stand_ins:
         library = directory / name
-        command = [compiler, "-shared", "-x", "c", "/dev/null", f"-Wl,-soname,{name}", "-o", library]
-        subprocess.run(command, check=True)
+        soname = f"-Wl,-soname,{name}"
+        subprocess.run([compiler, "-shared", "-x", "c", "/dev/null", soname, "-o", library], check=True)
         host.run("mkdir", "-p", CUDA_OF_THE_NODE)
         host.copy(library, f"{CUDA_OF_THE_NODE}/{name}")
     tables = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
@@ -200,7 +151,7 @@ def environment(
         "library_directories": list(source.library_directories),
         "uv": asdict(tables.uv("x86_64")),
     }
-    run_module(host, "tensorflow_venv", arguments, directory)
+    run_module(host, "tensorflow_venv", arguments)
     environment = Environment(host, source, f"/opt/tensorflow/{name}")
     # The job runs at the next full minute, while other tests go on.
     job = f"{environment.python} /srv/list_gpus.py >/srv/cron.$$ 2>&1; mv /srv/cron.$$ /srv/cron.said"
@@ -216,20 +167,9 @@ def notebook_lock(tables: Tables, flavour: str, uv: str, directory: Path) -> Loc
     return resolve_lock(lock_inputs(request, tables), uv=lambda: uv, cutoff=CUTOFF)
 
 
-def run_module(host: Host, module: str, arguments: dict[str, Any], directory: Path) -> None:
+def run_module(host: Host, module: str, arguments: dict[str, Any]) -> None:
     """By Ansible, over ssh."""
-    key = directory / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    host.put("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_text(), mode="0600")
-    proxy = f"ProxyCommand='podman exec -i {host.container} /usr/sbin/sshd -i'"
-    options = f"-o {proxy} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-    command = [str(Path(sys.executable).parent / "ansible"), "all", "--inventory=host,", "--user=root"]
-    command += [
-        f"--private-key={key}",
-        f"--ssh-common-args={options}",
-        "-e",
-        "ansible_python_interpreter=/usr/bin/python3",
-    ]
+    command = [Path(sys.executable).parent / "ansible", "host", f"--inventory={host.inventory}"]
     done = subprocess.run(
         [*command, f"--module-name={module}", f"--args={json.dumps(arguments)}"],
         cwd=REPOSITORY,
@@ -239,13 +179,6 @@ def run_module(host: Host, module: str, arguments: dict[str, Any], directory: Pa
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-
-
-def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 130) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(1)
 
 
 # What starts it: each gives back what TensorFlow said.

@@ -422,7 +422,7 @@ def test_cudnn_of_a_wheel_is_linked_before_one_of_the_node(site: Site, tmp_path:
     for name in ("libcublas.so.11", "libcudnn.so.8"):
         (outside / name).write_bytes(b"")
     cudnn = make_wheel(site.wheels, "nvidia-cudnn-cu11", "8.6.0", {"nvidia/cudnn/lib/libcudnn.so.8": "elf"})
-    site.apply(site.spec(site.tensorflow, cudnn, library_directories=("nvidia/cudnn/lib", str(outside))))
+    site.apply(site.spec(site.tensorflow, cudnn, library_directories=(str(outside), "nvidia/cudnn/lib")))
     beside = site.site_packages / "tensorflow"
     assert os.readlink(beside / "libcudnn.so.8") == "../nvidia/cudnn/lib/libcudnn.so.8"
     assert os.readlink(beside / "libcublas.so.11") == str(outside / "libcublas.so.11")

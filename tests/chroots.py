@@ -133,6 +133,30 @@ class Chroot:
     def read(self, path: str) -> str:
         return (self.path / path.lstrip("/")).read_text()
 
+    def processes(self) -> list[Path]:
+        """Those that run in this root, as /proc has them."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(process / "root") == str(self.path):
+                    found.append(process)
+        return found
+
+    def commands(self) -> set[str]:
+        names = set()
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                names.add((process / "comm").read_text().strip())
+        return names
+
+    def kill_all(self) -> None:
+        """As a power loss does; children that are started meanwhile go as well."""
+        while self.processes():
+            for process in self.processes():
+                with contextlib.suppress(OSError):
+                    os.kill(int(process.name), signal.SIGKILL)
+            time.sleep(0.01)
+
     def exists(self, path: str) -> bool:
         return os.path.lexists(self.path / path.lstrip("/"))
 
@@ -152,23 +176,17 @@ def chroot(name: str, directory: Path) -> Iterator[Chroot]:
     root = Chroot(path)
     (path / "opt" / "payload.zip").write_bytes(payload())
     root.write("/etc/apt/sources.list", "")
+    if name == "el":  # as on such a node: dnf is all there is
+        for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-query"):
+            (path / "usr" / "bin" / tool).unlink()
     root.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
     (path / "usr/sbin/policy-rc.d").chmod(0o755)
     try:
         yield root
     finally:
-        _end_processes(path)
+        root.kill_all()
         subprocess.run(["umount", "--lazy", path / "proc"], check=True)
         if mounted.returncode == 0:
             subprocess.run(["umount", "--lazy", path], check=True)
         for part in (upper, work, path):
             shutil.rmtree(part, ignore_errors=True)
-
-
-def _end_processes(path: Path) -> None:
-    """What a killed run left alive in this root."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(process / "root") == str(path):
-                os.kill(int(process.name), signal.SIGKILL)
-    time.sleep(0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Union
 
 from .errors import StackError
 from .file_changes import FileChanges
@@ -19,6 +20,7 @@ from .packages_closure import (
     check_transaction,
     refuse,
 )
+from .packages_dnf import Dnf
 from .packages_record import (
     DIRECTORY,
     Record,
@@ -30,7 +32,7 @@ from .packages_record import (
     read_records,
 )
 
-Manager = Apt
+Manager = Union[Apt, Dnf]  # noqa: UP007  # evaluated by Python 3.7
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class _Node:
 def find_manager(*, lock_timeout: float) -> Manager:
     if shutil.which("apt-get") and shutil.which("dpkg"):
         return Apt(lock_timeout=lock_timeout)
+    if shutil.which("dnf") and shutil.which("rpm"):
+        return Dnf(lock_timeout=lock_timeout)
     raise StackError("This node has neither apt nor dnf: packages cannot be installed on it. Use another source.")
 
 
@@ -179,7 +183,8 @@ def _look(component: str, manager: Manager, *, check: bool, directory: str) -> _
     if unfinished and not check:
         said = manager.heal(broken)
         state = manager.installed()
-    return _Node(records, state, drift, tuple(sorted(broken)), unfinished, said)
+    left = tuple(sorted(name for name, one in broken.items() if not one.waits))
+    return _Node(records, state, drift, left, unfinished, said)
 
 
 def _is_off(record: Record, node: _Node) -> bool:
@@ -250,7 +255,7 @@ def _judge(component: str, manager: Manager, state: Mapping[str, Installed], pla
     if wrong:
         raise StackError(
             f"The packages of {component} are not as planned: {', '.join(wrong[name] for name in sorted(wrong))}. "
-            f"What was said: {manager.describe(wrong, said)} Mend that and run again, which goes on from here.",
+            f"What was said: {manager.describe(said)} Mend that and run again, which goes on from here.",
             packages=sorted(wrong),
             stderr=said[-4000:],
         )

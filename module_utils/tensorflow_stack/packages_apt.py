@@ -61,6 +61,12 @@ _OPTIONS = (
 # Who holds a lock, as apt says it since 1.9.
 _LOCKED = re.compile(r"Could not get lock (\S+?)\.? (?:It is held by process (\d+) \((.*?)\)|- open)")
 _POLL_SECONDS = 1.0
+# Lines with which dpkg begins a step on a package.
+_STEP = re.compile(r"(Setting up|Unpacking|Preparing|Selecting|Processing|Removing|Purging|\(Reading) ")
+_SHOWN_LINES = 12
+
+# Without the pins of the node: a file of them that is broken must not hide what there is.
+_CACHE = ("apt-cache", "-o=Dir::Etc::preferences=/dev/null", "-o=Dir::Etc::preferencesparts=/dev/null")
 
 Run = Callable[..., str]
 
@@ -96,7 +102,11 @@ class Apt:
     # --- What is there --------------------------------------------------------------------------------
 
     def installed(self) -> dict[str, Installed]:
-        return parse_installed(self._run(["dpkg-query", "-W", "-f", FORMAT]), native=self._native)
+        said = self._run(["dpkg-query", "-W", "-f", FORMAT])
+        state = parse_installed(said, native=self._native)
+        if not state:
+            raise StackError(f"dpkg does not say what is installed: {complaint(said)}. Mend its database first.")
+        return state
 
     def is_interrupted(self) -> bool:
         """Whether dpkg was killed with its journal open: apt refuses to work until it is read back."""
@@ -108,9 +118,9 @@ class Apt:
         return {name: f"apt-mark unhold {name}" for name, one in state.items() if one.held and name not in mine}
 
     def available(self, patterns: Sequence[str], names: Iterable[str]) -> dict[str, list[str]]:
-        known = self._run(["apt-cache", "pkgnames"]).split()
+        known = self._run([*_CACHE, "pkgnames"]).split()
         matching = {name for pattern in patterns for name in fnmatch.filter(known, pattern)} | set(names)
-        return parse_madison(self._run(["apt-cache", "madison", *sorted(matching)])) if matching else {}
+        return parse_madison(self._run([*_CACHE, "madison", *sorted(matching)])) if matching else {}
 
     def compare(self, left: str, right: str) -> int:
         return compare_versions(left, right)
@@ -224,7 +234,7 @@ class Apt:
         if name not in self._shown:
             # In one go: each call maps the whole cache.
             fresh = sorted({name, *available} - self._shown) if not self._shown else [name]
-            self._stanzas.update(parse_stanzas(self._run(["apt-cache", "show", *fresh]), native=self._native))
+            self._stanzas.update(parse_stanzas(self._run([*_CACHE, "show", *fresh]), native=self._native))
             self._shown.update(fresh)
         return self._stanzas.get((name, version)) or Stanza(self._native, "", False)
 
@@ -308,16 +318,19 @@ class Apt:
             with self._frontend_lock():
                 self._run(["dpkg", "--set-selections"], stdin="".join(lines))
 
-    def describe(self, names: Iterable[str], said: str) -> str:
-        """What dpkg and apt said of packages that are not as they should be."""
-        lines = said.splitlines()
-        about = [
-            number
-            for number, line in enumerate(lines)
-            if re.match(r"(dpkg: error|E: |Error!)", line) or any(f" {name} " in f" {line} " for name in names)
-        ]
-        shown = sorted({near for number in about for near in range(number, number + 2) if near < len(lines)})
-        return " ".join(lines[number].strip() for number in shown[-8:]) or complaint(said)
+    def describe(self, said: str) -> str:
+        """Why packages are not as they should be, in dpkg's words and those of their scripts."""
+        lines = [line.strip() for line in said.splitlines()]
+        causes = []
+        for number, line in enumerate(lines):
+            follows = "".join(lines[number + 1 : number + 2])
+            if not line.startswith("dpkg: error processing") or "dependency problems" in follows:
+                continue
+            start = number
+            while start and number - start < _SHOWN_LINES and not _STEP.match(lines[start - 1]):
+                start -= 1
+            causes += lines[start : number + 2]
+        return " ".join(causes) or complaint(said)
 
     # --- What keeps it so -----------------------------------------------------------------------------
 
@@ -333,20 +346,18 @@ class Apt:
 
     def _install(self, *options: str, targets: Mapping[str, str], pins: Mapping[str, str]) -> str:
         """`apt-get install` of exactly these; the node's own pins do not count for what is pinned here."""
-        simulated = "--simulate" in options
+        tries = "--simulate" in options or "--download-only" in options
         wish = [f"{name}={version}" for name, version in sorted(targets.items())]
         with tempfile.NamedTemporaryFile("w", prefix="tensorflow-gpu-stack-", suffix=".pref") as preferences:
             os.chmod(preferences.name, 0o644)  # apt drops its rights to fetch
-            preferences.write(_pins({**pins, **targets}))
-            with contextlib.suppress(FileNotFoundError), open("/etc/apt/preferences", encoding="utf-8") as own:
-                preferences.write("\n" + own.read())
+            preferences.write(_pins({**pins, **targets}) + _pins_of_others())
             preferences.flush()
-            further = ["--ignore-hold", "--allow-change-held-packages", "--allow-downgrades"] if simulated else []
-            if "--download-only" in options:
-                further = ["--ignore-hold", "--allow-change-held-packages", "--allow-downgrades"]
+            # Whether it may be so is judged from the plan.
+            further = ["--ignore-hold", "--allow-change-held-packages", "--allow-downgrades"] if tries else []
             return self._apt(
                 "install",
                 f"-o=Dir::Etc::preferences={preferences.name}",
+                "-o=Dir::Etc::preferencesparts=/dev/null",
                 "--yes",
                 "--reinstall",
                 "--no-install-recommends",
@@ -441,6 +452,19 @@ def _pins(versions: Mapping[str, str], *, priority: int = 1001) -> str:
         f"Package: {name}\nPin: version {version}\nPin-Priority: {priority}\n"
         for name, version in sorted(versions.items())
     )
+
+
+def _pins_of_others() -> str:
+    """What apt reads of this node's pins, but for those of this toolkit, which are about to be written anew."""
+    directory = os.path.dirname(PREFERENCES)
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    own = os.path.basename(PREFERENCES).partition("{")[0]
+    read = [name for name in names if re.fullmatch(r"[\w-]+(\.pref)?", name) and not name.startswith(own)]
+    texts = []
+    for path in ["/etc/apt/preferences", *(os.path.join(directory, name) for name in read)]:
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+            texts.append("\n" + file.read())
+    return "\n".join(texts)
 
 
 def _needs(one: Installed, state: Mapping[str, Installed], going: Iterable[str]) -> set[str]:

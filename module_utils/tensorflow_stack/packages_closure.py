@@ -43,11 +43,15 @@ class Package:
 
 @dataclass(frozen=True)
 class Installed(Package):
-    """`trouble` is empty, or says in what state its installation was left; a `mess` has to be unpacked anew."""
+    """`trouble` is empty, or says in what state its installation was left.
+
+    A `mess` has to be unpacked anew. What only `waits` is whole, and the trigger of another package has still to run.
+    """
 
     held: bool = False
     trouble: str = ""
     mess: bool = False
+    waits: bool = False
     provides: tuple[str, ...] = ()
     depends: str = ""
 

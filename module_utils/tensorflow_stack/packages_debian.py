@@ -77,6 +77,8 @@ def parse_installed(text: str, *, native: str) -> dict[str, Installed]:
     """What dpkg has, by apt's names; removed packages of which configuration is left are not among them."""
     found = {}
     for line in text.splitlines():
+        if line.count("\t") != FORMAT.count(r"\t"):
+            continue  # a warning
         package, architecture, version, status, provides, depends = line.split("\t")
         state, error = status[1], status[2:3].strip()
         if state in "nc" and not error:
@@ -90,6 +92,7 @@ def parse_installed(text: str, *, native: str) -> dict[str, Installed]:
             held=status[0] == "h",
             trouble="to be reinstalled" if error else trouble,
             mess=bool(error) or state == "H",
+            waits=not error and state in "Wt",
             provides=tuple(re.findall(r"(?:^|, )([a-z0-9][a-z0-9+.-]*)", provides)),
             depends=depends,
         )
@@ -100,8 +103,8 @@ def parse_madison(text: str) -> dict[str, list[str]]:
     """The versions that can be fetched, the newest first."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
-        name, version, source = (part.strip() for part in line.split("|"))
-        if not source.endswith(" Sources"):
+        name, version, source = [*(part.strip() for part in line.split("|")), "", ""][:3]
+        if version and not source.endswith(" Sources"):
             found.setdefault(name, []).append(version)
     return {name: list(dict.fromkeys(versions)) for name, versions in found.items()}
 

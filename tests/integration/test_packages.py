@@ -2,115 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from tests.chroots import Chroot, chroot, require_chroots
-from tests.repositories.make_repositories import Options, make_repositories
-from tests.repositories.serve import Server, serve
+from tests import package_nodes
+from tests.package_nodes import MIDDLE, OLD, SUITES, Node, cudnn, driver
 
 pytestmark = pytest.mark.integration
-
-DISTRIBUTIONS = {"bookworm": "debian12", "bullseye": "debian11", "trixie": "debian13"}
-SUITES = tuple(DISTRIBUTIONS)
-Play = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _possible() -> None:
-    require_chroots()
-
-
-@pytest.fixture(scope="session")
-def doubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`plain` and `newer` repositories; a node's address of a repository is <url>/current."""
-    directory = tmp_path_factory.mktemp("repositories")
-    distributions = tuple(DISTRIBUTIONS.values())
-    make_repositories(directory / "plain", Options(distributions=distributions))
-    make_repositories(directory / "newer", Options(distributions=("debian12",), newer=True))
-    gone = ("libcudnn8=8.1.0.77-1+cuda11.2", "libcudnn8-dev=8.1.0.77-1+cuda11.2", "libnvidia-ml1=535.309.01-1")
-    make_repositories(directory / "gone", Options(distributions=("debian12",), without=gone))
-    return directory
-
-
-class Node:
-    """A root with the repository in its sources, and the server that it asks."""
-
-    def __init__(self, root: Chroot, server: Server, doubles: Path, suite: str) -> None:
-        self.root, self.server, self._doubles, self._suite = root, server, doubles, suite
-
-    def use(self, repository: str) -> None:
-        distribution = DISTRIBUTIONS[self._suite]
-        flat = self._doubles / repository / distribution / "x86_64"
-        key = next(flat.glob("*.pub")).read_text()
-        self.root.write("/usr/share/keyrings/nvidia.asc", key)
-        url = f"{self.server.url}/{repository}/{distribution}/x86_64/"
-        self.root.write("/etc/apt/sources.list", f"deb [signed-by=/usr/share/keyrings/nvidia.asc] {url} ./\n")
-        self.root.run("apt-get", "update")
-
-    def __call__(self, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        return self.root.module("nvidia_packages", check=check, lock_timeout=5, **arguments)
-
-    def both(self, **arguments: Any) -> dict[str, Any]:
-        """The real run, after a check that has to say the same."""
-        said, done = self(check=True, **arguments), self(**arguments)
-        for one in (said, done):
-            one.pop("invocation", None)
-        assert said == done
-        return done
-
-    def versions(self) -> dict[str, str]:
-        """What dpkg has of NVIDIA's, with its state before the version where that is not `held and installed`."""
-        text = self.root.run("dpkg-query", "-W", "-f", r"${Package} ${db:Status-Abbrev}=${Version}\n")
-        rows = {}
-        for line in text.splitlines():
-            name, _, rest = line.partition(" ")
-            status, _, version = rest.partition("=")
-            if "nvidia" in name or "cud" in name or name.startswith("libcu"):
-                rows[name] = version if status == "hi " else f"{status.strip()} {version}"
-        return rows
-
-    def record(self, component: str) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self.root.read(f"/etc/tensorflow-gpu-stack/{component}.json"))
-        return record
-
-    def candidate(self, name: str) -> str:
-        policy = self.root.run("apt-cache", "policy", name)
-        return policy.split("Candidate: ")[1].split("\n")[0]
-
-
-@pytest.fixture
-def suite(request: pytest.FixtureRequest) -> str:
-    return getattr(request, "param", "bookworm")
-
-
-@pytest.fixture
-def node(suite: str, doubles: Path, tmp_path: Path) -> Iterator[Node]:
-    with serve(doubles) as server, chroot(suite, tmp_path / "node") as root:
-        node = Node(root, server, doubles, suite)
-        node.use("plain")
-        server.requests.clear()
-        yield node
-
-
-def cudnn(version: str | None, *further: str, **arguments: Any) -> dict[str, Any]:
-    packages = [{"name": name, "version": version} for name in ("libcudnn8", *further)]
-    wish = {"component": "cudnn", "source": "nvidia_repo", "packages": packages, "belongs": ["libcudnn*"]}
-    return {**wish, "allow_downgrade": True, **arguments}
-
-
-def driver(version: str, *, branch: str | None = "535", **arguments: Any) -> dict[str, Any]:
-    wanted = [{"name": name, "version": version} for name in ("nvidia-driver", "nvidia-kernel-dkms")]
-    belongs = ["*nvidia*", "libcuda1", "cuda-drivers*"]
-    wish = {"component": "driver", "source": "nvidia_repo", "packages": wanted, "belongs": belongs, "branch": branch}
-    return {**wish, **arguments}
-
-
-OLD, MIDDLE = "8.1.0.77-1+cuda11.2", "8.6.0.163-1+cuda11.8"
+# Fixtures, which pytest finds by their names here.
+doubles, node, suite = package_nodes.doubles, package_nodes.node, package_nodes.suite
 
 
 @pytest.mark.parametrize("suite", SUITES, indirect=True)
@@ -205,10 +104,13 @@ def test_transitional_package_is_refused(node: Node) -> None:
 
 def test_dependency_that_leaves_the_branch_is_refused(node: Node) -> None:
     node.use("gone")
-    refused = node.both(**driver("550.54.14-1", branch="550"))
-    print(refused)
+    refused = node.both(**driver("535.104.05-1"))
     assert [row["reason"] for row in refused["refusals"]] == ["leaves_branch"]
-    assert "libnvidia-ml1" in refused["msg"] and node.versions() == {}
+    assert "needs nvidia-modprobe (>= 535), which leaves branch 535" in refused["msg"] and node.versions() == {}
+    # An exact dependency of which the repository has other versions only.
+    refused = node.both(**driver("550.163.01-1", branch="550"))
+    assert [row["reason"] for row in refused["refusals"]] == ["vanished"]
+    assert "needs libnvidia-ml1 (= 550.163.01-1)" in refused["msg"] and node.versions() == {}
 
 
 def test_held_by_somebody_else(node: Node) -> None:

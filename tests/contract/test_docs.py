@@ -95,7 +95,7 @@ def make_targets() -> set[str]:
 
 def unknown_to_make(text: str) -> list[str]:
     """Targets and variables that `make` is called with in the text and does not have."""
-    variables = {variable.name for variable in run_playbook.VARIABLES} | {"CHECK", "INVENTORY"}
+    variables = {variable.name for variable in run_playbook.VARIABLES} | {"CHECK", "INVENTORY", "JOBS", "SCENARIO"}
     found = []
     for code in code_in(text):
         for call in re.findall(r"\bmake ((?:[\w=./-]+ ?)+)", code):

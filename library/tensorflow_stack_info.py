@@ -43,10 +43,37 @@ options:
         type: str
         choices: [auto, required, none]
         default: auto
-      cuda_source:
-        description: Where CUDA and cuDNN come from.
+      driver_source:
+        description:
+          - Where a driver comes from when the one that is there does not do; V(auto) for the distribution, else NVIDIA's
+            repository. V(found) refuses such a node.
         type: str
-        choices: [auto, found, wheels]
+        choices: [auto, found, distro, nvidia_repo]
+        default: auto
+      driver_version:
+        description: A branch of the driver such as V(535), or a whole version; the best one when empty.
+        type: str
+        default: ''
+      kernel_modules:
+        description: Kind of the driver's kernel modules; V(auto) by the GPUs.
+        type: str
+        choices: [auto, open, proprietary]
+        default: auto
+      allow_downgrade:
+        description: A newer driver may be replaced by an older one.
+        type: bool
+        default: false
+      cuda_source:
+        description:
+          - Where CUDA comes from, on the node already, as wheels in the environment, packages of NVIDIA's repository or of
+            the distribution, or NVIDIA's archives.
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, distro, redist]
+        default: auto
+      cudnn_source:
+        description: Where cuDNN comes from. The distribution's package may bring no library and is no choice.
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, redist]
         default: auto
       python:
         description: Minor version of Python; the newest possible one when empty.
@@ -154,7 +181,24 @@ def main() -> None:
                 "default": {},
                 "options": {
                     "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
-                    "cuda_source": {"type": "str", "choices": ["auto", "found", "wheels"], "default": "auto"},
+                    "driver_source": {
+                        "type": "str",
+                        "choices": ["auto", "found", "distro", "nvidia_repo"],
+                        "default": "auto",
+                    },
+                    "driver_version": {"type": "str", "default": ""},
+                    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+                    "allow_downgrade": {"type": "bool", "default": False},
+                    "cuda_source": {
+                        "type": "str",
+                        "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
+                        "default": "auto",
+                    },
+                    "cudnn_source": {
+                        "type": "str",
+                        "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
+                        "default": "auto",
+                    },
                     "python": {"type": "str", "default": ""},
                     "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
                 },

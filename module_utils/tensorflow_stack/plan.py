@@ -13,7 +13,10 @@ from packaging.version import Version
 
 from .builds import environment_digest
 from .lockfile import Lock
-from .resolve import Refusal, Stack
+from .stack import Driver, Library, Package, Refusal, Stack
+
+# What the paths of the table `redist` are below.
+REDIST_URL = "https://developer.download.nvidia.com/compute/"
 
 COMPONENTS = ("driver", "cuda", "cudnn", "python", "lock", "environment")
 
@@ -46,9 +49,10 @@ def make_plan(
         "package": {"name": stack.package, "version": stack.release.version},
         "flavour": stack.flavour,
         "python": stack.python.as_dict(),
-        "cuda": stack.cuda and _library(stack.cuda.version, stack.cuda.source),
-        "cudnn": stack.cuda and _library(stack.cuda.cudnn, stack.cuda.source),
-        "driver": stack.driver and dict(stack.driver.__dict__),
+        "repositories": [dict(repository) for repository in stack.repositories],
+        "cuda": stack.cuda and _library(stack.cuda),
+        "cudnn": stack.cudnn and _library(stack.cudnn),
+        "driver": stack.driver and _driver(stack.driver),
         "gpus": [gpu.as_dict() for gpu in stack.gpus],
         "lock": {
             "path": lock.path,
@@ -80,6 +84,7 @@ def _empty_plan(release: str | None) -> dict[str, Any]:
         "package": None,
         "flavour": None,
         "python": None,
+        "repositories": [],
         "cuda": None,
         "cudnn": None,
         "driver": None,
@@ -96,12 +101,36 @@ def _empty_plan(release: str | None) -> dict[str, Any]:
     }
 
 
-def _library(version: str, source: str) -> dict[str, str]:
-    return {"version": version, "source": source}
+def _library(library: Library) -> dict[str, Any]:
+    return {
+        "version": library.version,
+        "source": library.source,
+        "prefix": library.prefix,
+        "packages": [package.as_dict() for package in library.packages],
+        "belongs": list(library.belongs),
+        "url": REDIST_URL if library.archives else None,
+        "archives": [dict(archive) for archive in library.archives],
+    }
+
+
+def _driver(driver: Driver) -> dict[str, Any]:
+    return {
+        "floor": driver.floor,
+        "installed": driver.installed,
+        "loaded": driver.loaded,
+        "source": driver.source,
+        "branch": driver.branch,
+        "version": driver.version,
+        "kernel_modules": driver.kernel_modules,
+        "fabric_manager": driver.fabric_manager,
+        "stream": driver.stream,
+        "packages": [package.as_dict() for package in driver.packages],
+        "belongs": list(driver.belongs),
+    }
 
 
 def _environment(stack: Stack, node: dict[str, Any], lock: LockState, root: str, name: str) -> dict[str, Any]:
-    directories = stack.cuda.library_directories if stack.cuda else ()
+    directories = stack.library_directories
     digest = None
     if lock.lock is not None:
         digest = environment_digest(
@@ -128,8 +157,16 @@ def _evidence(stack: Stack, node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _roles(stack: Stack, lock: LockState) -> list[str]:
-    roles = [] if lock.state == "ready" else ["tensorflow_lock"]
-    return roles if stack.python.source == "found" else [*roles, "python_interpreter"]
+    """What has something to do, or something of this toolkit's to look after."""
+    needed = {
+        "nvidia_repository": bool(stack.repositories),
+        "nvidia_driver": bool(stack.driver and stack.driver.source != "found"),
+        "cuda_toolkit": bool(stack.cuda and stack.cuda.is_of_system),
+        "cudnn": bool(stack.cudnn and stack.cudnn.is_of_system),
+        "tensorflow_lock": lock.state != "ready",
+        "python_interpreter": stack.python.source != "found",
+    }
+    return [role for role, is_needed in needed.items() if is_needed]
 
 
 # -------------------------------------------------------------------------------------------------- steps
@@ -156,8 +193,8 @@ def _steps(stack: Stack, node: dict[str, Any], lock: LockState, environment: dic
     current = _current(node)
     return [
         _driver_step(stack, node),
-        _library_step("cuda", stack, current),
-        _library_step("cudnn", stack, current),
+        _library_step("cuda", stack.cuda, node, current),
+        _library_step("cudnn", stack.cudnn, node, current),
         _python_step(stack),
         _lock_step(lock),
         _environment_step(stack, node, lock, environment, current),
@@ -186,37 +223,68 @@ def _no_gpu(node: dict[str, Any]) -> str:
 def _driver_step(stack: Stack, node: dict[str, Any]) -> dict[str, Any]:
     if stack.driver is None or stack.cuda is None:
         return _step("driver", "skip", _no_gpu(node), installed=node["driver"]["installed"])
-    version = stack.driver.loaded or stack.driver.installed
+    driver = stack.driver
+    if driver.source == "found":
+        values = {"wanted": f">={driver.floor}", "installed": driver.loaded or driver.installed}
+    else:
+        values = {"wanted": driver.version, "installed": driver.installed}
     return _step(
         "driver",
-        "keep",
-        f"new enough for CUDA {stack.cuda.version}",
-        installed=version,
-        wanted=f">={stack.driver.floor}",
-        direction="same",
-        source="found",
+        driver.action,
+        driver.why,
+        **values,
+        direction=driver.direction,
+        source=driver.source,
+        packages=_asked_for(driver.packages),
+        needs_root=driver.source != "found",
+        needs_reboot=driver.needs_reboot,
     )
 
 
-def _library_step(component: str, stack: Stack, current: dict[str, Any] | None) -> dict[str, Any]:
+def _asked_for(packages: tuple[Package, ...]) -> list[str]:
+    return [f"{package.name}={package.version}" if package.version else package.name for package in packages]
+
+
+def _library_step(
+    component: str, library: Library | None, node: dict[str, Any], current: dict[str, Any] | None
+) -> dict[str, Any]:
     there = current[component] if current else None
     installed = there["version"] if there else None
-    if stack.cuda is None:
+    if library is None:
         return _step(component, "skip", "the environment is for the CPU", installed=installed)
-    wanted = stack.cuda.version if component == "cuda" else stack.cuda.cudnn
-    values = {
+    values: dict[str, Any] = {
         "installed": installed,
-        "wanted": wanted,
-        "direction": _direction(installed, wanted),
-        "source": stack.cuda.source,
+        "wanted": library.version,
+        "direction": _direction(installed, library.version),
+        "source": library.source,
     }
-    if stack.cuda.source == "found":
-        values.update(installed=wanted, direction="same")
+    if library.is_of_system:
+        return _system_step(component, library, node, values)
+    if library.source == "found":
+        values.update(installed=library.version, direction="same")
         return _step(component, "keep", "on the node already; the environment is bound to it", **values)
-    if current and there == _library(wanted, stack.cuda.source):
+    if current and there and (there["version"], there["source"]) == (library.version, "wheels"):
         return _step(component, "keep", f"the wheels that {current['name']} has, too", **values)
     beside = f"; that of {current['name']} stays as it is" if current and there else ""
     return _step(component, "install", f"wheels inside the environment{beside}", **values)
+
+
+def _system_step(component: str, library: Library, node: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Of a library that this toolkit installs on the node."""
+    values.update(packages=_asked_for(library.packages), needs_root=True)
+    managed = node["managed"].get(component)
+    if library.is_there and managed and managed["source"] == library.source:
+        values.update(installed=library.version, direction="same")
+        return _step(
+            component, "keep", "installed by this toolkit; compared with its record when it is applied", **values
+        )
+    values["bytes"] = sum(archive["bytes"] or 0 for archive in library.archives)
+    where = {
+        "nvidia_repo": "packages of NVIDIA's repository",
+        "distro": "packages of the distribution",
+        "redist": f"NVIDIA's archives, in {library.prefix}",
+    }[library.source]
+    return _step(component, "install", where, **values)
 
 
 def _python_step(stack: Stack) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from . import locking, plan, requirements, resolve
 from .builds import check_name
 from .errors import StackError
 from .lockfile import read_lock
+from .stack import Assessment, Policy, Refusal
 from .tables import Tables, load_tables
 
 
@@ -21,8 +23,9 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    today: str | None = None,
 ) -> dict[str, Any]:
-    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them."""
+    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
     tables = load_tables(tables_directory)
     wishes = requirements.read_requirements(requirements_path) if requirements_path else None
     if release == "current":
@@ -32,7 +35,9 @@ def plan_for(
         check_name(environment)
     if wishes and release == "newest":
         _check_named_release(tables, wishes)
-    assessment, releases = _assess(tables, release, wishes, node, resolve.Policy(**(policy or {})))
+    assessment, releases = _assess(
+        tables, release, wishes, node, Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
+    )
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
@@ -62,7 +67,7 @@ def plan_for(
 
 def refused_plan(release: str, message: str) -> dict[str, Any]:
     """The plan for a wish that could not even be read."""
-    refused = plan.refuse(release, (resolve.Refusal("release", found=message, wanted=release, set=""),))
+    refused = plan.refuse(release, (Refusal("release", found=message, wanted=release, set=""),))
     refused["refusals"][0]["message"] = message
     return refused
 
@@ -72,8 +77,8 @@ def _assess(
     release: str,
     wishes: requirements.UserRequirements | None,
     node: dict[str, Any],
-    policy: resolve.Policy,
-) -> tuple[resolve.Assessment | None, list[dict[str, Any]]]:
+    policy: Policy,
+) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
         best, assessments = resolve.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
         rows = [
@@ -85,7 +90,7 @@ def _assess(
     return resolve.assess_wish(tables, release, node, policy), []
 
 
-def _accepted(assessment: resolve.Assessment, wishes: requirements.UserRequirements | None) -> bool:
+def _accepted(assessment: Assessment, wishes: requirements.UserRequirements | None) -> bool:
     """Does the user's file, if there is one and it names TensorFlow, allow this release?"""
     if wishes is None or assessment.stack is None:
         return True
@@ -145,7 +150,7 @@ def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
 def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
     runs = [row["release"] for row in releases if row["runs"]]
     if wishes and runs:
-        refusal = resolve.Refusal(
+        refusal = Refusal(
             "release",
             found=f"{wishes.path} allows none of the releases that run here ({', '.join(runs)})",
             wanted="one TensorFlow release",
@@ -153,7 +158,7 @@ def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[d
         )
     else:
         reasons = sorted({reason for row in releases for reason in row["reasons"]})
-        refusal = resolve.Refusal(
+        refusal = Refusal(
             "release",
             found=f"none of {len(releases)} releases runs here, for example: {reasons[0] if reasons else 'no release'}",
             wanted="one TensorFlow release",

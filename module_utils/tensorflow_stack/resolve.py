@@ -1,130 +1,25 @@
 """Tables + node + policy -> the stack of one release, or every reason why it cannot be.
 
 Pure: touches no disk, starts nothing. `assess` answers for one release; `choose` for "the newest that runs here".
+CUDA and cuDNN are chosen in resolve_cuda.py, the driver in resolve_driver.py.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from packaging.version import InvalidVersion, Version
 
 from .errors import RefusedError
-from .tables import Release, Tables
+from .resolve_cuda import resolve_cuda
+from .resolve_driver import resolve_driver
+from .stack import Assessment, Findings, Gpu, Library, Policy, Python, Refusal, Stack
+from .tables import Release, Tables, rows_for
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.
 _ORIGINS = ("system", "opt", "uv", "pyenv", "path")
-# Where the loader looks by itself, and where much else lies that is not to be linked.
-_LOADER_DIRECTORIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib")
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the inventory wants beside the release; the variable of each field is beside it."""
-
-    gpu: str = "auto"  # tensorflow_gpu: auto, required, none
-    cuda_source: str = "auto"  # cuda_source: auto, found, wheels
-    python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
-    python_source: str = "auto"  # python_source: auto, found, distro, uv
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One reason why a release cannot run on a node."""
-
-    component: str
-    found: str
-    wanted: str
-    set: str
-    nearest_release: str | None = None
-
-    @property
-    def message(self) -> str:
-        return f"{self.component}: wanted {self.wanted}; found {self.found}. {self.set}".rstrip()
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "message": self.message}
-
-
-@dataclass(frozen=True)
-class Gpu:
-    index: int
-    name: str
-    architecture: str | None
-    compute_capability: str | None
-    code: str  # native, jit, none, unknown
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
-@dataclass(frozen=True)
-class Python:
-    minor: str
-    version: str | None
-    source: str  # found, distro, uv
-    path: str
-    package: str | None = None
-    public: bool = True  # every user may start it
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
-@dataclass(frozen=True)
-class Cuda:
-    """CUDA and cuDNN of one stack; both come from the same source."""
-
-    version: str
-    cudnn: str
-    source: str  # found, wheels
-    # To be linked where TensorFlow's loader looks; empty where it finds the libraries by itself.
-    library_directories: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Driver:
-    floor: str
-    installed: str | None
-    loaded: str | None
-
-
-@dataclass(frozen=True)
-class Stack:
-    release: Release
-    package: str
-    flavour: str  # cpu, cuda
-    python: Python
-    cuda: Cuda | None
-    driver: Driver | None
-    gpus: tuple[Gpu, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def lock_flavour(self) -> str:
-        """`cuda` where the lock has to bring CUDA; an environment bound to the node's CUDA needs TensorFlow alone."""
-        return "cuda" if self.cuda and self.cuda.source == "wheels" else "cpu"
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """The answer for one release: it runs when there are no refusals. `stack` is there as far as it could be found."""
-
-    release: Release
-    stack: Stack | None
-    refusals: tuple[Refusal, ...] = ()
-
-
-@dataclass
-class _Findings:
-    refusals: list[Refusal] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def refuse(self, component: str, *, found: str, wanted: str, set: str) -> None:
-        self.refusals.append(Refusal(component, found, wanted, set))
 
 
 def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
@@ -186,12 +81,12 @@ def _nearest_runnable(tables: Tables, wanted: Release, node: dict[str, Any], pol
 
 def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Policy) -> Assessment:
     """Can this release run on this node, and with which versions under it?"""
-    findings = _Findings()
+    findings = Findings()
     flavour = _flavour(node, policy, findings)
-    package = release.package if flavour == "cuda" else _cpu_package(release)
+    package = release.package if flavour == "cuda" else release.cpu_package
     python = _python(tables, release, node, policy, findings)
     gpus: tuple[Gpu, ...] = ()
-    cuda = driver = None
+    cuda = cudnn = driver = None
     if flavour == "cuda" and release.pythons.get("x86_64") and node["architecture"] != "x86_64":
         findings.refuse(
             "gpu",
@@ -201,9 +96,9 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
         )
     elif flavour == "cuda":
         gpus = tuple(_gpu(tables, release, row) for row in node["gpus"])
-        cuda = _cuda(tables, release, node, policy, findings)
+        cuda, cudnn = resolve_cuda(tables, release, node, policy, findings) or (None, None)
         _check_gpus(tables, release, node, cuda, findings)
-        driver = _driver(tables, node, gpus, cuda, findings)
+        driver = resolve_driver(tables, node, gpus, cuda, policy, findings) if cuda else None
     if python and not python.public and node["user"]["uid"] == 0:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} lies where others may not enter. "
@@ -211,11 +106,37 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
         )
     stack = None
     if python and (flavour == "cpu" or (cuda and driver)):
-        stack = Stack(release, package, flavour, python, cuda, driver, gpus, tuple(findings.warnings))
+        repositories = _repositories(tables, node, {part.source for part in (driver, cuda, cudnn) if part})
+        warnings = tuple(findings.warnings)
+        stack = Stack(release, package, flavour, python, cuda, cudnn, driver, gpus, repositories, warnings)
     return Assessment(release, stack, tuple(findings.refusals))
 
 
-def _flavour(node: dict[str, Any], policy: Policy, findings: _Findings) -> str:
+def _repositories(tables: Tables, node: dict[str, Any], sources: set[str]) -> tuple[dict[str, Any], ...]:
+    repositories: list[dict[str, Any]] = []
+    if "distro" in sources:
+        repositories += [
+            {"kind": "distribution", "components": list(row.components)}
+            for row in rows_for(tables.components, node["os"])
+        ]
+    if "nvidia_repo" in sources:
+        repositories += [
+            {
+                "kind": "nvidia",
+                "manager": row.manager,
+                "name": row.name,
+                "url": row.url,
+                "key": row.key,
+                "fingerprints": list(row.fingerprints),
+                "retired_fingerprints": list(row.retired_fingerprints),
+            }
+            for row in rows_for(tables.repositories, node["os"])
+            if row.architecture == node["architecture"]
+        ]
+    return tuple(repositories)
+
+
+def _flavour(node: dict[str, Any], policy: Policy, findings: Findings) -> str:
     if policy.gpu == "none":
         return "cpu"
     if not node["gpus"]:
@@ -230,15 +151,11 @@ def _flavour(node: dict[str, Any], policy: Policy, findings: _Findings) -> str:
     return "cuda"
 
 
-def _cpu_package(release: Release) -> str:
-    return "tensorflow" if "tensorflow" in release.packages else release.package
-
-
 # ------------------------------------------------------------------------------------------------- Python
 
 
 def _python(
-    tables: Tables, release: Release, node: dict[str, Any], policy: Policy, findings: _Findings
+    tables: Tables, release: Release, node: dict[str, Any], policy: Policy, findings: Findings
 ) -> Python | None:
     architecture = node["architecture"] or "an unknown architecture"
     minors = list(release.pythons.get(architecture, ()))
@@ -352,7 +269,9 @@ def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> st
     return "jit" if jit else "none"
 
 
-def _check_gpus(tables: Tables, release: Release, node: dict[str, Any], cuda: Cuda | None, findings: _Findings) -> None:
+def _check_gpus(
+    tables: Tables, release: Release, node: dict[str, Any], cuda: Library | None, findings: Findings
+) -> None:
     indices: dict[str, list[str]] = {}
     for row in node["gpus"]:
         indices.setdefault(row["device_id"], []).append(str(row["index"]))
@@ -395,122 +314,3 @@ def _check_gpus(tables: Tables, release: Release, node: dict[str, Any], cuda: Cu
                 wanted=f"CUDA {cuda.version} for TensorFlow {release.version}",
                 set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
             )
-
-
-# ------------------------------------------------------------------------------------------ CUDA and driver
-
-
-def _cuda(tables: Tables, release: Release, node: dict[str, Any], policy: Policy, findings: _Findings) -> Cuda | None:
-    sources = ("found", "wheels") if policy.cuda_source == "auto" else (policy.cuda_source,)
-    reasons = []
-    for source in sources:
-        cuda, reason = (_found_cuda if source == "found" else _wheel_cuda)(tables, release, node)
-        if cuda:
-            return cuda
-        reasons.append(reason)
-    findings.refuse(
-        "cuda",
-        found="; ".join(reasons),
-        wanted=f"CUDA {release.cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}",
-        set="Install them beside what is there and run again, or set cuda_source to auto.",
-    )
-    return None
-
-
-def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple[Cuda | None, str]:
-    """CUDA of the very version and a cuDNN of the same major and at least the floor, both on the node."""
-    cuda = next((row for row in node["cuda"] if row["version"] == release.cuda), None)
-    if _cpu_package(release) != release.package:
-        return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
-    floor = Version(release.cudnn_floor)
-    fitting = [
-        row
-        for row in node["cudnn"]
-        if Version(row["version"]).major == floor.major and Version(row["version"]) >= floor
-    ]
-    if cuda is None or not fitting:
-        there = [f"CUDA {row['version']}" for row in node["cuda"]] + [
-            f"cuDNN {row['version']}" for row in node["cudnn"]
-        ]
-        return None, f"the node has {', '.join(there) or 'neither'}"
-    cudnn = fitting[0]
-    directories = dict.fromkeys([cuda["library_directory"], cudnn["library_directory"]])
-    to_link = tuple(directory for directory in directories if directory not in _LOADER_DIRECTORIES)
-    return Cuda(str(cuda["version"]), str(cudnn["version"]), "found", to_link), ""
-
-
-def _wheel_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> tuple[Cuda | None, str]:
-    row = tables.cuda_wheels_for(release.version)
-    if row is None:
-        return None, f"there are no wheels of CUDA {release.cuda}"
-    if row.architecture != node["architecture"]:
-        return None, f"the CUDA wheels for it exist for {row.architecture} alone"
-    return Cuda(row.cuda, row.cudnn, "wheels", ("nvidia/*/lib",) if row.link else ()), ""
-
-
-def _driver(
-    tables: Tables, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Cuda | None, findings: _Findings
-) -> Driver | None:
-    if cuda is None:
-        return None
-    row = tables.cuda_driver(cuda.version)
-    # PTX is compiled by the driver, which has to know the PTX of that toolkit; minor-version compatibility
-    # promises machine code only.
-    jit = any(gpu.code == "jit" for gpu in gpus)
-    floor = row.driver if jit or row.minor_compatibility_driver is None else row.minor_compatibility_driver
-    loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
-    driver = Driver(floor, installed, loaded)
-    _check_driver(tables, node, gpus, cuda, driver, findings)
-    return driver
-
-
-def _check_driver(
-    tables: Tables,
-    node: dict[str, Any],
-    gpus: tuple[Gpu, ...],
-    cuda: Cuda,
-    driver: Driver,
-    findings: _Findings,
-) -> None:
-    wanted = f"a driver of {driver.floor} or newer for CUDA {cuda.version}"
-    for row, gpu in zip(node["gpus"], gpus):
-        known = tables.chip(row["device_id"])
-        last = known[0].last_driver_branch if known else None
-        if last is not None and Version(driver.floor).major > last:
-            findings.refuse(
-                "driver",
-                found=f"GPU {gpu.index} ({gpu.name}), whose last driver branch is {last}",
-                wanted=wanted,
-                set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
-            )
-            return
-        if last is not None and driver.installed and Version(driver.installed).major > last:
-            findings.refuse(
-                "driver",
-                found=f"driver {driver.installed}, which no longer supports GPU {gpu.index} ({gpu.name})",
-                wanted=f"a driver of branch {last}",
-                set=f"Install a driver of branch {last} as root and run again.",
-            )
-            return
-    version = driver.loaded or driver.installed
-    by_hand = "Install it as root (this release of the toolkit leaves the driver to you), reboot, and run again; "
-    otherwise = "or set tensorflow_gpu to none for a CPU environment."
-    if version is None:
-        nouveau = " (nouveau is loaded in its place)" if node["modules"]["nouveau"] else ""
-        findings.refuse("driver", found="no NVIDIA driver" + nouveau, wanted=wanted, set=by_hand + otherwise)
-    elif Version(version) < Version(driver.floor):
-        findings.refuse("driver", found=f"driver {version}", wanted=wanted, set=by_hand + otherwise)
-    elif driver.loaded and driver.installed and driver.loaded != driver.installed:
-        findings.refuse(
-            "driver",
-            found=f"kernel module {driver.loaded} loaded, library {driver.installed} installed",
-            wanted="the same version of both",
-            set="Reboot (an update changed the library under the loaded module) and run again.",
-        )
-    elif driver.loaded is None:
-        findings.refuse(
-            "driver",
-            found=f"driver {driver.installed} installed, its kernel module not loaded",
-            wanted="a loaded driver",
-            set="Load it (modprobe nvidia) or reboot, and run again; or set tensorflow_gpu to none.",
-        )

@@ -40,6 +40,10 @@ class Release:
     gpu_code: tuple[str, ...] | None  # None: the wheel does not say
     source: tuple[str, ...]
 
+    @property
+    def cpu_package(self) -> str:
+        return "tensorflow" if "tensorflow" in self.packages else self.package
+
 
 @dataclass(frozen=True)
 class Constraint:

@@ -224,7 +224,8 @@ def test_every_package_of_a_distribution_has_its_components(tables: Tables) -> N
 def test_what_is_asked_for_belongs(tables: Tables) -> None:
     """Nothing that is asked for may be left out of what is pinned and held; headers are the kernel's."""
     for row in tables.driver_packages:
-        names = [*row.user_space, *row.modules, *filter(None, [row.fabric_manager, row.signed_modules])]
+        texts = [*row.user_space, *row.modules, *filter(None, [row.fabric_manager, row.signed_modules])]
+        names = [text.partition("=")[0] for text in texts]
         assert [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in row.belongs)] == [], row
     for packages in (*tables.cuda_packages, *tables.cudnn_packages):
         names = [name.partition("=")[0] for name in packages.packages]

@@ -35,6 +35,7 @@ def make_plan(node: dict[str, Any], locks: Path, **wish: Any) -> dict[str, Any]:
         tables_directory=str(RELEASE_FILES / "tables"),
         shipped_locks=str(RELEASE_FILES / "locks"),
         locks=str(locks),
+        today="2026-11-22",
     )
 
 
@@ -61,8 +62,9 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     for key in ("loaded", "installed"):
         if key in changes:
             node["driver"][key] = changes[key]
-    if "cuda" in changes:
-        node["cuda"] = changes["cuda"]
+    for key in ("cuda", "cudnn", "managed", "secure_boot"):
+        if key in changes:
+            node[key] = changes[key]
     if "device_id" in changes:
         node["gpus"][0]["device_id"] = changes["device_id"]
     if "environments" in changes:

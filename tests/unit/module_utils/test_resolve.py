@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import resolve
+from ansible.module_utils.tensorflow_stack.stack import Policy, Python
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
 TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
@@ -56,8 +57,8 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }
 
 
-def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> resolve.Python:
-    assessment = resolve.assess_wish(tables, "2.8.0", node, resolve.Policy(**policy))
+def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> Python:
+    assessment = resolve.assess_wish(tables, "2.8.0", node, Policy(**policy))
     assert assessment.stack is not None, assessment.refusals
     return assessment.stack.python
 
@@ -88,7 +89,7 @@ def test_an_environment_keeps_its_minor_when_a_newer_one_appears(tables: Tables)
 def test_root_takes_an_interpreter_that_all_may_start(tables: Tables) -> None:
     hidden = python("/usr/local/hidden/bin/python3.10", "system", public=False)
     assert chosen(tables, node(hidden, python("/opt/python/bin/python3.10", "opt"))).path.startswith("/opt")
-    stack = resolve.assess_wish(tables, "2.8.0", node(hidden), resolve.Policy()).stack
+    stack = resolve.assess_wish(tables, "2.8.0", node(hidden), Policy()).stack
     assert stack is not None
     assert "Only root can use this environment: its interpreter /usr/local/hidden" in stack.warnings[0]
 

@@ -1,0 +1,326 @@
+"""The driver under one CUDA on one node: kept where it does, else chosen among what the tables know. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.version import Version
+
+from .stack import Driver, Findings, Gpu, Library, Package, Policy
+from .tables import DriverPackages, GpuChip, Tables, rows_for
+
+_SOURCES = ("distro", "nvidia_repo")
+# From this branch on NVIDIA's own installer takes the open modules where the GPU has a choice.
+_OPEN_BY_DEFAULT = 560
+_CPU_INSTEAD = "or set tensorflow_gpu to none for a CPU environment."
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a driver has to be, by CUDA, GPUs and wishes."""
+
+    cuda: str
+    floor: str
+    chips: tuple[tuple[str, GpuChip], ...]  # each with the name of its GPU
+    oldest: str  # by CUDA and by the GPUs
+
+    @property
+    def last(self) -> tuple[int, str] | None:
+        """The newest branch that still supports every GPU, and the GPU that it is for."""
+        rows = [(chip.last_driver_branch, name) for name, chip in self.chips if chip.last_driver_branch is not None]
+        return min(rows, default=None)
+
+    def __str__(self) -> str:
+        until = f", of branch {self.last[0]} or older for {self.last[1]}" if self.last else ""
+        return f"a driver of {self.oldest} or newer for CUDA {self.cuda}{until}"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    row: DriverPackages
+    version: str
+    packages: tuple[Package, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.row.branch} ({self.row.kernel_modules} modules, {self.row.origin})"
+
+
+def resolve_driver(
+    tables: Tables, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library, policy: Policy, findings: Findings
+) -> Driver:
+    """The driver as it is or as it is to be; what speaks against it is among the findings."""
+    need = _need(tables, node, gpus, cuda)
+    loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
+    kept = Driver(need.floor, installed, loaded, why=f"new enough for CUDA {cuda.version}")
+    if need.last and Version(need.floor).major > need.last[0]:
+        findings.refuse(
+            "driver",
+            found=f"{need.last[1]}, whose last driver branch is {need.last[0]}",
+            wanted=f"a driver of {need.floor} or newer for CUDA {cuda.version}",
+            set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
+        )
+        return kept
+    managed = node["managed"].get("driver") if node["user"]["uid"] == 0 else None
+    problem = _problem(node, need, policy, managed)
+    if problem is None:
+        return _keep_managed(tables, node, kept, managed) if managed else _check_loaded(node, kept, findings)
+    return _choose(tables, node, need, policy, problem, kept, findings)
+
+
+def _need(tables: Tables, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
+    row = tables.cuda_driver(cuda.version)
+    # PTX is compiled by the driver, which has to know the PTX of that toolkit; minor-version compatibility
+    # promises machine code only.
+    jit = any(gpu.code == "jit" for gpu in gpus)
+    floor = row.driver if jit or row.minor_compatibility_driver is None else row.minor_compatibility_driver
+    known = [
+        (f"GPU {gpu.index} ({gpu.name})", tables.chip(device["device_id"])) for device, gpu in zip(node["gpus"], gpus)
+    ]
+    chips = tuple((name, chip[0]) for name, chip in known if chip)
+    # A GPU is known to the driver that comes with the first CUDA that compiles for it.
+    by_cuda = {row.cuda: row.driver for row in tables.cuda_drivers}
+    first = [by_cuda[chip.first_cuda] for _, chip in chips if chip.first_cuda in by_cuda]
+    return _Need(cuda.version, floor, chips, max([floor, *first], key=Version))
+
+
+def _problem(node: dict[str, Any], need: _Need, policy: Policy, managed: dict[str, Any] | None) -> str | None:
+    """Why the driver that is there does not do; None where it does."""
+    loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
+    version = loaded or installed
+    if version is None:
+        others = [name for name in ("nouveau", "nova_core") if node["modules"][name]]
+        return "no NVIDIA driver" + (f" ({' and '.join(others)} is loaded in its place)" if others else "")
+    if installed is None:
+        return f"kernel module {loaded} loaded, no libcuda installed"
+    if need.last and Version(installed).major > need.last[0]:
+        return f"driver {installed}, which no longer supports {need.last[1]}"
+    if Version(version) < Version(need.oldest):
+        return f"driver {version}"
+    if policy.driver_version and not _is_of(installed, policy.driver_version):
+        return f"driver {installed}"
+    kind = node["driver"]["kind"]
+    if policy.kernel_modules != "auto" and kind not in (None, policy.kernel_modules):
+        return f"driver {installed} with {kind} kernel modules"
+    if managed and policy.driver_source in _SOURCES and managed["source"] != policy.driver_source:
+        return f"driver {installed} from {managed['source']}"
+    return None
+
+
+def _is_of(version: str, wanted: str) -> bool:
+    """Is a driver of the branch, or the very version, that was asked for?"""
+    return version == wanted or version.startswith(wanted + ".")
+
+
+def _check_loaded(node: dict[str, Any], kept: Driver, findings: Findings) -> Driver:
+    """Of a driver that somebody else installed: are module and library of one version?"""
+    if kept.loaded and kept.loaded != kept.installed:
+        findings.refuse(
+            "driver",
+            found=f"kernel module {kept.loaded} loaded, library {kept.installed} installed",
+            wanted="the same version of both",
+            set="Reboot (an update changed the library under the loaded module) and run again.",
+        )
+    elif kept.loaded is None:
+        findings.refuse(
+            "driver",
+            found=f"driver {kept.installed} installed, its kernel module not loaded",
+            wanted="a loaded driver",
+            set="Load it (modprobe nvidia) or reboot, and run again; or set tensorflow_gpu to none.",
+        )
+    return kept
+
+
+def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: dict[str, Any]) -> Driver:
+    """The driver that this toolkit installed, exactly as it was recorded."""
+    recorded = {package["name"]: package["version"] for package in managed.get("packages", [])}
+    rows = [
+        row
+        for row in rows_for(tables.driver_packages, node["os"])
+        if row.origin == managed["source"] and row.branch == Version(managed["version"]).major
+    ]
+    # By the packages of its modules: two kinds have the same user space.
+    row = max(rows, key=lambda row: sum(package.name in recorded for package in _names(row, row.modules)), default=None)
+    if row is None:
+        return kept
+    driver = _driver(node, kept, _candidate(node, row, f"{managed['version']}-*"))
+    packages = tuple(replace(p, version=recorded.get(p.name, p.version)) for p in driver.packages)
+    mismatch = kept.loaded not in (None, kept.installed)
+    why = f"kernel module {kept.loaded} is loaded, library {kept.installed} installed" if mismatch else kept.why
+    return replace(
+        driver,
+        packages=packages,
+        action="keep",
+        direction="same",
+        needs_reboot=mismatch and not node["container"],
+        why=why,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ choosing
+
+
+def _choose(
+    tables: Tables,
+    node: dict[str, Any],
+    need: _Need,
+    policy: Policy,
+    problem: str,
+    kept: Driver,
+    findings: Findings,
+) -> Driver:
+    wanted = f"driver {policy.driver_version}" if policy.driver_version else str(need)
+
+    def refuse(set: str, *, found: str = problem) -> Driver:
+        findings.refuse("driver", found=found, wanted=wanted, set=set)
+        return kept
+
+    if policy.driver_source == "found":
+        return refuse(f"Set nvidia_driver_source to auto, install it yourself, {_CPU_INSTEAD}")
+    if node["user"]["uid"] != 0:
+        return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
+    candidates, reasons = [], []
+    for row in rows_for(tables.driver_packages, node["os"]):
+        candidate = _candidate(node, row, _asked_version(node, row, policy))
+        reason = _unfit(node, need, policy, row)
+        if reason:
+            reasons.append(f"{candidate.label} {reason}")
+        else:
+            candidates.append(candidate)
+    if not candidates:
+        known = "; ".join(reasons) or f"none is known for {node['os']['name'] or 'this distribution'}"
+        return refuse(
+            f"Set the nvidia_driver_ variables to what the node can have, install it yourself, {_CPU_INSTEAD}",
+            found=f"{problem}, and no other that fits: {known}",
+        )
+    if node["secure_boot"] and not node["container"]:
+        signed = [candidate for candidate in candidates if candidate.row.signed_modules]
+        if not signed:
+            return refuse(
+                "Turn Secure Boot off in the firmware; or install the driver yourself, with its modules signed by a "
+                f"key of yours that is enrolled (mokutil --import), and run again once it is loaded; {_CPU_INSTEAD}",
+                found=f"{problem}, and Secure Boot, which refuses modules that are built here",
+            )
+        candidates = signed
+    best = min(candidates, key=lambda candidate: _rank(tables, candidate.row, policy))
+    if _has_ended(tables, best.row, policy):
+        findings.warnings.append(
+            f"NVIDIA has ended driver branch {best.row.branch}, and no other one fits: it is taken as "
+            f"{best.row.origin} has it."
+        )
+    driver = _driver(node, kept, best)
+    if driver.direction == "down" and not policy.allow_downgrade:
+        return refuse(
+            f"Set nvidia_driver_allow_downgrade to true, so that {best.label} takes its place, {_CPU_INSTEAD}"
+        )
+    return replace(
+        driver, why=f"{problem}: {best.label} takes its place" if kept.installed else f"{problem}: {best.label}"
+    )
+
+
+def _unfit(node: dict[str, Any], need: _Need, policy: Policy, row: DriverPackages) -> str | None:
+    """Why a branch in a repository is not for this node; None where it is."""
+    if policy.driver_source != "auto" and row.origin != policy.driver_source:
+        return f"is not from {policy.driver_source}"
+    if policy.driver_version and policy.driver_version.split(".")[0] != str(row.branch):
+        return "was not asked for"
+    if row.branch < Version(need.oldest).major:
+        return f"is older than {need.oldest}"
+    if need.last and row.branch > need.last[0]:
+        return f"no longer supports {need.last[1]}"
+    if node["container"]:
+        loaded = node["driver"]["loaded"]
+        return f"is not that of the kernel module {loaded}" if loaded and Version(loaded).major != row.branch else None
+    if policy.kernel_modules not in ("auto", row.kernel_modules):
+        return f"is not the one with {policy.kernel_modules} modules"
+    for name, chip in need.chips:
+        if not (chip.open_modules if row.kernel_modules == "open" else chip.proprietary_modules):
+            return f"does not drive {name}"
+    if node["nvswitches"] and row.fabric_manager is None:
+        return "has no Fabric Manager for the NVSwitches"
+    too_new = [kernel for kernel in _kernels(node) if row.last_kernel and _numbers(kernel) > _numbers(row.last_kernel)]
+    return f"does not build for the kernel {too_new[0]}" if too_new else None
+
+
+def _rank(tables: Tables, row: DriverPackages, policy: Policy) -> tuple[Any, ...]:
+    """The smallest is taken: alive, from the distribution, the modules that NVIDIA takes itself, newest branch."""
+    usual = "open" if row.branch >= _OPEN_BY_DEFAULT else "proprietary"
+    return (_has_ended(tables, row, policy), _SOURCES.index(row.origin), -row.branch, row.kernel_modules != usual)
+
+
+def _has_ended(tables: Tables, row: DriverPackages, policy: Policy) -> bool:
+    branch = tables.driver_branch(row.branch)
+    return bool(branch and branch.end_of_life and policy.today and branch.end_of_life < policy.today[:7])
+
+
+def _asked_version(node: dict[str, Any], row: DriverPackages, policy: Policy) -> str:
+    if "." in policy.driver_version:
+        return f"{policy.driver_version}-*"
+    # In a container the kernel's side is the host's, and the library has to be of its very version.
+    if node["container"] and node["driver"]["loaded"]:
+        return f"{node['driver']['loaded']}-*"
+    return row.version
+
+
+# ------------------------------------------------------------------------------------------------ packages
+
+
+def _candidate(node: dict[str, Any], row: DriverPackages, version: str) -> _Candidate:
+    names = list(_names(row, row.user_space))
+    headers: list[Package] = []
+    if not node["container"]:
+        if node["secure_boot"] and row.signed_modules:
+            names += [Package(row.signed_modules.format(kernel=kernel)) for kernel in _kernels(node)]
+        else:
+            names += _names(row, row.modules)
+            headers = [_headers(row, kernel) for kernel in _kernels(node)]
+        if node["nvswitches"] and row.fabric_manager:
+            names.append(Package(row.fabric_manager))
+    asked = tuple(replace(package, version=package.version or version) for package in names)
+    return _Candidate(row, version, (*asked, *headers))
+
+
+def _names(row: DriverPackages, names: tuple[str, ...]) -> tuple[Package, ...]:
+    """Most are of the driver's version; what has numbers of its own says which."""
+    return tuple(Package(name, version or None) for name, _, version in (text.partition("=") for text in names))
+
+
+def _headers(row: DriverPackages, kernel: str) -> Package:
+    name, _, version = row.headers.format(kernel=kernel, evr=re.sub(r"\.[^.]+$", "", kernel)).partition("=")
+    return Package(name, version or None)
+
+
+def _kernels(node: dict[str, Any]) -> list[str]:
+    """Every kernel that the node can be booted with, and the one that runs."""
+    return [row["release"] for row in node["kernels"] if row["image"] or row["release"] == node["kernel"]["release"]]
+
+
+def _numbers(kernel: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", kernel)[:2])
+
+
+def _driver(node: dict[str, Any], kept: Driver, candidate: _Candidate) -> Driver:
+    row = candidate.row
+    direction = "none"
+    if kept.installed:
+        there, wanted = Version(kept.installed), Version(candidate.version.rstrip("*-."))
+        there = Version(".".join(kept.installed.split(".")[: len(wanted.release)]))
+        direction = "same" if there == wanted else "up" if there < wanted else "down"
+    others = [name for name in ("nouveau", "nova_core") if node["modules"][name]]
+    return replace(
+        kept,
+        source=row.origin,
+        branch=str(row.branch),
+        version=candidate.version,
+        kernel_modules="none" if node["container"] else row.kernel_modules,
+        fabric_manager=bool(node["nvswitches"] and row.fabric_manager and not node["container"]),
+        stream=row.stream,
+        packages=candidate.packages,
+        belongs=row.belongs,
+        action="change" if kept.installed else "install",
+        direction=direction,
+        # What is loaded can be taken out only while nothing uses it, and nouveau not at all.
+        needs_reboot=bool(others or kept.loaded) and not node["container"],
+    )

@@ -1,0 +1,162 @@
+"""What is wanted of a node and what was found for it: the words that the parts of the resolution share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .tables import Release
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the inventory wants beside the release; the variable of each field is beside it."""
+
+    gpu: str = "auto"  # tensorflow_gpu: auto, required, none
+    driver_source: str = "auto"  # nvidia_driver_source: auto, found, distro, nvidia_repo
+    driver_version: str = ""  # nvidia_driver_version: a branch, a whole version, or "" for the best one
+    kernel_modules: str = "auto"  # nvidia_driver_kernel_modules: auto, open, proprietary
+    allow_downgrade: bool = False  # nvidia_driver_allow_downgrade
+    cuda_source: str = "auto"  # cuda_source: auto, found, wheels, nvidia_repo, distro, redist
+    cudnn_source: str = "auto"  # cudnn_source: auto, found, wheels, nvidia_repo, redist
+    python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
+    python_source: str = "auto"  # python_source: auto, found, distro, uv
+    today: str = ""  # such as 2026-11-22; "" where no branch of the driver is to count as ended
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason why a release cannot run on a node."""
+
+    component: str
+    found: str
+    wanted: str
+    set: str
+    nearest_release: str | None = None
+
+    @property
+    def message(self) -> str:
+        return f"{self.component}: wanted {self.wanted}; found {self.found}. {self.set}".rstrip()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "message": self.message}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    index: int
+    name: str
+    architecture: str | None
+    compute_capability: str | None
+    code: str  # native, jit, none, unknown
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Python:
+    minor: str
+    version: str | None
+    source: str  # found, distro, uv
+    path: str
+    package: str | None = None
+    public: bool = True  # every user may start it
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What the package manager is asked for: a version, a pattern (fnmatch), or None for any."""
+
+    name: str
+    version: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Library:
+    """CUDA or cuDNN of one stack: where it comes from, and what has to be installed for it."""
+
+    version: str
+    source: str  # found, wheels, nvidia_repo, distro, redist
+    # To be linked where TensorFlow's loader looks; empty where it finds the libraries by itself.
+    library_directories: tuple[str, ...] = ()
+    prefix: str | None = None
+    packages: tuple[Package, ...] = ()
+    belongs: tuple[str, ...] = ()
+    archives: tuple[Mapping[str, Any], ...] = ()
+    is_there: bool = False  # on the node already, whoever installed it
+
+    @property
+    def is_of_system(self) -> bool:
+        """Installed on the node by this toolkit, for all its environments."""
+        return self.source not in ("found", "wheels")
+
+
+@dataclass(frozen=True)
+class Driver:
+    floor: str
+    installed: str | None
+    loaded: str | None
+    source: str = "found"  # found, distro, nvidia_repo
+    branch: str | None = None
+    version: str | None = None
+    kernel_modules: str | None = None  # open, proprietary, none
+    fabric_manager: bool = False
+    stream: str | None = None
+    packages: tuple[Package, ...] = ()
+    belongs: tuple[str, ...] = ()
+    action: str = "keep"  # keep, install, change
+    direction: str = "same"  # up, down, same, none
+    needs_reboot: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Stack:
+    release: Release
+    package: str
+    flavour: str  # cpu, cuda
+    python: Python
+    cuda: Library | None
+    cudnn: Library | None
+    driver: Driver | None
+    gpus: tuple[Gpu, ...]
+    repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lock_flavour(self) -> str:
+        """`cuda` where the lock has to bring CUDA and cuDNN, `cudnn` for cuDNN alone, `cpu` for TensorFlow alone."""
+        if self.cuda and self.cuda.source == "wheels":
+            return "cuda"
+        return "cudnn" if self.cudnn and self.cudnn.source == "wheels" else "cpu"
+
+    @property
+    def library_directories(self) -> tuple[str, ...]:
+        libraries = [library for library in (self.cuda, self.cudnn) if library]
+        return tuple(dict.fromkeys(path for library in libraries for path in library.library_directories))
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The answer for one release: it runs when there are no refusals. `stack` is there as far as it could be found."""
+
+    release: Release
+    stack: Stack | None
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass
+class Findings:
+    refusals: list[Refusal] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def refuse(self, component: str, *, found: str, wanted: str, set: str) -> None:
+        self.refusals.append(Refusal(component, found, wanted, set))

@@ -1,0 +1,215 @@
+"""Which CUDA and cuDNN, and from where; what an operator sees of it is in test_plan.py."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack import resolve
+from ansible.module_utils.tensorflow_stack.resolve_cuda import is_compatible
+from ansible.module_utils.tensorflow_stack.stack import Policy, Stack
+from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+
+from tests import nodes
+
+TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+PYTHONS = [
+    {"version": f"{minor}.1", "minor": minor, "path": f"/usr/bin/python{minor}", "origin": "system", "public": True}
+    for minor in ("3.8", "3.9", "3.11")
+]
+LOADER = "/usr/lib/x86_64-linux-gnu"
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return load_tables(str(TABLES))
+
+
+def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(nodes.read(name, tmp_path)), "pythons": PYTHONS, "environments": [], **changes}
+
+
+def resolved(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> Stack:
+    assessment = resolve.assess_wish(tables, release, node, Policy(**policy))
+    assert assessment.refusals == ()
+    assert assessment.stack
+    return assessment.stack
+
+
+def sources(stack: Stack) -> tuple[str, str, str, str]:
+    assert stack.cuda and stack.cudnn
+    return (stack.cuda.source, stack.cuda.version, stack.cudnn.source, stack.cudnn.version)
+
+
+def why_not(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> str:
+    refusals = resolve.assess_wish(tables, release, node, Policy(**policy)).refusals
+    return next(refusal.message for refusal in refusals if refusal.component == "cuda")
+
+
+def cuda(version: str) -> dict[str, str]:
+    prefix = f"/usr/local/cuda-{version}"
+    return {"version": version, "prefix": prefix, "library_directory": f"{prefix}/lib64"}
+
+
+def cudnn(version: str, directory: str = LOADER) -> dict[str, str]:
+    return {"version": version, "library": f"{directory}/libcudnn.so.{version}", "library_directory": directory}
+
+
+@pytest.mark.parametrize(
+    ("version", "built_with", "compatible"),
+    [
+        ("11.2", "11.2", True),
+        ("11.8", "11.2", True),
+        ("11.1", "11.2", False),
+        ("12.0", "11.8", False),
+        ("12.10", "12.9", True),
+        ("11.2", "11.0", False),  # libcusolver.so.10 became .11
+        ("11.0", "11.0", True),
+        ("10.2", "10.1", False),
+    ],
+)
+def test_compatible(version: str, built_with: str, compatible: bool) -> None:
+    assert is_compatible(version, built_with) == compatible
+
+
+def test_found_takes_the_very_version_before_a_newer_one(tables: Tables, tmp_path: Path) -> None:
+    machine = node("a100_driver535", tmp_path, cuda=[cuda("11.2"), cuda("11.8")], cudnn=[cudnn("8.1.0")])
+    stack = resolved(tables, machine, "2.8.0")
+    assert sources(stack) == ("found", "11.2", "found", "8.1.0")
+    assert (stack.library_directories, stack.warnings) == (("/usr/local/cuda-11.2/lib64",), ())
+
+
+def test_found_and_newer_is_taken_and_said(tables: Tables, tmp_path: Path) -> None:
+    machine = node("a100_driver535", tmp_path, cuda=[cuda("11.1"), cuda("11.8")], cudnn=[cudnn("8.1.0")])
+    stack = resolved(tables, machine, "2.8.0")
+    assert sources(stack) == ("found", "11.8", "found", "8.1.0")
+    assert stack.warnings == (
+        "TensorFlow 2.8.0 was built with CUDA 11.2 and is given the newer 11.8 (found) of the same major release, "
+        "which NVIDIA promises to be compatible.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "fits"),
+    [
+        (cudnn("8.9.7"), True),
+        (cudnn("8.0.5"), False),
+        (cudnn("9.3.0"), False),
+        (cudnn("8.9.7", "/opt/nvidia/cudnn-8.9.7.29-cuda12/lib"), False),
+        (cudnn("8.9.7", "/opt/nvidia/cudnn-8.9.7.29-cuda11/lib"), True),
+        (cudnn("8.9.7", "/usr/local/cuda-12.2/lib64"), False),
+    ],
+    ids=["newer", "older", "other major", "for CUDA 12", "for CUDA 11", "beside CUDA 12"],
+)
+def test_found_cudnn(tables: Tables, tmp_path: Path, row: dict[str, str], fits: bool) -> None:
+    machine = node("a100_driver535", tmp_path, cudnn=[row])
+    stack = resolved(tables, machine, "2.8.0")
+    assert (stack.cudnn and stack.cudnn.source) == ("found" if fits else "wheels")
+
+
+def test_left_to_itself_it_takes_both_from_one_place(tables: Tables, tmp_path: Path) -> None:
+    stack = resolved(tables, node("a100_driver535", tmp_path, cudnn=[]), "2.8.0")
+    assert sources(stack) == ("wheels", "11.8", "wheels", "8.6")
+    assert stack.lock_flavour == "cuda"
+
+
+def test_asked_for_what_was_found_it_adds_cudnn_as_wheels(tables: Tables, tmp_path: Path) -> None:
+    stack = resolved(tables, node("a100_driver535", tmp_path, cudnn=[]), "2.8.0", cuda_source="found")
+    assert sources(stack) == ("found", "11.2", "wheels", "8.6")
+    assert stack.lock_flavour == "cudnn"
+    assert stack.library_directories == ("/usr/local/cuda-11.2/lib64", "nvidia/cudnn/lib")
+
+
+def test_nvidias_packages(tables: Tables, tmp_path: Path) -> None:
+    stack = resolved(tables, node("a100_driver535", tmp_path), "2.18.1", cuda_source="nvidia_repo")
+    assert sources(stack) == ("nvidia_repo", "12.6", "nvidia_repo", "9.3.0.75")
+    assert stack.cuda and stack.cudnn
+    assert "libcublas-12-6" in {package.name for package in stack.cuda.packages}
+    assert all(package.version is None for package in stack.cuda.packages)
+    assert "libcu*-12-6" in stack.cuda.belongs
+    assert stack.cuda.prefix == "/usr/local/cuda-12.6"
+    assert [package.as_dict() for package in stack.cudnn.packages] == [
+        {"name": "libcudnn9-cuda-12", "version": "9.3.0.75-1"}
+    ]
+    # cuDNN's package lays its library where the loader looks by itself.
+    assert stack.library_directories == ("/usr/local/cuda-12.6/lib64",)
+    assert [repository["kind"] for repository in stack.repositories] == ["nvidia"]
+    assert stack.repositories[0]["fingerprints"] == ["EB693B3035CD5710E231E123A4B469963BF863CC"]
+    assert stack.lock_flavour == "cpu"
+
+
+def test_debians_packages_need_no_link(tables: Tables, tmp_path: Path) -> None:
+    stack = resolved(tables, node("bare_t4_debian11", tmp_path), "2.8.0", cuda_source="distro")
+    assert sources(stack) == ("distro", "11.2", "wheels", "8.6")
+    assert stack.cuda
+    assert [package.as_dict() for package in stack.cuda.packages] == [
+        {"name": "nvidia-cuda-toolkit", "version": "11.2.2-*"}
+    ]
+    assert stack.library_directories == ("nvidia/cudnn/lib",)
+    assert stack.repositories == ({"kind": "distribution", "components": ["contrib", "non-free"]},)
+
+
+def test_debians_packages_and_nvidias_driver_have_both_repositories(tables: Tables, tmp_path: Path) -> None:
+    machine = node("bare_t4_debian12", tmp_path)
+    stack = resolved(tables, machine, "2.12.1", cuda_source="distro", driver_source="nvidia_repo")
+    assert [repository["kind"] for repository in stack.repositories] == ["distribution", "nvidia"]
+    assert stack.repositories[0]["components"] == ["contrib", "non-free", "non-free-firmware"]
+
+
+def test_debians_toolkit_is_not_laid_beside_a_driver_of_another_origin(tables: Tables, tmp_path: Path) -> None:
+    machine = node("secure_boot", tmp_path)
+    machine["driver"]["loaded"] = machine["driver"]["installed"]
+    message = why_not(tables, machine, "2.12.1", cuda_source="distro")
+    assert "brings the distribution's libcuda, beside /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01" in message
+
+
+def test_nvidias_archives(tables: Tables, tmp_path: Path) -> None:
+    stack = resolved(tables, node("bare_t4_debian13", tmp_path), "2.8.0", cuda_source="redist")
+    assert sources(stack) == ("redist", "11.8", "redist", "8.1.0.77")
+    assert stack.cuda and stack.cudnn
+    assert stack.library_directories == ("/opt/nvidia/cuda-11.8/lib", "/opt/nvidia/cudnn-8.1.0.77-cuda11/lib64")
+    assert "libcusolver" in {archive["component"] for archive in stack.cuda.archives}
+    assert [archive["relative_path"] for archive in stack.cudnn.archives] == [
+        "redist/cudnn/v8.1.0/cudnn-11.2-linux-x64-v8.1.0.77.tgz"
+    ]
+
+
+def test_what_was_planned_and_what_is_then_there_make_the_same_environment(tables: Tables, tmp_path: Path) -> None:
+    """The digest is over the directories: installing must not move them, or the next run builds anew."""
+    machine = node("bare_t4_debian13", tmp_path)
+    before = resolved(tables, machine, "2.8.0", cuda_source="redist")
+    assert before.cuda and before.cudnn
+    machine["cuda"] = [
+        {"version": "11.8", "prefix": before.cuda.prefix, "library_directory": "/opt/nvidia/cuda-11.8/lib"}
+    ]
+    machine["cudnn"] = [cudnn("8.1.0", f"{before.cudnn.prefix}/lib64")]
+    machine["managed"] = {name: {"component": name, "source": "redist"} for name in ("cuda", "cudnn")}
+    after = resolved(tables, machine, "2.8.0")
+    assert sources(after) == sources(before)
+    assert after.library_directories == before.library_directories
+    assert after.cuda and after.cuda.is_there and after.cudnn and after.cudnn.is_there
+    assert not (before.cuda.is_there or before.cudnn.is_there)
+
+
+@pytest.mark.parametrize("source", ["nvidia_repo", "distro", "redist"])
+def test_a_user_installs_nothing_on_the_node(tables: Tables, tmp_path: Path, source: str) -> None:
+    machine = node("bare_t4_debian12", tmp_path, user={"name": "ada", "uid": 1000, "home": "/home/ada"})
+    message = why_not(tables, machine, "2.12.1", cuda_source=source)
+    assert (
+        "found ada is not root, who can install it. Install them beside what is there and run again, run as" in message
+    )
+
+
+def test_an_own_project_for_the_gpu_has_no_locks_without_cuda(tables: Tables, tmp_path: Path) -> None:
+    machine = node("a100_driver535", tmp_path, pythons=[{**PYTHONS[0], "minor": "3.7"}])
+    assert "there are no locks of tensorflow-gpu without CUDA" in why_not(tables, machine, "1.15.5")
+
+
+def test_cudnn_for_another_cuda(tables: Tables, tmp_path: Path) -> None:
+    machine = node("bare_a100_rocky8", tmp_path)
+    message = why_not(tables, machine, "2.12.1", cuda_source="nvidia_repo", cudnn_source="found")
+    assert "the node has neither" in message
+    stack = resolved(tables, machine, "2.12.1", cuda_source="nvidia_repo")
+    assert sources(stack) == ("nvidia_repo", "11.8", "nvidia_repo", "8.7.0.84")

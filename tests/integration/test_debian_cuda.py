@@ -97,7 +97,9 @@ class Node:
         command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.host.inventory), f"playbooks/{playbook}.yml", *options]
         command += ["-e", json.dumps(variables)]
         run = run_playbook(command, directory=REPOSITORY, environ=dict(self.host.variables))
-        return run, json.loads((self.reports / "host.json").read_text())
+        report = self.reports / "host.json"
+        assert report.exists(), run.output
+        return run, json.loads(report.read_text())
 
     def packages(self) -> str:
         return self.host.run("dpkg-query", "--show")
@@ -129,7 +131,7 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_built_up_to_the_check(run: Run, report: dict[str, Any]) -> None:
     assert run.code != 0
-    assert report["done"]["build"], run.output
+    assert report["done"] and report["done"]["build"], run.output
     assert report["check"]["verdict"] == "gpu_not_used", run.output
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterable
+from typing import Iterable, NamedTuple
 
 from .node_files import NodeFiles
 from .node_loader import Loader
@@ -131,3 +131,46 @@ def _subdirectories(files: NodeFiles, prefix: str, fact: str) -> list[str]:
 
 def _prefix_of(library_directory: str) -> str:
     return re.sub(r"/(targets/[^/]+/)?lib(64)?(/[^/]+-linux-gnu)?$", "", library_directory) or "/usr"
+
+
+# What TensorFlow opens of each; of cuDNN's parts, those that it opens itself are other ones in each release.
+OPENED = {
+    "cuda": ("libcudart", "libcublas", "libcublasLt", "libcufft", "libcurand", "libcusolver", "libcusparse"),
+    "cudnn": ("libcudnn",),
+}
+
+
+class Check(NamedTuple):
+    version: str | None
+    libraries: list[str]
+    problems: list[str]
+
+
+def check_libraries(loader: Loader, component: str, wanted: str, directories: list[str]) -> Check:
+    """Are the libraries of CUDA or cuDNN at that version in these directories?"""
+    libraries, problems = set(), []
+    for name in OPENED[component]:
+        found = [
+            loader.files.resolve(path)
+            for directory in directories
+            for path in loader.libraries(directory, re.escape(name) + r"\.so\.\d", component)
+        ]
+        libraries.update(found)
+        if not found:
+            problems.append(f"{name} is in none of {', '.join(directories)}")
+    cuda = find_cuda(loader)
+    rows = cuda if component == "cuda" else find_cudnn(loader, cuda)
+    places = {loader.files.resolve(directory) for directory in directories}
+    versions = sorted(row["version"] for row in rows if loader.files.resolve(row["library_directory"]) in places)
+    fitting = [version for version in versions if _fits(version, wanted)]
+    if not fitting:
+        problems.append(f"{component} is {', '.join(versions) or 'of no known version'} there, not {wanted}")
+    version = next(iter(fitting + versions), None)
+    unread = [row["reason"] for row in loader.files.unread if row["fact"] == component]
+    return Check(version, sorted(libraries), problems + (unread if problems else []))
+
+
+def _fits(found: str, wanted: str) -> bool:
+    """As far as both say: files name fewer numbers than packages (8.1.0 and 8.1.0.77)."""
+    pairs = list(zip(found.split("."), wanted.split(".")))
+    return all(left == right for left, right in pairs)

@@ -60,6 +60,7 @@ class Wish:
     @property
     def record(self) -> dict[str, Any]:
         return {
+            "schema": 1,
             "component": self.component,
             "source": "redist",
             "version": self.version,

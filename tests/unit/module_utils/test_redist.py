@@ -77,6 +77,7 @@ def test_what_is_laid_and_recorded(node: Node) -> None:
     assert node.beside() == [".locks", "cuda-11.2"]
     assert oct(os.stat(wish.prefix).st_mode & 0o7777) == "0o755"
     assert node.record == {
+        "schema": 1,
         "component": "cuda",
         "source": "redist",
         "version": "11.2",

@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: whether the libraries of CUDA or cuDNN are there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_libraries_info
+short_description: Say whether the libraries of CUDA or cuDNN are there
+description:
+  - Looks for the files that TensorFlow opens, by their names and formats, where the plan says that they are. What the
+    package manager believes to be installed is not asked.
+  - Only reads.
+options:
+  component:
+    description: Whose libraries.
+    type: str
+    choices: [cuda, cudnn]
+    required: true
+  version:
+    description: The version wanted, as far as it matters; V(8.1) is fulfilled by 8.1.0.
+    type: str
+    required: true
+  directories:
+    description: Where the libraries are to be.
+    type: list
+    elements: path
+    required: true
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Look for the libraries of CUDA 11.2
+  nvidia_libraries_info:
+    component: cuda
+    version: "11.2"
+    directories: [/usr/local/cuda-11.2/lib64]
+  register: cuda_libraries
+
+- name: Look for cuDNN where the distribution has its libraries
+  nvidia_libraries_info:
+    component: cudnn
+    version: 8.1.0.77
+    directories: [/usr/lib/x86_64-linux-gnu]
+  register: cudnn_libraries
+
+- name: Make sure that all are there
+  ansible.builtin.assert:
+    that: not cuda_libraries.problems
+    fail_msg: "{{ cuda_libraries.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+version:
+  description: The version found; null when there is none.
+  returned: success
+  type: str
+  sample: "11.2"
+libraries:
+  description: Real paths of the libraries found.
+  returned: success
+  type: list
+  elements: str
+  sample: [/usr/local/cuda-11.2/targets/x86_64-linux/lib/libcudart.so.11.2.152]
+problems:
+  description: What is missing or is another version; empty when all is as wanted.
+  returned: success
+  type: list
+  elements: str
+  sample: ["libcufft is in none of /usr/local/cuda-11.2/lib64"]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.node_files import NodeFiles
+from ..module_utils.tensorflow_stack.node_loader import read_loader
+from ..module_utils.tensorflow_stack.nvidia_libraries import check_libraries
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "component": {"type": "str", "choices": ["cuda", "cudnn"], "required": True},
+            "version": {"type": "str", "required": True},
+            "directories": {"type": "list", "elements": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    loader = read_loader(NodeFiles("/"))
+    version, libraries, problems = check_libraries(
+        loader, module.params["component"], module.params["version"], module.params["directories"]
+    )
+    module.exit_json(changed=False, version=version, libraries=libraries, problems=problems)
+
+
+if __name__ == "__main__":
+    main()

@@ -57,8 +57,8 @@ def inventory_variables(roles: Iterable[Path]) -> dict[str, tuple[object, str, l
     for role in roles:
         for option in specification(role).values():
             variable = inventory_variable(option.get("default"))
-            # What starts with a role's name is that role's own, such as its result.
-            if variable and not variable[0].startswith(tuple(f"{other.name}_" for other in roles)):
+            # The result of a role is passed on by the play, not set by an inventory.
+            if variable and not variable[0].endswith("_result"):
                 name, default = variable
                 found.setdefault(name, (default, _description(option), []))[2].append(role.name)
     return found

@@ -155,6 +155,7 @@ import os
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..module_utils.tensorflow_stack import packages
 from ..module_utils.tensorflow_stack.errors import StackError
@@ -204,6 +205,11 @@ def main() -> None:
 
 
 def _run(module: AnsibleModule) -> packages.Outcome:
+    if packages.lacks_dnf() and not has_respawned():
+        # dnf's interface is of the system's own Python, which need not be the one that Ansible uses.
+        interpreter = probe_interpreters_for_module(packages.DNF_INTERPRETERS, "dnf")
+        if interpreter:
+            respawn_module(interpreter)
     manager = packages.find_manager(lock_timeout=module.params["lock_timeout"])
     component, check = module.params["component"], module.check_mode
     if module.params["state"] == "absent":

@@ -65,6 +65,7 @@ class Node:
         for one in (said, done):
             one.pop("invocation", None)
         assert said == done
+        assert not done.get("failed") or done.get("refusals"), done
         return done
 
     def rpms(self) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Union
@@ -33,6 +35,8 @@ from .packages_record import (
 )
 
 Manager = Union[Apt, Dnf]  # noqa: UP007  # evaluated by Python 3.7
+
+DNF_INTERPRETERS = ("/usr/libexec/platform-python", "/usr/bin/python3")
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,24 @@ class _Node:
         return {name for record in self.records.values() for name in set(record.versions) - set(record.held_before)}
 
 
+def _has_apt() -> bool:
+    return shutil.which("apt-get") is not None and shutil.which("dpkg") is not None
+
+
+def lacks_dnf() -> bool:
+    """Whether this node's packages are dnf's, and this Python does not have its interface."""
+    return not _has_apt() and shutil.which("dnf") is not None and importlib.util.find_spec("dnf") is None
+
+
 def find_manager(*, lock_timeout: float) -> Manager:
-    if shutil.which("apt-get") and shutil.which("dpkg"):
+    if _has_apt():
         return Apt(lock_timeout=lock_timeout)
-    if shutil.which("dnf") and shutil.which("rpm"):
+    if lacks_dnf():
+        raise StackError(
+            f"The Python interface of dnf 4 is not there for {sys.executable} nor for the system's own Python. "
+            "Install python3-dnf; dnf 5 is not supported."
+        )
+    if shutil.which("dnf"):
         return Dnf(lock_timeout=lock_timeout)
     raise StackError("This node has neither apt nor dnf: packages cannot be installed on it. Use another source.")
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import fnmatch
 import functools
+import math
 import os
 import re
 import struct
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
-from .errors import BusyError, StackError
+from .errors import BusyError, RefusedError, StackError
 from .packages_closure import (
     Branch,
     Installed,
@@ -25,7 +26,9 @@ from .packages_closure import (
     Request,
     belongs,
     choose_asked,
+    is_alike,
     refuse,
+    refused,
     sort_transaction,
 )
 from .packages_debian import (
@@ -141,24 +144,16 @@ class Apt:
             branch=Branch.of(request.branch, asked=asked.values(), available=available),
             recorded=recorded,
         )
-        further: set[str] = set()
-        while True:
-            closure = close(asked, index, sorted(further))
-            if isinstance(closure, Refusal):
-                refuse(request.component, [closure])
-            assert isinstance(closure, dict)
-            wrong = {
-                name: version
-                for name, version in closure.items()
-                if name not in state or state[name].version != version
-            }
-            again = self._reinstalled(mess, closure, state, available)
-            simulated = self._simulate(request, {**wrong, **again}, pins=closure) if wrong or again else Simulated()
-            # What dpkg's virtual packages brought in is pinned like the rest, and asked for in the next round.
-            unseen = {name for name in simulated.lands if belongs(name, request.belongs)} - set(closure)
-            if not unseen:
-                break
-            further |= unseen
+        closure, simulated = self._settle(request, asked, index, mess=mess)
+        # What is there at another version and would have to go: it is taken along where it has a fitting one.
+        along = {
+            name
+            for name, version in simulated.removed.items()
+            if belongs(name, request.belongs) and is_alike(available.get(name, ()), asked.values(), besides=version)
+        }
+        if along:
+            with contextlib.suppress(RefusedError):
+                closure, simulated = self._settle(request, asked, index, further=along, mess=mess)
         transaction = sort_transaction(
             {name: package.version for name, package in simulated.lands.items()}, simulated.removed, state, self.compare
         )
@@ -167,6 +162,34 @@ class Apt:
             for name, version in sorted(closure.items())
         ]
         return Plan(tuple(packages), transaction)
+
+    def _settle(
+        self,
+        request: Request,
+        asked: Mapping[str, str],
+        index: Index,
+        *,
+        mess: Iterable[str],
+        further: Iterable[str] = (),
+    ) -> tuple[dict[str, str], Simulated]:
+        """The closure, and what apt would do for it. Raises RefusedError."""
+        state, further = index.installed, set(further)
+        while True:
+            closure = close(asked, index, sorted(further))
+            if isinstance(closure, Refusal):
+                raise refused(request.component, [closure])
+            wrong = {
+                name: version
+                for name, version in closure.items()
+                if name not in state or state[name].version != version
+            }
+            again = self._reinstalled(mess, closure, state, index.available)
+            simulated = self._simulate(request, {**wrong, **again}, pins=closure) if wrong or again else Simulated()
+            # What dpkg's virtual packages brought in is pinned like the rest, and asked for in the next round.
+            unseen = {name for name in simulated.lands if belongs(name, request.belongs)} - set(closure)
+            if not unseen:
+                return closure, simulated
+            further |= unseen
 
     def plan_removal(self, names: Iterable[str]) -> dict[str, str]:
         """What apt would remove with these, at the versions there are."""
@@ -369,7 +392,7 @@ class Apt:
     def _apt(self, action: str, *arguments: str) -> str:
         deadline = time.monotonic() + self._lock_timeout
         while True:
-            left = max(0, int(deadline - time.monotonic()))
+            left = max(0, math.ceil(deadline - time.monotonic()))
             said = self._run(["apt-get", *_OPTIONS, f"-o=DPkg::Lock::Timeout={left}", action, *arguments])
             # apt itself waits for dpkg's locks, not for the one of its archives.
             locked = _LOCKED.search(said)

@@ -96,11 +96,15 @@ class Refusal:
 
 def refuse(component: str, refusals: Sequence[Refusal]) -> None:
     if refusals:
-        rows = [
-            {"component": component, "reason": row.reason, "packages": list(row.packages), "message": row.message}
-            for row in refusals
-        ]
-        raise RefusedError(" ".join(row.message for row in refusals) + " Nothing was changed.", refusals=rows)
+        raise refused(component, refusals)
+
+
+def refused(component: str, refusals: Sequence[Refusal]) -> RefusedError:
+    rows = [
+        {"component": component, "reason": row.reason, "packages": list(row.packages), "message": row.message}
+        for row in refusals
+    ]
+    return RefusedError(" ".join(row.message for row in refusals) + " Nothing was changed.", refusals=rows)
 
 
 def bare(name: str) -> str:
@@ -197,6 +201,12 @@ def rank(
     same = [version for version in inside if version in asked]
     alike = [version for version in inside if upstream(version) in {upstream(one) for one in asked}]
     return list(dict.fromkeys([*same, *alike, *inside]))
+
+
+def is_alike(versions: Iterable[str], asked: Iterable[str], *, besides: str) -> bool:
+    """Whether there is a version like those asked for, and it is another than the one named."""
+    wanted = {upstream(version) for version in asked}
+    return upstream(besides) not in wanted and any(upstream(version) in wanted for version in versions)
 
 
 def sort_transaction(

@@ -21,6 +21,7 @@ from .packages_closure import (
     bare,
     belongs,
     choose_asked,
+    is_alike,
     rank,
     refuse,
     sort_transaction,
@@ -88,6 +89,7 @@ class Dnf:
         self, request: Request, state: Mapping[str, Installed], *, recorded: Mapping[str, str], mess: Iterable[str]
     ) -> Plan:
         """The closure and the one transaction that brings it. Raises RefusedError."""
+        self._require_versionlock()
         self._base = base = self._open(repositories=True)
         available = self._available(request)
         asked = self._choose_asked(request, state, available, recorded)
@@ -103,20 +105,25 @@ class Dnf:
             allowed[name] = same[:1] or ranked
         allowed.update({name: [version] for name, version in asked.items()})
         targets = dict(asked)
-        while True:
-            self._allow(allowed)
-            problem = self._solve(targets, state, mess)
-            if problem:
-                refuse(request.component, [self._explain(request, targets, state, branch, problem)])
-            closure = self._closure(asked, request)
-            late = {
-                name: preferred[name]
-                for name, package in closure.items()
-                if name in preferred and name not in targets and _evr(package) != preferred[name]
-            }
-            if not late:
-                break
-            targets.update(late)
+        self._allow(allowed)
+        problem, closure = self._settle(request, asked, targets, preferred, state, mess)
+        if problem:
+            refuse(request.component, [self._explain(request, targets, state, branch, problem)])
+        # What is there at another version and would have to go: it is taken along where it has a fitting one.
+        gone = {self._name(package): _evr(package) for package in base.transaction.remove_set}
+        gone = {name: version for name, version in gone.items() if name in preferred and name not in closure}
+        along = {
+            name: preferred[name]
+            for name, version in gone.items()
+            if is_alike(available[name], asked.values(), besides=version)
+        }
+        if along:
+            problem, taken = self._settle(request, asked, {**targets, **along}, preferred, state, mess)
+            problem, closure = (
+                self._settle(request, asked, targets, preferred, state, mess)
+                if problem
+                else (None, {**taken, **{name: self._landing(name) for name in along}})
+            )
         removed = {self._name(package): _evr(package) for package in base.transaction.remove_set}
         lands = {self._name(package): _evr(package) for package in base.transaction.install_set}
         lands.update({name: _evr(closure[name]) for name in mess if name in closure})
@@ -125,6 +132,34 @@ class Dnf:
         plan = Plan(tuple(packages), sort_transaction(lands, removed, state, self.compare))
         refuse(request.component, self._locked_elsewhere(plan))
         return plan
+
+    def _settle(
+        self,
+        request: Request,
+        asked: Mapping[str, str],
+        targets: Mapping[str, str],
+        preferred: Mapping[str, str],
+        state: Mapping[str, Installed],
+        mess: Iterable[str],
+    ) -> tuple[str | None, dict[str, Any]]:
+        """What dnf says against it, or the closure with everything at its preferred version."""
+        targets = dict(targets)
+        while True:
+            problem = self._solve(targets, state, mess)
+            if problem:
+                return problem, {}
+            closure = self._closure(asked, request)
+            late = {
+                name: preferred[name]
+                for name, package in closure.items()
+                if name in preferred and name not in targets and _evr(package) != preferred[name]
+            }
+            if not late:
+                return None, closure
+            targets.update(late)
+
+    def _landing(self, name: str) -> Any:
+        return next(package for package in self._base.transaction.install_set if self._name(package) == name)
 
     def plan_removal(self, names: Iterable[str]) -> dict[str, str]:
         """What dnf would remove with these, at the versions there are."""
@@ -252,7 +287,7 @@ class Dnf:
         """Whether it could be done were another branch let in."""
         self._base.sack.reset_excludes()
         if self._solve(targets, state, ()) is None:
-            closure = self._closure([name for name in targets if name in targets], request)
+            closure = self._closure(targets, request)
             left = {name: _evr(package) for name, package in closure.items() if branch.is_left_by(name, _evr(package))}
             texts = [str(closure[name].summary).lower() for name in targets]
             if left and any("transitional" in text for text in texts):
@@ -365,7 +400,7 @@ class Dnf:
 
     # --- dnf itself -----------------------------------------------------------------------------------
 
-    def require_versionlock(self) -> None:
+    def _require_versionlock(self) -> None:
         """Without the plugin nothing would read the locks."""
         base = self._dnf.Base()
         base.conf.read()

@@ -47,6 +47,15 @@ def test_driver_comes_out_at_one_version_although_its_dependencies_float(node: N
     assert set(node.versions().values()) == {"550.163.01-1"} and not up["transaction"]["remove"]
 
 
+def test_other_kernel_modules_take_the_place_of_those_there(node: Node) -> None:
+    node.both(**driver("535.104.05-1"))
+    wish = driver("535.309.01-1")
+    wish["packages"][1]["name"] = "nvidia-kernel-open-dkms"
+    done = node.both(**wish)
+    assert done["transaction"]["remove"] == ["nvidia-kernel-dkms=535.104.05-1"], done
+    assert set(node.versions().values()) == {"535.309.01-1"} and "nvidia-kernel-dkms" not in node.versions()
+
+
 def test_partly_installed_at_another_version(node: Node) -> None:
     node.root.run("apt-get", "install", "-y", "libnvidia-ml1=535.54.03-1", "nvidia-alternative=535.54.03-1")
     done = node.both(**driver("535.309.01-1"))
@@ -75,6 +84,13 @@ def test_unattended_upgrades_is_told_exactly_these(node: Node) -> None:
     said = node.root.run("apt-config", "dump", "Unattended-Upgrade::Package-Blacklist")
     assert 'Unattended-Upgrade::Package-Blacklist:: "^libcudnn8$";' in said
     assert said.count("^libcudnn") == 1 and "^libnvidia-ml1$" in said
+
+
+def test_what_is_there_at_another_version_is_taken_along(node: Node) -> None:
+    node.root.run("apt-get", "install", "-y", f"libcudnn8-dev={MIDDLE}", f"libcudnn8={MIDDLE}")
+    done = node.both(**cudnn(OLD))
+    assert done["transaction"]["downgrade"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"], done
+    assert node.versions() == {"libcudnn8": OLD, "libcudnn8-dev": OLD} and not node.both(**cudnn(OLD))["changed"]
 
 
 def test_vanished_version_is_refused_with_those_there_are(node: Node) -> None:

@@ -93,6 +93,13 @@ def test_installed_twice_after_a_killed_transaction_is_healed(node: Node) -> Non
     assert done["healed"] == ["libcudnn8"] and node.rpms() == {"libcudnn8": OLD}, done
 
 
+def test_what_is_there_at_another_version_is_taken_along(node: Node) -> None:
+    node.root.run("dnf", "-y", "install", f"libcudnn8-dev-{MIDDLE}")
+    done = node.both(**cudnn(OLD))
+    assert done["transaction"]["downgrade"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"], done
+    assert node.rpms() == {"libcudnn8": OLD, "libcudnn8-dev": OLD} and not node.both(**cudnn(OLD))["changed"]
+
+
 def test_vanished_version_and_file(node: Node) -> None:
     refused = node.both(**cudnn("8.3.3.40-1.cuda11.5"))
     assert refused["refusals"][0]["reason"] == "vanished"

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from .builds import EnvironmentSpec
 from .errors import BuildError
+from .lockfile import Lock
 from .uv import uv_environment
 
 # What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
@@ -33,6 +34,8 @@ _COMPILER_FILES = {
         "lib/cuda/nvvm/libdevice/libdevice.10.bc",
     ),
 }
+# What is from source is built with these, by hash, too.
+_BUILD_CONSTRAINTS = "build-constraints.txt"
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,16 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     lock_path = os.path.join(path, "lock.txt")
     with open(lock_path, "x", encoding="utf-8") as stream:
         stream.write(spec.lock.text)
+    if spec.lock.built_with:
+        with open(os.path.join(path, _BUILD_CONSTRAINTS), "x", encoding="utf-8") as stream:
+            stream.write(spec.lock.build_constraints)
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
         return
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
     log.run([installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python, path], environment)
-    command = _sync_command(installer.uv, path)
+    command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)
     if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
@@ -149,6 +155,8 @@ def _install_with_pip(
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
     command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock_path]
+    # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
+    command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
     log.run(command + index, environment)
     # ensurepip brought these; an environment holds what its lock names and nothing else.
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
@@ -157,9 +165,16 @@ def _install_with_pip(
     log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
 
 
-def _sync_command(uv: str, path: str) -> list[str]:
+def _sync_command(uv: str, path: str, lock: Lock) -> list[str]:
     command = [uv, "pip", "sync", "--python", os.path.join(path, "bin", "python"), "--require-hashes"]
-    return command + ["--only-binary", ":all:", os.path.join(path, "lock.txt")]
+    command += ["--only-binary", ":all:", *_source_options(lock)]
+    if lock.built_with:
+        command += ["--build-constraints", os.path.join(path, _BUILD_CONSTRAINTS)]
+    return command + [os.path.join(path, "lock.txt")]
+
+
+def _source_options(lock: Lock) -> list[str]:
+    return [option for project in lock.from_source for option in ("--no-binary", project)]
 
 
 def _succeeds(command: list[str], environment: dict[str, str], log: BuildLog) -> bool:
@@ -170,13 +185,13 @@ def _succeeds(command: list[str], environment: dict[str, str], log: BuildLog) ->
     return True
 
 
-def reinstall(installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:
+def reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:
     """Install packages anew from the index, not from what uv's cache has of them."""
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     uv = str(installer.uv)
     log.say(f"Fetching {', '.join(packages)} anew: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
-    command = _sync_command(uv, path) + ["--compile-bytecode"]
+    command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
 
 

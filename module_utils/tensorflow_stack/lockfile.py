@@ -1,5 +1,7 @@
 """A lock: every distribution of one environment, with the hashes of the wheels that fit its target.
 
+A few old ones have no wheel: their line ends with "from source", and the lock says what they are built with.
+
 The file is a requirements file that pip and uv read as it is; `docs/architecture.md` shows one.
 """
 
@@ -16,20 +18,22 @@ from .errors import LockError
 _HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
 _DISTRIBUTION = re.compile(
     r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)==(?P<version>[0-9][A-Za-z0-9.!+_]*)"
-    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*) # (?P<bytes>[0-9]+) bytes"
+    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*) # (?P<bytes>[0-9]+) bytes(?P<from_source>, from source)?"
 )
+_BUILT_WITH = "# built with: "
 _CONSTRAINT = re.compile(r"(?P<requirement>.+?) \((?P<symptom>.*)\)")
 _REQUIRED_KEYS = ("release", "python", "platform", "flavour", "requirements", "inputs_sha256", "cutoff")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One line of a lock; `bytes` is the size of the wheel that an installer takes."""
+    """One line of a lock; `bytes` is the size of the wheel, or of the source, that an installer takes."""
 
     name: str
     version: str
     hashes: tuple[str, ...]
     bytes: int
+    from_source: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Lock:
     distributions: tuple[Distribution, ...]
     # Required by one of them, and left out since the node has it.
     without: tuple[str, ...] = ()
+    # What those from source are built with; they are in no environment.
+    built_with: tuple[Distribution, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -61,7 +67,7 @@ class Lock:
     @property
     def sha256(self) -> str:
         """Digest of the distributions: two locks that install the same have the same one."""
-        return _sha256(_render_body(self.distributions))
+        return _sha256(_render_body(self))
 
     @property
     def text(self) -> str:
@@ -70,6 +76,15 @@ class Lock:
     @property
     def packages(self) -> dict[str, str]:
         return {distribution.name: distribution.version for distribution in self.distributions}
+
+    @property
+    def build_constraints(self) -> str:
+        """`built_with` as a constraints file."""
+        return "".join(map(_render_line, self.built_with))
+
+    @property
+    def from_source(self) -> tuple[str, ...]:
+        return tuple(distribution.name for distribution in self.distributions if distribution.from_source)
 
 
 def lock_path(directory: str, *, release: str, python: str, platform: str, flavour: str) -> str:
@@ -126,7 +141,7 @@ def render_lock(lock: Lock) -> str:
         f"# cutoff: {lock.cutoff}",
         f"# body_sha256: {lock.sha256}",
     ]
-    return "\n".join(header) + "\n" + _render_body(lock.distributions)
+    return "\n".join(header) + "\n" + _render_body(lock)
 
 
 def parse_lock(text: str, *, path: str) -> Lock:
@@ -158,7 +173,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
         raise _refusal(path, 1, f"the header lacks {', '.join(missing)}")
 
     body = lines[body_start:]
-    distributions = _parse_body(body, path=path, first=body_start + 1)
+    distributions, built_with = _parse_body(body, path=path, first=body_start + 1)
     found = _sha256("".join(body))
     if found != values["body_sha256"]:
         raise _refusal(
@@ -178,6 +193,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
         cutoff=values["cutoff"],
         distributions=distributions,
         without=tuple(values["without"].rpartition(" (")[0].split(", ")) if "without" in values else (),
+        built_with=built_with,
     )
 
 
@@ -188,39 +204,53 @@ def _parse_constraint(value: str, *, path: str, number: int) -> Constraint:
     return Constraint(match.group("requirement"), match.group("symptom"))
 
 
-def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[Distribution, ...]:
+def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[tuple[Distribution, ...], ...]:
+    """What the environment holds, and what that from source is built with."""
     seen: dict[str, int] = {}
     distributions = []
+    built_with = []
     for number, line in enumerate(lines, start=first):
-        match = _DISTRIBUTION.fullmatch(line.rstrip("\n"))
-        if match is None:
-            raise _refusal(path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}")
-        name = match.group("name")
-        if not match.group("hashes"):
-            raise _refusal(path, number, f"{name} has no --hash, so nothing says what may be installed for it")
+        if line.startswith(_BUILT_WITH):
+            built_with.append(_parse_line(line[len(_BUILT_WITH) :], path=path, number=number))
+            continue
+        distribution = _parse_line(line, path=path, number=number)
+        name = distribution.name
         if name in seen:
             raise _refusal(path, number, f"{name} is there a second time, first in line {seen[name]}")
         seen[name] = number
-        distributions.append(
-            Distribution(
-                name=name,
-                version=match.group("version"),
-                hashes=tuple(option.split(":", 1)[1] for option in match.group("hashes").split()),
-                bytes=int(match.group("bytes")),
-            )
-        )
+        distributions.append(distribution)
     if not distributions:
         raise _refusal(path, first, "the lock has no distribution: the file was cut short")
-    return tuple(distributions)
+    return tuple(distributions), tuple(built_with)
 
 
-def _render_body(distributions: tuple[Distribution, ...]) -> str:
-    return "".join(
-        f"{distribution.name}=={distribution.version}"
-        + "".join(f" --hash=sha256:{digest}" for digest in distribution.hashes)
-        + f" # {distribution.bytes} bytes\n"
-        for distribution in distributions
+def _parse_line(line: str, *, path: str, number: int) -> Distribution:
+    match = _DISTRIBUTION.fullmatch(line.rstrip("\n"))
+    if match is None:
+        raise _refusal(path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}")
+    name = match.group("name")
+    if not match.group("hashes"):
+        raise _refusal(path, number, f"{name} has no --hash, so nothing says what may be installed for it")
+    return Distribution(
+        name=name,
+        version=match.group("version"),
+        hashes=tuple(option.split(":", 1)[1] for option in match.group("hashes").split()),
+        bytes=int(match.group("bytes")),
+        from_source=match.group("from_source") is not None,
     )
+
+
+def _render_body(lock: Lock) -> str:
+    return "".join(
+        [_BUILT_WITH + _render_line(distribution) for distribution in lock.built_with]
+        + [_render_line(distribution) for distribution in lock.distributions]
+    )
+
+
+def _render_line(distribution: Distribution) -> str:
+    hashes = "".join(f" --hash=sha256:{digest}" for digest in distribution.hashes)
+    source = ", from source" if distribution.from_source else ""
+    return f"{distribution.name}=={distribution.version}{hashes} # {distribution.bytes} bytes{source}\n"
 
 
 def _sha256(text: str) -> str:

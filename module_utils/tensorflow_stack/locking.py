@@ -46,8 +46,8 @@ FLAVOURS = ("cpu", "cuda", "cudnn")
 _GLIBC_MINOR = 28
 # Bump when the same inputs are to be resolved differently, so that every lock is made anew.
 _FORMAT = 1
-# What nodes are supported with.
-_OLDEST_PYTHON = Version("3.7")
+# What a source distribution is built with, unless it says otherwise.
+_BUILD_REQUIREMENTS = ("setuptools", "wheel")
 
 
 class UnsatisfiableError(LockError):
@@ -102,6 +102,8 @@ class LockInputs:
     other_pythons: tuple[str, ...] = ()
     # What the node has itself: cuDNN's wheel requires it, and it is left out.
     without: tuple[str, ...] = ()
+    # Projects that no wheel exists of.
+    from_source: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -116,6 +118,7 @@ class LockInputs:
             "requirements": sorted({line.text for line in self.requirements}),
             "constraints": sorted({line.text for line in self.constraints}),
             **({"without": self.without} if self.without else {}),
+            **({"from_source": sorted(self.from_source)} if self.from_source else {}),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -203,11 +206,10 @@ def lock_requests(
     for architecture in architectures:
         row = _release(tables, release)
         has_cuda = _cuda_wheels(tables, row.version, architecture) is not None
-        minors = _minors(row, architecture)
+        minors = row.pythons.get(architecture, ())
         if not minors:
             raise LockError(
-                f"TensorFlow {row.version} has no wheel on {architecture} for Python {_OLDEST_PYTHON} or newer. "
-                "Set tensorflow_lock_architectures to others."
+                f"TensorFlow {row.version} has no wheel on {architecture}. Set tensorflow_lock_architectures to others."
             )
         for minor in pythons or minors:
             asked = None if requirements is None else tensorflow_requirement(requirements, minor)
@@ -264,8 +266,16 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
             what, brought = f"cuDNN {wheels.cudnn}", tuple(filter(_is_cudnn, wheels.cudnn_requirements))
             without = [Requirement(text).name for text in wheels.cudnn_requirements if not _is_cudnn(text)]
         requirements += [InputLine(text, f"{what} for TensorFlow {release.version}") for text in brought]
-    others = tuple(minor for minor in _minors(release, request.architecture) if minor != request.python)
-    return LockInputs(request, tuple(requirements), tuple(constraints), tuple(notes), others, tuple(without))
+    others = tuple(minor for minor in release.pythons.get(request.architecture, ()) if minor != request.python)
+    return LockInputs(
+        request,
+        tuple(requirements),
+        tuple(constraints),
+        tuple(notes),
+        others,
+        without=tuple(without),
+        from_source=tables.source_distributions_for(release.version, request.python),
+    )
 
 
 def resolve_lock(
@@ -285,19 +295,13 @@ def resolve_lock(
     """
     if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
         return previous
-    with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
-        packages = _compile(
-            inputs,
-            directory=directory,
-            uv=uv(),
-            cutoff=cutoff,
-            index_url=index_url,
-            preferences=previous.packages if previous is not None and not upgrade else {},
-            runner=runner,
-        )
+    compiler = _Compiler(inputs.request, uv=uv(), cutoff=cutoff, index_url=index_url, runner=runner)
+    distributions = compiler.run(inputs, previous.packages if previous is not None and not upgrade else {})
+    built_with: list[Distribution] = []
+    if any(distribution.from_source for distribution in distributions):
+        lines = tuple(InputLine(name, "what source distributions are built with") for name in _BUILD_REQUIREMENTS)
+        built_with = compiler.run(LockInputs(inputs.request, lines, ()), {})
     request = inputs.request
-    tags = {tag: rank for rank, tag in enumerate(_target_tags(request.python, request.architecture))}
-    distributions = sorted((_distribution(package, tags) for package in packages), key=lambda found: found.name)
     installed = {distribution.name for distribution in distributions}
     lock = Lock(
         release=request.release,
@@ -314,6 +318,7 @@ def resolve_lock(
         cutoff=cutoff,
         distributions=tuple(distributions),
         without=tuple(name for name in inputs.without if name not in installed),
+        built_with=tuple(built_with),
     )
     # A later look at the index that found nothing new is no change.
     if previous is not None and replace(lock, cutoff=previous.cutoff) == previous:
@@ -387,10 +392,6 @@ def _release(tables: Tables, version: str) -> Release:
     return release
 
 
-def _minors(release: Release, architecture: str) -> list[str]:
-    return [minor for minor in release.pythons.get(architecture, ()) if Version(minor) >= _OLDEST_PYTHON]
-
-
 def _check_python(request: LockRequest, release: Release) -> None:
     minors = release.pythons.get(request.architecture, ())
     if request.python not in minors:
@@ -438,39 +439,48 @@ def _user_line(wish: UserRequirement, notes: list[str]) -> InputLine:
     return InputLine(str(requirement), wish.where)
 
 
-def _compile(
-    inputs: LockInputs,
-    *,
-    directory: str,
-    uv: str,
-    cutoff: str,
-    index_url: str | None,
-    preferences: Mapping[str, str],
-    runner: Runner,
-) -> list[dict[str, Any]]:
-    request = inputs.request
-    wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
-    limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
-    output = os.path.join(directory, "pylock.toml")
-    if preferences:
-        with open(output, "w", encoding="utf-8") as stream:
-            stream.write(_pylock(preferences))
-    argv = [uv, "pip", "compile", "--quiet", "--no-header"]
-    argv += ["--format", "pylock.toml", "--output-file", output, "--only-binary", ":all:"]
-    # Any Python does for resolving; without this uv looks for one of the target's version.
-    argv += ["--python", sys.executable, "--python-version", request.python]
-    argv += ["--python-platform", f"{request.architecture}-manylinux_2_{_GLIBC_MINOR}"]
-    argv += ["--exclude-newer", cutoff]
-    if inputs.without:
-        # Of cuDNN alone: what else requires these still brings them.
-        argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
-    argv += ["--constraint", limits, wishes]
-    done = runner(argv, uv_environment(index_url=index_url))
-    if done.returncode != 0:
-        raise _resolution_error(inputs, done, argv)
-    with open(output, "rb") as stream:
-        packages = tomllib.load(stream)["packages"]
-    return list(packages)
+@dataclass(frozen=True)
+class _Compiler:
+    """uv's resolver for one target."""
+
+    request: LockRequest
+    uv: str
+    cutoff: str
+    index_url: str | None
+    runner: Runner
+
+    def run(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[Distribution]:
+        """What `inputs` come to, sorted; `preferences` are versions that stay where they fit."""
+        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+            packages = self._packages(inputs, directory, preferences)
+        tags = {tag: rank for rank, tag in enumerate(_target_tags(self.request.python, self.request.architecture))}
+        found = (_distribution(package, tags, inputs.from_source) for package in packages)
+        return sorted(found, key=lambda distribution: distribution.name)
+
+    def _packages(self, inputs: LockInputs, directory: str, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+        wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
+        limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
+        output = os.path.join(directory, "pylock.toml")
+        if preferences:
+            with open(output, "w", encoding="utf-8") as stream:
+                stream.write(_pylock(preferences))
+        argv = [self.uv, "pip", "compile", "--quiet", "--no-header"]
+        argv += ["--format", "pylock.toml", "--output-file", output, "--only-binary", ":all:"]
+        argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
+        # Any Python does for resolving; without this uv looks for one of the target's version.
+        argv += ["--python", sys.executable, "--python-version", self.request.python]
+        argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{_GLIBC_MINOR}"]
+        argv += ["--exclude-newer", self.cutoff]
+        if inputs.without:
+            # Of cuDNN alone: what else requires these still brings them.
+            argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
+        argv += ["--constraint", limits, wishes]
+        done = self.runner(argv, uv_environment(index_url=self.index_url))
+        if done.returncode != 0:
+            raise _resolution_error(inputs, done, argv)
+        with open(output, "rb") as stream:
+            packages = tomllib.load(stream)["packages"]
+        return list(packages)
 
 
 def _write_lines(path: str, lines: Iterable[InputLine]) -> str:
@@ -512,20 +522,13 @@ def _target_tags(python: str, architecture: str) -> list[Tag]:
     ]
 
 
-def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> Distribution:
+def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int], from_source: Sequence[str]) -> Distribution:
     name = str(canonicalize_name(package["name"]))
-    fitting = []
-    for wheel in package.get("wheels", ()):
-        path = urllib.parse.unquote(urllib.parse.urlsplit(wheel["url"]).path)
-        filename = wheel.get("name") or os.path.basename(path)
-        _, _, build, wheel_tags = parse_wheel_filename(filename)
-        ranks = [tags[tag] for tag in wheel_tags if tag in tags]
-        if ranks:
-            fitting.append((min(ranks), [-(build[0] if build else 0)], wheel))
-    if not fitting:
+    is_source = name in from_source
+    files = [package["sdist"]] if is_source else _fitting_wheels(package, tags)
+    if not files:
         raise LockError(f"{name} {package['version']} has no wheel for this target.", package=dict(package))
-    fitting.sort(key=lambda candidate: candidate[:2])
-    without = [wheel["url"] for _, _, wheel in fitting if "sha256" not in wheel["hashes"]]
+    without = [found["url"] for found in files if "sha256" not in found["hashes"]]
     if without:
         raise LockError(
             f"The index gives no sha256 for {without[0]}, so it cannot be locked. "
@@ -534,10 +537,24 @@ def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> Distri
     return Distribution(
         name=name,
         version=str(Version(package["version"])),
-        hashes=tuple(sorted(wheel["hashes"]["sha256"] for _, _, wheel in fitting)),
+        hashes=tuple(sorted(found["hashes"]["sha256"] for found in files)),
         # Not every index tells sizes.
-        bytes=fitting[0][2].get("size", 0),
+        bytes=files[0].get("size", 0),
+        from_source=is_source,
     )
+
+
+def _fitting_wheels(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> list[Mapping[str, Any]]:
+    """The wheels that the target takes, best first."""
+    fitting = []
+    for wheel in package.get("wheels", ()):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(wheel["url"]).path)
+        filename = wheel.get("name") or os.path.basename(path)
+        _, _, build, wheel_tags = parse_wheel_filename(filename)
+        ranks = [tags[tag] for tag in wheel_tags if tag in tags]
+        if ranks:
+            fitting.append((min(ranks), [-(build[0] if build else 0)], wheel))
+    return [wheel for _, _, wheel in sorted(fitting, key=lambda candidate: candidate[:2])]
 
 
 def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str], argv: list[str]) -> LockError:

@@ -57,6 +57,15 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class SourceDistribution:
+    """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
+
+    releases: str
+    requirement: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CudaWheels:
     """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
 
@@ -231,6 +240,7 @@ class Tables:
     directory: str
     releases: tuple[Release, ...]  # oldest first
     constraints: tuple[Constraint, ...]
+    source_distributions: tuple[SourceDistribution, ...]
     cuda_wheels: tuple[CudaWheels, ...]
     cuda_drivers: tuple[CudaDriver, ...]
     gpu_chips: tuple[GpuChip, ...]
@@ -278,18 +288,11 @@ class Tables:
 
     def constraints_for(self, version: str, python_minor: str) -> tuple[Constraint, ...]:
         """The rows that hold for a release on a Python; their markers are decided and gone."""
-        environment = {"python_version": python_minor, "python_full_version": f"{python_minor}.0"}
-        rows = []
-        for row in self.constraints:
-            requirement = Requirement(row.requirement)
-            if not _covers(row.releases, version):
-                continue
-            if requirement.marker:
-                if not requirement.marker.evaluate(environment):
-                    continue
-                requirement.marker = None
-            rows.append(dataclasses.replace(row, requirement=str(requirement)))
-        return tuple(rows)
+        return _holding(self.constraints, version, python_minor)
+
+    def source_distributions_for(self, version: str, python_minor: str) -> tuple[str, ...]:
+        """The projects that have to be built from source, for a release on a Python."""
+        return tuple(row.requirement for row in _holding(self.source_distributions, version, python_minor))
 
     def cuda_wheels_for(self, version: str) -> CudaWheels | None:
         return next((row for row in self.cuda_wheels if _covers(row.releases, version)), None)
@@ -353,6 +356,7 @@ def load_tables(directory: str) -> Tables:
         directory=directory,
         releases=tuple(sorted(releases, key=lambda row: Version(row.version))),
         constraints=_load(directory, "constraints", Constraint),
+        source_distributions=_load(directory, "source_distributions", SourceDistribution),
         cuda_wheels=_load(directory, "cuda_wheels", CudaWheels),
         cuda_drivers=_load(directory, "cuda_drivers", CudaDriver),
         gpu_chips=_load(directory, "gpu_chips", GpuChip),
@@ -416,6 +420,21 @@ def _frozen(value: Any) -> Any:
 
 def _same_release(version_id: str, row_version_id: str) -> bool:
     return version_id == row_version_id or version_id.startswith(row_version_id + ".")
+
+
+_Conditional = TypeVar("_Conditional", Constraint, SourceDistribution)
+
+
+def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) -> tuple[_Conditional, ...]:
+    environment = {"python_version": python_minor, "python_full_version": f"{python_minor}.0"}
+    found = []
+    for row in rows:
+        requirement = Requirement(row.requirement)
+        if not _covers(row.releases, version) or (requirement.marker and not requirement.marker.evaluate(environment)):
+            continue
+        requirement.marker = None
+        found.append(dataclasses.replace(row, requirement=str(requirement)))
+    return tuple(found)
 
 
 def _covers(releases: str, version: str) -> bool:

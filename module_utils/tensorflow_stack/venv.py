@@ -358,7 +358,7 @@ def _fill(
     # changed in the cache.
     suspects = {package for package, _ in damage if package}
     if installer.uv and suspects and find_damage(build, hashed=suspects):
-        reinstall(installer, path, log, sorted(suspects & spec.lock.packages.keys()))
+        reinstall(spec, installer, path, log, sorted(suspects & spec.lock.packages.keys()))
     found = find_damage(build, hashed=suspects)
     if found:
         texts = "; ".join(text for _, text in found[:5])

@@ -49,6 +49,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
     "repositories": _distribution,
+    "source_distributions": _requirement,
     "uv": lambda row: row["architecture"],
 }
 

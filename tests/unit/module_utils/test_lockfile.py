@@ -59,6 +59,20 @@ def test_layout() -> None:
     ) == TEXT
 
 
+def test_what_is_built_from_source() -> None:
+    source = Distribution("wrapt", "1.12.1", ("d" * 64,), 27488, from_source=True)
+    tool = Distribution("setuptools", "59.6.0", ("e" * 64,), 952597)
+    lock = replace(LOCK, distributions=(source,), built_with=(tool,))
+    assert (
+        f"# built with: setuptools==59.6.0 --hash=sha256:{'e' * 64} # 952597 bytes\n"
+        f"wrapt==1.12.1 --hash=sha256:{'d' * 64} # 27488 bytes, from source\n"
+    ) in lock.text
+    assert parse_lock(lock.text, path="lock.txt") == lock
+    assert lock.from_source == ("wrapt",)
+    assert lock.packages == {"wrapt": "1.12.1"}
+    assert lock.sha256 != replace(lock, built_with=()).sha256
+
+
 def test_properties() -> None:
     assert LOCK.total_bytes == 137673 + 231522
     assert LOCK.packages == {"absl-py": "2.5.1", "wrapt": "2.5.2+local.1"}

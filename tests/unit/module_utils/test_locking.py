@@ -28,7 +28,7 @@ from ansible.module_utils.tensorflow_stack.locking import (
 )
 from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
 from ansible.module_utils.tensorflow_stack.tables import Constraint as ConstraintRow
-from ansible.module_utils.tensorflow_stack.tables import CudaWheels, Release, Tables
+from ansible.module_utils.tensorflow_stack.tables import CudaWheels, Release, SourceDistribution, Tables
 
 CUTOFF = "2026-11-22T00:00:00Z"
 
@@ -64,6 +64,7 @@ TABLES = Tables(
         ConstraintRow("<2.12", "numpy<2", "constraint", "_ARRAY_API not found", ()),
         ConstraintRow("==2.21.0", "tensorboard", "add", "TBNotInstalledError", ()),
     ),
+    source_distributions=(SourceDistribution("==2.8.4", "wrapt; python_version < '3.11'", ()),),
     cuda_wheels=(
         CudaWheels(
             "~=2.8.0",
@@ -375,6 +376,33 @@ def test_resolve() -> None:
     assert options["--only-binary"] == ":all:"
 
 
+def test_a_project_without_a_wheel_is_locked_with_what_it_is_built_with() -> None:
+    source = (
+        '[[packages]]\nname = "wrapt"\nversion = "1.12.1"\n'
+        'sdist = { url = "https://example.org/wrapt-1.12.1.tar.gz", size = 27, hashes = { sha256 = "'
+        + "2" * 64
+        + '" } }\n'
+    )
+    tool = package("setuptools", "59.6.0", ("setuptools-59.6.0-py3-none-any.whl", 9))
+    tensorflow = package("tensorflow", "2.8.4", ("tensorflow-2.8.4-cp310-cp310-manylinux2010_x86_64.whl", 400))
+    answers = [Index(tensorflow + source), Index(tool)]
+    index = iter(answers)
+    inputs = lock_inputs(request("2.8.4"), TABLES)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=lambda *asked: next(index)(*asked))
+    assert answers[0].argv[answers[0].argv.index("--no-binary") + 1] == "wrapt"
+    assert answers[1].asked[0]["requirements"] == "setuptools\nwheel\n"
+    assert "--no-binary" not in answers[1].argv
+    assert lock.from_source == ("wrapt",)
+    assert lock.distributions[1] == Distribution("wrapt", "1.12.1", ("2" * 64,), 27, from_source=True)
+    assert lock.build_constraints == f"setuptools==59.6.0 --hash=sha256:{'9' * 64} # 9 bytes\n"
+
+
+def test_what_is_built_from_source_is_an_input() -> None:
+    inputs = lock_inputs(request("2.8.4"), TABLES)
+    assert inputs.from_source == ("wrapt",)
+    assert replace(inputs, from_source=()).sha256 != inputs.sha256
+
+
 def test_kept_without_the_index_while_the_same_goes_in() -> None:
     inputs = lock_inputs(request(), TABLES)
     lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Index(RESULT))
@@ -506,11 +534,8 @@ def test_requests_for_all_that_a_release_has(tmp_path: Path) -> None:
 
 def test_requests_for_an_architecture_without_wheels() -> None:
     bare = replace(TABLES, releases=(replace(release("2.8.0"), pythons={"x86_64": ("3.6",), "aarch64": ()}),))
-    for architecture in ("x86_64", "aarch64"):
-        with pytest.raises(LockError, match=f"no wheel on {architecture} for Python 3.7 or newer"):
-            lock_requests(
-                bare, release="2.8.0", requirements=None, pythons=[], architectures=[architecture], flavours=[]
-            )
+    with pytest.raises(LockError, match="2.8.0 has no wheel on aarch64. Set tensorflow_lock_architectures"):
+        lock_requests(bare, release="2.8.0", requirements=None, pythons=[], architectures=["aarch64"], flavours=[])
 
 
 def make(directory: Path, index: Index, **options: Any) -> LockRun:

@@ -66,6 +66,17 @@ class SourceDistribution:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """A release was built from the lock with this digest, and did what scripts/prove.py asks of it."""
+
+    release: str
+    python: str
+    lock_sha256: str
+    date: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CudaWheels:
     """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
 
@@ -249,6 +260,10 @@ class Tables:
     uvs: tuple[Uv, ...]
 
     # Loaded on demand, from here on: most of the bytes are here, and a node without a GPU needs none.
+
+    @cached_property
+    def proofs(self) -> tuple[Proof, ...]:
+        return _load(self.directory, "proofs", Proof)
 
     @cached_property
     def gpu_devices(self) -> Mapping[str, GpuDevice]:

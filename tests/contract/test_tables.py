@@ -45,6 +45,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
+    "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),

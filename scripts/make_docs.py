@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fill the generated parts of the READMEs from argument specifications, tables and code.
+"""Fill the generated parts of the documentation from argument specifications, tables and code.
 
 With --check it writes nothing, names what is stale, and ends with 1 if there is any.
 """
@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
-from tensorflow_stack.probe import VERDICTS  # noqa: E402  # found by the line above
-from tensorflow_stack.tables import load_tables  # noqa: E402
+from tensorflow_stack.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
+from tensorflow_stack.probe import VERDICTS  # noqa: E402
+from tensorflow_stack.tables import Release, Tables, load_tables  # noqa: E402
 
 ROLES = REPOSITORY / "roles"
 RELEASE_FILES = ROLES / "tensorflow_release" / "files"
@@ -91,29 +92,92 @@ def inventory() -> str:
 
 
 def releases() -> str:
-    """The table of supported releases: the newest patch of each minor."""
+    """The table of the newest patch of each minor."""
     tables = load_tables(str(RELEASE_FILES / "tables"))
     newest = {Version(row.version).release[:2]: row for row in tables.releases}
-    locked: dict[tuple[int, ...], list[str]] = {}
-    for version in sorted((path.name.partition("-")[2] for path in (RELEASE_FILES / "locks").iterdir()), key=Version):
-        locked.setdefault(Version(version).release[:2], []).append(version)
     rows = []
-    for minor, row in reversed(newest.items()):
+    for row in reversed(newest.values()):
         wheels = tables.cuda_wheels_for(row.version)
-        pythons = row.pythons.get("x86_64", ())
         rows.append(
             (
                 row.version,
-                f"{pythons[0]} to {pythons[-1]}",
+                _span(row.pythons.get("x86_64", ())),
                 f"{row.cuda}, {row.cudnn}",
                 f"{wheels.cuda}, {wheels.cudnn}" if wheels else "none",
                 " ".join(row.gpu_code) if row.gpu_code else "not known",
                 "CPU" if row.pythons.get("aarch64") else "none",
-                ", ".join(locked.get(minor, [])) or "none",
+                ", ".join(_proven(tables, row)) or "no",
             )
         )
-    titles = ("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "locks shipped for")
+    titles = ("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "proven on Python")
     return _table(titles, rows)
+
+
+def every_release() -> str:
+    """The table of all releases, with what there is of each and what of it was proven."""
+    tables = load_tables(str(RELEASE_FILES / "tables"))
+    dates = {proof.release: proof.date for proof in tables.proofs}
+    rows = []
+    for row in reversed(tables.releases):
+        wheels = tables.cuda_wheels_for(row.version)
+        cuda = tables.cuda_driver(wheels.cuda if wheels else row.cuda)
+        proven = _proven(tables, row)
+        rows.append(
+            (
+                row.version,
+                f"{row.cuda}, {row.cudnn}",
+                f"{wheels.cuda}, {wheels.cudnn}" if wheels else "none",
+                cuda.minor_compatibility_driver or cuda.driver,
+                *(
+                    ", ".join(_locked(row, f"linux_{architecture}", flavour)) or "none"
+                    for architecture, flavour in (("x86_64", "cpu"), ("x86_64", "cuda"), ("aarch64", "cpu"))
+                ),
+                f"{', '.join(proven)} ({dates[row.version]})" if proven else "no",
+            )
+        )
+    locks = ("locks, CPU", "locks, CUDA wheels", "locks, aarch64")
+    return _table(("release", "CUDA, cuDNN of its build", "as wheels", "driver from", *locks, "proven on Python"), rows)
+
+
+def known_breaks() -> str:
+    """The table of what releases need beyond their metadata."""
+    tables = load_tables(str(RELEASE_FILES / "tables"))
+    kinds = {"constraint": "limited", "add": "added"}
+    rows = [(f"`{c.releases}`", f"`{c.requirement}`", kinds[c.kind], f"`{c.symptom}`") for c in tables.constraints]
+    return _table(("releases", "requirement", "is", "seen without it"), rows)
+
+
+def from_source() -> str:
+    """The table of projects that have no wheel."""
+    tables = load_tables(str(RELEASE_FILES / "tables"))
+    return _table(
+        ("releases", "project"), [(f"`{s.releases}`", f"`{s.requirement}`") for s in tables.source_distributions]
+    )
+
+
+def _lock(row: Release, python: str, platform: str, flavour: str) -> Lock | None:
+    locks = str(RELEASE_FILES / "locks")
+    return read_lock(lock_path(locks, release=row.version, python=python, platform=platform, flavour=flavour))
+
+
+def _locked(row: Release, platform: str, flavour: str) -> list[str]:
+    """The Pythons that there is a lock for."""
+    pythons = row.pythons.get(platform.partition("_")[2], ())
+    return [python for python in pythons if _lock(row, python, platform, flavour)]
+
+
+def _proven(tables: Tables, row: Release) -> list[str]:
+    """The Pythons on which today's lock was proven; a lock that changed since is not."""
+    found = []
+    for proof in tables.proofs:
+        lock = _lock(row, proof.python, "linux_x86_64", "cpu") if proof.release == row.version else None
+        if lock and lock.sha256 == proof.lock_sha256:
+            found.append(proof.python)
+    return found
+
+
+def _span(versions: Sequence[str]) -> str:
+    return f"{versions[0]} to {versions[-1]}" if versions else "none"
 
 
 def verdicts() -> str:
@@ -132,7 +196,12 @@ def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
 def documents() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     found: dict[Path, dict[str, Callable[[], str]]] = {
-        REPOSITORY / "README.md": {"inventory": inventory, "releases": releases, "verdicts": verdicts}
+        REPOSITORY / "README.md": {"inventory": inventory, "releases": releases, "verdicts": verdicts},
+        REPOSITORY / "docs" / "compatibility.md": {
+            "every_release": every_release,
+            "known_breaks": known_breaks,
+            "from_source": from_source,
+        },
     }
     for role in _roles():
         found[role / "README.md"] = {"variables": functools.partial(variables, role)}

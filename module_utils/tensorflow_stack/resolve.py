@@ -12,6 +12,7 @@ from typing import Any, Callable
 from packaging.version import InvalidVersion, Version
 
 from .errors import RefusedError
+from .lives import life_warnings
 from .resolve_cuda import resolve_cuda
 from .resolve_driver import resolve_driver
 from .stack import Assessment, Findings, Gpu, Library, Policy, Python, Refusal, Stack
@@ -108,6 +109,8 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
     if python and (flavour == "cpu" or (cuda and driver)):
         repositories = _repositories(tables, node, {part.source for part in (driver, cuda, cudnn) if part})
         warnings = tuple(findings.warnings)
+        if policy.today:
+            warnings += life_warnings(tables, release, python, driver, policy.today)
         stack = Stack(release, package, flavour, python, cuda, cudnn, driver, gpus, repositories, warnings)
     return Assessment(release, stack, tuple(findings.refusals))
 

@@ -236,6 +236,24 @@ class Redist:
 
 
 @dataclass(frozen=True)
+class PythonLife:
+    """`end_of_life` is the month after which a CPython gets no security fixes."""
+
+    minor: str
+    end_of_life: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vulnerability:
+    advisory: str
+    releases: str
+    what: str
+    fixed_in: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Uv:
     version: str
     architecture: str
@@ -260,6 +278,14 @@ class Tables:
     uvs: tuple[Uv, ...]
 
     # Loaded on demand, from here on: most of the bytes are here, and a node without a GPU needs none.
+
+    @cached_property
+    def python_lives(self) -> tuple[PythonLife, ...]:
+        return _load(self.directory, "python_lives", PythonLife)
+
+    @cached_property
+    def vulnerabilities(self) -> tuple[Vulnerability, ...]:
+        return _load(self.directory, "vulnerabilities", Vulnerability)
 
     @cached_property
     def proofs(self) -> tuple[Proof, ...]:
@@ -308,6 +334,9 @@ class Tables:
     def source_distributions_for(self, version: str, python_minor: str) -> tuple[str, ...]:
         """The projects that have to be built from source, for a release on a Python."""
         return tuple(row.requirement for row in _holding(self.source_distributions, version, python_minor))
+
+    def vulnerabilities_of(self, version: str) -> tuple[Vulnerability, ...]:
+        return tuple(row for row in self.vulnerabilities if _covers(row.releases, version))
 
     def cuda_wheels_for(self, version: str) -> CudaWheels | None:
         return next((row for row in self.cuda_wheels if _covers(row.releases, version)), None)

@@ -46,12 +46,14 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
+    "python_lives": lambda row: Version(row["minor"]),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
     "repositories": _distribution,
     "source_distributions": _requirement,
     "uv": lambda row: row["architecture"],
+    "vulnerabilities": lambda row: row["advisory"],
 }
 
 

@@ -1,0 +1,47 @@
+"""What of a stack gets no security fixes any more, and what is known to be wrong with it."""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from .stack import Driver, Python
+from .tables import Release, Tables
+
+_FIXES = "https://github.com/tensorflow/tensorflow/releases/tag/v2.11.1"
+_BRANCHES = "https://docs.nvidia.com/datacenter/tesla/drivers/supported-drivers-and-cuda-toolkit-versions.html"
+_PYTHONS = "https://devguide.python.org/versions/"
+
+
+def life_warnings(
+    tables: Tables, release: Release, python: Python, driver: Driver | None, today: str
+) -> tuple[str, ...]:
+    """One warning for each part past its life on `today` (2026-11-22)."""
+    month = today[:7]
+    warnings = []
+    if release.version != tables.releases[-1].version:
+        warnings.append(_release_warning(tables, release))
+    for row in tables.python_lives:
+        if row.minor == python.minor and row.end_of_life < month:
+            warnings.append(f"Python {row.minor} has had no security fixes since {row.end_of_life} ({_PYTHONS}).")
+    # Of one that is chosen here, the choice itself says so.
+    version = (driver.loaded or driver.installed) if driver and driver.source == "found" else None
+    branch = tables.driver_branch(int(version.split(".")[0])) if version else None
+    if branch and branch.end_of_life and branch.end_of_life < month:
+        warnings.append(
+            f"The driver's branch {branch.branch} has had no security fixes since {branch.end_of_life} ({_BRANCHES})."
+        )
+    return tuple(warnings)
+
+
+def _release_warning(tables: Tables, release: Release) -> str:
+    known = ", ".join(
+        f"{row.advisory} ({row.what}; fixed in {row.fixed_in})" for row in tables.vulnerabilities_of(release.version)
+    )
+    minor = Version(release.version).release[:2]
+    last = [row.version for row in tables.releases if Version(row.version).release[:2] == minor][-1]
+    return (
+        f"TensorFlow {release.version} gets no security fixes, these go into the newest release alone ({_FIXES})"
+        + (f"; known of it: {known}" if known else "")
+        + "."
+        + (f" {last} has the last fixes of its minor." if last != release.version else "")
+    )

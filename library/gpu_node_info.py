@@ -202,7 +202,7 @@ node:
         C(cudnn); empty when nothing.
       type: dict
       returned: always
-      sample: {driver: {component: driver, source: distro, version: 535.309.01}}
+      sample: null
     environments_root:
       description: >-
         The directory of the environments. C(writable) is true also when this user could create it, and

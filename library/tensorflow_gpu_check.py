@@ -44,6 +44,11 @@ options:
     description: The environment is about to be changed (check mode), so that nothing is checked; V(not_checked) it is.
     type: bool
     default: false
+  reboot_reasons:
+    description: Why the node has to be rebooted before the driver works. With any, nothing is checked; V(reboot_required) it is.
+    type: list
+    elements: str
+    default: []
   reuse:
     description: Whether a good verdict from before may be given back without starting Python.
     type: bool
@@ -112,6 +117,7 @@ verdict:
     timed_out: the check was not done within the time limit and was ended
     killed: a signal ended the process, among them TensorFlow's own abort
     environment_missing: there is no environment, or its Python does not start
+    reboot_required: the driver works only after a reboot, so nothing was run
     not_checked: "nothing was run: check mode before the environment exists, or the check itself cannot run"
   sample: cpu_only_no_gpu
 reason:
@@ -206,6 +212,7 @@ def main() -> None:
             "gpu_count": {"type": "int", "default": 0},
             "time_limit": {"type": "float", "default": 300},
             "pending": {"type": "bool", "default": False},
+            "reboot_reasons": {"type": "list", "elements": "str", "default": []},
             "reuse": {"type": "bool", "default": True},
             "evidence": {"type": "dict", "default": {}},
         },

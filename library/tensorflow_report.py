@@ -33,6 +33,12 @@ options:
     description: Result of M(tensorflow_gpu_check); empty where it did not run.
     type: dict
     default: {}
+  system_results:
+    description: >-
+      Results of the parts that work on the system, by name; what they did, drift and a reboot that is due are reported.
+      Those that are empty or were skipped did not run.
+    type: dict
+    default: {}
   other_results:
     description: Results of other tasks; the message of the first one that failed is reported.
     type: list
@@ -101,6 +107,7 @@ def main() -> None:
             "release_result": {"type": "dict", "default": {}},
             "venv_result": {"type": "dict", "default": {}},
             "check_result": {"type": "dict", "default": {}},
+            "system_results": {"type": "dict", "default": {}},
             "other_results": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
@@ -111,6 +118,7 @@ def main() -> None:
         release_result=params["release_result"],
         venv_result=params["venv_result"],
         check_result=params["check_result"],
+        system_results=params["system_results"],
         other_results=params["other_results"],
         written_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )

@@ -37,6 +37,7 @@ VERDICTS = {
     "timed_out": "the check was not done within the time limit and was ended",
     "killed": "a signal ended the process, among them TensorFlow's own abort",
     "environment_missing": "there is no environment, or its Python does not start",
+    "reboot_required": "the driver works only after a reboot, so nothing was run",
     "not_checked": "nothing was run: check mode before the environment exists, or the check itself cannot run",
 }
 GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
@@ -98,10 +99,16 @@ def check(
     evidence: Mapping[str, Any],
     check_mode: bool = False,
     pending: bool = False,
+    reboot_reasons: Sequence[str] = (),
 ) -> Outcome:
     """The outcome for the build that `environment` points to, run now or taken from the manifest."""
     if pending:
         return Outcome("not_checked", f"{environment} is about to be changed.")
+    if reboot_reasons:
+        return Outcome(
+            "reboot_required",
+            f"{'; '.join(reboot_reasons)}. Reboot the node and run again, or set nvidia_driver_reboot to true.",
+        )
     if not os.path.isabs(environment):
         raise StackError(f"environment is {environment!r}: give an absolute path.")
     if time_limit <= 0:

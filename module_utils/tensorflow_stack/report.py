@@ -8,6 +8,18 @@ from typing import Any
 Result = Mapping[str, Any]
 _DONE = ("changed", "action", "environment", "build", "damage", "removed_builds", "bytes_to_fetch", "seconds")
 _CHECK = ("verdict", "reason", "reused", "checked_at", "report")
+_SYSTEM = (
+    "changed",
+    "version",
+    "action",
+    "transaction",
+    "healed",
+    "drift",
+    "repaired",
+    "reboot_required",
+    "reboot_reasons",
+    "processes",
+)
 # What counts where no plan asks for one of them, as after a rollback.
 _GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
 
@@ -18,12 +30,14 @@ def make_report(
     release_result: Result,
     venv_result: Result,
     check_result: Result,
+    system_results: Mapping[str, Result],
     other_results: Sequence[Result],
     written_at: str,
 ) -> dict[str, Any]:
     """The report of one node. A part that did not run has an empty result, one that failed its message."""
     plan = release_result.get("plan")
-    parts = [*other_results, release_result, venv_result, check_result]
+    ran = {name: result for name, result in system_results.items() if result and not result.get("skipped")}
+    parts = [*ran.values(), *other_results, release_result, venv_result, check_result]
     failed = [part for part in parts if part.get("failed")]
     verdict = check_result.get("verdict")
     return {
@@ -32,6 +46,11 @@ def make_report(
         "written_at": written_at,
         "release": plan["release"] if plan else venv_result.get("release"),
         "plan": plan,
+        "system": {
+            name: {key: result[key] for key in _SYSTEM if key in result}
+            for name, result in ran.items()
+            if not result.get("failed")
+        },
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
         "error": failed[0].get("msg") if failed else None,

@@ -41,6 +41,7 @@ def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.Mo
         "gpu_count": 2,
         "time_limit": 300,
         "pending": False,
+        "reboot_reasons": [],
         "reuse": True,
         "evidence": {"driver": "535.183.01"},
         "check_mode": True,
@@ -51,6 +52,16 @@ def test_no_environment_fails_with_all_keys(run_module: RunModule, tmp_path: Pat
     result = run_module(tensorflow_gpu_check, **{**ARGUMENTS, "environment": str(tmp_path / "tensorflow-2.8.0")})
     assert result["failed"]
     assert result["verdict"] == "environment_missing"
+    assert set(result) >= KEYS
+
+
+def test_a_node_that_awaits_its_reboot_is_not_checked(run_module: RunModule) -> None:
+    result = run_module(tensorflow_gpu_check, reboot_reasons=["nouveau is loaded", "nvidia is not"], **ARGUMENTS)
+    assert result["failed"]
+    assert result["msg"] == (
+        "reboot_required: nouveau is loaded; nvidia is not. Reboot the node and run again, or set nvidia_driver_reboot "
+        "to true."
+    )
     assert set(result) >= KEYS
 
 

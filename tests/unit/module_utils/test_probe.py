@@ -229,7 +229,7 @@ def test_judge(
 
 def test_every_verdict_is_judged() -> None:
     judged = {parameters.values[5] for parameters in CASES}
-    assert judged | {"environment_missing", "not_checked"} == set(probe.VERDICTS)
+    assert judged | {"environment_missing", "not_checked", "reboot_required"} == set(probe.VERDICTS)
     assert set(probe.GOOD_VERDICTS) <= set(probe.VERDICTS)
 
 

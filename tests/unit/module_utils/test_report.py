@@ -37,6 +37,7 @@ def report(**results: Any) -> dict[str, Any]:
         "release_result": {},
         "venv_result": {},
         "check_result": {},
+        "system_results": {},
         "other_results": [],
         **results,
     }
@@ -82,3 +83,40 @@ def test_another_verdict_than_the_plan_asked_for_is_no_success() -> None:
 def test_a_rollback_has_no_plan() -> None:
     made = report(venv_result={**BUILT, "action": "rollback"}, check_result=CHECKED)
     assert (made["succeeded"], made["release"]) == (True, "2.8.0")
+
+
+def test_what_was_done_on_the_system() -> None:
+    made = report(
+        release_result={"plan": PLAN},
+        venv_result=BUILT,
+        check_result=CHECKED,
+        system_results={
+            "driver": {"changed": True, "version": "535.309.01", "drift": ["libcuda1 is missing"], "diff": {}},
+            "driver_kernel": {"changed": True, "reboot_required": True, "reboot_reasons": ["nouveau is loaded"]},
+            "cuda": {},
+            "cudnn": {"changed": False, "skipped": True},
+        },
+    )
+    assert made["system"] == {
+        "driver": {"changed": True, "version": "535.309.01", "drift": ["libcuda1 is missing"]},
+        "driver_kernel": {"changed": True, "reboot_required": True, "reboot_reasons": ["nouveau is loaded"]},
+    }
+    assert made["succeeded"]
+
+
+def test_a_part_of_the_system_that_failed() -> None:
+    made = report(
+        release_result={"plan": PLAN},
+        system_results={"cuda": {"failed": True, "msg": "libcublas-11-8 is held at another version", "changed": False}},
+    )
+    assert (made["succeeded"], made["error"]) == (False, "libcublas-11-8 is held at another version")
+    assert made["system"] == {}
+
+
+def test_a_reboot_that_is_due_is_no_success() -> None:
+    made = report(
+        release_result={"plan": PLAN},
+        venv_result=BUILT,
+        check_result={**CHECKED, "verdict": "reboot_required", "failed": True, "msg": "reboot_required: nouveau"},
+    )
+    assert (made["succeeded"], made["check"]["verdict"]) == (False, "reboot_required")

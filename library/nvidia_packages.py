@@ -205,14 +205,18 @@ def main() -> None:
 
 
 def _run(module: AnsibleModule) -> packages.Outcome:
+    component, check = module.params["component"], module.check_mode
+    absent = module.params["state"] == "absent"
+    if absent and not packages.is_recorded(component):
+        # Also on a node that has neither apt nor dnf, where archives take the place of packages.
+        return packages.Outcome(changed=False)
     if packages.lacks_dnf() and not has_respawned():
         # dnf's interface is of the system's own Python, which need not be the one that Ansible uses.
         interpreter = probe_interpreters_for_module(packages.DNF_INTERPRETERS, "dnf")
         if interpreter:
             respawn_module(interpreter)
     manager = packages.find_manager(lock_timeout=module.params["lock_timeout"])
-    component, check = module.params["component"], module.check_mode
-    if module.params["state"] == "absent":
+    if absent:
         return packages.apply_absent(component, manager, check=check)
     request = Request(
         component=component,

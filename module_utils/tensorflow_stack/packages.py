@@ -153,6 +153,10 @@ def apply_present(request: Request, manager: Manager, *, check: bool, directory:
     return outcome
 
 
+def is_recorded(component: str, directory: str = DIRECTORY) -> bool:
+    return component in read_records(directory)
+
+
 def apply_absent(component: str, manager: Manager, *, check: bool, directory: str = DIRECTORY) -> Outcome:
     """Take away what only this component brought and nothing else needs, and what held it."""
     node = _look(component, manager, check=check, directory=directory)
@@ -181,9 +185,9 @@ def apply_absent(component: str, manager: Manager, *, check: bool, directory: st
         return outcome
     said = node.said + (manager.remove(transaction.remove) if transaction else "")
     _judge(component, manager, manager.installed(), plan, said)
-    with changes.written():
-        manager.hold(place=(), lift=lift)
-    return outcome
+    manager.hold(place=(), lift=lift)
+    with changes.written():  # the record last of all: a run that is killed before goes on
+        return outcome
 
 
 def _look(component: str, manager: Manager, *, check: bool, directory: str) -> _Node:

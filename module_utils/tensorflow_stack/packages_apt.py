@@ -26,6 +26,7 @@ from .packages_closure import (
     Request,
     belongs,
     choose_asked,
+    describe_asked,
     is_alike,
     refuse,
     refused,
@@ -174,6 +175,7 @@ class Apt:
     ) -> tuple[dict[str, str], Simulated]:
         """The closure, and what apt would do for it. Raises RefusedError."""
         state, further = index.installed, set(further)
+        alike = index.alike(asked.values())
         while True:
             closure = close(asked, index, sorted(further))
             if isinstance(closure, Refusal):
@@ -184,7 +186,8 @@ class Apt:
                 if name not in state or state[name].version != version
             }
             again = self._reinstalled(mess, closure, state, index.available)
-            simulated = self._simulate(request, {**wrong, **again}, pins=closure) if wrong or again else Simulated()
+            pins = {**alike, **closure}
+            simulated = self._simulate(request, {**wrong, **again}, pins=pins) if wrong or again else Simulated()
             # What dpkg's virtual packages brought in is pinned like the rest, and asked for in the next round.
             unseen = {name for name in simulated.lands if belongs(name, request.belongs)} - set(closure)
             if not unseen:
@@ -275,14 +278,13 @@ class Apt:
             if name not in simulated.lands or simulated.lands[name].version != version
         }
         if missing:
-            wish = ", ".join(f"{name} {version}" for name, version in sorted(missing.items()))
             refuse(
                 request.component,
                 [
                     Refusal(
                         "unsolvable",
                         tuple(sorted(missing)),
-                        f"apt cannot bring {wish} onto this node: {complaint(said)}. "
+                        f"apt cannot bring {describe_asked(request)} onto this node: {complaint(said)}. "
                         "Mend what apt names, or ask for another version.",
                     )
                 ],

@@ -243,7 +243,7 @@ def check_transaction(
             Refusal(
                 "removes_others",
                 tuple(strangers),
-                f"Installing {_asked(request)} would remove {', '.join(strangers)}, which "
+                f"Installing {describe_asked(request)} would remove {', '.join(strangers)}, which "
                 f"{'does' if len(strangers) == 1 else 'do'} not belong to {request.component}. "
                 "Remove that first if it may go, or ask for another version.",
             )
@@ -256,7 +256,7 @@ def check_transaction(
             Refusal(
                 "downgrade",
                 tuple(sorted(transaction.downgrade)),
-                f"{_asked(request)} is older than what is installed and would take down {', '.join(moves)}. "
+                f"{describe_asked(request)} is older than what is installed and would take down {', '.join(moves)}. "
                 "Set allow_downgrade (of the driver: nvidia_driver_allow_downgrade), or ask for a version not older.",
             )
         )
@@ -270,7 +270,7 @@ def check_transaction(
                     "held_by_others",
                     (name,),
                     f"{name} is held at {before[name].version} and not by this toolkit, but has to {at} for "
-                    f"{_asked(request)}. If that hold may go: {others[name]}.",
+                    f"{describe_asked(request)}. If that hold may go: {others[name]}.",
                 )
             )
         if name in pinned_by and pinned_by[name][1] != version:
@@ -279,12 +279,12 @@ def check_transaction(
                 Refusal(
                     "held_by_others",
                     (name,),
-                    f"{name} was asked for at {there} as {component}, but {_asked(request)} needs it "
+                    f"{name} was asked for at {there} as {component}, but {describe_asked(request)} needs it "
                     f"{'removed' if version == 'removed' else 'at ' + version}. Ask for versions that go together.",
                 )
             )
     return found
 
 
-def _asked(request: Request) -> str:
+def describe_asked(request: Request) -> str:
     return ", ".join(f"{one.name} {one.version}" if one.version else one.name for one in request.packages)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from .packages_closure import Branch, Installed, Package, Refusal, belongs, rank
+from .packages_closure import Branch, Installed, Package, Refusal, belongs, rank, upstream
 
 # --- Versions -----------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Index:
         return list(dict.fromkeys([*self.available.get(name, ()), *([there.version] if there else [])]))
 
     def alternative(self, clause: list[Alternative], chosen: Iterable[str]) -> Alternative | None:
-        """Which of them it will be, if it is one that belongs: one chosen, one installed, the first there is."""
+        """Which of them it will be, if it is one that belongs: one chosen, one installed, the first that there is."""
         ours = [one for one in clause if belongs(one.name, self.patterns)]
         chosen = set(chosen)
         for names in (chosen, set(self.installed)):
@@ -213,10 +213,21 @@ class Index:
                 provider = self._provider(one.name, names)
                 if provider:
                     return Alternative(provider)
-        for one in clause:
-            if self.versions(one.name):
-                return one if one in ours else None
-        return None
+        possible = [one for one in clause if any(one.holds(version) for version in self.versions(one.name))]
+        if not possible and len(clause) > 1:
+            return None  # something virtual, which apt knows
+        first = (possible or clause)[0]
+        return first if first in ours and self.versions(first.name) else None
+
+    def alike(self, asked: Iterable[str]) -> dict[str, str]:
+        """What goes with what was asked for, of everything that belongs: virtual packages lead apt to any of these."""
+        asked = list(asked)
+        found = {}
+        for name, versions in self.available.items():
+            first = rank(name, versions, asked=asked, recorded=None, installed=None, branch=self.branch)[:1]
+            if first and upstream(first[0]) in {upstream(version) for version in asked}:
+                found[name] = first[0]
+        return found
 
     def _provider(self, virtual: str, names: Iterable[str]) -> str | None:
         for name in sorted(names):

@@ -21,6 +21,7 @@ from .packages_closure import (
     bare,
     belongs,
     choose_asked,
+    describe_asked,
     is_alike,
     rank,
     refuse,
@@ -310,7 +311,7 @@ class Dnf:
         return Refusal(
             "unsolvable",
             tuple(sorted(targets)),
-            f"dnf cannot bring {', '.join(f'{name} {version}' for name, version in sorted(targets.items()))}: "
+            f"dnf cannot bring {describe_asked(request)} onto this node: "
             f"{problem}. Mend what dnf names, or ask for another version.",
         )
 

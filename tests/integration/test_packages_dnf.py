@@ -94,7 +94,7 @@ def test_installed_twice_after_a_killed_transaction_is_healed(node: Node) -> Non
 
 
 def test_what_is_there_at_another_version_is_taken_along(node: Node) -> None:
-    node.root.run("dnf", "-y", "install", f"libcudnn8-dev-{MIDDLE}")
+    node.root.run("dnf", "-y", "--disableplugin=local", "install", f"libcudnn8-dev-{MIDDLE}")
     done = node.both(**cudnn(OLD))
     assert done["transaction"]["downgrade"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"], done
     assert node.rpms() == {"libcudnn8": OLD, "libcudnn8-dev": OLD} and not node.both(**cudnn(OLD))["changed"]

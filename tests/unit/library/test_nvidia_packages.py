@@ -65,7 +65,16 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
     }
 
 
+def test_absent_where_nothing_is_recorded_needs_no_package_manager(
+    run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "is_recorded", lambda component: False)
+    monkeypatch.delattr(packages, "find_manager")
+    assert run_module("nvidia_packages", component="cudnn", state="absent")["changed"] is False
+
+
 def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "is_recorded", lambda component: True)
     monkeypatch.setattr(packages, "apply_absent", lambda component, manager, *, check: packages.Outcome(False))
     result = run_module("nvidia_packages", component="cudnn", state="absent")
     assert result["changed"] is False and result["version"] is None and result["packages"] == []

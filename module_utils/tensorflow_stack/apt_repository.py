@@ -36,6 +36,11 @@ class _Index:
     suite: str = ""
     components: frozenset[str] = frozenset()
 
+    def is_named_in(self, line: str) -> bool:
+        """apt names `URL suite`, or the URL of a file; of a flat repository the URL without its last slash."""
+        suite = f"(?: |/dists/){re.escape(self.suite)}" if self.suite else ""
+        return re.search(re.escape(self.url.rstrip("/")) + "/?" + suite + r"(?![\w.%-])", line) is not None
+
 
 @dataclass(frozen=True)
 class _Target:
@@ -73,17 +78,17 @@ class AptRepositories:
         self._indexes.append(_Index(f"The repository {repository.url}", repository.url))
 
     def add_components(self, components: Sequence[str]) -> None:
-        """Debian's own repositories with these components, too, from where its other ones come."""
+        """The distribution's own repositories with these components, too, from where its other ones come."""
         own_path = f"{_SOURCES_DIRECTORY}/tensorflow-gpu-stack-{'-'.join(components)}.sources"
-        codename = self._codename()
+        distribution, codename = self._distribution()
         entries = [entry for found in self._entries(own_path).values() for entry in found]
-        origins = {(target.url, target.suite): target.origin for target in self._targets()}
-        own = entries_of_distribution(entries, codename, origins)
+        origins = {(target.url.rstrip("/"), target.suite): target.origin for target in self._targets()}
+        own = entries_of_distribution(entries, distribution, codename, origins)
         if not own:
             raise StackError(
-                f"The packages asked for are in {' and '.join(components)} of Debian {codename}, but no enabled"
-                f" entry of Debian's own for it was found in {_SOURCES} and {_SOURCES_DIRECTORY}. Add one that has"
-                " these components, and run again."
+                f"The packages asked for are in {' and '.join(components)} of {distribution} {codename}, but no enabled"
+                f" entry of its own archive was found in {_SOURCES} and {_SOURCES_DIRECTORY}. Add one that has these"
+                " components, and run again."
             )
         text = further_components(own, entries, components, codename)
         if text:
@@ -92,7 +97,8 @@ class AptRepositories:
             self._work.files.remove(own_path)
         release = next((entry for entry in own if codename in entry.suites), own[0])
         url, suite = release.uris[0], codename if codename in release.suites else release.suites[0]
-        self._indexes.append(_Index(f"Debian's repository {url} {suite}", url, suite, frozenset(components)))
+        name = f"The repository {url} {suite} with {' and '.join(components)}"
+        self._indexes.append(_Index(name, url, suite, frozenset(components)))
 
     @property
     def is_changed(self) -> bool:
@@ -120,14 +126,13 @@ class AptRepositories:
         failures = [line for line in ended.lines if _FAILURE.match(line)]
         targets = self._targets()
         for index in self._indexes:
-            name = re.compile(re.escape(index.url.rstrip("/")) + r"(?![\w.%-])")
-            reasons = [line for line in failures if name.search(line)]
+            reasons = [line for line in failures if index.is_named_in(line)]
             if reasons or _refreshed(index, targets) < started:
                 said = " ".join(dict.fromkeys(reasons or failures)) or "apt-get update brought no list of its packages."
                 raise VerificationError(
                     f"{index.name} cannot be used: {said} The node's lists of repositories and keys are as they were."
-                    " If it is not reachable from the node, set nvidia_repository_url to a mirror that is (of Debian:"
-                    " mend its entry); if it is signed by another key that you trust, set"
+                    " If it is not reachable from the node, set nvidia_repository_url to a mirror that is (of the"
+                    " distribution: mend its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
                     cmd=command,
                     rc=ended.rc,
@@ -143,11 +148,15 @@ class AptRepositories:
         paths = [_SOURCES, *self._work.names_in(_SOURCES_DIRECTORY, (".list", ".sources"))]
         return {path: read_entries(path, self._text(path)) for path in paths if path != own_path}
 
-    def _codename(self) -> str:
-        match = re.search(r'^VERSION_CODENAME="?([\w.-]+)', self._text("/etc/os-release"), re.M)
-        if not match:
-            raise StackError("/etc/os-release names no VERSION_CODENAME, so Debian's entries cannot be told.")
-        return match.group(1)
+    def _distribution(self) -> tuple[str, str]:
+        """Its id and the codename of its release."""
+        text = self._text("/etc/os-release")
+        names = dict(re.findall(r"""^(ID|VERSION_CODENAME)=["']?([\w.-]+)""", text, re.M))
+        if len(names) != 2:
+            raise StackError(
+                "/etc/os-release has no ID and VERSION_CODENAME, so the distribution's own entries cannot be told."
+            )
+        return names["ID"], names["VERSION_CODENAME"]
 
     def _text(self, path: str) -> str:
         return (self._work.files.read(path) or b"").decode("utf-8", "surrogateescape")

@@ -74,19 +74,21 @@ def stanza(uris: Sequence[str], suites: Sequence[str], components: Sequence[str]
 
 
 def entries_of_distribution(
-    entries: Sequence[Entry], codename: str, origins: Mapping[tuple[str, str], str]
+    entries: Sequence[Entry], distribution: str, codename: str, origins: Mapping[tuple[str, str], str]
 ) -> list[Entry]:
-    """Those that bring Debian's own packages, with only the suites of release, updates and security.
+    """Those that bring its own packages (debian, ubuntu), with only the suites of release, updates and security.
 
-    `origins` are what the indexes at hand say of themselves, by URI and suite. Without an index a key that is not
-    Debian's tells a foreign entry.
+    `origins` are what the indexes at hand say of themselves, by URI (without a slash at its end) and suite. Without an
+    index a key that is not the distribution's tells a foreign entry.
     """
     own = {name + end for name in (codename, *_ALIASES) for end in ("", "-updates", "-security", "/updates")}
+    archive_key = distribution + "-archive"
     found = []
     for entry in entries:
         suites = tuple(suite for suite in entry.suites if suite in own)
-        said = {origins[uri, suite] for uri in entry.uris for suite in suites if (uri, suite) in origins}
-        is_own = said == {"Debian"} if said else "debian-archive" in entry.options.get("Signed-By", "debian-archive")
+        indexes = {(uri.rstrip("/"), suite) for uri in entry.uris for suite in suites}
+        said = {origins[index].lower() for index in indexes if index in origins}
+        is_own = said == {distribution} if said else archive_key in entry.options.get("Signed-By", archive_key)
         if "deb" in entry.types and "main" in entry.components and suites and is_own:
             found.append(replace(entry, suites=suites))
     return found

@@ -141,7 +141,7 @@ deb-src http://deb.debian.org/debian bullseye main contrib non-free
 
 def added(path: str, text: str, codename: str, origins: dict[tuple[str, str], str] | None = None) -> str:
     entries = read_entries(path, text)
-    own = entries_of_distribution(entries, codename, origins or {})
+    own = entries_of_distribution(entries, "debian", codename, origins or {})
     assert own
     return further_components(own, entries, ["contrib", "non-free"], codename)
 
@@ -188,6 +188,19 @@ def test_nothing_where_they_are_there(text: str) -> None:
     ],
 )
 def test_whose_entry_it_is(options: str, origins: dict[tuple[str, str], str], own: bool) -> None:
-    entries = read_entries("a.list", f"deb {options} http://x.example.org/d bookworm main\n")
-    assert bool(entries_of_distribution(entries, "bookworm", origins)) is own
-    assert entries_of_distribution(entries, "trixie", origins) == []
+    entries = read_entries("a.list", f"deb {options} http://x.example.org/d/ bookworm main\n")
+    assert bool(entries_of_distribution(entries, "debian", "bookworm", origins)) is own
+    assert entries_of_distribution(entries, "debian", "trixie", origins) == []
+
+
+def test_ubuntu() -> None:
+    text = (
+        "Types: deb\nURIs: http://archive.ubuntu.com/ubuntu/\nSuites: noble noble-updates noble-backports\n"
+        "Components: main universe\nSigned-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n"
+    )
+    entries = read_entries("ubuntu.sources", text)
+    own = entries_of_distribution(entries, "ubuntu", "noble", {})
+    assert further_components(own, entries, ["restricted"], "noble") == text.replace(" noble-backports", "").replace(
+        "main universe", "restricted"
+    )
+    assert entries_of_distribution(entries, "debian", "noble", {}) == []

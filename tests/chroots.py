@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,7 @@ SUITES = {"el": "bookworm"}
 
 RUNNER = """
 import importlib, json, sys
-sys.path.insert(0, "/opt/payload.zip")
+sys.path.insert(0, "/opt/payload")
 from ansible.module_utils import basic
 
 arguments = json.load(sys.stdin)
@@ -69,21 +67,18 @@ def base(name: str) -> Path:
     return path
 
 
-def payload() -> bytes:
+def lay_payload(directory: Path) -> None:
     """What Ansible brings to a node for our modules: its module_utils, ours and the modules."""
-    buffer = io.BytesIO()
     core = Path(ansible.__file__).parent
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for package in ("ansible", "ansible/modules"):
-            archive.writestr(f"{package}/__init__.py", "")
-        for source, target in (
-            (core / "module_utils", "ansible/module_utils"),
-            (REPOSITORY / "module_utils", "ansible/module_utils"),
-            (REPOSITORY / "library", "ansible/modules"),
-        ):
-            for path in sorted(source.rglob("*.py")):
-                archive.write(path, f"{target}/{path.relative_to(source)}")
-    return buffer.getvalue()
+    ignore = shutil.ignore_patterns("__pycache__", "*.ps1", "*.psm1", "*.cs")
+    for source, target in (
+        (core / "module_utils", "module_utils"),
+        (REPOSITORY / "module_utils", "module_utils"),
+        (REPOSITORY / "library", "modules"),
+    ):
+        shutil.copytree(source, directory / "ansible" / target, ignore=ignore, dirs_exist_ok=True)
+    for package in ("ansible", "ansible/modules"):
+        (directory / package / "__init__.py").touch()
 
 
 @dataclass(frozen=True)
@@ -174,7 +169,7 @@ def chroot(name: str, directory: Path) -> Iterator[Chroot]:
         subprocess.run(["cp", "--archive", "--reflink=auto", base(name), path], check=True)
     subprocess.run(["mount", "-t", "proc", "proc", path / "proc"], check=True)
     root = Chroot(path)
-    (path / "opt" / "payload.zip").write_bytes(payload())
+    lay_payload(path / "opt" / "payload")
     root.write("/etc/apt/sources.list", "")
     if name == "el":  # as on such a node: dnf is all there is
         for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-query"):

@@ -50,7 +50,9 @@ options:
     elements: str
     default: []
   cuda:
-    description: CUDA that the environment is bound to, for its record.
+    description:
+      - CUDA that the environment is bound to, for its record. Where it has a C(prefix), the C(ptxas) and the libdevice
+        there are linked into site-packages, where TensorFlow looks for them from 2.14 on.
     type: dict
   cudnn:
     description: cuDNN that the environment is bound to, for its record.

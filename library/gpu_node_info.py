@@ -91,7 +91,7 @@ node:
       returned: always
       sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
     kernels:
-      description: Every kernel that has a directory of modules, with its headers, and whether the kernel itself is there.
+      description: Every kernel that has a directory of modules, its headers, and whether the kernel itself is there.
       type: list
       elements: dict
       returned: always

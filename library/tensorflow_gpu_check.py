@@ -45,7 +45,9 @@ options:
     type: bool
     default: false
   reboot_reasons:
-    description: Why the node has to be rebooted before the driver works. With any, nothing is checked; V(reboot_required) it is.
+    description:
+      - Why the node has to be rebooted before the driver works.
+      - With any, nothing is checked; V(reboot_required) it is.
     type: list
     elements: str
     default: []

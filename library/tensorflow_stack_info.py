@@ -45,8 +45,8 @@ options:
         default: auto
       driver_source:
         description:
-          - Where a driver comes from when the one that is there does not do; V(auto) for the distribution, else NVIDIA's
-            repository. V(found) refuses such a node.
+          - Where a driver comes from when the one that is there does not do; V(auto) for the distribution, else
+            NVIDIA's repository. V(found) refuses such a node.
         type: str
         choices: [auto, found, distro, nvidia_repo]
         default: auto
@@ -65,8 +65,8 @@ options:
         default: false
       cuda_source:
         description:
-          - Where CUDA comes from, on the node already, as wheels in the environment, packages of NVIDIA's repository or of
-            the distribution, or NVIDIA's archives.
+          - Where CUDA comes from, on the node already, as wheels in the environment, packages of NVIDIA's repository or
+            of the distribution, or NVIDIA's archives.
         type: str
         choices: [auto, found, wheels, nvidia_repo, distro, redist]
         default: auto

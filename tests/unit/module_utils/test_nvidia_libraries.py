@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from ansible.module_utils.tensorflow_stack.node import read_node
+from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node_loader import read_loader
+from ansible.module_utils.tensorflow_stack.nvidia_libraries import Check, check_libraries
 
 from tests import nodes
 
@@ -103,3 +107,93 @@ def test_cuda_and_cudnn_that_two_ways_lead_to_are_one(tmp_path: Path) -> None:
     assert record["cudnn"] == [
         {"version": "8.1.0", "library": f"{directory}/libcudnn.so.8.1.0", "library_directory": directory}
     ]
+
+
+# --- Are they there as wanted -------------------------------------------------------------------------
+
+CUDA_LIBRARIES = ("cudart", "cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse")
+
+
+def check(tmp_path: Path, tree: dict[str, dict[str, str]], component: str, version: str, directory: str) -> Check:
+    tree.setdefault("elf", {})["/bin/sh"] = "x86_64"
+    loader = read_loader(NodeFiles(str(nodes.build(tree, tmp_path))))
+    return check_libraries(loader, component, version, [directory])
+
+
+def cuda_tree(directory: str, *without: str) -> dict[str, dict[str, str]]:
+    files = {name: f"{directory}/lib{name}.so.11.2.152" for name in CUDA_LIBRARIES if name not in without}
+    return {"elf": dict.fromkeys(files.values(), "x86_64")}
+
+
+@pytest.mark.parametrize(
+    ("directory", "asked"),
+    [
+        ("/usr/local/cuda-11.2/targets/x86_64-linux/lib", "/usr/local/cuda-11.2/lib64"),
+        ("/opt/nvidia/cuda-11.2/lib", "/opt/nvidia/cuda-11.2/lib"),
+        ("/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
+    ],
+    ids=["packages", "archives", "distribution"],
+)
+def test_cuda_as_wanted(tmp_path: Path, directory: str, asked: str) -> None:
+    tree = cuda_tree(directory)
+    if asked != directory:
+        tree["links"] = {asked: "targets/x86_64-linux/lib"}
+    found = check(tmp_path, tree, "cuda", "11.2.2", asked)
+    assert (found.version, found.problems) == ("11.2", [])
+    assert found.libraries == sorted(tree["elf"].keys() - {"/bin/sh"})
+
+
+def test_cuda_that_lacks_a_library(tmp_path: Path) -> None:
+    directory = "/opt/nvidia/cuda-11.2/lib"
+    found = check(tmp_path, cuda_tree(directory, "cublasLt", "cufft"), "cuda", "11.2", directory)
+    assert found.problems == [f"libcublasLt is in none of {directory}", f"libcufft is in none of {directory}"]
+
+
+def test_cuda_at_another_version(tmp_path: Path) -> None:
+    directory = "/opt/nvidia/cuda-11.8/lib"
+    found = check(tmp_path, cuda_tree(directory), "cuda", "11.8", directory)
+    assert found.problems == ["cuda is 11.2 there, not 11.8"]
+
+
+def test_library_for_another_machine(tmp_path: Path) -> None:
+    directory = "/opt/nvidia/cuda-11.2/lib"
+    tree = cuda_tree(directory)
+    tree["elf"][f"{directory}/libcufft.so.11.2.152"] = "aarch64"
+    assert check(tmp_path, tree, "cuda", "11.2", directory).problems == [f"libcufft is in none of {directory}"]
+
+
+def cudnn_tree(directory: str) -> dict[str, dict[str, str]]:
+    return {
+        "links": {f"{directory}/libcudnn.so.8": "libcudnn.so.8.1.0"},
+        "elf": {f"{directory}/libcudnn.so.8.1.0": "x86_64"},
+    }
+
+
+@pytest.mark.parametrize("directory", ["/usr/lib/x86_64-linux-gnu", "/opt/nvidia/cudnn-8.1.0.77-cuda11/lib64"])
+@pytest.mark.parametrize("version", ["8.1", "8.1.0", "8.1.0.77"])
+def test_cudnn_as_wanted(tmp_path: Path, directory: str, version: str) -> None:
+    found = check(tmp_path, cudnn_tree(directory), "cudnn", version, directory)
+    assert found == ("8.1.0", [f"{directory}/libcudnn.so.8.1.0"], [])
+
+
+@pytest.mark.parametrize(
+    ("tree", "problems"),
+    [
+        # Debian's nvidia-cudnn is installed, and this is all.
+        ({}, ["libcudnn is in none of {}", "cudnn is of no known version there, not 8.6.0.163"]),
+        (cudnn_tree("/usr/lib/x86_64-linux-gnu"), ["cudnn is 8.1.0 there, not 8.6.0.163"]),
+    ],
+    ids=["nothing", "older"],
+)
+def test_cudnn_not_as_wanted(tmp_path: Path, tree: dict[str, dict[str, str]], problems: list[str]) -> None:
+    directory = "/usr/lib/x86_64-linux-gnu"
+    found = check(tmp_path, tree, "cudnn", "8.6.0.163", directory)
+    assert found.problems == [text.format(directory) for text in problems]
+
+
+def test_link_that_leads_nowhere_is_no_library(tmp_path: Path) -> None:
+    directory = "/usr/lib/x86_64-linux-gnu"
+    tree = {"links": {f"{directory}/libcudnn.so.8": "/etc/alternatives/libcudnn"}}
+    found = check(tmp_path, tree, "cudnn", "8.6", directory)
+    assert found.problems[0] == f"libcudnn is in none of {directory}"
+    assert f"{directory}/libcudnn.so.8: link to /etc/alternatives/libcudnn, which is not there" in found.problems

@@ -78,6 +78,10 @@ molecule-ci: test-tools ## Those scenarios that CI runs
 molecule-slow: test-tools ## Those scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
 
+.PHONY: prove
+prove: test-tools ## Build releases from their locks, use them, record it: make prove RELEASE=2.8.0 (or all, stale, turn)
+	.venv/bin/python scripts/prove.py $(if $(RELEASE),$(RELEASE),stale)
+
 .PHONY: docs
 docs: test-tools ## Fill the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py

@@ -175,7 +175,7 @@ node:
       returned: always
       sample:
         - {version: 3.10.13, minor: "3.10", path: /opt/pyenv/versions/3.10.13/bin/python3.10, origin: pyenv,
-           ensurepip: true, public: true}
+           ensurepip: true, distutils: true, public: true}
     cuda:
       description: CUDA runtimes, those of toolkits and those of the distribution.
       type: list

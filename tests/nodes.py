@@ -104,6 +104,7 @@ def _build_python(
     machine: str,
     patchlevel: str | None = None,
     ensurepip: bool = True,
+    distutils: bool = True,
     lib: str = "lib",
 ) -> None:
     _write_elf(_place(root, f"{prefix}/bin/python{minor}"), machine)
@@ -113,6 +114,8 @@ def _build_python(
     _place(root, f"{library}/os.py").touch()
     if ensurepip:
         _place(root, f"{library}/ensurepip/__init__.py").touch()
+    if distutils:
+        _place(root, f"{library}/distutils/command/install.py").touch()
     if patchlevel is not None:
         text = f'/* Version as a string */\n#define PY_VERSION      \t"{patchlevel}"\n/*--end constants--*/\n'
         _place(root, f"{prefix}/include/python{minor}/patchlevel.h").write_text(text)

@@ -147,7 +147,8 @@ class Check(NamedTuple):
 
 
 def check_libraries(loader: Loader, component: str, wanted: str, directories: list[str]) -> Check:
-    """Are the libraries of CUDA or cuDNN at that version in these directories?"""
+    """Are the libraries of CUDA or cuDNN at that version in these directories, or where the loader looks by itself?"""
+    directories = directories or loader.directories
     libraries, problems = set(), []
     for name in OPENED[component]:
         found = [

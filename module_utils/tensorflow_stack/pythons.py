@@ -127,6 +127,7 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
         "minor": minor,
         "path": real,
         "ensurepip": files.is_file(library + "/ensurepip/__init__.py", "pythons"),
+        "distutils": files.is_file(library + "/distutils/command/install.py", "pythons"),
         "public": _is_public(files, real),
     }
 

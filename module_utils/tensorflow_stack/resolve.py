@@ -208,20 +208,26 @@ def _python_from(source: str, tables: Tables, release: Release, node: dict[str, 
         "distro": lambda row: row["path"] == f"/usr/bin/python{minor}",
         "uv": lambda row: row["origin"] == "uv",
     }[source]
-    there = [row for row in node["pythons"] if row["minor"] == minor and is_fitting(row)]
+    there = [row for row in node["pythons"] if row["minor"] == minor and _is_whole(row) and is_fitting(row)]
     if there:
         return _found_python(there, release, node)
     if source == "distro":
         package = tables.python_package(node["os"]["id"], node["os"]["version_id"], minor)
         if package is None or node["user"]["uid"] != 0:
             return None
-        return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.package)
+        # What brings venv requires the interpreter, and the rest of its standard library, too.
+        return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.venv_package or package.package)
     if source == "uv" and minor in tables.uv_pythons:
         # The link that uv keeps to the newest patch of a minor.
         directory = f"cpython-{minor}-linux-{node['architecture']}-gnu"
         path = f"{node['environments_root']['path']}/.pythons/{directory}/bin/python{minor}"
         return Python(minor, None, "uv", path)
     return None
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+    return bool(row["distutils"]) or Version(row["minor"]) >= Version("3.10")
 
 
 def _found_python(rows: list[dict[str, Any]], release: Release, node: dict[str, Any]) -> Python:
@@ -237,7 +243,10 @@ def _found_python(rows: list[dict[str, Any]], release: Release, node: dict[str, 
 
 
 def _pythons_found(node: dict[str, Any]) -> str:
-    found = [f"{row['version'] or row['minor']} ({row['path']})" for row in node["pythons"]]
+    found = [
+        f"{row['version'] or row['minor']} ({row['path']}{'' if _is_whole(row) else ', without distutils'})"
+        for row in node["pythons"]
+    ]
     return ", ".join(found) or "no Python"
 
 

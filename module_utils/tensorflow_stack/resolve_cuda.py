@@ -146,7 +146,7 @@ def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> _Foun
     if version is None:
         return None, _what_the_node_has(node)
     row = next(row for row in node["cuda"] if row["version"] == version)
-    return Library(version, "found", _to_link(row["library_directory"]), is_there=True), ""
+    return Library(version, "found", _to_link(row["library_directory"]), prefix=row["prefix"], is_there=True), ""
 
 
 def _what_the_node_has(node: dict[str, Any]) -> str:

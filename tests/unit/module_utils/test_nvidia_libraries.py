@@ -117,7 +117,7 @@ CUDA_LIBRARIES = ("cudart", "cublas", "cublasLt", "cufft", "curand", "cusolver",
 def check(tmp_path: Path, tree: dict[str, dict[str, str]], component: str, version: str, directory: str) -> Check:
     tree.setdefault("elf", {})["/bin/sh"] = "x86_64"
     loader = read_loader(NodeFiles(str(nodes.build(tree, tmp_path))))
-    return check_libraries(loader, component, version, [directory])
+    return check_libraries(loader, component, version, [directory] if directory else [])
 
 
 def cuda_tree(directory: str, *without: str) -> dict[str, dict[str, str]]:
@@ -131,12 +131,13 @@ def cuda_tree(directory: str, *without: str) -> dict[str, dict[str, str]]:
         ("/usr/local/cuda-11.2/targets/x86_64-linux/lib", "/usr/local/cuda-11.2/lib64"),
         ("/opt/nvidia/cuda-11.2/lib", "/opt/nvidia/cuda-11.2/lib"),
         ("/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
+        ("/usr/lib/x86_64-linux-gnu", ""),
     ],
-    ids=["packages", "archives", "distribution"],
+    ids=["packages", "archives", "distribution", "wherever the loader looks"],
 )
 def test_cuda_as_wanted(tmp_path: Path, directory: str, asked: str) -> None:
     tree = cuda_tree(directory)
-    if asked != directory:
+    if asked not in ("", directory):
         tree["links"] = {asked: "targets/x86_64-linux/lib"}
     found = check(tmp_path, tree, "cuda", "11.2.2", asked)
     assert (found.version, found.problems) == ("11.2", [])

@@ -53,6 +53,7 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
                 "path": f"/usr/bin/python{minor}",
                 "origin": "system",
                 "ensurepip": True,
+                "distutils": True,
                 "public": True,
             }
             for minor in changes["pythons"]

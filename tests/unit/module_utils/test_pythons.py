@@ -19,6 +19,7 @@ def test_python_rows(tmp_path: Path) -> None:
         "path": "/opt/pyenv/versions/3.9.18/bin/python3.9",
         "origin": "pyenv",
         "ensurepip": False,
+        "distutils": True,
         "public": True,
     }
     assert [row["version"] for row in pythons] == [

@@ -39,8 +39,11 @@ def test_kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str, 
     assert resolve.kernel_code(gpu_code, compute_capability) == code
 
 
-def python(path: str, origin: str, minor: str = "3.10", *, public: bool = True) -> dict[str, Any]:
-    return {"version": f"{minor}.1", "minor": minor, "path": path, "origin": origin, "public": public}
+def python(
+    path: str, origin: str, minor: str = "3.10", *, public: bool = True, distutils: bool = True
+) -> dict[str, Any]:
+    row = {"version": f"{minor}.1", "minor": minor, "path": path, "origin": origin}
+    return {**row, "distutils": distutils, "public": public}
 
 
 def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -61,6 +64,14 @@ def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> Python:
     assessment = resolve.assess_wish(tables, "2.8.0", node, Policy(**policy))
     assert assessment.stack is not None, assessment.refusals
     return assessment.stack.python
+
+
+def test_a_python_before_3_10_without_distutils_is_completed_by_the_distribution(tables: Tables) -> None:
+    bare = python("/usr/bin/python3.9", "system", "3.9", distutils=False)
+    machine = node(bare, os={"id": "debian", "version_id": "11"})
+    assert chosen(tables, machine, python="3.9").package == "python3.9-venv"
+    machine = node({**bare, "minor": "3.10", "path": "/usr/bin/python3.10"})
+    assert chosen(tables, machine, python="3.10").source == "found"
 
 
 def test_the_newest_minor_and_then_the_most_lasting_origin(tables: Tables) -> None:

@@ -16,7 +16,14 @@ from tests import nodes
 
 TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
 PYTHONS = [
-    {"version": f"{minor}.1", "minor": minor, "path": f"/usr/bin/python{minor}", "origin": "system", "public": True}
+    {
+        "version": f"{minor}.1",
+        "minor": minor,
+        "path": f"/usr/bin/python{minor}",
+        "origin": "system",
+        "distutils": True,
+        "public": True,
+    }
     for minor in ("3.8", "3.9", "3.11")
 ]
 LOADER = "/usr/lib/x86_64-linux-gnu"

@@ -15,7 +15,14 @@ from tests import nodes
 
 TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
 PYTHONS = [
-    {"version": f"{minor}.1", "minor": minor, "path": f"/usr/bin/python{minor}", "origin": "system", "public": True}
+    {
+        "version": f"{minor}.1",
+        "minor": minor,
+        "path": f"/usr/bin/python{minor}",
+        "origin": "system",
+        "distutils": True,
+        "public": True,
+    }
     for minor in ("3.9", "3.11")
 ]
 BARE = {"loaded": None, "installed": None, "kind": None, "libcuda": None, "other_libcuda": []}

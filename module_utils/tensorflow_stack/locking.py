@@ -212,7 +212,7 @@ def lock_requests(
                 f"TensorFlow {row.version} has no wheel on {architecture}. Set tensorflow_lock_architectures to others."
             )
         for minor in pythons or minors:
-            asked = None if requirements is None else tensorflow_requirement(requirements, minor)
+            asked = None if requirements is None else tensorflow_requirement(requirements, minor, architecture)
             without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
             for flavour in flavours or (("cpu", "cuda") if has_cuda and not without_cuda else ("cpu",)):
                 requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
@@ -232,7 +232,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     users = request.requirements
     requirements: list[InputLine] = []
     constraints: list[InputLine] = []
-    asked = None if users is None else tensorflow_requirement(users, request.python)
+    asked = None if users is None else tensorflow_requirement(users, request.python, request.architecture)
     if users is not None:
         requirements += [_user_line(wish, notes) for wish in users.requirements]
         constraints += [InputLine(str(limit.requirement), limit.where) for limit in users.constraints]

@@ -6,7 +6,6 @@ from*: anything that would bring another source is refused.
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import shlex
@@ -14,18 +13,42 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from .errors import StackError
+from .requirement_texts import (
+    Line,
+    Refused,
+    environment_lines,
+    hidden_character,
+    pyproject_lines,
+    read_text,
+    refuse,
+    requirements_lines,
+)
 
 TENSORFLOW_PROJECTS = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu")
 
-# A pinned requirement with the hashes of every wheel and sdist of a large project stays below 20 KB.
-_LONGEST_LINE = 65536
-_LARGEST_FILE = 16 << 20
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+# Other builds of it, which install the same files.
+OTHER_BUILDS = {
+    "tensorflow-intel": "the build for Windows",
+    "tensorflow-macos": "the build for macOS",
+    "tensorflow-directml": "the build for DirectML",
+    "intel-tensorflow": "Intel's build",
+    "intel-tensorflow-avx512": "Intel's build",
+    "nvidia-tensorflow": "NVIDIA's build",
+    "tensorflow-aarch64": "a build for aarch64",
+    "tensorflow-cpu-aws": "a build for aarch64",
+    "tensorflow-rocm": "the build for AMD's GPUs",
+    "tf-nightly": "a nightly build",
+    "tf-nightly-cpu": "a nightly build",
+    "tf-nightly-gpu": "a nightly build",
+    "tf-nightly-intel": "a nightly build",
+}
+
 _ENVIRONMENT_VARIABLE = re.compile(r"\$\{[A-Za-z0-9_]+\}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(git|hg|svn|bzr)\+")
 _INCLUDES = {
@@ -35,8 +58,20 @@ _INCLUDES = {
     "--constraint": "constraints",
 }
 _INDEX_OPTIONS = ("-i", "--index-url", "--extra-index-url", "--pypi-url", "--trusted-host", "--no-index")
-_USE_INDEX_VARIABLE = "Remove the line; to use another index for everything, set tensorflow_index_url"
-_USE_NAME = "Write name==version and publish the distribution on the index of tensorflow_index_url"
+_OTHER_FORMATS = {
+    "setup.py": "a program, which is not run",
+    "setup.cfg": "the settings of setuptools",
+    "pipfile": "a file of Pipenv",
+    "pipfile.lock": "a file of Pipenv",
+    "poetry.lock": "the lock of Poetry",
+    "pdm.lock": "the lock of PDM",
+    "uv.lock": "the lock of uv",
+    "pylock.toml": "a lock",
+}
+# `pyproject.toml[gpu,test]` takes these extras or dependency groups as well.
+_WITH_GROUPS = re.compile(r"(?P<path>.+\.toml)\[(?P<groups>[^\[\]]*)\]")
+_MOST_FILES = 100
+_MOST_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +83,10 @@ class UserRequirement:
     @property
     def where(self) -> str:
         return f"{self.path}:{self.line}"
+
+    @property
+    def project(self) -> str:
+        return str(canonicalize_name(self.requirement.name))
 
 
 @dataclass
@@ -68,62 +107,69 @@ class TensorflowRequirement(NamedTuple):
 
 def read_requirements(path: str) -> UserRequirements:
     """What `path` asks for; StackError names file and line of the first thing that cannot be taken."""
-    found = UserRequirements(path=path)
-    _read(path, kind="requirements", including=(), found=found)
+    found = _Reader(path).read()
     if not found.requirements:
-        raise StackError(f"{path} has no requirement. Write one a line, for example tensorflow==2.8.0.")
+        raise refuse(Refused.EMPTY, path, None, "no requirement")
     return found
 
 
-def tensorflow_requirement(requirements: UserRequirements, python_version: str) -> TensorflowRequirement | None:
+def tensorflow_requirement(
+    requirements: UserRequirements, python_version: str, architecture: str = "x86_64"
+) -> TensorflowRequirement | None:
     """The TensorFlow that is asked for on `python_version` (`3.10`), lines with other markers left out."""
-    asked = [
-        wish
-        for wish in requirements.requirements
-        if _project(wish) in TENSORFLOW_PROJECTS and _applies(wish.requirement, python_version)
-    ]
+    wishes = [w for w in requirements.requirements if _applies(w.requirement, python_version, architecture)]
+    for wish in wishes:
+        build = OTHER_BUILDS.get(wish.project)
+        if build is not None:
+            raise StackError(
+                f"{wish.where} asks for {wish.requirement}, {build}, which installs the same files as tensorflow. "
+                "Write tensorflow there, or give the line a marker under which it is not for Linux."
+            )
+    asked = [wish for wish in wishes if wish.project in TENSORFLOW_PROJECTS]
     if not asked:
         return None
     first = asked[0]
-    for other in asked[1:]:
-        if _project(other) != _project(first):
-            raise StackError(
-                f"{other.where} asks for {other.requirement}, {first.where} for {first.requirement}: "
-                "both install the same files. Keep one of the two lines."
-            )
+    others = [wish for wish in asked if wish.project != first.project]
+    if others:
+        lines = [f"{other.where} asks for {other.requirement}" for other in others]
+        raise StackError(
+            f"{', '.join(lines)}, {first.where} for {first.requirement}: "
+            f"{'both' if len(others) == 1 else 'all'} install the same files. "
+            f"Keep one of the {'two' if len(others) == 1 else len(others) + 1} lines."
+        )
     limits = [
         limit
         for limit in requirements.constraints
-        if _project(limit) == _project(first) and _applies(limit.requirement, python_version)
+        if limit.project == first.project and _applies(limit.requirement, python_version, architecture)
     ]
     specifier = SpecifierSet()
     for wish in [*asked, *limits]:
         specifier &= wish.requirement.specifier
-    return TensorflowRequirement(_project(first), specifier, first.where)
+    return TensorflowRequirement(first.project, specifier, first.where)
 
 
 def named_tensorflow(requirements: UserRequirements) -> list[UserRequirement]:
     """Every line that asks for TensorFlow, whatever its marker."""
-    return [wish for wish in requirements.requirements if _project(wish) in TENSORFLOW_PROJECTS]
+    return [wish for wish in requirements.requirements if wish.project in TENSORFLOW_PROJECTS]
 
 
 def names_tensorflow(requirements: UserRequirements) -> bool:
     return bool(named_tensorflow(requirements))
 
 
-def _project(wish: UserRequirement) -> str:
-    return str(canonicalize_name(wish.requirement.name))
-
-
-def _applies(requirement: Requirement, python_version: str) -> bool:
+def _applies(requirement: Requirement, python_version: str, architecture: str) -> bool:
     if requirement.marker is None:
         return True
     target = {
         "implementation_name": "cpython",
         "implementation_version": f"{python_version}.0",
         "os_name": "posix",
+        "platform_machine": architecture,
         "platform_python_implementation": "CPython",
+        # Of the node's kernel nothing is known, here as in uv.
+        "platform_release": "",
         "platform_system": "Linux",
+        "platform_version": "",
         "python_full_version": f"{python_version}.0",
         "python_version": python_version,
         "sys_platform": "linux",
@@ -131,133 +177,131 @@ def _applies(requirement: Requirement, python_version: str) -> bool:
     return requirement.marker.evaluate(target)
 
 
-def _read(path: str, *, kind: str, including: tuple[str, ...], found: UserRequirements) -> None:
-    real_path = os.path.realpath(path)
-    if real_path in including:
-        raise StackError(f"{path} includes itself, by way of {' -> '.join(including)}. Remove one of the includes.")
-    for number, line in _logical_lines(path):
-        _refuse_unsafe(line, path=path, number=number)
-        if line.startswith("-"):
-            _read_option(line, path=path, number=number, kind=kind, including=(*including, real_path), found=found)
+class _Reader:
+    """Reads one file and what it includes."""
+
+    def __init__(self, path: str) -> None:
+        self._found = UserRequirements(path=path)
+        self._root = os.path.realpath(os.path.dirname(path) or ".")
+        self._files = 0
+        self._characters = 0
+
+    def read(self) -> UserRequirements:
+        self._read_file(self._found.path, kind="requirements", including=())
+        return self._found
+
+    def _read_file(self, path: str, *, kind: str, including: tuple[str, ...]) -> None:
+        real_path = os.path.realpath(path)
+        if real_path in including:
+            by_way_of = " -> ".join(including)
+            raise refuse(Refused.INCLUDE_LOOP, path, None, f"that it includes itself, by way of {by_way_of}")
+        for line in self._lines(path):
+            character = hidden_character(line.text)
+            if character is not None:
+                found = f"the control or invisible character {character}"
+                raise refuse(Refused.CHARACTER, path, line.number, found)
+            variable = None if line.is_plain else _ENVIRONMENT_VARIABLE.search(line.text)
+            if variable is not None:
+                raise refuse(Refused.VARIABLE, path, line.number, f"the environment variable {variable.group()}")
+            if line.text.startswith("-"):
+                self._read_option(line, path=path, kind=kind, including=(*including, real_path))
+            else:
+                wish = _parse_requirement(line, path=path, notes=self._found.notes)
+                (self._found.requirements if kind == "requirements" else self._found.constraints).append(wish)
+
+    def _lines(self, path: str) -> Iterator[Line]:
+        with_groups = _WITH_GROUPS.fullmatch(path)
+        path, groups = (with_groups["path"], with_groups["groups"].split(",")) if with_groups else (path, [])
+        name = os.path.basename(path).lower()
+        if name in _OTHER_FORMATS:
+            raise refuse(Refused.OTHER_FORMAT, path, None, _OTHER_FORMATS[name])
+        text = read_text(path)
+        self._files += 1
+        self._characters += len(text)
+        if self._files > _MOST_FILES or self._characters > _MOST_BYTES:
+            found = f"more than {_MOST_FILES} includes or {_MOST_BYTES} characters in them"
+            raise refuse(Refused.TOO_MANY_FILES, path, None, found)
+        if name.endswith(".toml"):
+            return pyproject_lines(text, path, tuple(group.strip() for group in groups))
+        if name.endswith((".yml", ".yaml")):
+            return environment_lines(text, path, self._found.notes)
+        return requirements_lines(text, path)
+
+    def _read_option(self, line: Line, *, path: str, kind: str, including: tuple[str, ...]) -> None:
+        option, value = _split_option(line, path=path)
+        if option in _INCLUDES:
+            included = self._included(option, value, path=path, number=line.number)
+            # Everything that a constraint file includes is a constraint as well.
+            of_kind = "constraints" if kind == "constraints" else _INCLUDES[option]
+            self._read_file(included, kind=of_kind, including=including)
+        elif option == "--require-hashes":
+            self._found.notes.append(f"{path}:{line.number}: {option} is not needed, a lock always has hashes.")
+        elif option in _INDEX_OPTIONS:
+            raise refuse(Refused.INDEX, path, line.number, option)
+        elif option in ("-f", "--find-links", "-e", "--editable"):
+            raise refuse(Refused.SOURCE, path, line.number, f"{option} {value}".strip())
         else:
-            wish = _parse_requirement(line, path=path, number=number, notes=found.notes)
-            (found.requirements if kind == "requirements" else found.constraints).append(wish)
+            raise refuse(Refused.OPTION, path, line.number, f"the option {option[:120]}")
 
-
-def _logical_lines(path: str) -> Iterator[tuple[int, str]]:
-    """(number of its first line, text) of each line: continuations joined, no comments, no blank lines."""
-    start, joined = 0, ""
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        start = start or number
-        # As in pip, a comment ends a continuation.
-        comment = _COMMENT.search(line)
-        if line.endswith("\\") and comment is None:
-            joined += line[:-1]
-            continue
-        joined += _COMMENT.sub("", line)
-        if len(joined) > _LONGEST_LINE:
-            raise _refusal(path, start, f"a line of {len(joined)} characters", "Check that this is a requirement file")
-        if joined.strip():
-            yield start, joined.strip()
-        start, joined = 0, ""
-    if joined.strip():
-        yield start, joined.strip()
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise StackError(
-            f"The requirement file {path} cannot be read: {error.strerror}. Set tensorflow_requirements to "
-            "the path of a file on the controller."
-        ) from error
-    if len(raw) > _LARGEST_FILE:
-        raise StackError(f"{path} is larger than {_LARGEST_FILE} bytes. Check that this is a requirement file.")
-    raw = raw[len(codecs.BOM_UTF8) :] if raw.startswith(codecs.BOM_UTF8) else raw
-    if b"\0" in raw:
-        number = raw[: raw.index(b"\0")].count(b"\n") + 1
-        raise _refusal(path, number, "a NUL byte", "Save the file as UTF-8 text")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        number = raw[: error.start].count(b"\n") + 1
-        raise _refusal(
-            path, number, f"a byte that is not UTF-8 (0x{raw[error.start]:02x})", "Save the file as UTF-8"
-        ) from error
-
-
-def _refuse_unsafe(line: str, *, path: str, number: int) -> None:
-    variable = _ENVIRONMENT_VARIABLE.search(line)
-    if variable is not None:
-        raise _refusal(path, number, f"the environment variable {variable.group()}", "Write its value")
-
-
-def _read_option(
-    line: str, *, path: str, number: int, kind: str, including: tuple[str, ...], found: UserRequirements
-) -> None:
-    option, value = _split_option(line, path=path, number=number)
-    if option in _INCLUDES:
+    def _included(self, option: str, value: str, *, path: str, number: int) -> str:
         if not value:
-            raise _refusal(path, number, f"{option} without a file", "Name the file after it")
-        if _URL.match(value):
-            raise _refusal(path, number, f"the include {value}", "Copy that file here and name the copy")
+            raise refuse(Refused.INCLUDE, path, number, f"{option} without a file")
+        if _URL.match(value) or os.path.isabs(value):
+            raise refuse(Refused.INCLUDE, path, number, f"the include {value[:120]}")
         included = os.path.join(os.path.dirname(path), value)
         if not os.path.isfile(included):
-            raise _refusal(path, number, f"an include of {included}, which is not a file", "Correct the path")
-        # Everything that a constraint file includes is a constraint as well.
-        _read(
-            included,
-            kind="constraints" if kind == "constraints" else _INCLUDES[option],
-            including=including,
-            found=found,
-        )
-    elif option == "--require-hashes":
-        found.notes.append(f"{path}:{number}: --require-hashes is not needed, a lock always has hashes.")
-    elif option in _INDEX_OPTIONS:
-        raise _refusal(path, number, option, _USE_INDEX_VARIABLE)
-    elif option in ("-f", "--find-links", "-e", "--editable"):
-        raise _refusal(path, number, f"{option} {value}".strip(), _USE_NAME)
-    else:
-        raise _refusal(path, number, f"the option {option}", "Remove it; taken are -r, -c and --hash")
+            found = f"an include of {included[:400]}, which is not a file"
+            if re.search(r"\s;", value):
+                found += " (a marker is for requirements, not for options)"
+            raise refuse(Refused.INCLUDE, path, number, found)
+        # `..` is plain to see where the file is read by people, where a link leads to is not.
+        written = os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(path) or "."), value))
+        target = os.path.realpath(included)
+        if target != written and os.path.commonpath([target, self._root]) != self._root:
+            raise refuse(Refused.LINKED_INCLUDE, path, number, f"an include of {included}, which leads to {target}")
+        return included
 
 
-def _split_option(line: str, *, path: str, number: int) -> tuple[str, str]:
+def _split_option(line: Line, *, path: str) -> tuple[str, str]:
     try:
-        words = shlex.split(line)
+        words = shlex.split(line.text)
     except ValueError as error:
-        raise _refusal(path, number, f"{line[:120]!r} ({error})", "Close the quote") from error
+        raise refuse(Refused.SYNTAX, path, line.number, f"{line.text[:120]!r} ({error})") from error
     option, _, value = words[0].partition("=")
     if not option.startswith("--") and len(option) > 2:
         option, value = option[:2], words[0][2:].lstrip("=")
     return option, " ".join(filter(None, [value, *words[1:]]))
 
 
-def _parse_requirement(line: str, *, path: str, number: int, notes: list[str]) -> UserRequirement:
-    text, *options = re.split(r"\s+(?=--?[A-Za-z])", line)
+def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequirement:
+    # One \s: with \s+ a line of blanks takes quadratic time.
+    text, *options = [line.text] if line.is_plain else re.split(r"\s(?=--?[A-Za-z])", line.text)
+    text = text.strip()
     for option in options:
-        if not option.startswith("--hash"):
-            raise _refusal(path, number, f"the option {option.split('=')[0].split()[0]}", "Remove it")
+        if not re.match(r"--hash[=\s]", option):
+            name = option.split("=")[0].split()[0]
+            raise refuse(Refused.OPTION, path, line.number, f"the option {name[:120]}")
     if options:
-        notes.append(f"{path}:{number}: the hashes are not taken over, the lock gets those of the index.")
+        notes.append(f"{path}:{line.number}: the hashes are not taken over, the lock gets those of the index.")
     if _URL.match(text):
-        raise _refusal(path, number, f"the URL {text[:120]}", _USE_NAME)
+        raise refuse(Refused.SOURCE, path, line.number, f"the URL {text[:120]}")
     if text.startswith((".", "/", "~")) or (" " not in text and text.endswith((".whl", ".tar.gz", ".zip"))):
-        raise _refusal(path, number, f"the path {text[:120]}", _USE_NAME)
+        raise refuse(Refused.SOURCE, path, line.number, f"the path {text[:120]}")
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as error:
-        raise _refusal(
-            path,
-            number,
-            f"{text[:120]!r}, which is not a requirement ({str(error).splitlines()[0]})",
-            "Write it as name, name==1.2.3 or name~=1.2.0",
-        ) from error
+    except (InvalidRequirement, RecursionError) as error:
+        why = str(error).splitlines()[0] if isinstance(error, InvalidRequirement) else "too deeply nested"
+        found = f"{text[:120]!r}, which is not a requirement ({why})"
+        raise refuse(Refused.SYNTAX, path, line.number, found) from error
     if requirement.url is not None:
-        raise _refusal(path, number, f"{requirement.name} from the URL {requirement.url}", _USE_NAME)
-    return UserRequirement(requirement=requirement, path=path, line=number)
-
-
-def _refusal(path: str, number: int, found: str, remedy: str) -> StackError:
-    return StackError(f"{path}:{number}: found {found}. {remedy}.", path=path, line=number)
+        found = f"{requirement.name} from the URL {requirement.url[:120]}"
+        raise refuse(Refused.SOURCE, path, line.number, found)
+    # uv has 64 bits for each number of a version.
+    if re.search(r"[0-9]{20}", str(requirement.specifier)):
+        raise refuse(Refused.VERSION, path, line.number, f"the version {str(requirement.specifier)[:120]}")
+    try:
+        _applies(requirement, "3.10", "x86_64")
+    except (UndefinedComparison, UndefinedEnvironmentName, ValueError, RecursionError) as error:
+        found = f"a marker that has no meaning ({str(error)[:200] or 'too deeply nested'})"
+        raise refuse(Refused.MARKER, path, line.number, found) from error
+    return UserRequirement(requirement=requirement, path=path, line=line.number)

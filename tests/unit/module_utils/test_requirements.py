@@ -65,12 +65,12 @@ def test_one_file_may_be_included_twice(tmp_path: Path) -> None:
         ("numpy==${VERSION}", "the environment variable ${VERSION}", "Write its value"),
         ("numpy=1.23.5", "'numpy=1.23.5', which is not a requirement", "name==1.2.3"),
         ("numpy==1.23.5 six", "which is not a requirement", "name==1.2.3"),
-        ("-r", "-r without a file", "Name the file"),
-        ("-r https://example.org/r.txt", "the include https://example.org/r.txt", "Copy that file"),
-        ("-c missing.txt", "missing.txt, which is not a file", "Correct the path"),
-        ("-r 'open", "No closing quotation", "Close the quote"),
-        ("numpy" + "1" * 70000, "a line of 70005 characters", "requirement file"),
-        ("numpy==1\\\n" * 20000, "a line of 160000 characters", "requirement file"),
+        ("-r", "-r without a file", "Name a text file"),
+        ("-r https://example.org/r.txt", "the include https://example.org/r.txt", "Name a text file"),
+        ("-c missing.txt", "missing.txt, which is not a file", "Name a text file"),
+        ("-r 'open", "No closing quotation", "name==1.2.3"),
+        ("numpy" + "1" * 70000, "a line of at least 70005 characters", "requirement file"),
+        ("numpy==1\\\n" * 20000, "a line of at least 655", "requirement file"),
         (b"numpy\0==1.23.5", "a NUL byte", "UTF-8"),
         (b"numpy==1.23.5 # caf\xe9", "not UTF-8 (0xe9)", "UTF-8"),
     ],
@@ -95,7 +95,7 @@ def test_include_loop_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "# nothing\n"])
 def test_file_without_requirement_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(StackError, match=r"has no requirement. Write one a line"):
+    with pytest.raises(StackError, match=r"found no requirement. Write one a line"):
         read_requirements(write(tmp_path, "requirements.txt", content))
 
 

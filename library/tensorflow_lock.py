@@ -231,7 +231,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import locking
+from ..module_utils.tensorflow_stack import conflicts, locking
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.lockfile import write_lock
 from ..module_utils.tensorflow_stack.requirements import read_requirements
@@ -311,16 +311,25 @@ def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
         architectures=params["architectures"],
         flavours=params["flavours"],
     )
-    run = locking.make_locks(
-        requests,
-        tables,
-        directory=params["directory"],
-        uv=functools.cache(lambda: _uv(tables, params)),
-        cutoff=params["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z",
-        index_url=params["index_url"],
-        upgrade=params["upgrade"],
-        skip_unsatisfiable=requirements is not None and not params["pythons"],
-    )
+    uv = functools.cache(lambda: _uv(tables, params))
+    cutoff = params["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
+    try:
+        run = locking.make_locks(
+            requests,
+            tables,
+            directory=params["directory"],
+            uv=uv,
+            cutoff=cutoff,
+            index_url=params["index_url"],
+            upgrade=params["upgrade"],
+            skip_unsatisfiable=requirements is not None and not params["pythons"],
+        )
+    except locking.UnsatisfiableError as error:
+
+        def resolve(inputs: locking.LockInputs) -> dict[str, str]:
+            return locking.resolve_versions(inputs, uv=uv(), cutoff=cutoff, index_url=params["index_url"])
+
+        raise conflicts.explain(error, tables, resolve) from error
     return release, run
 
 

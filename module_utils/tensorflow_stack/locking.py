@@ -30,6 +30,7 @@ from .requirements import (
     UserRequirements,
     tensorflow_requirement,
 )
+from .resolve import find_release
 from .tables import CudaWheels, Release, Tables
 from .uv import uv_environment
 
@@ -51,7 +52,12 @@ _BUILD_REQUIREMENTS = ("setuptools", "wheel")
 
 
 class UnsatisfiableError(LockError):
-    """No set of versions is everything that was asked for."""
+    """No set of versions is everything that was asked for; `reason` is the resolver's, of `inputs`."""
+
+    def __init__(self, message: str, *, inputs: LockInputs | None = None, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.inputs = inputs
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,9 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
             if fits and wish.specifier.contains(release.version):
                 return release.version
     first = next(iter(asked.values()))
+    for specifier in first.specifier:
+        if specifier.operator in ("==", "===") and "*" not in specifier.version:
+            find_release(tables, specifier.version, where=f" ({first.where})")
     raise LockError(
         f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "
         f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
@@ -324,6 +333,14 @@ def resolve_lock(
     if previous is not None and replace(lock, cutoff=previous.cutoff) == previous:
         return previous
     return lock
+
+
+def resolve_versions(
+    inputs: LockInputs, *, uv: str, cutoff: str, index_url: str | None = None, runner: Runner = run_command
+) -> dict[str, str]:
+    """Project to version, as a lock made of `inputs` from nothing would have them."""
+    compiler = _Compiler(inputs.request, uv=uv, cutoff=cutoff, index_url=index_url, runner=runner)
+    return {distribution.name: distribution.version for distribution in compiler.run(inputs, {})}
 
 
 def make_locks(
@@ -569,21 +586,33 @@ def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str]
             **details,
         )
     reason = " ".join(explanation.group(1).split())
-    mentioned = set(re.findall(r"[a-z0-9]+(?:[-._][a-z0-9]+)*", reason.lower()))
     involved = [
         f"{line.text} ({line.where}{': ' + line.symptom if line.symptom else ''})"
-        for line in (*inputs.requirements, *inputs.constraints)
-        if any(canonicalize_name(word) == line.project for word in mentioned)
+        for line in involved_lines(inputs, reason)
     ]
+    with_lines = f" with {' and '.join(involved)}" if involved else ""
     users = inputs.request.requirements
     remedy = f"Change one of these lines of {users.path}" if users else "Correct the tables or move the cutoff"
-    # A conflict of two requirements is one on every Python; wheels are for some.
-    if inputs.other_pythons and re.search(r"\bwheels?\b|\bPython\b", reason):
+    if inputs.other_pythons and depends_on_python(reason):
         remedy += f", or set tensorflow_python to another one ({', '.join(inputs.other_pythons)})"
     return UnsatisfiableError(
-        f"{inputs.request} cannot be had with {' and '.join(involved)}: {_essence(reason)}. {remedy}.",
+        f"{inputs.request} cannot be had{with_lines}: {_essence(reason)}. {remedy}.",
+        inputs=inputs,
+        reason=reason,
         **details,
     )
+
+
+def involved_lines(inputs: LockInputs, reason: str) -> list[InputLine]:
+    """The lines whose projects the resolver mentions."""
+    words = re.findall(r"[a-z0-9]+(?:[-._][a-z0-9]+)*", reason.lower())
+    mentioned = {canonicalize_name(word) for word in words}
+    return [line for line in (*inputs.requirements, *inputs.constraints) if line.project in mentioned]
+
+
+def depends_on_python(reason: str) -> bool:
+    """A conflict of two requirements is one on every Python; wheels are for some."""
+    return re.search(r"\bwheels?\b|\bPython\b", reason) is not None
 
 
 def _essence(reason: str) -> str:

@@ -1,0 +1,233 @@
+"""Why a user's file cannot be had with a release, and what would resolve it: found by resolving parts of it again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from .errors import LockError
+from .locking import (
+    InputLine,
+    LockInputs,
+    LockRequest,
+    UnsatisfiableError,
+    depends_on_python,
+    involved_lines,
+    lock_inputs,
+)
+from .requirements import TENSORFLOW_PROJECTS
+from .tables import Tables
+
+# One resolution takes a second, or some with an empty cache.
+_MOST_CONFLICTS = 8
+_MOST_RELEASES = 12
+
+# The versions that lock inputs resolve to.
+Resolver = Callable[[LockInputs], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Lines of the user for one project, what they meet, and the version that is taken without them."""
+
+    lines: tuple[InputLine, ...]
+    meets: str
+    fitting: str | None = None
+
+    @property
+    def project(self) -> str:
+        return self.lines[0].project
+
+    def __str__(self) -> str:
+        lines = " and ".join(f"{line.text} ({line.where})" for line in self.lines)
+        fitting = f"{self.project} {self.fitting} would fit" if self.fitting else f"no release of {self.project} fits"
+        return f"{lines}: {self.meets}; {fitting}"
+
+
+def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> UnsatisfiableError:
+    """`error` with every line in conflict, where its opposite comes from, and what would resolve it."""
+    inputs = error.inputs
+    if inputs is None or inputs.request.requirements is None:
+        return error
+    try:
+        conflicts = _find_conflicts(inputs, error, resolve)
+        if not conflicts:
+            return error
+        remedies = _other_pythons(inputs, tables, resolve) if depends_on_python(error.reason) else []
+        remedies = remedies or _other_releases(inputs, tables, resolve)
+    except UnsatisfiableError:
+        raise
+    except LockError:
+        # The index went away while it was asked again.
+        return error
+    message = f"{inputs.request} cannot be had with {'. '.join(map(str, conflicts))}. {' '.join(remedies)}"
+    return UnsatisfiableError(
+        f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}; no lock was changed.",
+        conflicts=[
+            {
+                "lines": [{"text": line.text, "where": line.where} for line in conflict.lines],
+                "meets": conflict.meets,
+                "fitting": conflict.fitting,
+            }
+            for conflict in conflicts
+        ],
+        **error.details,
+    )
+
+
+def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Resolver) -> list[Conflict]:
+    """Frees one project after the other from the user's versions, until the rest can be had."""
+    conflicts: dict[str, Conflict] = {}
+    versions: dict[str, str] = {}
+    # Each project at most twice: freed of its versions, then left out.
+    for _ in range(2 * _MOST_CONFLICTS):
+        project = _culprit(inputs, error.reason)
+        if project is None:
+            break
+        lines = tuple(line for line in _users_lines(inputs) if line.project == project)
+        meets = _meets(inputs, error.reason, lines)
+        conflicts.setdefault(project, Conflict(lines, meets))
+        inputs = _freed(inputs, project)
+        try:
+            versions = resolve(inputs)
+            break
+        except UnsatisfiableError as again:
+            error = again
+    released = {project: version for project, version in versions.items() if not Version(version).is_prerelease}
+    return [replace(conflict, fitting=released.get(project)) for project, conflict in conflicts.items()]
+
+
+def _users_lines(inputs: LockInputs) -> list[InputLine]:
+    users = inputs.request.requirements
+    places = {wish.where for wish in (*users.requirements, *users.constraints)} if users else set()
+    return [line for line in (*inputs.requirements, *inputs.constraints) if line.where in places]
+
+
+def _culprit(inputs: LockInputs, reason: str) -> str | None:
+    """The project of the user's that the resolver's reasoning ends with; TensorFlow is not one."""
+    involved = {line.project for line in involved_lines(inputs, reason)}
+    projects = {line.project for line in _users_lines(inputs)} & involved - {*TENSORFLOW_PROJECTS}
+    required = [canonicalize_name(name) for name in re.findall(r"you require ([\w.-]*\w)", reason)]
+    mentioned = [canonicalize_name(name) for name in re.findall(r"[\w.-]*\w", reason)]
+    return next((str(name) for name in (*reversed(required), *reversed(mentioned)) if name in projects), None)
+
+
+def _freed(inputs: LockInputs, project: str) -> LockInputs:
+    """`inputs` where the user's lines ask for any version of `project`, or where they do already, without it."""
+    users = {line for line in _users_lines(inputs) if line.project == project}
+    bare = {line: _bare(line) for line in users & {*inputs.requirements}}
+    is_bare = all(line.text == freed.text for line, freed in bare.items())
+    return replace(
+        inputs,
+        requirements=tuple(bare.get(line, line) for line in inputs.requirements if not (line in users and is_bare)),
+        constraints=tuple(line for line in inputs.constraints if line not in users),
+    )
+
+
+def _bare(line: InputLine) -> InputLine:
+    requirement = Requirement(line.text)
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    marker = f"; {requirement.marker}" if requirement.marker else ""
+    return replace(line, text=f"{requirement.name}{extras}{marker}")
+
+
+def _meets(inputs: LockInputs, reason: str, lines: tuple[InputLine, ...]) -> str:
+    users = _users_lines(inputs)
+    facts = _facts(reason, inputs.request)
+    # The resolver writes the same specifiers in another order.
+    named = {_requirement(word.rstrip(",.")) for word in reason.split()}
+    for other in (*inputs.requirements, *inputs.constraints):
+        is_named = _requirement(other.text.partition(";")[0]) in named
+        if other in lines or not is_named or other.project in TENSORFLOW_PROJECTS:
+            continue
+        if other.symptom:
+            facts.append(f"{other.where.removesuffix(' it')} {other.text} (a known break without it: {other.symptom})")
+        elif other in users:
+            facts.append(f"{other.where} asks for {other.text}")
+        else:
+            facts.append(f"{other.text} is {other.where}")
+    return "; ".join(facts) or "the lines exclude each other"
+
+
+def _requirement(text: str) -> tuple[str, SpecifierSet] | None:
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return None
+    return canonicalize_name(requirement.name), requirement.specifier
+
+
+def _facts(reason: str, request: LockRequest) -> list[str]:
+    """The premises in the resolver's reasoning, less what was asked for; conclusions follow from them."""
+    facts = []
+    for sentence in re.split(r"\.? And because ", reason.removeprefix("Because ")):
+        premise = re.split(r", we can conclude|, your requirements", sentence, maxsplit=1)[0].rstrip(".")
+        fact = re.split(r"(?:^| and )you require ", premise, maxsplit=1)[0]
+        fact = re.sub(r"(\S+==\S+) depends on (\S+)", r"the metadata of \1 require \2", fact)
+        fact = re.sub(r"\{[^}]*\}", "", fact)
+        fact = fact.replace("no usable wheels", f"no wheel for CPython {request.python} on {request.platform}")
+        facts.append(fact.replace("was not found in the package registry", "is not on the package index"))
+    return [fact for fact in facts if fact]
+
+
+def _other_pythons(inputs: LockInputs, tables: Tables, resolve: Resolver) -> list[str]:
+    for python in reversed(inputs.other_pythons):
+        if _can_be_had(replace(inputs.request, python=python), tables, resolve):
+            return [f"With tensorflow_python {python} the whole file can be had."]
+    return []
+
+
+def _other_releases(inputs: LockInputs, tables: Tables, resolve: Resolver) -> list[str]:
+    """The nearest release that fits the whole file but its line for TensorFlow."""
+    request = inputs.request
+    users = request.requirements
+    if users is None:
+        return []
+    freed = replace(
+        users,
+        requirements=[wish for wish in users.requirements if wish.project not in TENSORFLOW_PROJECTS],
+        constraints=[limit for limit in users.constraints if limit.project not in TENSORFLOW_PROJECTS],
+    )
+    own = [line for line in _users_lines(inputs) if line.project not in TENSORFLOW_PROJECTS]
+    try:
+        resolve(replace(inputs, requirements=tuple(own), constraints=(), without=()))
+    except UnsatisfiableError:
+        return ["No other TensorFlow release helps: the lines cannot be had without TensorFlow either."]
+    tried = []
+    for version in _nearest_releases(tables, request)[:_MOST_RELEASES]:
+        if _can_be_had(replace(request, release=version, requirements=freed), tables, resolve):
+            return [f"The nearest TensorFlow release that fits the rest of the file is {version}."]
+        tried.append(version)
+    return [f"No TensorFlow release that was tried fits the rest of the file ({', '.join(tried)})."] if tried else []
+
+
+def _nearest_releases(tables: Tables, request: LockRequest) -> list[str]:
+    """The newest patch of each minor that has a wheel for the target, the nearest minor first, the newer before."""
+    newest: dict[tuple[int, ...], str] = {}
+    for release in tables.releases:
+        if request.python in release.pythons.get(request.architecture, ()):
+            newest[Version(release.version).release[:2]] = release.version
+    minors = [*newest]
+    own = Version(request.release).release[:2]
+    position = minors.index(own)
+    by_distance = sorted(minors, key=lambda minor: (abs(minors.index(minor) - position), minor < own))
+    return [newest[minor] for minor in by_distance if newest[minor] != request.release]
+
+
+def _can_be_had(request: LockRequest, tables: Tables, resolve: Resolver) -> bool:
+    try:
+        inputs = lock_inputs(request, tables)
+    except LockError:
+        # No such target, for example without wheels of CUDA.
+        return False
+    try:
+        resolve(inputs)
+    except UnsatisfiableError:
+        return False
+    return True

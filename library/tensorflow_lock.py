@@ -27,7 +27,10 @@ options:
       - One of the two is required.
     type: str
   requirements:
-    description: A requirements file to lock together with the release.
+    description:
+      - A C(requirements.txt), C(pyproject.toml) or C(environment.yml) to lock together with the release.
+      - C(pyproject.toml[gpu,test]) takes these extras or dependency groups as well.
+      - What is taken of each and what is refused is in C(docs/requirements.md).
     type: path
   pythons:
     description:
@@ -152,6 +155,10 @@ locks:
       description: V(created), V(updated) or V(unchanged).
       type: str
       sample: created
+    summary:
+      description: State, path, and of one that was there before what is different, in one line.
+      type: str
+      sample: "updated  /srv/requirements.locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt: numpy 1.23.5 -> 1.22.4"
     added:
       description: Distributions that were not in it before, as C(name==version).
       type: list
@@ -355,6 +362,7 @@ def _result(outcome: locking.LockOutcome) -> dict[str, Any]:
         "platform": lock.platform,
         "flavour": lock.flavour,
         "state": outcome.state,
+        "summary": outcome.summary,
         **outcome.changes,
         "bytes": lock.total_bytes,
         "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],

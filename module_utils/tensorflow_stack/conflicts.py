@@ -171,6 +171,8 @@ def _facts(reason: str, request: LockRequest) -> list[str]:
         fact = re.split(r"(?:^| and )you require ", premise, maxsplit=1)[0]
         fact = re.sub(r"(\S+==\S+) depends on (\S+)", r"the metadata of \1 require \2", fact)
         fact = re.sub(r"\{[^}]*\}", "", fact)
+        for project in TENSORFLOW_PROJECTS:
+            fact = fact.removesuffix(f" and {project}=={request.release}")
         fact = fact.replace("no usable wheels", f"no wheel for CPython {request.python} on {request.platform}")
         facts.append(fact.replace("was not found in the package registry", "is not on the package index"))
     return [fact for fact in facts if fact]

@@ -158,6 +158,13 @@ class LockOutcome:
             ],
         }
 
+    @property
+    def summary(self) -> str:
+        signs = {"added": "+ ", "removed": "- ", "changed_versions": ""}
+        changes = [sign + change for kind, sign in signs.items() for change in self.changes[kind]]
+        what = ": " + (", ".join(changes) or "the same versions") if self.state == "updated" else ""
+        return f"{self.state}  {self.path}{what}"
+
 
 @dataclass(frozen=True)
 class LockRun:

@@ -106,7 +106,8 @@ def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) 
     """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known."""
     for wish in requirements.named_tensorflow(wishes):
         for specifier in wish.requirement.specifier:
-            if specifier.operator in ("==", "===") and "*" not in specifier.version:
+            is_known = any(specifier.contains(release.version) for release in tables.releases)
+            if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
                 resolve.find_release(tables, specifier.version, where=f" ({wish.where})")
 
 

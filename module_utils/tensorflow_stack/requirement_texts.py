@@ -160,7 +160,8 @@ def pyproject_lines(text: str, path: str, groups: tuple[str, ...]) -> Iterator[L
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
-        raise refuse(Refused.DOCUMENT, path, int(found[1]) if found else 1, f"no TOML ({error})") from error
+        number = int(found[1]) if found else len(text.splitlines())
+        raise refuse(Refused.DOCUMENT, path, number, f"no TOML ({error})") from error
     except (RecursionError, ValueError) as error:
         raise refuse(Refused.DOCUMENT, path, None, f"no TOML that can be read ({error})") from error
     tool = document.get("tool")

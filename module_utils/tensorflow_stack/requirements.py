@@ -181,13 +181,16 @@ class _Reader:
     """Reads one file and what it includes."""
 
     def __init__(self, path: str) -> None:
+        with_groups = _WITH_GROUPS.fullmatch(path)
+        self._path = with_groups["path"] if with_groups else path
+        self._groups = tuple(with_groups["groups"].replace(" ", "").split(",")) if with_groups else ()
         self._found = UserRequirements(path=path)
         self._root = os.path.realpath(os.path.dirname(path) or ".")
         self._files = 0
         self._characters = 0
 
     def read(self) -> UserRequirements:
-        self._read_file(self._found.path, kind="requirements", including=())
+        self._read_file(self._path, kind="requirements", including=())
         return self._found
 
     def _read_file(self, path: str, *, kind: str, including: tuple[str, ...]) -> None:
@@ -203,15 +206,13 @@ class _Reader:
             variable = None if line.is_plain else _ENVIRONMENT_VARIABLE.search(line.text)
             if variable is not None:
                 raise refuse(Refused.VARIABLE, path, line.number, f"the environment variable {variable.group()}")
-            if line.text.startswith("-"):
+            if line.text.startswith("-") and not line.is_plain:
                 self._read_option(line, path=path, kind=kind, including=(*including, real_path))
             else:
                 wish = _parse_requirement(line, path=path, notes=self._found.notes)
                 (self._found.requirements if kind == "requirements" else self._found.constraints).append(wish)
 
     def _lines(self, path: str) -> Iterator[Line]:
-        with_groups = _WITH_GROUPS.fullmatch(path)
-        path, groups = (with_groups["path"], with_groups["groups"].split(",")) if with_groups else (path, [])
         name = os.path.basename(path).lower()
         if name in _OTHER_FORMATS:
             raise refuse(Refused.OTHER_FORMAT, path, None, _OTHER_FORMATS[name])
@@ -222,7 +223,7 @@ class _Reader:
             found = f"more than {_MOST_FILES} includes or {_MOST_BYTES} characters in them"
             raise refuse(Refused.TOO_MANY_FILES, path, None, found)
         if name.endswith(".toml"):
-            return pyproject_lines(text, path, tuple(group.strip() for group in groups))
+            return pyproject_lines(text, path, self._groups)
         if name.endswith((".yml", ".yaml")):
             return environment_lines(text, path, self._found.notes)
         return requirements_lines(text, path)

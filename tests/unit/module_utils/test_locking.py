@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.errors import LockError
+from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
 from ansible.module_utils.tensorflow_stack.lockfile import (
     Constraint,
     Distribution,
@@ -336,11 +336,12 @@ def test_choose_release(tmp_path: Path, content: str, pythons: list[str], expect
     ("content", "message"),
     [
         ("numpy", "names no TensorFlow, and no release was asked for. Set tensorflow_version"),
-        ("tensorflow==2.8.9", "requirements.txt:1 asks for tensorflow==2.8.9, which no release fits"),
+        ("tensorflow==2.8.9", "requirements.txt:1) is not a release that is known here; nearest are 2.8.0, 2.8.4."),
+        ("tensorflow~=2.8.9", "requirements.txt:1 asks for tensorflow~=2.8.9, which no release fits"),
     ],
 )
 def test_choose_release_refusals(tmp_path: Path, content: str, message: str) -> None:
-    with pytest.raises(LockError) as refusal:
+    with pytest.raises(StackError) as refusal:
         choose_release(TABLES, users(tmp_path, content), [])
     assert message in refusal.value.message
 
@@ -561,6 +562,9 @@ def test_states_and_changes(tmp_path: Path) -> None:
         "removed": ["six==1.0"],
         "changed_versions": ["tensorflow 2.8.0 -> 2.8.1"],
     }
+    path = made.outcomes[0].path
+    assert again.outcomes[0].summary == f"updated  {path}: - six==1.0, tensorflow 2.8.0 -> 2.8.1"
+    assert made.outcomes[0].summary == f"created  {path}"
     assert make(tmp_path, Index(newer)).outcomes[0].state == "unchanged"
 
 

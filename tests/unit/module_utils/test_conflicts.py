@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack.conflicts import explain
+from ansible.module_utils.tensorflow_stack.errors import LockError
+from ansible.module_utils.tensorflow_stack.locking import LockInputs, LockRequest, UnsatisfiableError, lock_inputs
+from ansible.module_utils.tensorflow_stack.requirements import read_requirements
+from ansible.module_utils.tensorflow_stack.tables import Constraint, Release, Tables
+
+PYTHONS = {"x86_64": ("3.9", "3.10")}
+RELEASES = [
+    Release(version, "tensorflow", {"tensorflow": "gpu"}, PYTHONS, "cpu", "11.2", "8.1", "8", None, ())
+    for version in ("2.6.5", "2.7.4", "2.8.0", "2.8.4", "2.9.3", "2.10.1")
+]
+BREAK = Constraint("<2.9", "protobuf<3.21", "constraint", "TypeError: Descriptors", ())
+TABLES = Tables("tables", (*RELEASES,), (BREAK,), (), (), (), (), (), (), ())
+
+DEPENDS = (
+    "Because tensorflow==2.8.0 depends on keras>=2.8.0rc0,<2.9 and you require tensorflow==2.8.0, we can conclude that "
+    "you require keras>=2.8.0rc0,<2.9. And because you require keras==2.10, we can conclude that your requirements are "
+    "unsatisfiable."
+)
+EXCLUDES = (
+    "Because you require protobuf==4.25.3 and protobuf<3.21, we can conclude that your requirements are unsatisfiable."
+)
+NO_WHEEL = "Because pandas==2.2.0 has no usable wheels and you require pandas==2.2.0, we can conclude that no."
+UNKNOWN = "Because nonesuch was not found in the package registry and you require nonesuch, we can conclude that no."
+
+
+@pytest.fixture
+def conflict(tmp_path: Path) -> Callable[..., UnsatisfiableError]:
+    """What is said of a file by an index of the given rules, each a reason and when it is one."""
+
+    def explained(text: str, *rules: tuple[str, Callable[[LockInputs, set[str]], bool]]) -> UnsatisfiableError:
+        path = tmp_path / "requirements.txt"
+        path.write_text(text)
+        request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path)))
+
+        def resolve(inputs: LockInputs) -> dict[str, str]:
+            lines = {line.text for line in (*inputs.requirements, *inputs.constraints)}
+            for reason, is_one in rules:
+                if is_one(inputs, lines):
+                    raise UnsatisfiableError("", inputs=inputs, reason=reason)
+            return {"keras": "2.8.0", "protobuf": "3.20.3", "pandas": "2.0.3", "jax": "0.5.0rc1"}
+
+        inputs = lock_inputs(request, TABLES)
+        with pytest.raises(UnsatisfiableError) as refusal:
+            resolve(inputs)
+        return explain(refusal.value, TABLES, resolve)
+
+    return explained
+
+
+def is_keras(inputs: LockInputs, lines: set[str]) -> bool:
+    return "keras==2.10" in lines and not {"tensorflow==2.10.1"} & lines and inputs.request.release != "2.10.1"
+
+
+def is_protobuf(inputs: LockInputs, lines: set[str]) -> bool:
+    return {"protobuf==4.25.3", "protobuf<3.21"} <= lines
+
+
+def test_metadata_of_a_wheel(conflict: Callable[..., UnsatisfiableError], tmp_path: Path) -> None:
+    error = conflict(
+        "tensorflow==2.8.0\nkeras==2.10\n", (DEPENDS, lambda i, lines: is_keras(i, lines) and len(lines) > 1)
+    )
+    assert error.message == (
+        "TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be had with "
+        f"keras==2.10 ({tmp_path}/requirements.txt:2): the metadata of tensorflow==2.8.0 require keras>=2.8.0rc0,<2.9; "
+        "keras 2.8.0 would fit. The nearest TensorFlow release that fits the rest of the file is 2.10.1. "
+        "Change the line; no lock was changed."
+    )
+
+
+def test_known_break(conflict: Callable[..., UnsatisfiableError], tmp_path: Path) -> None:
+    error = conflict("tensorflow==2.8.0\nprotobuf==4.25.3\n", (EXCLUDES, is_protobuf))
+    assert (
+        f"with protobuf==4.25.3 ({tmp_path}/requirements.txt:2): TensorFlow 2.8.0 needs protobuf<3.21 (a known break "
+        "without it: TypeError: Descriptors); protobuf 3.20.3 would fit. The nearest TensorFlow release that fits "
+        "the rest of the file is 2.9.3."
+    ) in error.message
+    assert error.details["conflicts"][0]["lines"] == [
+        {"text": "protobuf==4.25.3", "where": f"{tmp_path}/requirements.txt:2"}
+    ]
+
+
+def test_every_line_in_conflict_is_named(conflict: Callable[..., UnsatisfiableError], tmp_path: Path) -> None:
+    error = conflict(
+        "tensorflow==2.8.0\nkeras==2.10\nprotobuf==4.25.3\n",
+        (EXCLUDES, is_protobuf),
+        (DEPENDS, lambda inputs, lines: is_keras(inputs, lines) and "tensorflow==2.8.0" in lines),
+    )
+    assert [conflict["lines"][0]["where"][-1] for conflict in error.details["conflicts"]] == ["3", "2"]
+    assert error.message.endswith("Change the lines; no lock was changed.")
+
+
+def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., UnsatisfiableError]) -> None:
+    error = conflict(
+        "tensorflow==2.8.0\nkeras==2.8\nkeras==2.10\n",
+        ("Because you require keras==2.8 and keras==2.10, we can conclude that no.", lambda i, ls: "keras==2.8" in ls),
+    )
+    assert "keras==2.8 (" in error.message
+    assert "keras==2.10 (" in error.message
+    assert (
+        "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines cannot "
+        "be had without TensorFlow either. Change the line;"
+    ) in error.message
+
+
+def test_wheels_for_another_python(conflict: Callable[..., UnsatisfiableError]) -> None:
+    error = conflict(
+        "tensorflow==2.8.0\npandas==2.2.0\n",
+        (NO_WHEEL, lambda inputs, lines: "pandas==2.2.0" in lines and inputs.request.python == "3.9"),
+    )
+    assert (
+        "pandas==2.2.0 has no wheel for CPython 3.9 on linux_x86_64; pandas 2.0.3 would fit. "
+        "With tensorflow_python 3.10 the whole file can be had. Change the line;"
+    ) in error.message
+
+
+def test_project_that_does_not_exist(conflict: Callable[..., UnsatisfiableError]) -> None:
+    error = conflict("tensorflow==2.8.0\nnonesuch\n", (UNKNOWN, lambda inputs, lines: "nonesuch" in lines))
+    assert "nonesuch is not on the package index; no release of nonesuch fits." in error.message
+
+
+def test_no_release_fits(conflict: Callable[..., UnsatisfiableError]) -> None:
+    error = conflict("tensorflow==2.8.0\nkeras==2.10\n", (DEPENDS, lambda i, ls: {"keras==2.10"} < ls))
+    assert "No TensorFlow release that was tried fits the rest of the file (2.8.4, 2.9.3, 2.7.4, 2.10.1, 2.6.5)." in (
+        error.message
+    )
+
+
+def test_prerelease_is_no_advice(conflict: Callable[..., UnsatisfiableError]) -> None:
+    reason = "Because tensorflow==2.8.0 depends on jax>=1 and you require jax==0.3, we can conclude that no."
+    error = conflict("tensorflow==2.8.0\njax==0.3\n", (reason, lambda inputs, lines: "jax==0.3" in lines))
+    assert "no release of jax fits." in error.message
+
+
+def test_what_is_no_line_of_the_file_is_left_as_it_is(tmp_path: Path) -> None:
+    request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu")
+    error = UnsatisfiableError("as it was", inputs=lock_inputs(request, TABLES), reason=EXCLUDES)
+    assert explain(error, TABLES, lambda inputs: {}) is error
+    assert explain(UnsatisfiableError("no inputs"), TABLES, lambda inputs: {}).message == "no inputs"
+
+
+def test_index_that_goes_away(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("keras==2.10\n")
+    request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(f"{tmp_path}/requirements.txt"))
+    error = UnsatisfiableError("as it was", inputs=replace(lock_inputs(request, TABLES)), reason=DEPENDS)
+
+    def resolve(inputs: LockInputs) -> dict[str, str]:
+        raise LockError("network")
+
+    assert explain(error, TABLES, resolve) is error

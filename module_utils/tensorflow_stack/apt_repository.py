@@ -128,11 +128,11 @@ class AptRepositories:
         for index in self._indexes:
             reasons = [line for line in failures if index.is_named_in(line)]
             if reasons or _refreshed(index, targets) < started:
-                said = " ".join(dict.fromkeys(reasons or failures)) or "apt-get update brought no list of its packages."
+                said = "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update brought no list of its packages"
                 raise VerificationError(
-                    f"{index.name} cannot be used: {said} The node's lists of repositories and keys are as they were."
-                    " If it is not reachable from the node, set nvidia_repository_url to a mirror that is (of the"
-                    " distribution: mend its entry); if it is signed by another key that you trust, set"
+                    f"{index.name} cannot be used: {said.rstrip('.')}. The node's lists of repositories and keys are as"
+                    " they were. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
+                    " (of the distribution: mend its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
                     cmd=command,
                     rc=ended.rc,

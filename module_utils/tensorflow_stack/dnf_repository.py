@@ -124,7 +124,7 @@ class DnfRepositories:
         if ended.rc or self._refreshed(repository) < started:
             errors = [line for line in ended.lines if re.match(r"Error|  - |.*[Ee]rror:", line)]
             raise VerificationError(
-                f"The repository {repository.url} cannot be used: {' '.join(errors) or 'dnf brought no list of it.'}"
+                f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf brought no list of it'}."
                 " The node's repositories and keys are as they were. If it is not reachable from the node, set"
                 " nvidia_repository_url to a mirror that is; if it is signed by another key that you trust, set"
                 " nvidia_repository_fingerprints to that one's.",

@@ -115,8 +115,6 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with running(case.image, testhost_pci="a100", testhost_driver=driver, testhost_modules=["nvidia_uvm"]) as host:
         if case.image in PINS:
             host.put("/etc/apt/preferences.d/driver", PINS[case.image])
-        # A host made of packages has Debian's Python without the part of its standard library that uv asks for.
-        host.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-distutils")
         yield Node(host, case, tmp_path_factory.mktemp("reports"))
 
 

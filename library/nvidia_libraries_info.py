@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   directories:
-    description: Where the libraries are to be. Empty for the directories that the loader looks in by itself.
+    description: Where the libraries are to be, beside the directories that the loader looks in by itself.
     type: list
     elements: path
     required: true

@@ -148,8 +148,9 @@ class Check(NamedTuple):
 
 def check_libraries(loader: Loader, component: str, wanted: str, directories: list[str]) -> Check:
     """Are the libraries of CUDA or cuDNN at that version in these directories, or where the loader looks by itself?"""
-    directories = directories or loader.directories
     libraries, problems = set(), []
+    asked = ", ".join(directories or loader.directories)
+    directories = [*directories, *loader.directories]
     for name in OPENED[component]:
         found = [
             loader.files.resolve(path)
@@ -158,7 +159,7 @@ def check_libraries(loader: Loader, component: str, wanted: str, directories: li
         ]
         libraries.update(found)
         if not found:
-            problems.append(f"{name} is in none of {', '.join(directories)}")
+            problems.append(f"{name} is in none of {asked}")
     cuda = find_cuda(loader)
     rows = cuda if component == "cuda" else find_cudnn(loader, cuda)
     places = {loader.files.resolve(directory) for directory in directories}

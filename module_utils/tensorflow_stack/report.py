@@ -53,6 +53,12 @@ def make_report(
         },
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
-        "error": failed[0].get("msg") if failed else None,
+        "error": _message(failed[0]) if failed else None,
         "succeeded": not failed and verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS),
     }
+
+
+def _message(result: Result) -> Any:
+    """Of a loop, that of its first item that failed: the loop's own says only that one did."""
+    items = [item for item in result.get("results", ()) if item.get("failed")]
+    return (items[0] if items else result).get("msg")

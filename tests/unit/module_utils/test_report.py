@@ -56,6 +56,14 @@ def test_all_went_well() -> None:
     ("results", "error"),
     [
         ({"release_result": {"failed": True, "msg": "refused", "plan": PLAN}}, "refused"),
+        (
+            {
+                "other_results": [
+                    {"failed": True, "msg": "One or more", "results": [{}, {"failed": True, "msg": "gone"}]}
+                ]
+            },
+            "gone",
+        ),
         ({"release_result": {"plan": PLAN}, "venv_result": {"failed": True, "msg": "no disk"}}, "no disk"),
         (
             {

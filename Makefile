@@ -1,7 +1,7 @@
 # Thin fronts. What they run is printed, and runs by itself too.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PLAYBOOKS := workstation plan verify rollback remove lock
+PLAYBOOKS := workstation plan verify doctor rollback remove lock
 # Only what stands on make's command line: a ROOT or ENVIRONMENT that the shell exports is meant for something else.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 
@@ -14,6 +14,7 @@ help: ## Show this
 workstation: ## Rebuild this machine's TensorFlow: make workstation TENSORFLOW=2.8.0
 plan: ## Say what workstation would do and why, and do nothing
 verify: ## Compare this machine with what was asked for, and prove that TensorFlow computes
+doctor: ## Say what is wrong and what to do: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
 rollback: ## Switch an environment back to the build before
 remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
 lock: ## Make or refresh the locks of a release

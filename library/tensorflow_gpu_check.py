@@ -62,6 +62,13 @@ options:
       - Without evidence no verdict is reused.
     type: dict
     default: {}
+  diagnoses:
+    description:
+      - Rows of the table C(diagnoses.yml), by which RV(causes) are found when the verdict is not the wished one.
+      - Without rows none are looked for.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     description: The check runs, and its verdict is not stored. Without an environment it says V(not_checked).
@@ -189,6 +196,36 @@ report:
       elements: dict
       sample:
         - {name: matmul, device: "/device:CPU:0", passed: true, seconds: 0.054, detail: "4096 values equal NumPy's"}
+causes:
+  description:
+    - Why the verdict is not the wished one, first cause first; see docs/troubleshooting.md. The node is looked at, too.
+    - Empty with a good verdict, without O(diagnoses), and where no known cause fits.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+  contains:
+    cause:
+      description: A stable code.
+      type: str
+      sample: driver_mismatch
+    component:
+      description: What it is about.
+      type: str
+      sample: driver
+    says:
+      description: What is wrong.
+      type: str
+      sample: The libraries of the driver are of another version than the module in the kernel.
+    do:
+      description: What to do about it.
+      type: str
+      sample: Reboot, or run `make workstation` with `nvidia_driver_reboot=true`.
+    evidence:
+      description: The lines and facts that say so.
+      type: list
+      elements: str
+      sample: ["driver_moved: 550.163.01, 535.183.01"]
 stderr_tail:
   description: Last lines of the child's log. Empty for a reused verdict.
   returned: always
@@ -202,7 +239,9 @@ import dataclasses
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import probe
+from ..module_utils.tensorflow_stack.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.node import read_node
 
 
 def main() -> None:
@@ -217,18 +256,25 @@ def main() -> None:
             "reboot_reasons": {"type": "list", "elements": "str", "default": []},
             "reuse": {"type": "bool", "default": True},
             "evidence": {"type": "dict", "default": {}},
+            "diagnoses": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
+    rows = module.params.pop("diagnoses")
     try:
         outcome = probe.check(**module.params, check_mode=module.check_mode)
     except StackError as error:
-        nothing_run = dataclasses.asdict(probe.Outcome("not_checked", error.message))
+        nothing_run = {**dataclasses.asdict(probe.Outcome("not_checked", error.message)), "causes": []}
         module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
-    result = dataclasses.asdict(outcome)
+    result = {**dataclasses.asdict(outcome), "causes": []}
     if outcome.is_good or outcome.verdict == "not_checked":
         module.exit_json(changed=False, **result)
-    module.fail_json(msg=f"{outcome.verdict}: {outcome.reason}", changed=False, **result)
+    message = f"{outcome.verdict}: {outcome.reason}"
+    if rows:
+        causes = diagnose_check(rows, result, node=read_node(), expect_gpu=module.params["expect_gpu"])
+        result["causes"] = [dataclasses.asdict(cause) for cause in causes]
+        message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
+    module.fail_json(msg=message, changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
+from tensorflow_stack.diagnose import FACTS  # noqa: E402  # found by the line above
 from tensorflow_stack.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
 from tensorflow_stack.probe import VERDICTS  # noqa: E402
 from tensorflow_stack.tables import Release, Tables, load_tables  # noqa: E402
@@ -180,6 +181,32 @@ def _span(versions: Sequence[str]) -> str:
     return f"{versions[0]} to {versions[-1]}" if versions else "none"
 
 
+def diagnoses() -> str:
+    """The causes, each with how it is told and what to do."""
+    lines = []
+    for row in load_tables(str(RELEASE_FILES / "tables")).diagnoses:
+        lines += [f"### {row.cause}", "", f"{_plain(row.says)} {_plain(row.do)}", "", "Told by:", ""]
+        for evidence in row.evidence:
+            if "line" in evidence:
+                lines.append(f"- {evidence['by']}: `{_readable(evidence['line'])}`")
+            else:
+                told = [f"{FACTS[name]}{'' if holds else ': none'}" for name, holds in evidence["facts"].items()]
+                lines.append(f"- the node: {'; '.join(told)}")
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Placeholders as words."""
+    return _outside_code(re.sub(r"\{(\w+)\}", lambda match: f"<{match[1].replace('_', ' ')}>", text))
+
+
+def _readable(pattern: str) -> str:
+    """A regular expression without what only a computer needs: names of groups, and escapes of signs."""
+    pattern = re.sub(r"\(\?P<\w+>|\(\?:", "(", pattern)
+    return re.sub(r"\\([^\w\s])", r"\1", pattern)
+
+
 def verdicts() -> str:
     """The table of the check's verdicts."""
     return _table(("verdict", "meaning"), [(f"`{name}`", meaning) for name, meaning in VERDICTS.items()])
@@ -202,6 +229,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "known_breaks": known_breaks,
             "from_source": from_source,
         },
+        REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }
     for role in _roles():
         found[role / "README.md"] = {"variables": functools.partial(variables, role)}
@@ -230,7 +258,12 @@ def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     """Text in a table of Markdown: a bar would end the cell, and `<name>` outside of code be taken for HTML."""
-    parts = text.replace("|", "\\|").split("`")
+    return _outside_code(text.replace("|", "\\|"))
+
+
+def _outside_code(text: str) -> str:
+    """`<name>` outside of code would be taken for HTML."""
+    parts = text.split("`")
     return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 

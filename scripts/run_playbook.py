@@ -29,6 +29,8 @@ VARIABLES = (
     Variable("REQUIREMENTS", "tensorflow_requirements", True, "requirements file that is locked with it"),
     Variable("ROOT", "tensorflow_root", True, "directory of all environments"),
     Variable("ENVIRONMENT", "tensorflow_environment", False, "name of the environment"),
+    Variable("PYTHON_PATH", "doctor_python", True, "for doctor, a Python with any TensorFlow"),
+    Variable("LOG", "doctor_log", True, "for doctor, a log of anything that failed"),
 )
 
 

@@ -381,3 +381,22 @@ def _store(root: str, name: str, entry: Mapping[str, Any]) -> bool:
     except (OSError, KeyError):
         return False
     return True
+
+
+def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float) -> Outcome:
+    """The outcome for any Python, whatever release it has, with its whole log; nothing is reused or stored."""
+    try:
+        observation = observe(python, time_limit=time_limit, hide_gpus=not expect_gpu)
+    except OSError as error:
+        return Outcome("environment_missing", f"{python} does not start: {error.strerror}.")
+    variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
+    report = _report(observation.records, variables)
+    verdict = judge(
+        observation.records,
+        observation.exit_status,
+        release=(report["tensorflow_version"] or "").replace("-", ""),
+        expect_gpu=expect_gpu,
+        gpu_count=gpu_count,
+        stderr=observation.stderr,
+    )
+    return Outcome(verdict.name, verdict.reason, report=report, stderr_tail=observation.stderr.splitlines())

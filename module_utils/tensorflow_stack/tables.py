@@ -254,6 +254,22 @@ class Vulnerability:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """What stops TensorFlow or its GPU; read by diagnose.py, which says what the fields mean for the order."""
+
+    rank: int
+    cause: str
+    component: str
+    gpu: bool  # only where a GPU is to be used
+    fallback: bool  # only where nothing before it fits
+    evidence: tuple[Mapping[str, Any], ...]  # {by, line} or {facts}; one of them is enough
+    says: str
+    do: str
+    pains: tuple[int, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Uv:
     version: str
     architecture: str
@@ -290,6 +306,10 @@ class Tables:
     @cached_property
     def proofs(self) -> tuple[Proof, ...]:
         return _load(self.directory, "proofs", Proof)
+
+    @cached_property
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        return _load(self.directory, "diagnoses", Diagnosis)
 
     @cached_property
     def gpu_devices(self) -> Mapping[str, GpuDevice]:

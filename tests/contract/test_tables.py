@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from ansible.module_utils.tensorflow_stack.diagnose import FACTS
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -41,6 +44,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cuda_packages": lambda row: (*_distribution(row), row["origin"]),
     "cuda_wheels": _first_release,
     "cudnn_packages": lambda row: (*_distribution(row), Version(row["cudnn"]), row["cuda"]),
+    "diagnoses": lambda row: row["rank"],
     "driver_branches": lambda row: row["branch"],
     "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
@@ -234,6 +238,22 @@ def test_what_is_asked_for_belongs(tables: Tables) -> None:
     for packages in (*tables.cuda_packages, *tables.cudnn_packages):
         names = [name.partition("=")[0] for name in packages.packages]
         assert [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in packages.belongs)] == [], packages
+
+
+def test_every_cause_is_there_once(tables: Tables) -> None:
+    causes = [row.cause for row in tables.diagnoses]
+    assert len(causes) == len(set(causes))
+
+
+def test_every_diagnosis_asks_for_facts_that_there_are_and_for_lines_that_compile(tables: Tables) -> None:
+    for row in tables.diagnoses:
+        known: set[str] = set()
+        for alternative in row.evidence:
+            facts = set(alternative.get("facts", ()))
+            assert facts <= set(FACTS), row.cause
+            known |= facts | set(re.compile(alternative.get("line", "")).groupindex)
+        named = {name for text in (row.says, row.do) for _, name, _, _ in Formatter().parse(text) if name}
+        assert named <= known, row.cause
 
 
 def test_every_chip_has_kernel_modules(tables: Tables) -> None:

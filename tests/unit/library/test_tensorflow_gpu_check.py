@@ -12,7 +12,7 @@ from ansible.modules import tensorflow_gpu_check
 
 RunModule = Callable[..., dict[str, Any]]
 
-KEYS = {field.name for field in dataclasses.fields(probe.Outcome)} | {"changed"}
+KEYS = {field.name for field in dataclasses.fields(probe.Outcome)} | {"changed", "causes"}
 ARGUMENTS: dict[str, Any] = {"environment": "/opt/tensorflow/tensorflow-2.8.0", "release": "2.8.0", "expect_gpu": False}
 
 
@@ -88,3 +88,16 @@ def test_documented_verdicts_are_the_table() -> None:
     assert documented["verdict"]["choices"] == probe.VERDICTS
     assert set(documented) == KEYS - {"changed"}
     assert set(documented["report"]["contains"]) == set(probe.Outcome("ok", "").report)
+
+
+def test_a_verdict_that_was_not_wished_comes_with_its_causes(
+    run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ["TypeError: Descriptors cannot be created directly."]
+    monkeypatch.setattr(probe, "check", lambda **_: probe.Outcome("import_failed", "import: raised", stderr_tail=log))
+    tables = Path(__file__).resolve().parents[3] / "roles/tensorflow_release/files/tables/diagnoses.yml"
+    rows = yaml.safe_load(tables.read_text(encoding="utf-8"))["rows"]
+    result = run_module(tensorflow_gpu_check, diagnoses=rows, **ARGUMENTS)
+    assert [cause["cause"] for cause in result["causes"]] == ["protobuf_too_new"]
+    assert result["msg"].startswith("import_failed: import: raised Cause (protobuf_too_new): protobuf is newer than")
+    assert run_module(tensorflow_gpu_check, **ARGUMENTS)["causes"] == []

@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what is wrong with a TensorFlow, or with what a log says."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_doctor
+short_description: Say what is wrong with a TensorFlow and what to do, whoever installed it
+description:
+  - Imports TensorFlow and computes, in a process of its own with a time limit, looks at the node around it (GPUs,
+    driver, messages of the kernel, C(nvidia-smi), packages that are half installed), and finds the causes in a table.
+  - With O(text) it looks at that text alone.
+  - Changes nothing, and fails only where it cannot look; RV(healthy) says whether anything is wrong.
+options:
+  diagnoses:
+    description: Rows of the table C(diagnoses.yml).
+    type: list
+    elements: dict
+    required: true
+  environment:
+    description:
+      - Name of an environment below O(root). Without it and O(python) the one that was applied last, and where none
+        was, the node alone.
+    type: str
+  root:
+    description: Directory of all environments, as in M(gpu_node_info).
+    type: path
+  python:
+    description:
+      - A Python, or the directory of a virtual environment, that this toolkit did not build. It has to be absolute.
+      - It runs isolated, without C(PYTHONPATH) and what is installed for the user alone.
+    type: path
+  text:
+    description: A log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel.
+    type: str
+  expect_gpu:
+    description:
+      - Whether TensorFlow has to use a GPU; by default where there is one, and the environment is not for the CPU.
+    type: bool
+  time_limit:
+    description: Seconds that the import and the computing may take.
+    type: float
+    default: 300
+attributes:
+  check_mode:
+    description: Nothing is changed in any mode.
+    support: full
+  diff_mode:
+    support: none
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Examine the environment that was applied last
+  tensorflow_doctor:
+    diagnoses: "{{ rows }}"
+  register: doctor_result
+
+- name: Examine a virtual environment that somebody else made
+  tensorflow_doctor:
+    python: /home/me/venv
+    diagnoses: "{{ rows }}"
+
+- name: Say what a log tells
+  tensorflow_doctor:
+    text: "{{ lookup('ansible.builtin.file', 'failed.log') }}"
+    diagnoses: "{{ rows }}"
+"""
+
+RETURN = r"""
+subject:
+  description: What was examined.
+  returned: success
+  type: str
+  sample: /opt/tensorflow/tensorflow-2.8.0/bin/python
+healthy:
+  description: V(false) where the verdict is not good; without a TensorFlow to try, where a cause was found.
+  returned: success
+  type: bool
+  sample: false
+verdict:
+  description: As of M(tensorflow_gpu_check), whatever the release; null where no TensorFlow was tried.
+  returned: success
+  type: str
+  sample: import_failed
+reason:
+  description: Why that verdict, in a sentence or two; null where no TensorFlow was tried.
+  returned: success
+  type: str
+  sample: "import: TypeError: Descriptors cannot be created directly."
+causes:
+  description: As of M(tensorflow_gpu_check), first cause first.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+versions:
+  description: Versions of Python, of the distributions that matter, and of the driver.
+  returned: success
+  type: dict
+  sample: {python: 3.10.13, tensorflow: 2.8.0, "driver, loaded": none}
+report:
+  description: What was observed, as of M(tensorflow_gpu_check); null where no TensorFlow was tried.
+  returned: success
+  type: dict
+  sample: null
+log_tail:
+  description: Last lines of TensorFlow's log.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+lines:
+  description: All of it for a reader.
+  returned: success
+  type: list
+  elements: str
+  sample: ["/opt/tensorflow/tensorflow-2.8.0/bin/python: cpu_only_no_gpu"]
+"""
+
+import dataclasses
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.doctor import describe, examine_node, examine_text
+from ..module_utils.tensorflow_stack.errors import StackError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "diagnoses": {"type": "list", "elements": "dict", "required": True},
+            "environment": {"type": "str"},
+            "root": {"type": "path"},
+            "python": {"type": "path"},
+            "text": {"type": "str"},
+            "expect_gpu": {"type": "bool"},
+            "time_limit": {"type": "float", "default": 300},
+        },
+        mutually_exclusive=[("environment", "python", "text")],
+        supports_check_mode=True,
+    )
+    rows, text = module.params.pop("diagnoses"), module.params.pop("text")
+    python = module.params["python"]
+    if python and not os.path.isabs(python):
+        module.fail_json(msg=f"python is {python!r}: give an absolute path.")
+    if python and os.path.isdir(python):
+        module.params["python"] = os.path.join(python, "bin", "python")
+    try:
+        examination = examine_node(rows, **module.params) if text is None else examine_text(rows, text)
+    except StackError as error:
+        module.fail_json(msg=error.message, changed=False, **error.details)
+    module.exit_json(changed=False, lines=describe(examination), **dataclasses.asdict(examination))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Why TensorFlow does not start or does not use the GPU: the rows of `diagnoses.yml` against what was seen. Pure.
+
+The rows come as a parameter, so that no YAML is needed on a node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+# What is longer is cut: no message is, and a line of a log may be a megabyte.
+_LONGEST_LINE = 2000
+_SHOWN_LINES = 4
+_TENSORFLOWS = re.compile(r"^tensorflow(_cpu|_gpu|_intel|_macos|_rocm|_aarch64|_cpu_aws)?$")
+
+# Every fact that a row may name, and what it says when it holds. Without a node or a report its facts are left out.
+FACTS = {
+    "gpus": "PCI addresses of the NVIDIA GPUs",
+    "foreign_module": "kernel module of somebody else that drives a GPU",
+    "secure_boot": "Secure Boot is on",
+    "kernel_headers": "headers of the running kernel",
+    "container": "what runs this container",
+    "libcuda": "libcuda that the loader takes",
+    "driver_installed": "version of the libraries of the driver",
+    "driver_loaded": "version of the module in the kernel",
+    "driver_moved": "versions of libraries and module, which differ",
+    "reboot_required": "the check did not run, since a reboot is due",
+    "environment_missing": "there is no environment to check",
+    "cuda_build": "TensorFlow was built with CUDA",
+    "gpus_hidden": "variable that hides every GPU",
+    "cudnn_copies": "directories of the cuDNNs that one process mapped",
+    "library_path_wins": "libraries of CUDA that came by LD_LIBRARY_PATH, while the environment has its own",
+    "several_tensorflows": "distributions that all bring the package tensorflow",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """One row that fits: what is wrong, the lines and facts that say so, and what to do."""
+
+    cause: str
+    component: str
+    says: str
+    do: str
+    evidence: list[str]
+
+
+def diagnose(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    text: str = "",
+    facts: Mapping[str, Any] | None = None,
+    expect_gpu: bool = True,
+) -> list[Cause]:
+    """The causes, first cause first. Rows that are about a GPU are left out where none is expected."""
+    lines = list(dict.fromkeys(line.strip()[:_LONGEST_LINE] for line in text.splitlines()))
+    found: list[Cause] = []
+    for row in rows:
+        if (row["gpu"] and not expect_gpu) or (row["fallback"] and found):
+            continue
+        evidence, values = _match(row["evidence"], lines, facts or {})
+        if evidence:
+            # A name that only another alternative of the row brings is not known here.
+            words = _Words({name: ", ".join(seen) for name, seen in values.items()})
+            says, do = row["says"].format_map(words), row["do"].format_map(words)
+            found.append(Cause(row["cause"], row["component"], says, do, evidence[:_SHOWN_LINES]))
+    return found
+
+
+def diagnose_check(
+    rows: Sequence[Mapping[str, Any]],
+    check: Mapping[str, Any],
+    *,
+    node: Mapping[str, Any],
+    expect_gpu: bool,
+    distributions: Iterable[str] = (),
+) -> list[Cause]:
+    """The causes of a verdict that is not the wished one, from the result of `tensorflow_gpu_check` and the node."""
+    details = [stage["detail"] for stage in check["report"]["stages"]]
+    text = "\n".join([check["reason"], *details, *check["stderr_tail"]])
+    facts = read_facts(node=node, report=check["report"], verdict=check["verdict"], distributions=distributions)
+    return diagnose(rows, text=text, facts=facts, expect_gpu=expect_gpu)
+
+
+def read_facts(
+    *,
+    node: Mapping[str, Any] | None = None,
+    report: Mapping[str, Any] | None = None,
+    verdict: str | None = None,
+    distributions: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The FACTS of a node record, and of the report and verdict of a check; a false value: it does not hold."""
+    facts: dict[str, Any] = {}
+    if node is not None:
+        driver = node["driver"]
+        foreign = {gpu["bound_to"] for gpu in node["gpus"]} & {"nouveau", "nova_core", "nova"}
+        facts.update(
+            gpus=[gpu["pci_address"] for gpu in node["gpus"]],
+            foreign_module=sorted(foreign),
+            secure_boot=node["secure_boot"],
+            kernel_headers=node["kernel"]["headers"],
+            container=node["container"],
+            libcuda=driver["libcuda"],
+            driver_installed=driver["installed"],
+            driver_loaded=driver["loaded"],
+            driver_moved=_different(driver["installed"], driver["loaded"]),
+        )
+    if report:
+        mapped = [library["path"] for library in report["libraries_mapped"]]
+        variables = report["variables"]
+        facts.update(
+            gpus_hidden=_hiding(variables),
+            cudnn_copies=_cudnn_directories(mapped),
+            library_path_wins=_by_library_path(mapped, variables.get("LD_LIBRARY_PATH", "")),
+        )
+        if "is_cuda_build" in report["build_info"]:
+            facts["cuda_build"] = report["build_info"]["is_cuda_build"]
+    if verdict:
+        facts.update(reboot_required=verdict == "reboot_required", environment_missing=verdict == "environment_missing")
+    names = sorted({name for name in distributions if _TENSORFLOWS.match(name.lower().replace("-", "_"))})
+    facts["several_tensorflows"] = names if len(names) > 1 else []
+    return facts
+
+
+def _match(
+    alternatives: Iterable[Mapping[str, Any]], lines: Sequence[str], facts: Mapping[str, Any]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """What of it was seen, and the distinct values of the named groups and facts."""
+    evidence: list[str] = []
+    values: dict[str, list[str]] = {}
+    for alternative in alternatives:
+        wanted = alternative.get("facts") or {}
+        if wanted:
+            if all(name in facts and bool(facts[name]) == holds for name, holds in wanted.items()):
+                evidence.append("; ".join(f"{name}: {_text(facts[name])}" for name in wanted))
+                for name in wanted:
+                    values.setdefault(name, []).append(_text(facts[name]))
+            continue
+        pattern = re.compile(alternative["line"])
+        for line in lines:
+            match = pattern.search(line)
+            if match:
+                if line not in evidence:
+                    evidence.append(line)
+                for name, value in match.groupdict().items():
+                    seen = values.setdefault(name, [])
+                    if value and value not in seen:
+                        seen.append(value)
+    return evidence, values
+
+
+class _Words(Mapping[str, str]):
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self._words = words
+
+    def __getitem__(self, name: str) -> str:
+        return self._words.get(name) or "what is not known"
+
+    def __iter__(self) -> Any:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return {None: "none", True: "yes", False: "no"}.get(value) or str(value)
+
+
+def _different(installed: str | None, loaded: str | None) -> list[str]:
+    """TensorFlow drops leading zeros: 163.01 is 163.1."""
+    if not installed or not loaded:
+        return []
+    same = [int(part) for part in re.findall(r"\d+", installed)] == [int(part) for part in re.findall(r"\d+", loaded)]
+    return [] if same else [installed, loaded]
+
+
+def _hiding(variables: Mapping[str, str]) -> list[str]:
+    hiding = []
+    if variables.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1", "NoDevFiles"):
+        hiding.append("CUDA_VISIBLE_DEVICES")
+    if variables.get("NVIDIA_VISIBLE_DEVICES", "all").strip() in ("none", "void"):
+        hiding.append("NVIDIA_VISIBLE_DEVICES")
+    return hiding
+
+
+def _cudnn_directories(mapped: Collection[str]) -> list[str]:
+    found = sorted({os.path.dirname(path) for path in mapped if os.path.basename(path).startswith("libcudnn")})
+    return found if len(found) > 1 else []
+
+
+def _by_library_path(mapped: Collection[str], library_path: str) -> list[str]:
+    """Those from a directory of the variable; none where the variable only leads to the wheels beside TensorFlow."""
+    directories = {os.path.realpath(directory) for directory in library_path.split(":") if directory}
+    return [
+        path
+        for path in mapped
+        if os.path.realpath(os.path.dirname(path)) in directories
+        and "/site-packages/nvidia/" not in path
+        and not os.path.basename(path).startswith(("libcuda.so", "libnvidia-ml.so"))
+    ]

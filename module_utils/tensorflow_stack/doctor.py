@@ -1,0 +1,173 @@
+"""Examine a TensorFlow, whoever installed it, and the node around it; or a text that somebody sent. Reads only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import probe
+from .builds import check_owner
+from .diagnose import Cause, diagnose, diagnose_check, read_facts
+from .errors import StackError
+from .node import read_node
+
+# A driver in trouble can hang whoever asks it.
+_COMMAND_SECONDS = 30
+_SEARCH_PATH = "import json, sys; print(json.dumps(sys.path))"
+_METADATA = re.compile(r"^(?P<name>[\w.]+)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist|egg)-info$")
+_SHOWN_DISTRIBUTIONS = re.compile(r"^(tensorflow|keras|numpy|protobuf|nvidia-|setuptools|tensorrt|jax)")
+_OF_THE_DRIVER = re.compile(r"NVRM|nvidia|nouveau|nova_core|Xid|fabricmanager|Lockdown|module .* is rejected", re.I)
+_PACKAGES = re.compile(r"nvidia|cuda|cudnn", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """The result keys of `tensorflow_doctor`. Without a TensorFlow to try, verdict and reason are null."""
+
+    subject: str
+    healthy: bool
+    causes: list[Cause]
+    verdict: str | None = None
+    reason: str | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    report: dict[str, Any] | None = None
+    log_tail: list[str] = dataclasses.field(default_factory=list)
+
+
+def examine_text(rows: Sequence[Mapping[str, Any]], text: str) -> Examination:
+    """A GPU is taken to be wanted: who sends a log wants it."""
+    causes = diagnose(rows, text=text)
+    return Examination("the log", healthy=not causes, causes=causes)
+
+
+def examine_node(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    root: str | None = None,
+    environment: str | None = None,
+    python: str | None = None,
+    expect_gpu: bool | None = None,
+    time_limit: float = 300,
+) -> Examination:
+    """One TensorFlow: that of `python`, of the named environment, or of the one that was applied last; and the node.
+
+    Nothing is wrong where the TensorFlow computes, on every GPU where it is to use them: old messages of the kernel
+    do not count then. Raises StackError where an environment is named that is not there.
+    """
+    node = read_node(environments_root=root)
+    known = None
+    if python is None:
+        known, python = _environment(node, environment)
+    if expect_gpu is None:
+        expect_gpu = bool(node["gpus"]) and (known or {}).get("flavour") != "cpu"
+    versions = {f"driver, {kind}": node["driver"][kind] or "none" for kind in ("installed", "loaded")}
+    if python is None:
+        facts = read_facts(node=node)
+        causes = diagnose(rows, text=_system_text(node), facts=facts, expect_gpu=expect_gpu)
+        return Examination("this node", healthy=not causes, causes=causes, versions=versions)
+
+    # From 2.15 on TensorFlow names a library that it does not find only when it is asked to.
+    os.environ.update(TF_CPP_MAX_VLOG_LEVEL="1", TF_CPP_VMODULE="dso_loader=1")
+    outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(node["gpus"]), time_limit=time_limit)
+    distributions = _distributions(python)
+    causes = []
+    if not outcome.is_good:
+        check = dataclasses.asdict(outcome)
+        check["stderr_tail"] += _system_text(node).splitlines()
+        causes = diagnose_check(rows, check, node=node, expect_gpu=expect_gpu, distributions=distributions)
+    return Examination(
+        python,
+        healthy=outcome.is_good,
+        causes=causes,
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        versions={**_shown(distributions), **versions},
+        report=outcome.report,
+        log_tail=outcome.stderr_tail[-20:],
+    )
+
+
+def describe(examination: Examination) -> list[str]:
+    """The examination as lines for a reader."""
+    lines = [f"{examination.subject}: {examination.verdict or ('well' if examination.healthy else 'not well')}"]
+    if examination.reason:
+        lines.append(f"  {examination.reason}")
+    if examination.versions:
+        lines.append("  " + "; ".join(f"{name} {version}" for name, version in examination.versions.items()))
+    for number, cause in enumerate(examination.causes, 1):
+        lines += ["", f"{number}. {cause.cause}: {cause.says}"]
+        lines += [f"   because: {line}" for line in cause.evidence]
+        lines.append(f"   do: {cause.do}")
+    if not examination.causes and not examination.healthy:
+        lines += ["", "No known cause fits. Last in the log:", *(f"   {line}" for line in examination.log_tail)]
+    if not examination.causes and examination.healthy:
+        lines.append("  Nothing is wrong." if examination.verdict else "  No known cause fits.")
+    return lines
+
+
+def _environment(node: Mapping[str, Any], name: str | None) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The row of the environment and its Python; none where none was ever applied."""
+    root = node["environments_root"]["path"]
+    name = name or (node["manifest"] or {}).get("current")
+    if not name:
+        return None, None
+    rows = {row["name"]: row for row in node["environments"]}
+    if name not in rows:
+        there = ", ".join(sorted(rows)) or "none"
+        raise StackError(f"There is no environment {name} below {root}; there is {there}. Name one of these.")
+    # What is below it is run.
+    check_owner(root)
+    return rows[name], os.path.join(root, name, "bin", "python")
+
+
+def _distributions(python: str) -> dict[str, str]:
+    """Name to version of what is installed for a Python, by its metadata; nothing where it does not start."""
+    found: dict[str, str] = {}
+    # As the check runs it: without the user's own packages, and from nowhere.
+    for directory in json.loads(_run([python, "-I", "-c", _SEARCH_PATH]) or "[]"):
+        entries = os.listdir(directory) if os.path.isdir(directory) else []
+        for match in filter(None, map(_METADATA.match, sorted(entries))):
+            found.setdefault(match.group("name").lower().replace("_", "-"), match.group("version"))
+    return found
+
+
+def _shown(distributions: Mapping[str, str]) -> dict[str, str]:
+    return {name: version for name, version in sorted(distributions.items()) if _SHOWN_DISTRIBUTIONS.match(name)}
+
+
+def _system_text(node: Mapping[str, Any]) -> str:
+    """What nvidia-smi, the kernel and dpkg say of the driver and of CUDA."""
+    lines: list[str] = []
+    # Without a loaded driver nvidia-smi has nothing to say, and makes device files.
+    if node["driver"]["loaded"]:
+        lines += _run(["nvidia-smi"]).splitlines()
+    kernel = _run(["dmesg"]) or _run(["journalctl", "-k", "-b", "--no-pager", "-q"])
+    lines += [line for line in kernel.splitlines() if _OF_THE_DRIVER.search(line)]
+    packages = _run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${binary:Package} ${Version}\\n"])
+    lines += [line for line in packages.splitlines() if _PACKAGES.search(line) and not line.startswith("ii ")]
+    return "\n".join(lines)
+
+
+def _run(command: list[str]) -> str:
+    """What the command says, whatever its exit status; nothing where it is not there, does not start or hangs."""
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_COMMAND_SECONDS,
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")

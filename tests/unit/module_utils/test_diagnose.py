@@ -1,0 +1,212 @@
+"""The table of diagnoses on what TensorFlow, the driver, package managers and Python really print.
+
+`tests/data/captures/<cause>/` holds texts whose first cause is that one, `healthy/` those of runs without a fault.
+The first line of each says what printed it and what provoked it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack.diagnose import FACTS, Cause, diagnose, read_facts
+from ansible.module_utils.tensorflow_stack.tables import load_tables
+
+from tests import nodes
+
+TESTS = Path(__file__).resolve().parents[2]
+CAPTURES = sorted((TESTS / "data" / "captures").glob("*/*.txt"))
+DIAGNOSES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses
+ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]
+
+GPU = {"index": 0, "pci_address": "0000:01:00.0", "device_id": "20b0", "pci_class": "0302", "bound_to": "nvidia"}
+HEALTHY_NODE: dict[str, Any] = {
+    "gpus": [GPU],
+    "secure_boot": False,
+    "kernel": {"release": "6.1.0-28-amd64", "headers": "/usr/src/linux-headers-6.1.0-28-amd64"},
+    "container": None,
+    "driver": {"libcuda": "/usr/lib/libcuda.so.550.163.01", "installed": "550.163.01", "loaded": "550.163.01"},
+}
+HEALTHY_REPORT: dict[str, Any] = {
+    "build_info": {"is_cuda_build": True},
+    "variables": {},
+    "libraries_mapped": [{"name": "libcudnn.so.8", "path": "/e/site-packages/nvidia/cudnn/lib/libcudnn.so.8"}],
+}
+
+
+def said_in(capture: Path) -> str:
+    return capture.read_text(encoding="utf-8").partition("\n")[2]
+
+
+def causes_of(found: list[Cause]) -> list[str]:
+    return [cause.cause for cause in found]
+
+
+def node(**changes: Any) -> dict[str, Any]:
+    driver = {**HEALTHY_NODE["driver"], **changes.pop("driver", {})}
+    return {**HEALTHY_NODE, "driver": driver, **changes}
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_first_cause_of_a_capture(capture: Path) -> None:
+    found = diagnose(ROWS, text=said_in(capture))
+    wanted = capture.parent.name
+    assert causes_of(found)[:1] == ([] if wanted == "healthy" else [wanted])
+    for cause in found:
+        assert cause.evidence
+        assert "what is not known" not in cause.says + cause.do
+        assert not re.search(r"[{}]", cause.says + cause.do)
+
+
+def test_every_line_of_the_table_has_a_capture_and_every_capture_a_row() -> None:
+    """A row that is told by text is proven on text; the others are proven on facts below."""
+    by_line = {row.cause for row in DIAGNOSES if any("line" in evidence for evidence in row.evidence)}
+    captured = {path.parent.name for path in CAPTURES} - {"healthy"}
+    assert by_line == captured
+
+
+def test_every_capture_says_where_it_is_from() -> None:
+    for capture in CAPTURES:
+        text = capture.read_text(encoding="utf-8")
+        assert text.startswith("# ") and len(text.splitlines()) >= 2, capture
+        assert capture.stat().st_size < 8000, capture
+
+
+FACT_CASES: list[tuple[str, dict[str, Any]]] = [
+    ("nouveau_bound", {"node": node(gpus=[{**GPU, "bound_to": "nouveau"}], driver={"loaded": None})}),
+    ("secure_boot", {"node": node(secure_boot=True, driver={"loaded": None})}),
+    ("kernel_headers_missing", {"node": node(kernel={"release": "6.1", "headers": None}, driver={"loaded": None})}),
+    ("driver_mismatch", {"node": node(driver={"loaded": "535.183.01"})}),
+    ("reboot_required", {"node": node(), "verdict": "reboot_required"}),
+    ("no_gpu", {"node": node(gpus=[])}),
+    ("container_without_gpu", {"node": node(container="podman", driver={"libcuda": None, "installed": None})}),
+    ("driver_not_installed", {"node": node(driver={"libcuda": None, "installed": None, "loaded": None})}),
+    ("driver_not_loaded", {"node": node(driver={"loaded": None})}),
+    ("gpus_hidden", {"report": {**HEALTHY_REPORT, "variables": {"CUDA_VISIBLE_DEVICES": ""}}}),
+    ("gpus_hidden", {"report": {**HEALTHY_REPORT, "variables": {"NVIDIA_VISIBLE_DEVICES": "void"}}}),
+    ("built_without_cuda", {"report": {**HEALTHY_REPORT, "build_info": {"is_cuda_build": False}}}),
+    (
+        "several_cudnn",
+        {
+            "report": {
+                **HEALTHY_REPORT,
+                "libraries_mapped": [{"path": "/usr/lib/libcudnn.so.8"}, {"path": "/e/lib/libcudnn_ops_infer.so.8"}],
+            }
+        },
+    ),
+    (
+        "library_path",
+        {
+            "report": {
+                **HEALTHY_REPORT,
+                "libraries_mapped": [{"path": "/usr/local/cuda/lib64/libcudart.so.12"}],
+                "variables": {"LD_LIBRARY_PATH": "/usr/local/cuda/lib64"},
+            }
+        },
+    ),
+    ("several_tensorflows", {"distributions": ["numpy", "tensorflow", "tensorflow-cpu", "tensorflow-estimator"]}),
+    ("environment_missing", {"node": node(), "verdict": "environment_missing"}),
+]
+
+
+@pytest.mark.parametrize(("cause", "seen"), FACT_CASES, ids=[case[0] for case in FACT_CASES])
+def test_first_cause_of_facts(cause: str, seen: Mapping[str, Any]) -> None:
+    found = diagnose(ROWS, facts=read_facts(**seen))
+    assert causes_of(found)[:1] == [cause]
+    assert "what is not known" not in found[0].says
+
+
+def test_every_row_of_facts_is_proven() -> None:
+    by_facts = {row.cause for row in DIAGNOSES if any("facts" in evidence for evidence in row.evidence)}
+    assert by_facts == {case[0] for case in FACT_CASES}
+
+
+def test_a_healthy_node_has_no_cause() -> None:
+    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow", "keras"])
+    assert diagnose(ROWS, facts=facts) == []
+    assert set(facts) == set(FACTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("a100_driver535", None),
+        ("rtx3090_ubuntu2204_driver580_open", None),
+        ("eight_h100_nvswitch", None),
+        ("pascal_nouveau", "nouveau_bound"),
+        ("bare_t4_debian12", "driver_not_installed"),
+        ("no_gpu_debian12", "no_gpu"),
+    ],
+)
+def test_first_cause_of_a_recorded_node(name: str, cause: str | None, tmp_path: Path) -> None:
+    found = causes_of(diagnose(ROWS, facts=read_facts(node=nodes.read(name, tmp_path))))
+    assert found[:1] == ([cause] if cause else [])
+
+
+def test_leading_zeros_are_no_mismatch() -> None:
+    assert read_facts(node=node(driver={"loaded": "550.163.1"}))["driver_moved"] == []
+
+
+def test_the_path_to_the_wheels_beside_tensorflow_is_no_fault() -> None:
+    wheels = "/e/lib/python3.9/site-packages/nvidia/cudnn/lib"
+    report = {
+        **HEALTHY_REPORT,
+        "variables": {"LD_LIBRARY_PATH": f"{wheels}:/usr/lib"},
+        "libraries_mapped": [{"path": f"{wheels}/libcudnn.so.8"}, {"path": "/usr/lib/libcuda.so.550.163.01"}],
+    }
+    assert read_facts(report=report)["library_path_wins"] == []
+
+
+def test_where_no_gpu_is_expected_nothing_is_said_of_one() -> None:
+    text = said_in(TESTS / "data/captures/driver_not_installed/tf2.8.nodrv.txt")
+    facts = read_facts(node=node(gpus=[]))
+    assert diagnose(ROWS, text=text, facts=facts, expect_gpu=False) == []
+    assert causes_of(diagnose(ROWS, text=text, facts=facts))[0] == "no_gpu"
+
+
+def test_all_that_is_missing_is_named_once() -> None:
+    text = said_in(TESTS / "data/captures/cuda_library_missing/tf2.10.M-nolibs.txt")
+    (cause,) = diagnose(ROWS, text=text)
+    assert cause.says.count("libcudart.so.11.0") == 1
+    assert "libcudnn.so.8" in cause.says
+    assert "libnvinfer" not in cause.says
+    assert len(cause.evidence) <= 4
+
+
+def test_a_fallback_counts_only_alone() -> None:
+    alone = "W gpu_device.cc:2365] Cannot dlopen some GPU libraries."
+    named = "Could not load dynamic library 'libcufft.so.11'; dlerror: libcufft.so.11: cannot open shared object file"
+    assert causes_of(diagnose(ROWS, text=alone)) == ["cuda_libraries_missing"]
+    assert causes_of(diagnose(ROWS, text=f"{alone}\n{named}")) == ["cuda_library_missing"]
+
+
+def test_text_with_braces_is_no_placeholder() -> None:
+    rows = [{**ROWS[0], "evidence": [{"by": "x", "line": "^it is (?P<what>.*)"}], "says": "It is {what}.", "do": "-"}]
+    assert diagnose(rows, text="it is {other}")[0].says == "It is {other}."
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["cause"] for row in ROWS])
+def test_no_line_takes_long(row: Mapping[str, Any]) -> None:
+    """Against catastrophic backtracking: long lines that nearly fit, from the words of the pattern itself."""
+    for evidence in row["evidence"]:
+        if "line" not in evidence:
+            continue
+        words = re.findall(r"[\w' .:-]{3,}", re.sub(r"\(\?P<\w+>|\\.", " ", evidence["line"]))
+        hard = ["a" * 2000, " " * 2000, "." * 2000, "'" * 2000]
+        hard += [word * (2000 // len(word)) for word in words] + [word + "lib." * 480 for word in words]
+        start = time.process_time()
+        for line in hard:
+            re.search(evidence["line"], line)
+        assert time.process_time() - start < 0.5, evidence["line"]
+
+
+def test_a_long_log_takes_no_minute() -> None:
+    lines = [f"2026-11-22 14:43:50.{i}: I gpu_device.cc:{i}] could not open file to read NUMA" for i in range(20000)]
+    start = time.process_time()
+    assert diagnose(ROWS, text="\n".join(lines)) == []
+    assert time.process_time() - start < 15

@@ -67,6 +67,12 @@ options:
     description: Seconds to wait for another process that has the package manager's lock.
     type: int
     default: 300
+  pending:
+    description:
+      - In check mode, a repository would have been provided before. What the node lacks without it is then no refusal;
+        the packages are foretold as they are asked for, since what else comes with them is not known.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -158,7 +164,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..module_utils.tensorflow_stack import packages
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
 from ..module_utils.tensorflow_stack.packages_closure import Request, Wanted
 
 
@@ -178,6 +184,7 @@ def main() -> None:
             "allow_downgrade": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lock_timeout": {"type": "int", "default": 300},
+            "pending": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ("source", "packages"))],
         supports_check_mode=True,
@@ -226,7 +233,12 @@ def _run(module: AnsibleModule) -> packages.Outcome:
         branch=module.params["branch"] or None,
         allow_downgrade=module.params["allow_downgrade"],
     )
-    return packages.apply_present(request, manager, check=check)
+    try:
+        return packages.apply_present(request, manager, check=check)
+    except RefusedError:
+        if check and module.params["pending"]:
+            return packages.foretell(request)
+        raise
 
 
 if __name__ == "__main__":

@@ -153,6 +153,13 @@ def apply_present(request: Request, manager: Manager, *, check: bool, directory:
     return outcome
 
 
+def foretell(request: Request) -> Outcome:
+    """What is known before the repository is there that has the packages: that they are asked for."""
+    asked = {one.name: one.version or "*" for one in request.packages}
+    version = next((one.version for one in request.packages if one.version), None)
+    return Outcome(changed=True, version=version, transaction=Transaction(install=asked))
+
+
 def is_recorded(component: str, directory: str = DIRECTORY) -> bool:
     return component in read_records(directory)
 

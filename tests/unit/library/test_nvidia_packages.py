@@ -80,6 +80,20 @@ def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkey
     assert result["changed"] is False and result["version"] is None and result["packages"] == []
 
 
+def test_what_a_repository_lacks_that_is_not_there_yet_is_foretold(
+    run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def present(request: Request, manager: Any, *, check: bool) -> packages.Outcome:
+        raise RefusedError("no libcuda1 535.*")
+
+    monkeypatch.setattr(packages, "apply_present", present)
+    result = run_module("nvidia_packages", check=True, pending=True, **WISH)
+    assert (result["changed"], result["version"]) == (True, "535.*")
+    assert result["transaction"]["install"] == ["libcuda1=535.*", "nvidia-smi=*"]
+    assert run_module("nvidia_packages", check=True, **WISH)["msg"] == "no libcuda1 535.*"
+    assert run_module("nvidia_packages", pending=True, **WISH)["msg"] == "no libcuda1 535.*"
+
+
 @pytest.mark.parametrize(
     ("error", "key"),
     [

@@ -96,8 +96,9 @@ class Node:
         }
         command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.host.inventory), f"playbooks/{playbook}.yml", *options]
         command += ["-e", json.dumps(variables)]
-        run = run_playbook(command, directory=REPOSITORY, environ=dict(self.host.variables))
         report = self.reports / "host.json"
+        report.unlink(missing_ok=True)
+        run = run_playbook(command, directory=REPOSITORY, environ=dict(self.host.variables))
         assert report.exists(), run.output
         return run, json.loads(report.read_text())
 

@@ -167,7 +167,7 @@ def _facts(reason: str, request: LockRequest) -> list[str]:
     """The premises in the resolver's reasoning, less what was asked for; conclusions follow from them."""
     facts = []
     for sentence in re.split(r"\.? And because ", reason.removeprefix("Because ")):
-        premise = re.split(r", we can conclude|, your requirements", sentence, maxsplit=1)[0].rstrip(".")
+        premise = re.split(r",? we can conclude|, your requirements", sentence, maxsplit=1)[0].rstrip(".")
         fact = re.split(r"(?:^| and )you require ", premise, maxsplit=1)[0]
         fact = re.sub(r"(\S+==\S+) depends on (\S+)", r"the metadata of \1 require \2", fact)
         fact = re.sub(r"\{[^}]*\}", "", fact)
@@ -175,7 +175,9 @@ def _facts(reason: str, request: LockRequest) -> list[str]:
             fact = fact.removesuffix(f" and {project}=={request.release}")
         fact = fact.replace("no usable wheels", f"no wheel for CPython {request.python} on {request.platform}")
         facts.append(fact.replace("was not found in the package registry", "is not on the package index"))
-    return [fact for fact in facts if fact]
+    # Which versions there are goes with nearly every fact, and is one by itself where there is no other.
+    brief = [re.sub(r"(?:^| and )only (?:the following versions of )?.*", "", fact) for fact in facts]
+    return [fact for fact in brief if fact] or [fact for fact in facts if fact]
 
 
 def _other_pythons(inputs: LockInputs, tables: Tables, resolve: Resolver) -> list[str]:

@@ -199,7 +199,7 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
                 return release.version
     first = next(iter(asked.values()))
     for specifier in first.specifier:
-        if specifier.operator in ("==", "===") and "*" not in specifier.version:
+        if specifier.operator == "==" and "*" not in specifier.version:
             find_release(tables, specifier.version, where=f" ({first.where})")
     raise LockError(
         f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "

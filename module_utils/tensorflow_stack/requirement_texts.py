@@ -51,7 +51,7 @@ class Refused(enum.Enum):
     VARIABLE = "Write its value"
     SYNTAX = "Write it as name, name==1.2.3 or name~=1.2.0"
     MARKER = "Use the variables of PEP 508 and compare versions with versions"
-    VERSION = "Write a version such as 1.2.3"
+    VERSION = "Write == and a version such as 1.2.3"
     CHARACTER = "Remove it; such characters hide what a line says"
     NOT_TEXT = "Save the file as UTF-8 text"
     TOO_LARGE = "Check that this is a requirement file"

@@ -145,7 +145,7 @@ def tensorflow_requirement(
     specifier = SpecifierSet()
     for wish in [*asked, *limits]:
         specifier &= wish.requirement.specifier
-    return TensorflowRequirement(first.project, specifier, first.where)
+    return TensorflowRequirement(first.project, specifier, " and ".join(wish.where for wish in [*asked, *limits]))
 
 
 def named_tensorflow(requirements: UserRequirements) -> list[UserRequirement]:
@@ -297,8 +297,8 @@ def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequir
     if requirement.url is not None:
         found = f"{requirement.name} from the URL {requirement.url[:120]}"
         raise refuse(Refused.SOURCE, path, line.number, found)
-    # uv has 64 bits for each number of a version.
-    if re.search(r"[0-9]{20}", str(requirement.specifier)):
+    # uv has 64 bits for each number of a version; packaging compares texts after ===, uv versions.
+    if re.search(r"[0-9]{20}|===", str(requirement.specifier)):
         raise refuse(Refused.VERSION, path, line.number, f"the version {str(requirement.specifier)[:120]}")
     try:
         _applies(requirement, "3.10", "x86_64")

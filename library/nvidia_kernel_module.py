@@ -125,7 +125,8 @@ machine:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.kernel_modules import Wish, ensure
+from ..module_utils.tensorflow_stack.kernel_modules import ensure
+from ..module_utils.tensorflow_stack.kernel_state import Wish
 from ..module_utils.tensorflow_stack.kernel_texts import upstream_version
 
 

@@ -3,129 +3,32 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 from .errors import StackError
-from .file_changes import FileChanges
-from .kernel_texts import (
-    NOUVEAU_DRIVERS,
-    DkmsBuild,
-    DkmsSource,
-    ModuleFile,
-    first_error,
-    last_lines,
-    nouveau_files,
-    parse_dkms_conf,
-    parse_dkms_status,
-    parse_listing,
-    parse_modinfo,
+from .kernel_state import (
+    BLACKLIST,
+    Kernel,
+    Run,
+    State,
+    Wish,
+    blacklist_file,
+    is_wanted,
+    read_processes,
+    read_services,
+    read_state,
+    run_command,
 )
-from .node import read_driver, read_headers, read_modules, read_secure_boot
+from .kernel_texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinfo
 from .node_files import NodeFiles
-from .node_loader import read_loader
 
-BLACKLIST = "/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf"
-BLACKLIST_TEXT = """\
-# Written by tensorflow-gpu-stack. These drivers take the GPU at boot, before NVIDIA's can have it.
-blacklist nouveau
-blacklist nova_core
-options nouveau modeset=0
-"""
-
-# Package of a kernel's headers, by the package manager that is there.
-_HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "kernel-devel-{}"}
-_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
-_UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # The kernel's words for a module whose signature it does not take, by version of the kernel.
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
 _SECURE_BOOT_HELP = (
     "Sign it with a key that the machine trusts (mokutil --import, then confirm at the console during the next boot),"
     " use the distribution's signed modules, or set nvidia_driver_source to found and keep the driver that is there."
 )
-
-Run = Callable[[Sequence[str]], str]
-
-
-def run_command(command: Sequence[str]) -> str:
-    """What the command says, both streams; whether it did anything is judged by what is there afterwards."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            check=False,
-        )
-    except OSError as error:
-        raise StackError(
-            f"{command[0]} cannot be started: {error.strerror}. Install the package that it belongs to.", cmd=command
-        ) from error
-    return ended.stdout.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True)
-class InitramfsTool:
-    """How an initramfs is looked into and made again."""
-
-    lister: str
-    maker: Sequence[str]
-
-    def rebuild(self, kernel: Kernel) -> list[str]:
-        return [part.format(release=kernel.release, path=kernel.initramfs) for part in self.maker]
-
-
-_INITRAMFS_TOOLS = (
-    InitramfsTool("/usr/bin/lsinitramfs", ("/usr/sbin/update-initramfs", "-u", "-k", "{release}")),
-    InitramfsTool("/usr/bin/lsinitrd", ("/usr/bin/dracut", "--force", "{path}", "{release}")),
-)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """`pending`: the packages are about to be installed (check mode), so nothing is judged that they bring."""
-
-    version: str
-    kind: str
-    kernels: Sequence[str] | None = None
-    services: Sequence[str] = ()
-    pending: bool = False
-
-
-@dataclass(frozen=True)
-class Kernel:
-    release: str
-    headers: str | None
-    dkms: str | None  # state at the wanted version, as DKMS says it
-    module: ModuleFile | None
-    initramfs: str | None
-    blacklisted: bool | None  # in the initramfs, as it is on disk now; None where there is nothing to look into
-    nouveau: Sequence[str]  # in the initramfs
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "release": self.release,
-            "dkms": self.dkms,
-            "module_version": self.module.version if self.module else None,
-            "in_initramfs": self.blacklisted,
-        }
-
-
-@dataclass(frozen=True)
-class State:
-    running: str
-    kernels: list[Kernel]
-    sources: list[DkmsSource]
-    tool: InitramfsTool | None
-    is_blacklisted: bool  # on disk
-    loaded: str | None
-    loaded_kind: str | None
-    in_the_way: list[str]
-    secure_boot: bool | None
-    header_package: str
 
 
 @dataclass(frozen=True)
@@ -176,136 +79,6 @@ def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) 
     }
 
 
-# --- Reading ---------------------------------------------------------------------------------------
-
-
-def read_state(wish: Wish, root: str, run: Run) -> State:
-    files = NodeFiles(root)
-    driver = read_driver(read_loader(files))
-    sources = _read_sources(files, wish)
-    builds = parse_dkms_status(run(["/usr/sbin/dkms", "status"])) if sources else []
-    tool = next((tool for tool in _INITRAMFS_TOOLS if files.exists(tool.lister, "initramfs")), None)
-    headers = next((name for path, name in _HEADER_PACKAGES.items() if files.exists(path, "headers")), "headers of {}")
-    return State(
-        running=files.text("/proc/sys/kernel/osrelease", "kernel") or "",
-        kernels=[_read_kernel(release, wish, files, sources, builds, tool, run) for release in _releases(files, wish)],
-        sources=sources,
-        tool=tool,
-        is_blacklisted=not _blacklist(root),
-        loaded=driver["loaded"],
-        loaded_kind=driver["kind"],
-        in_the_way=[name for name in NOUVEAU_DRIVERS if read_modules(files)[name]],
-        secure_boot=read_secure_boot(files),
-        header_package=headers,
-    )
-
-
-def _releases(files: NodeFiles, wish: Wish) -> list[str]:
-    """Kernels that the node can boot or was prepared for; a directory of modules alone is what a purge leaves."""
-    if wish.kernels is not None:
-        return list(wish.kernels)
-    releases = [os.path.basename(path) for path in files.glob("/lib/modules/*", "kernels")]
-    return [
-        release
-        for release in releases
-        if read_headers(files, release)
-        or any(
-            files.exists(path.format(release), "kernels") for path in ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
-        )
-    ]
-
-
-def _read_sources(files: NodeFiles, wish: Wish) -> list[DkmsSource]:
-    """Of the wanted version; what is likely of the wanted kind first, since a source does not say it before a build."""
-    texts = [files.text(path, "dkms") or "" for path in files.glob("/usr/src/*/dkms.conf", "dkms")]
-    sources = [source for source in map(parse_dkms_conf, texts) if source and source.version == wish.version]
-    return sorted(sources, key=lambda source: ("open" in source.name) != (wish.kind == "open"))
-
-
-def _read_kernel(
-    release: str,
-    wish: Wish,
-    files: NodeFiles,
-    sources: Sequence[DkmsSource],
-    builds: Sequence[DkmsBuild],
-    tool: InitramfsTool | None,
-    run: Run,
-) -> Kernel:
-    initramfs = next((path.format(release) for path in _INITRAMFS if files.exists(path.format(release), "boot")), None)
-    listed = parse_listing(run([tool.lister, initramfs])) if tool and initramfs else []
-    return Kernel(
-        release=release,
-        headers=read_headers(files, release),
-        dkms=_dkms_state(release, sources, builds),
-        module=_read_module(release, wish, sources, run),
-        initramfs=initramfs,
-        blacklisted=BLACKLIST.lstrip("/") in listed and _is_newer(files, initramfs or "", BLACKLIST)
-        if listed
-        else None,
-        nouveau=nouveau_files(listed),
-    )
-
-
-def _dkms_state(release: str, sources: Sequence[DkmsSource], builds: Sequence[DkmsBuild]) -> str | None:
-    wanted = {(source.name, source.version) for source in sources}
-    states = [build.state for build in builds if build.kernel == release and (build.name, build.version) in wanted]
-    return next((state for state in states if state.startswith("installed")), states[0] if states else None)
-
-
-def _read_module(release: str, wish: Wish, sources: Sequence[DkmsSource], run: Run) -> ModuleFile | None:
-    found = []
-    # Packages without a source bring it under NVIDIA's own name.
-    for name in dict.fromkeys([*(source.module for source in sources), "nvidia"]):
-        module = parse_modinfo(run(["/sbin/modinfo", "-k", release, name]))
-        if module:
-            found.append(module)
-    return next((module for module in found if _is_wanted(module, wish)), found[0] if found else None)
-
-
-def _is_wanted(module: ModuleFile, wish: Wish) -> bool:
-    return (module.version, module.kind) == (wish.version, wish.kind)
-
-
-def _is_newer(files: NodeFiles, path: str, than: str) -> bool:
-    """Was `path` written after `than`? Tells an initramfs that has the blacklist as it was before."""
-    return (
-        files.exists(than, "boot")
-        and os.stat(files.host_path(path)).st_mtime >= os.stat(files.host_path(than)).st_mtime
-    )
-
-
-def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
-    """Processes that hold the GPU."""
-    rows = []
-    for number in sorted(filter(str.isdigit, files.names("/proc", "processes")), key=int):
-        directory = f"/proc/{number}"
-        devices = set()
-        for descriptor in files.names(f"{directory}/fd", "processes"):
-            try:
-                target = files.link_target(f"{directory}/fd/{descriptor}")
-            except OSError:  # it has ended meanwhile
-                continue
-            if target and target.startswith("/dev/nvidia"):
-                devices.add(target)
-        if devices:
-            command = files.text(f"{directory}/cmdline", "processes") or ""
-            rows.append(
-                {"pid": int(number), "command": command.replace("\x00", " ").strip(), "devices": sorted(devices)}
-            )
-    return rows
-
-
-def read_services(files: NodeFiles, wish: Wish) -> list[str]:
-    """Those of the services that systemd runs here and has a unit of."""
-    if not files.is_dir("/run/systemd/system", "services"):  # as sd_booted(3) tells
-        return []
-    return [
-        service
-        for service in wish.services
-        if wish.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES)
-    ]
-
-
 # --- Judging ---------------------------------------------------------------------------------------
 
 
@@ -334,7 +107,7 @@ def _foresee(state: State, actions: Actions, wish: Wish) -> State:
 def _is_right(kernel: Kernel, wish: Wish) -> bool:
     # Without a word of DKMS it is a package's own module, which is as good.
     is_installed = kernel.dkms is None or kernel.dkms.startswith("installed")
-    return is_installed and kernel.module is not None and _is_wanted(kernel.module, wish)
+    return is_installed and kernel.module is not None and is_wanted(kernel.module, wish)
 
 
 def _refuse(state: State, wish: Wish) -> None:
@@ -382,7 +155,7 @@ def _refuse_unsigned(state: State, wish: Wish) -> None:
     unsigned = [
         kernel.release
         for kernel in state.kernels
-        if kernel.module and _is_wanted(kernel.module, wish) and not kernel.module.signer
+        if kernel.module and is_wanted(kernel.module, wish) and not kernel.module.signer
     ]
     if state.secure_boot and unsigned:
         raise StackError(
@@ -468,14 +241,14 @@ def reboot_reasons(state: State, wish: Wish) -> list[str]:
 def _apply(state: State, actions: Actions, wish: Wish, root: str, run: Run) -> dict[str, str]:
     """Do it; what the commands said, by kernel."""
     said = {}
-    with _blacklist(root).written():
+    with blacklist_file(root).written():
         pass
     for kernel in actions.build:
         for source in state.sources:
             command = ["/usr/sbin/dkms", "install", "--force", "-m", source.name, "-v", source.version]
             said[kernel.release] = run([*command, "-k", kernel.release])
             module = parse_modinfo(run(["/sbin/modinfo", "-k", kernel.release, source.module]))
-            if module and _is_wanted(module, wish):
+            if module and is_wanted(module, wish):
                 break
     for kernel in actions.rebuild:
         if state.tool:
@@ -483,12 +256,6 @@ def _apply(state: State, actions: Actions, wish: Wish, root: str, run: Run) -> d
     if actions.load:
         said["load"] = run(["/sbin/modprobe", "nvidia"])
     return said
-
-
-def _blacklist(root: str) -> FileChanges:
-    changes = FileChanges(root)
-    changes.write(BLACKLIST, BLACKLIST_TEXT.encode())
-    return changes
 
 
 def _diff(state: State, actions: Actions, wish: Wish, root: str) -> list[dict[str, str]]:
@@ -508,4 +275,4 @@ def _diff(state: State, actions: Actions, wish: Wish, root: str) -> list[dict[st
         "before": "".join(before),
         "after": "".join(after),
     }
-    return [*_blacklist(root).diff(bytes.decode), *([kernels] if after else [])]
+    return [*blacklist_file(root).diff(bytes.decode), *([kernels] if after else [])]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import kernel_modules
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.kernel_modules import BLACKLIST, BLACKLIST_TEXT, Wish, ensure
+from ansible.module_utils.tensorflow_stack.kernel_modules import ensure
+from ansible.module_utils.tensorflow_stack.kernel_state import BLACKLIST, BLACKLIST_TEXT, Wish, run_command
 
 from tests import nodes
 
@@ -484,8 +484,8 @@ def test_no_services_without_systemd(node: Node) -> None:
 
 def test_command_that_is_not_there() -> None:
     with pytest.raises(StackError, match="/nowhere/dkms cannot be started: No such file or directory. Install"):
-        kernel_modules.run_command(["/nowhere/dkms", "status"])
+        run_command(["/nowhere/dkms", "status"])
 
 
 def test_command_speaks_the_c_locale_on_both_streams() -> None:
-    assert kernel_modules.run_command(["/bin/sh", "-c", "echo $LC_ALL; echo error >&2"]) == "C\nerror\n"
+    assert run_command(["/bin/sh", "-c", "echo $LC_ALL; echo error >&2"]) == "C\nerror\n"

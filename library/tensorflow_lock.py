@@ -222,6 +222,30 @@ left_out:
       description: Why.
       type: str
       sample: "numpy==1.23.5 has no usable wheels"
+refused:
+  description: Why O(requirements) was not read, one of the kinds in C(docs/requirements.md).
+  returned: when it was not
+  type: str
+  sample: index
+conflicts:
+  description: The lines of O(requirements) that cannot be had with the release, one row a project.
+  returned: when there are some
+  type: list
+  elements: dict
+  contains:
+    lines:
+      description: The C(text) of each line, and C(where) it stands.
+      type: list
+      elements: dict
+      sample: [{text: "numpy==1.19.5", where: "/srv/requirements.txt:2"}]
+    meets:
+      description: What they meet, and where that comes from.
+      type: str
+      sample: the metadata of tensorflow==2.8.0 require numpy>=1.20
+    fitting:
+      description: The version that would be taken with the lines left open, null where there is none.
+      type: str
+      sample: "1.26.4"
 notes:
   description: What of O(requirements) was not taken over, and why.
   returned: success

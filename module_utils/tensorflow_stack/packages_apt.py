@@ -25,7 +25,7 @@ from .packages_closure import (
     Refusal,
     Request,
     belongs,
-    choose_asked,
+    choose_all_asked,
     describe_asked,
     is_alike,
     refuse,
@@ -136,7 +136,7 @@ class Apt:
     ) -> Plan:
         """The closure and the one transaction that brings it. Raises RefusedError."""
         available = self.available(request.belongs, [one.name for one in request.packages])
-        asked = self._choose_asked(request, state, available, recorded)
+        asked = choose_all_asked(request, state, available=available, recorded=recorded)
         index = Index(
             available=available,
             installed=state,
@@ -210,29 +210,6 @@ class Apt:
             if not kept:
                 return set(candidates) - going
             going -= kept
-
-    def _choose_asked(
-        self,
-        request: Request,
-        state: Mapping[str, Installed],
-        available: Mapping[str, Sequence[str]],
-        recorded: Mapping[str, str],
-    ) -> dict[str, str]:
-        asked, refusals = {}, []
-        for one in request.packages:
-            there = state.get(one.name)
-            version = choose_asked(
-                one,
-                available=available.get(one.name, ()),
-                recorded=recorded.get(one.name),
-                installed=there.version if there else None,
-            )
-            if isinstance(version, Refusal):
-                refusals.append(version)
-            else:
-                asked[one.name] = version
-        refuse(request.component, refusals)
-        return asked
 
     def _reinstalled(
         self,

@@ -180,6 +180,31 @@ def choose_asked(
     )
 
 
+def choose_all_asked(
+    request: Request,
+    state: Mapping[str, Installed],
+    *,
+    available: Mapping[str, Sequence[str]],
+    recorded: Mapping[str, str],
+) -> dict[str, str]:
+    """`choose_asked` for every package of a request. Raises RefusedError with all that cannot be had."""
+    asked, refusals = {}, []
+    for one in request.packages:
+        there = state.get(one.name)
+        version = choose_asked(
+            one,
+            available=available.get(one.name, ()),
+            recorded=recorded.get(one.name),
+            installed=there.version if there else None,
+        )
+        if isinstance(version, Refusal):
+            refusals.append(version)
+        else:
+            asked[one.name] = version
+    refuse(request.component, refusals)
+    return asked
+
+
 def rank(
     name: str,
     versions: Sequence[str],

@@ -20,7 +20,7 @@ from .packages_closure import (
     Request,
     bare,
     belongs,
-    choose_asked,
+    choose_all_asked,
     describe_asked,
     is_alike,
     rank,
@@ -93,7 +93,7 @@ class Dnf:
         self._require_versionlock()
         self._base = base = self._open(repositories=True)
         available = self._available(request)
-        asked = self._choose_asked(request, state, available, recorded)
+        asked = choose_all_asked(request, state, available=available, recorded=recorded)
         branch = Branch.of(request.branch, asked=asked.values(), available=available)
         preferred, allowed = {}, {}
         for name, versions in available.items():
@@ -200,29 +200,6 @@ class Dnf:
             if name in names or belongs(name, request.belongs):
                 found.setdefault(name, []).append(_evr(package))
         return {name: list(dict.fromkeys(versions)) for name, versions in found.items()}
-
-    def _choose_asked(
-        self,
-        request: Request,
-        state: Mapping[str, Installed],
-        available: Mapping[str, Sequence[str]],
-        recorded: Mapping[str, str],
-    ) -> dict[str, str]:
-        asked, refusals = {}, []
-        for one in request.packages:
-            there = state.get(one.name)
-            version = choose_asked(
-                one,
-                available=available.get(one.name, ()),
-                recorded=recorded.get(one.name),
-                installed=there.version if there else None,
-            )
-            if isinstance(version, Refusal):
-                refusals.append(version)
-            else:
-                asked[one.name] = version
-        refuse(request.component, refusals)
-        return asked
 
     def _allow(self, allowed: Mapping[str, Sequence[str]]) -> None:
         self._base.sack.reset_excludes()

@@ -134,7 +134,8 @@ def _check_loaded(node: dict[str, Any], kept: Driver, findings: Findings) -> Dri
 
 
 def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: dict[str, Any]) -> Driver:
-    """The driver that this toolkit installed, exactly as it was recorded."""
+    """The driver that this toolkit installed, asked for as it was then."""
+    asked = {wanted["name"]: wanted["version"] for wanted in managed.get("asked", {}).get("packages", [])}
     recorded = {package["name"]: package["version"] for package in managed.get("packages", [])}
     rows = [
         row
@@ -146,7 +147,7 @@ def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: d
     if row is None:
         return kept
     driver = _driver(node, kept, _candidate(node, row, f"{managed['version']}-*"))
-    packages = tuple(replace(p, version=recorded.get(p.name, p.version)) for p in driver.packages)
+    packages = tuple(replace(p, version=asked.get(p.name, recorded.get(p.name, p.version))) for p in driver.packages)
     mismatch = kept.loaded not in (None, kept.installed)
     why = f"kernel module {kept.loaded} is loaded, library {kept.installed} installed" if mismatch else kept.why
     return replace(

@@ -176,6 +176,14 @@ def test_a_library_that_moved_goes_back_to_the_record(tables: Tables, tmp_path: 
     assert driver.why == "kernel module 535.309.01 is loaded, library 535.999.01 installed"
 
 
+def test_a_managed_driver_is_asked_for_as_it_was_so_that_its_record_stays(tables: Tables, tmp_path: Path) -> None:
+    machine = node("managed_a100_debian12", tmp_path)
+    asked = [{"name": "libcuda1", "version": "535.*"}]
+    machine["managed"]["driver"]["asked"] = {"packages": asked, "belongs": [], "branch": "535"}
+    packages = {package.name: package.version for package in chosen(tables, machine, "2.12.1").packages}
+    assert packages["libcuda1"] == "535.*"
+
+
 def test_another_source_is_taken_for_what_this_toolkit_installed(tables: Tables, tmp_path: Path) -> None:
     driver = chosen(tables, node("managed_a100_debian12", tmp_path), driver_source="nvidia_repo")
     assert (driver.source, driver.action, driver.direction) == ("nvidia_repo", "change", "up")

@@ -79,6 +79,10 @@ molecule-ci: test-tools ## Those scenarios that CI runs
 molecule-slow: test-tools ## Those scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
 
+.PHONY: mutations
+mutations: test-tools ## Break the system roles one task or line at a time, and show that a scenario notices: slow
+	.venv/bin/python -m tests.mutations.run $(ONLY)
+
 .PHONY: prove
 prove: test-tools ## Build releases from their locks, use them, record it: make prove RELEASE=2.8.0 (or all, stale, turn)
 	.venv/bin/python scripts/prove.py $(if $(RELEASE),$(RELEASE),stale)

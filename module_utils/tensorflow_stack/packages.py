@@ -117,6 +117,8 @@ def apply_present(request: Request, manager: Manager, *, check: bool, directory:
             check_transaction(request, plan, before=state, ours=node.ours, others=others, pinned_by=pinned_by),
         )
     after = make_record(request, plan, before=record, state=state, others=others)
+    if record and replace(after, asked=record.asked) == record:
+        after = record  # The same in other words, as an exact version where a pattern led to it.
     lands = plan.transaction.lands
     records = {name: moved_along(one, lands) for name, one in node.records.items()}
     records[request.component] = after

@@ -47,6 +47,13 @@ def test_driver_comes_out_at_one_version_although_its_dependencies_float(node: N
     assert set(node.versions().values()) == {"550.163.01-1"} and not up["transaction"]["remove"]
 
 
+def test_same_in_other_words_changes_nothing(node: Node) -> None:
+    node.both(**driver("535.*"))
+    before = node.record("driver")
+    assert not node.both(**driver("535.309.01-1"))["changed"]
+    assert node.record("driver") == before
+
+
 def test_other_kernel_modules_take_the_place_of_those_there(node: Node) -> None:
     node.both(**driver("535.104.05-1"))
     wish = driver("535.309.01-1")

@@ -1,0 +1,263 @@
+"""Breaks the system roles one task or line at a time, in a copy, and shows that some scenario notices: `--help`.
+
+Each scenario's hosts are made and prepared once and kept as images; what is broken is applied to fresh hosts of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.hosts import stand_ins
+from tests.hosts.engine import Engine, known_images
+from tests.hosts.run import CACHE, REPOSITORY, tail
+
+HERE = Path(__file__).resolve().parent
+PARTS = ("ansible.cfg", "callback_plugins", "library", "module_utils", "playbooks", "pyproject.toml", "roles", "tests")
+ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`text` is what the file is broken to; `name` says how."""
+
+    name: str
+    file: str
+    text: str
+    scenarios: tuple[str, ...]
+
+
+# --- What is broken -------------------------------------------------------------------------------------
+
+
+def find_mutations(plan: dict[str, Any]) -> list[Mutation]:
+    of_tasks = [mutation for role, names in plan["roles"].items() for mutation in _of_role(role, tuple(names))]
+    return of_tasks + [_of_code(row) for row in plan["code"]]
+
+
+def _of_role(role: str, scenarios: tuple[str, ...]) -> Iterator[Mutation]:
+    """One for every task: it is never run."""
+    for path in sorted((REPOSITORY / "roles" / role / "tasks").glob("*.yml")):
+        for number in range(len(_flat(yaml.safe_load(path.read_text())))):
+            tasks = yaml.safe_load(path.read_text())
+            task = _flat(tasks)[number]
+            task["when"] = False
+            name = f"{role}/{path.stem}: {task['name']}"
+            yield Mutation(name, str(path.relative_to(REPOSITORY)), yaml.safe_dump(tasks, sort_keys=False), scenarios)
+
+
+def _flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With those in blocks."""
+    found = []
+    for task in tasks:
+        found.append(task)
+        for part in ("block", "rescue", "always"):
+            found += _flat(task.get(part, []))
+    return found
+
+
+def _of_code(row: dict[str, Any]) -> Mutation:
+    text = (REPOSITORY / row["file"]).read_text()
+    if text.count(row["from"]) != 1:
+        raise SystemExit(f"{row['what']}: {row['file']} has {row['from']!r} {text.count(row['from'])} times, not once")
+    return Mutation(row["what"], row["file"], text.replace(row["from"], row["to"]), tuple(row["scenarios"]))
+
+
+# --- Who notices ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Site:
+    """A copy of the repository, and of each scenario the images of its prepared hosts."""
+
+    copy: Path
+    engine: Engine
+    tags: dict[str, str]
+    hosts: dict[str, list[str]]
+    prepared_again: list[str]
+    images: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def broken(self, mutation: Mutation) -> Iterator[None]:
+        path = self.copy / mutation.file
+        before = path.read_text()
+        path.write_text(mutation.text)
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    def first_failure(self, scenario: str) -> str | None:
+        """Where the scenario ends; None where it ends well."""
+        if scenario.endswith(".py"):
+            command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", scenario]
+            return f"{scenario}: a test" if self._run(command, scenario, {}) else None
+        if scenario not in self.images:
+            self._keep_prepared(scenario)
+        try:
+            self._create(scenario, self.images[scenario])
+            steps = ("prepare", "converge", "verify") if scenario in self.prepared_again else ("converge", "verify")
+            for step in steps:
+                if self._play(scenario, step):
+                    return f"{step}: {_failed_task(self._log(scenario))}"
+            return None
+        finally:
+            self.engine.remove(f"testhost={self._prefix(scenario)}")
+
+    def _keep_prepared(self, scenario: str) -> None:
+        directory = self._directory(scenario)
+        inventory = yaml.safe_load((directory / "hosts.yml").read_text())
+        group = inventory["testhosts"]
+        kept = self.hosts[scenario]
+        group["hosts"] = {name: group["hosts"][name] or {} for name in kept}
+        base = {}
+        for name, variables in group["hosts"].items():
+            stand_ins.write(self._work(scenario) / "stand-ins" / name, {**(group.get("vars") or {}), **variables})
+            base[name] = self.tags[(group.get("vars") or {}).get("testhost_image") or variables["testhost_image"]]
+            variables["testhost_image"] = name
+        (directory / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
+        try:
+            self._create(scenario, base)
+            if self._play(scenario, "prepare"):
+                raise SystemExit(f"{scenario} cannot be prepared:\n{tail(self._log(scenario))}")
+            images = {name: f"localhost/testhost-mutations:{scenario.replace('/', '-')}-{name}" for name in kept}
+            for name, image in images.items():
+                self._podman("commit", "--quiet", f"{self._prefix(scenario)}-{name}", image)
+            self.images[scenario] = images
+        finally:
+            self.engine.remove(f"testhost={self._prefix(scenario)}")
+
+    def remove(self) -> None:
+        listed = [image for images in self.images.values() for image in images.values()]
+        if listed:
+            self._podman("rmi", "--force", *listed)
+
+    # --- Commands -------------------------------------------------------------------------------------
+
+    def _create(self, scenario: str, images: dict[str, str]) -> None:
+        self.engine.remove(f"testhost={self._prefix(scenario)}")
+        if self._play(scenario, "create", images=images):
+            raise SystemExit(f"{scenario}: its hosts cannot be made:\n{tail(self._log(scenario))}")
+
+    def _play(self, scenario: str, step: str, images: dict[str, str] | None = None) -> int:
+        directory, hosts = self._directory(scenario), self.copy / "tests" / "hosts"
+        playbook = hosts / "create.yml" if step == "create" else directory / f"{step}.yml"
+        if not playbook.exists():
+            return 0
+        settings = {
+            "ANSIBLE_CONFIG": str(self.copy / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "MOLECULE_EPHEMERAL_DIRECTORY": str(self._work(scenario) / "molecule"),
+            "MOLECULE_SCENARIO_DIRECTORY": str(directory),
+            "TESTHOSTS_DIRECTORY": str(hosts),
+            "TESTHOSTS_IMAGES": json.dumps(images or {}),
+            "TESTHOSTS_PREFIX": self._prefix(scenario),
+            "TESTHOSTS_STAND_INS": str(self._work(scenario) / "stand-ins"),
+        }
+        options = [f"--inventory={hosts / 'inventory.yml'}", f"--inventory={directory / 'hosts.yml'}"]
+        # Molecule's own variable, which create.yml reads.
+        options.append(f"--extra-vars=molecule_ephemeral_directory={settings['MOLECULE_EPHEMERAL_DIRECTORY']}")
+        return self._run([str(ANSIBLE_PLAYBOOK), *options, str(playbook)], scenario, settings)
+
+    def _run(self, command: list[str], scenario: str, settings: dict[str, str]) -> int:
+        environment = {**self.engine.environment, **settings}
+        with open(self._log(scenario), "wb") as log:
+            return subprocess.run(
+                command, cwd=self.copy, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            ).returncode
+
+    def _podman(self, *arguments: str) -> None:
+        subprocess.run(["podman", *arguments], env=self.engine.environment, check=True, stdout=subprocess.DEVNULL)
+
+    def _directory(self, scenario: str) -> Path:
+        role, name = scenario.split("/")
+        return self.copy / "roles" / role / "molecule" / name
+
+    def _work(self, scenario: str) -> Path:
+        work = self.copy / "work" / scenario
+        (work / "molecule").mkdir(parents=True, exist_ok=True)
+        return work
+
+    def _log(self, scenario: str) -> Path:
+        return self.copy / "work" / f"{scenario.replace('/', '-')}.log"
+
+    def _prefix(self, scenario: str) -> str:
+        return f"mutation-{os.getpid()}-{scenario.replace('/', '-').replace('_', '-')}"
+
+
+def _failed_task(log: Path) -> str:
+    """The task that ended the play, and on which host."""
+    task = failed = ""
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith("TASK ["):
+            task = failed = line[len("TASK [") :].rpartition("]")[0]
+        elif line.startswith("fatal: ["):
+            failed = f"{task} ({line[len('fatal: [') :].partition(']')[0]})"
+    return failed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only mutations with one of these in their name")
+    parser.add_argument("--list", action="store_true", help="name the mutations, and run nothing")
+    arguments = parser.parse_args()
+    plan = yaml.safe_load((HERE / "mutations.yml").read_text())
+    mutations = [
+        mutation
+        for mutation in find_mutations(plan)
+        if not arguments.words or any(word in mutation.name for word in arguments.words)
+    ]
+    if arguments.list:
+        print("\n".join(mutation.name for mutation in mutations))
+        return 0
+    engine = Engine(CACHE)
+    tags, missing = engine.prepare(known_images())
+    if missing:
+        raise SystemExit("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="mutations-") as directory:
+        site = Site(Path(directory), engine, tags, plan["hosts"], plan["prepared_again"])
+        for part in PARTS:
+            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
+            copy(REPOSITORY / part, site.copy / part)
+        (site.copy / "work").mkdir()
+        site.copy.chmod(0o755)
+        try:
+            for scenario in dict.fromkeys(name for mutation in mutations for name in mutation.scenarios):
+                started = time.monotonic()
+                where = site.first_failure(scenario)
+                if where:
+                    raise SystemExit(f"{scenario} fails where nothing is broken, {where}:\n{tail(site._log(scenario))}")
+                print(f"{scenario:<28} passes unbroken  {time.monotonic() - started:4.0f} s", flush=True)
+            for mutation in mutations:
+                survivors += not _is_noticed(site, mutation)
+        finally:
+            site.remove()
+    print(f"{len(mutations) - survivors} of {len(mutations)} noticed")
+    return 1 if survivors else 0
+
+
+def _is_noticed(site: Site, mutation: Mutation) -> bool:
+    started = time.monotonic()
+    with site.broken(mutation):
+        failures = ((scenario, site.first_failure(scenario)) for scenario in mutation.scenarios)
+        noticed = next((f"{scenario}: {where}" for scenario, where in failures if where), None)
+    print(f"{mutation.name:<90} {noticed or 'SURVIVED'}  {time.monotonic() - started:.0f} s", flush=True)
+    return noticed is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

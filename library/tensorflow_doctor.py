@@ -98,10 +98,10 @@ causes:
   elements: dict
   sample: []
 versions:
-  description: Versions of Python, of the distributions that matter, and of the driver.
+  description: Versions of the distributions that matter, and of the driver.
   returned: success
   type: dict
-  sample: {python: 3.10.13, tensorflow: 2.8.0, "driver, loaded": none}
+  sample: {numpy: 1.23.5, tensorflow: 2.8.0, driver: 550.163.01 (535.183.01 in the kernel)}
 report:
   description: What was observed, as of M(tensorflow_gpu_check); null where no TensorFlow was tried.
   returned: success

@@ -80,7 +80,8 @@ def diagnose_check(
 ) -> list[Cause]:
     """The causes of a verdict that is not the wished one, from the result of `tensorflow_gpu_check` and the node."""
     details = [stage["detail"] for stage in check["report"]["stages"]]
-    text = "\n".join([check["reason"], *details, *check["stderr_tail"]])
+    # The log first: the others repeat it.
+    text = "\n".join([*check["stderr_tail"], *details, check["reason"]])
     facts = read_facts(node=node, report=check["report"], verdict=check["verdict"], distributions=distributions)
     return diagnose(rows, text=text, facts=facts, expect_gpu=expect_gpu)
 
@@ -128,14 +129,15 @@ def read_facts(
 def _match(
     alternatives: Iterable[Mapping[str, Any]], lines: Sequence[str], facts: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """What of it was seen, and the distinct values of the named groups and facts."""
-    evidence: list[str] = []
+    """What of it was seen, each message once, and the distinct values of the named groups and facts."""
+    evidence: dict[str, str] = {}  # by what matched: a log repeats itself with other times
     values: dict[str, list[str]] = {}
     for alternative in alternatives:
         wanted = alternative.get("facts") or {}
         if wanted:
             if all(name in facts and bool(facts[name]) == holds for name, holds in wanted.items()):
-                evidence.append("; ".join(f"{name}: {_text(facts[name])}" for name in wanted))
+                told = "; ".join(f"{name}: {_text(facts[name])}" for name in wanted)
+                evidence[told] = told
                 for name in wanted:
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
@@ -143,13 +145,12 @@ def _match(
         for line in lines:
             match = pattern.search(line)
             if match:
-                if line not in evidence:
-                    evidence.append(line)
+                evidence.setdefault(match.group(0), line)
                 for name, value in match.groupdict().items():
                     seen = values.setdefault(name, [])
                     if value and value not in seen:
                         seen.append(value)
-    return evidence, values
+    return list(evidence.values()), values
 
 
 class _Words(Mapping[str, str]):

@@ -66,7 +66,8 @@ def examine_node(
         known, python = _environment(node, environment)
     if expect_gpu is None:
         expect_gpu = bool(node["gpus"]) and (known or {}).get("flavour") != "cpu"
-    versions = {f"driver, {kind}": node["driver"][kind] or "none" for kind in ("installed", "loaded")}
+    installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"
+    versions = {"driver": installed if installed == loaded else f"{installed} ({loaded} in the kernel)"}
     if python is None:
         facts = read_facts(node=node)
         causes = diagnose(rows, text=_system_text(node), facts=facts, expect_gpu=expect_gpu)
@@ -95,19 +96,20 @@ def examine_node(
 
 def describe(examination: Examination) -> list[str]:
     """The examination as lines for a reader."""
-    lines = [f"{examination.subject}: {examination.verdict or ('well' if examination.healthy else 'not well')}"]
+    known = "no known fault" if examination.healthy else "not well"
+    lines = [f"{examination.subject}: {examination.verdict or known}"]
     if examination.reason:
         lines.append(f"  {examination.reason}")
     if examination.versions:
         lines.append("  " + "; ".join(f"{name} {version}" for name, version in examination.versions.items()))
     for number, cause in enumerate(examination.causes, 1):
+        if number == 2:
+            lines += ["", "After that, as far as it is still there:"]
         lines += ["", f"{number}. {cause.cause}: {cause.says}"]
         lines += [f"   because: {line}" for line in cause.evidence]
         lines.append(f"   do: {cause.do}")
-    if not examination.causes and not examination.healthy:
+    if not examination.healthy and not examination.causes:
         lines += ["", "No known cause fits. Last in the log:", *(f"   {line}" for line in examination.log_tail)]
-    if not examination.causes and examination.healthy:
-        lines.append("  Nothing is wrong." if examination.verdict else "  No known cause fits.")
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 Result = Mapping[str, Any]
 _DONE = ("changed", "action", "environment", "build", "damage", "removed_builds", "bytes_to_fetch", "seconds")
-_CHECK = ("verdict", "reason", "reused", "checked_at", "report")
+_CHECK = ("verdict", "reason", "causes", "reused", "checked_at", "report")
 _SYSTEM = (
     "changed",
     "version",

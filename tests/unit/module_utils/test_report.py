@@ -26,6 +26,7 @@ BUILT: dict[str, Any] = {
 CHECKED: dict[str, Any] = {
     "verdict": "cpu_only_no_gpu",
     "reason": "It computed.",
+    "causes": [],
     "reused": False,
     "checked_at": "2026-11-22T00:00:00Z",
     "report": {},

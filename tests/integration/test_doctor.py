@@ -1,0 +1,122 @@
+"""`make doctor` as an operator runs it: on a Python that somebody else filled, on this node, on a log."""
+
+from __future__ import annotations
+
+import subprocess
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.uv import uv_environment
+
+from tests.playbooks import REPOSITORY, Run, Site
+
+pytestmark = pytest.mark.integration
+
+CAPTURES = REPOSITORY / "tests" / "data" / "captures"
+# Says what the real one said, and fails as it did.
+STAND_IN = """
+import pathlib, sys
+sys.stderr.write(pathlib.Path({log!r}).read_text().partition("\\n")[2])
+raise {error}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Callable[[str, str], Path]:
+    """A virtual environment whose TensorFlow is a few lines that leave the log of the real one."""
+
+    def make(capture: str, error: str) -> Path:
+        environment = tmp_path / "mine"
+        venv.create(environment, symlinks=True)
+        (packages,) = environment.glob("lib/python*/site-packages")
+        for name in ("numpy", "tensorflow"):
+            (packages / name).mkdir()
+            (packages / name / "__init__.py").write_text("")
+            (packages / f"{name}-1.0.dist-info").mkdir()
+        source = STAND_IN.format(log=str(CAPTURES / f"{capture}.txt"), error=error)
+        (packages / "tensorflow" / "__init__.py").write_text(source)
+        return environment
+
+    return make
+
+
+def is_unchanged(run: Run) -> bool:
+    return run.changed == {"localhost": 0}
+
+
+def test_a_python_whose_tensorflow_does_not_import(site: Site, stand_in: Callable[[str, str], Path]) -> None:
+    error = "TypeError('Descriptors cannot be created directly.')"
+    run = site.play("doctor", doctor_python=str(stand_in("protobuf_too_new/tf28_protobuf", error)))
+    assert run.code != 0
+    assert is_unchanged(run)
+    assert "mine/bin/python: import_failed" in run.output
+    assert "numpy 1.0; tensorflow 1.0; driver" in run.output
+    assert "1. protobuf_too_new: protobuf is newer than this TensorFlow can use." in run.output
+    assert "do: Run `make workstation` with the release: its lock has `protobuf<3.21`." in run.output
+
+
+def test_a_python_whose_tensorflow_finds_no_cuda(site: Site, stand_in: Callable[[str, str], Path]) -> None:
+    """With a GPU asked for on a machine that may have none: what is missing of CUDA is among what is said."""
+    python = str(stand_in("cuda_library_missing/tf2.10.M-nolibs", "SystemError('ended')"))
+    run = site.play("doctor", doctor_python=python, tensorflow_gpu="required")
+    assert run.code != 0
+    assert "cuda_library_missing: TensorFlow does not find libcudart.so.11.0, libcublas.so.11" in run.output
+    without = site.play("doctor", doctor_python=python, tensorflow_gpu="none")
+    assert without.code != 0
+    assert "No known cause fits. Last in the log:" in without.output
+
+
+@pytest.mark.parametrize(
+    ("capture", "cause"),
+    [
+        ("driver_mismatch/nvidia-smi550", "driver_mismatch"),
+        ("packages_interrupted/apt", "packages_interrupted"),
+        ("healthy/tf2.21.M-ok", None),
+    ],
+)
+def test_a_log(site: Site, capture: str, cause: str | None) -> None:
+    run = site.play("doctor", doctor_log=str(CAPTURES / f"{capture}.txt"))
+    assert (run.code == 0) is (cause is None)
+    assert (f"1. {cause}: " if cause else "the log: no known fault") in run.output
+    assert is_unchanged(run)
+
+
+def test_an_environment_that_is_not_there(site: Site) -> None:
+    run = site.play("doctor", tensorflow_environment="tensorflow-2.8.0")
+    assert run.code != 0
+    assert "There is no environment tensorflow-2.8.0 below" in run.output
+
+
+@pytest.mark.slow
+def test_the_real_tensorflow_broken_and_mended(site: Site, uv: str, tmp_path: Path) -> None:
+    pythons, _ = find_pythons()
+    found = [row["path"] for row in pythons if row["minor"] in ("3.9", "3.10")]
+    if not found:
+        pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")
+    python = tmp_path / "venv" / "bin" / "python"
+
+    def install(*requirements: str) -> None:
+        command = [uv, "pip", "install", "-q", "--python", python, *requirements]
+        subprocess.run(command, env=uv_environment(), check=True)
+
+    def doctor() -> Run:
+        return site.play("doctor", doctor_python=str(python), tensorflow_gpu="none")
+
+    subprocess.run([uv, "venv", "-q", "--python", found[-1], tmp_path / "venv"], env=uv_environment(), check=True)
+    install("tensorflow==2.8.0", "numpy==1.23.5", "keras==2.8.0", "protobuf>=4")
+    assert "1. protobuf_too_new: " in doctor().output
+    install("protobuf<3.21", "numpy==2.0.2")
+    assert "1. numpy_too_new: " in doctor().output
+    install("numpy==1.23.5")
+    mended = doctor()
+    assert mended.code == 0
+    assert "python: cpu_only_no_gpu" in mended.output
+    assert "driver_not_installed" in site.play("doctor", doctor_python=str(python), tensorflow_gpu="required").output

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack import doctor, probe
+from ansible.module_utils.tensorflow_stack.tables import load_tables
+
+from tests import nodes
+
+RunModule = Callable[..., dict[str, Any]]
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CAPTURES = REPOSITORY / "tests" / "data" / "captures"
+# As they come from YAML through Ansible: lists, not tuples.
+ROWS = json.loads(
+    json.dumps(
+        [
+            dataclasses.asdict(row)
+            for row in load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables")).diagnoses
+        ]
+    )
+)
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Makes the doctor see a recorded node, on which nothing is asked of the system."""
+
+    def see(name: str, **changes: Any) -> dict[str, Any]:
+        record = {**nodes.read(name, tmp_path), **changes}
+        monkeypatch.setattr(doctor, "read_node", lambda **_: record)
+        monkeypatch.setattr(doctor, "_system_text", lambda _: "")
+        return record
+
+    return see
+
+
+def test_a_log_tells_its_cause(run_module: RunModule) -> None:
+    text = (CAPTURES / "cudnn_too_old/tf2.21.M-cudnnold.txt").read_text(encoding="utf-8")
+    result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS)
+    assert (result["healthy"], result["changed"], result["verdict"]) == (False, False, None)
+    assert [cause["cause"] for cause in result["causes"]] == ["cudnn_too_old"]
+    assert "cuDNN 9.1.0 is loaded" in result["lines"][2]
+    assert any(line.startswith("   do: ") for line in result["lines"])
+
+
+@pytest.mark.parametrize("text", ["", "all is well\n"])
+def test_a_log_that_tells_nothing(run_module: RunModule, text: str) -> None:
+    result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS)
+    assert result["healthy"]
+    assert result["lines"] == ["the log: no known fault"]
+
+
+def test_a_node_where_nothing_was_applied(run_module: RunModule, node: Callable[..., Any]) -> None:
+    node("pascal_nouveau", manifest=None)
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    assert (result["subject"], result["healthy"], result["verdict"]) == ("this node", False, None)
+    assert result["causes"][0]["cause"] == "nouveau_bound"
+    assert run_module("tensorflow_doctor", diagnoses=ROWS, expect_gpu=False)["healthy"]
+
+
+def test_an_environment_that_is_not_there(run_module: RunModule, node: Callable[..., Any]) -> None:
+    node("no_gpu_debian12")
+    result = run_module("tensorflow_doctor", environment="mine", diagnoses=ROWS)
+    assert result["failed"]
+    assert "There is no environment mine below" in result["msg"]
+
+
+def test_a_python_by_a_relative_path(run_module: RunModule) -> None:
+    result = run_module("tensorflow_doctor", python="venv", diagnoses=ROWS)
+    assert result["msg"] == "python is 'venv': give an absolute path."
+
+
+def test_a_python_that_does_not_start(run_module: RunModule, node: Callable[..., Any], tmp_path: Path) -> None:
+    node("no_gpu_debian12")
+    result = run_module("tensorflow_doctor", python=str(tmp_path), diagnoses=ROWS)
+    assert result["subject"] == str(tmp_path / "bin" / "python")
+    assert (result["verdict"], result["causes"][0]["cause"]) == ("environment_missing", "environment_missing")
+
+
+def test_a_python_without_tensorflow(run_module: RunModule, node: Callable[..., Any], tmp_path: Path) -> None:
+    node("no_gpu_debian12")
+    result = run_module("tensorflow_doctor", python=sys.executable, diagnoses=ROWS)
+    assert (result["verdict"], result["causes"][0]["cause"]) == ("import_failed", "tensorflow_missing")
+    assert result["versions"]["driver"] == "none"
+
+
+def test_old_messages_do_not_count_where_all_is_well(
+    run_module: RunModule, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node("a100_driver535")
+    monkeypatch.setattr(doctor, "_system_text", lambda _: "NVRM: GPU 0000:01:00.0 is already bound to nouveau.")
+    monkeypatch.setattr(probe, "examine", lambda *_, **__: probe.Outcome("ok", "computed"))
+    result = run_module("tensorflow_doctor", python=sys.executable, diagnoses=ROWS)
+    assert (result["healthy"], result["causes"]) == (True, [])
+
+
+def test_where_no_cause_fits_the_log_is_shown(
+    run_module: RunModule, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node("a100_driver535")
+    outcome = probe.Outcome("killed", "Ended by SIGABRT.", stderr_tail=["something new"])
+    monkeypatch.setattr(probe, "examine", lambda *_, **__: outcome)
+    result = run_module("tensorflow_doctor", python=sys.executable, diagnoses=ROWS)
+    assert not result["healthy"]
+    assert result["lines"][-2:] == ["No known cause fits. Last in the log:", "   something new"]
+
+
+@pytest.mark.parametrize(("flavour", "expected"), [("cuda", True), ("cpu", False)])
+def test_an_environment_for_the_cpu_needs_no_gpu(
+    run_module: RunModule, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, flavour: str, expected: bool
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def examine(python: str, **arguments: Any) -> probe.Outcome:
+        seen.update(arguments, python=python)
+        return probe.Outcome("ok", "")
+
+    environment = {"name": "mine", "flavour": flavour}
+    root = {"path": "/opt/tensorflow"}
+    node("a100_driver535", environments=[environment], manifest={"current": "mine"}, environments_root=root)
+    monkeypatch.setattr(doctor, "check_owner", lambda _: None)
+    monkeypatch.setattr(probe, "examine", examine)
+    run_module("tensorflow_doctor", diagnoses=ROWS)
+    assert (seen["python"], seen["expect_gpu"]) == ("/opt/tensorflow/mine/bin/python", expected)
+
+
+def test_what_the_system_says_is_kept_as_far_as_it_is_about_the_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = {
+        "nvidia-smi": "Failed to initialize NVML: Driver/library version mismatch\n",
+        "dmesg": "",
+        "journalctl": "kernel: usb 1-1: new device\nkernel: NVRM: API mismatch: the client has the version 1\n",
+        "dpkg-query": "ii  bash 5\niF  nvidia-dkms 535\nii  libcuda1 535\n",
+    }
+    monkeypatch.setattr(doctor, "_run", lambda command: said[command[0]])
+    record = nodes.read("a100_driver535", tmp_path)
+    assert doctor._system_text(record).splitlines() == [
+        "Failed to initialize NVML: Driver/library version mismatch",
+        "kernel: NVRM: API mismatch: the client has the version 1",
+        "iF  nvidia-dkms 535",
+    ]
+    record["driver"]["loaded"] = None
+    assert "NVML" not in doctor._system_text(record)
+
+
+def test_a_command_that_hangs_or_is_not_there_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_COMMAND_SECONDS", 0.2)
+    assert doctor._run(["sleep", "5"]) == ""
+    assert doctor._run(["no-such-command"]) == ""
+
+
+def test_distributions_are_read_from_their_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("numpy-1.23.5.dist-info", "tensorflow_cpu-2.8.0.dist-info", "six-1.16.0-py3.9.egg-info", "numpy"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(doctor, "_run", lambda _: json.dumps([str(tmp_path), "/nowhere"]))
+    assert doctor._distributions("python") == {"numpy": "1.23.5", "six": "1.16.0", "tensorflow-cpu": "2.8.0"}

@@ -13,7 +13,7 @@ from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
 from tests.playbooks import REPOSITORY, Run, Site
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
 CAPTURES = REPOSITORY / "tests" / "data" / "captures"
 # Says what the real one said, and fails as it did.

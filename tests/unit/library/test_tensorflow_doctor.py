@@ -36,6 +36,8 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[
         record = {**nodes.read(name, tmp_path), **changes}
         monkeypatch.setattr(doctor, "read_node", lambda **_: record)
         monkeypatch.setattr(doctor, "_system_text", lambda _: "")
+        for name in ("TF_CPP_MAX_VLOG_LEVEL", "TF_CPP_VMODULE"):
+            monkeypatch.setenv(name, "1")  # the module sets them for its process: taken back after the test
         return record
 
     return see

@@ -69,7 +69,7 @@ class _Node:
     @property
     def ours(self) -> set[str]:
         """Holds that this toolkit placed."""
-        return {name for record in self.records.values() for name in set(record.versions) - set(record.held_before)}
+        return {name for record in self.records.values() for name in set(record.held) - set(record.held_before)}
 
 
 def _has_apt() -> bool:
@@ -151,7 +151,7 @@ def apply_present(request: Request, manager: Manager, *, check: bool, directory:
         # Looked up anew: apt drops the hold of what it changes.
         place, lift = _plan_holds(records, node, state)
         manager.hold(place=place, lift=lift)
-        _judge_holds(manager.installed(), after.versions)
+        _judge_holds(manager.installed(), after.held)
     return outcome
 
 
@@ -263,7 +263,7 @@ def _state_after(state: Mapping[str, Installed], plan: Plan) -> dict[str, Instal
 def _plan_holds(
     records: Mapping[str, Record], node: _Node, after: Mapping[str, Installed]
 ) -> tuple[set[str], set[str]]:
-    held = {name for record in records.values() for name in record.versions}
+    held = {name for record in records.values() for name in record.held}
     place = {name for name in held if name in after and not after[name].held}
     return place, {name for name in node.ours - held if name in after and after[name].held}
 

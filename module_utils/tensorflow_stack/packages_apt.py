@@ -433,12 +433,12 @@ def render_preferences(record: Record) -> str:
         f"# Written by the TensorFlow GPU stack for {record.component}; changes are undone by its next run.\n"
         "# No other version comes in, also where the pinned one has left the repository.\n"
     )
-    pins = {package.name: package.version for package in record.packages}
+    pins = record.held
     return header + "\n" + _pins(pins) + "\n" + _pins({name: "*" for name in pins}, priority=-1)
 
 
 def render_unattended(records: Iterable[Record]) -> str | None:
-    names = sorted({package.name.partition(":")[0] for record in records for package in record.packages})
+    names = sorted({name.partition(":")[0] for record in records for name in record.held})
     if not names:
         return None
     rows = "".join('  "^{}$";\n'.format(re.sub(r"([.+])", r"\\\1", name)) for name in names)

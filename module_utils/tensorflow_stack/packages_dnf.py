@@ -367,7 +367,7 @@ class Dnf:
 
     def hold_files(self, records: Mapping[str, Record], component: str) -> dict[str, str | None]:
         """The files that hold what is recorded, with their text; None for one that is not to be."""
-        versions = {package.name: package.version for record in records.values() for package in record.packages}
+        versions = {name: version for record in records.values() for name, version in record.held.items()}
         locks = [_lock(name, version) for name, version in sorted(versions.items())]
         present = _read(LOCKS)
         files = {LOCKS: None if present is None and not locks else _with_block(present or "", locks)}

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .errors import StackError
-from .packages_closure import Installed, Package, Plan, Request, upstream
+from .packages_closure import Installed, Package, Plan, Request, belongs, upstream
 
 SCHEMA = 1
 DIRECTORY = "/etc/tensorflow-gpu-stack"
@@ -32,6 +32,11 @@ class Record:
     @property
     def versions(self) -> dict[str, str]:
         return {package.name: package.version for package in self.packages}
+
+    @property
+    def held(self) -> dict[str, str]:
+        """What is pinned and held. What does not belong, such as a kernel's headers, follows its own updates."""
+        return {name: version for name, version in self.versions.items() if belongs(name, self.asked["belongs"])}
 
     def text(self) -> str:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, sort_keys=True) + "\n"
@@ -83,7 +88,7 @@ def make_record(
     brought = {name for name in versions if name not in state}
     if before:
         brought |= {name for name in before.brought if name in state and name not in gone}
-    mine = set(before.versions) - set(before.held_before) if before else set()
+    mine = set(before.held) - set(before.held_before) if before else set()
     return Record(
         component=request.component,
         source=request.source,
@@ -109,10 +114,10 @@ def find_drift(
     for package in record.packages:
         there = state.get(package.name)
         found = there.version if there else None
-        if found != package.version:
+        if found != package.version and (not there or package.name in record.held):
             problem = "moved" if there else "missing"
             rows.append({"name": package.name, "problem": problem, "recorded": package.version, "found": found})
-        elif there and not there.held:
+        elif there and not there.held and package.name in record.held:
             rows.append({"name": package.name, "problem": "not held", "recorded": package.version, "found": found})
     for path, (found, meant) in sorted(files.items()):
         if found != meant:

@@ -112,6 +112,17 @@ def test_drift() -> None:
     assert find_drift(RECORD, state, {})[1]["problem"] == "not held"
 
 
+def test_what_does_not_belong_is_recorded_and_free_to_move() -> None:
+    headers = Package("linux-headers-6.1.0-56-amd64", "6.1.176-1", "amd64")
+    record = replace(RECORD, packages=(*RECORD.packages, headers))
+    state = {package.name: installed(package) for package in RECORD.packages}
+    state[headers.name] = installed(headers, version="6.1.180-1", held=False)
+    assert headers.name not in record.held
+    assert find_drift(record, state, {}) == []
+    del state[headers.name]
+    assert [row["problem"] for row in find_drift(record, state, {})] == ["missing"]
+
+
 def test_pins_name_one_version_and_keep_all_others_out() -> None:
     text = render_preferences(replace(RECORD, packages=(CUDNN,)))
     assert text.split("\n\n", 1)[1] == (
@@ -121,7 +132,8 @@ def test_pins_name_one_version_and_keep_all_others_out() -> None:
 
 
 def test_unattended_upgrades_leaves_exactly_these_of_all_components() -> None:
-    driver = replace(RECORD, packages=(Package("libcuda1:i386", "1", "i386"), Package("libstdc++6.1", "1", "amd64")))
+    packages = (Package("libcuda1:i386", "1", "i386"), Package("libstdc++6.1", "1", "amd64"))
+    driver = replace(RECORD, asked={"belongs": ["libcuda1", "libstdc*"]}, packages=packages)
     text = render_unattended([RECORD, driver])
     assert text is not None
     assert [line.strip() for line in text.splitlines() if line.startswith("  ")] == [

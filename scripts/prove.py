@@ -5,7 +5,7 @@
     scripts/prove.py 2.8.0 --python 3.9
     scripts/prove.py all                  every release
     scripts/prove.py stale                those without a proof of today's lock
-    scripts/prove.py turn --number 2      the two whose proof is the oldest; nothing is recorded
+    scripts/prove.py turn                 one, another each day; nothing is recorded
 
 Each is built by playbooks/workstation.yml in a directory of its own (2 GB, gone afterwards; TMPDIR says where), then
 imports, multiplies, trains a step, saves and loads a model and starts TensorBoard (scripts/proof_stages.py). One
@@ -34,6 +34,7 @@ sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
 from tensorflow_stack.errors import StackError  # noqa: E402  # found by the line above
 from tensorflow_stack.lockfile import lock_path, read_lock  # noqa: E402
+from tensorflow_stack.node import read_node  # noqa: E402
 from tensorflow_stack.tables import Proof, Tables, load_tables  # noqa: E402
 
 FILES = REPOSITORY / "roles/tensorflow_release/files"
@@ -53,7 +54,7 @@ class ProofError(Exception):
     """What was being proven does not hold."""
 
 
-def targets(tables: Tables, release: str, pythons: Iterable[str]) -> list[Target]:
+def targets(release: str, pythons: Iterable[str]) -> list[Target]:
     """What there is a lock for, newest Python first."""
     found = []
     for python in sorted(pythons, key=Version, reverse=True):
@@ -72,7 +73,14 @@ def choose(tables: Tables, wish: str, python: str | None, number: int) -> list[T
     if wish not in releases and wish not in ("all", "stale", "turn"):
         raise StackError(f"TensorFlow {wish} is not in releases.yml. Name one that is, or all, stale or turn.")
     named = releases.values() if wish in ("all", "stale", "turn") else [releases[wish]]
-    found = [targets(tables, row.version, [python] if python else row.pythons["x86_64"])[0] for row in named]
+    # In turn is what needs no Python fetched: CI has what it has.
+    here = {row["minor"] for row in read_node()["pythons"]} if wish == "turn" else None
+    found = []
+    for row in named:
+        minors = [python] if python else row.pythons["x86_64"]
+        minors = [minor for minor in minors if here is None or minor in here]
+        if minors:
+            found.append(targets(row.version, minors)[0])
     proven = {(proof.release, proof.python): proof for proof in tables.proofs}
     if wish == "stale":
         sha256 = {key: proof.lock_sha256 for key, proof in proven.items()}
@@ -137,7 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("release", help="a release, all, stale or turn")
     parser.add_argument("--python", help="minor version, such as 3.9")
-    parser.add_argument("--number", type=int, default=2, help="how many with turn")
+    parser.add_argument("--number", type=int, default=1, help="how many with turn")
     arguments = parser.parse_args()
     tables = load_tables(str(FILES / "tables"))
     failed = 0

@@ -7,11 +7,16 @@ DOCUMENTATION = r"""
 module: tensorflow_gpu_check
 short_description: Prove that the TensorFlow of one environment computes, on the GPU where there is one
 description:
-  - Imports TensorFlow in the environment's own Python, in a process of its own with a time limit, and computes a
-    matrix product and one training step on every GPU that TensorFlow lists, or on the CPU where it lists none.
+  - Where a GPU is expected, first asks the driver without TensorFlow and has it run a small kernel on every GPU, and
+    finds every library that the release opens, by the rules of the loader.
+  - Then imports TensorFlow in the environment's own Python and computes a matrix product, a training step, a
+    convolution and a function compiled by XLA on every GPU that TensorFlow lists, or on the CPU where it lists none,
+    and a sum across all GPUs where there are several.
+  - Each stage runs in a process with a time limit, so that one which hangs or ends its process is a result.
   - Every value is compared with what NumPy computes. That a device is listed, or that an operation was placed
     on it without an error, proves nothing.
-  - Fails unless the verdict is V(ok), or V(cpu_only_no_gpu) with O(expect_gpu=false). That TensorFlow fell back
+  - Fails unless the verdict is V(ok), V(cpu_only_no_gpu) with O(expect_gpu=false), or V(libraries_ok) with
+    O(level=libraries). That TensorFlow fell back
     to the CPU on a node with a GPU is a failure.
   - The verdict is kept in C(manifest.json) beside the environment, for environments that are listed there, and
     is reused as long as O(evidence), the build and this check are the same.
@@ -34,9 +39,23 @@ options:
       - V(0) asks for one.
     type: int
     default: 0
+  cudnn_floor:
+    description:
+      - The cuDNN that the release is built with. It refuses an older minor version at the first convolution.
+      - Without it the version of cuDNN is reported, and not judged.
+    type: str
+  level:
+    description:
+      - V(full) is the whole check.
+      - V(libraries) is the driver and the libraries alone, without an import of TensorFlow. It is quick enough for a
+        health check that runs every few minutes, says V(libraries_ok) at best, and is neither stored nor reused.
+    type: str
+    choices: [full, libraries]
+    default: full
   time_limit:
     description:
       - Seconds that the check may take. Then its process and all that it started are killed.
+      - One stage may take half of what is left; all of it, where TensorFlow says that it compiles its kernels.
       - Kernels that a release has to compile for a newer GPU can take many minutes the first time.
     type: float
     default: 300
@@ -101,6 +120,14 @@ EXAMPLES = r"""
     release: 2.8.0
     expect_gpu: false
 
+- name: Look at the driver and the libraries only
+  tensorflow_gpu_check:
+    environment: /opt/tensorflow/tensorflow-2.8.0
+    release: 2.8.0
+    expect_gpu: true
+    cudnn_floor: 8.1.0
+    level: libraries
+
 - name: Verify anew, with time to compile kernels for a newer GPU
   tensorflow_gpu_check:
     environment: /opt/tensorflow/tensorflow-2.8.0
@@ -118,11 +145,20 @@ verdict:
   choices:
     ok: every GPU that TensorFlow lists, and as many as expected, computed the right numbers
     cpu_only_no_gpu: no GPU was expected and none is listed; the CPU computed the right numbers
+    libraries_ok: "driver and libraries are in order; TensorFlow was not asked (`level: libraries`)"
+    driver_missing: the loader finds no libcuda, the driver's library
+    driver_mismatch: the driver's kernel module, libcuda and NVML are not of one version
+    driver_too_old: the driver is older than the CUDA that the release is built with
+    driver_failed: the driver does not start, or does not run a kernel of the check's own on a GPU
+    gpu_missing: the driver works and has fewer GPUs than expected
+    library_missing: a library that the release opens is not found or does not load
+    cudnn_too_old: the cuDNN that the loader takes is older than the one that the release is built with
     gpu_not_used: TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU
-    wrong_numbers: an operation gave other numbers than NumPy
+    wrong_numbers: an operation, or the check's own kernel, gave other numbers than the CPU
     import_failed: "`import tensorflow` raised or ended the process"
     wrong_release: the environment holds another release than the expected one
     op_failed: the devices or an operation raised or ended the process
+    compiling_kernels: the time limit passed while kernels were compiled for a GPU that is newer than the release
     timed_out: the check was not done within the time limit and was ended
     killed: a signal ended the process, among them TensorFlow's own abort
     environment_missing: there is no environment, or its Python does not start
@@ -179,6 +215,37 @@ report:
       type: list
       elements: dict
       sample: [{name: "/device:CPU:0", type: CPU, description: x86_64}]
+    driver:
+      description:
+        - The driver as it is without TensorFlow. C(module) is the kernel's, C(xids) are the last errors of GPUs in the
+          kernel's log, C(nvml) has memory, ECC, MIG, fabric and processes of each GPU, C(libcuda) the CUDA that the
+          driver is for and its GPUs.
+        - All null where no GPU is expected.
+      type: dict
+      sample: {module: null, xids: null, nvml: null, libcuda: null}
+    libraries:
+      description:
+        - Every library that the release opens, where the loader finds it and by which of its rules (C(rule)), its real
+          file (C(target)), its version by its own function, and further copies behind it (C(others)).
+        - Empty where no GPU is expected.
+      type: list
+      elements: dict
+      sample:
+        - name: libcudnn.so.8
+          path: /opt/tensorflow/tensorflow-2.8.0/lib/python3.10/site-packages/tensorflow/libcudnn.so.8
+          target: /usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.0
+          rule: RUNPATH
+          version: 8.1.0
+          error: null
+          others: []
+    loader:
+      description: The directories that the loader looks in before its cache, by rule.
+      type: dict
+      sample: {}
+    compiler:
+      description: Where ptxas and libdevice, which XLA needs on a GPU, are; null where they are not.
+      type: dict
+      sample: {}
     libraries_mapped:
       description: File name and path of every CUDA and cuDNN library that the process had mapped at the end.
       type: list
@@ -251,6 +318,8 @@ def main() -> None:
             "release": {"type": "str", "required": True},
             "expect_gpu": {"type": "bool", "required": True},
             "gpu_count": {"type": "int", "default": 0},
+            "cudnn_floor": {"type": "str"},
+            "level": {"type": "str", "choices": ["full", "libraries"], "default": "full"},
             "time_limit": {"type": "float", "default": 300},
             "pending": {"type": "bool", "default": False},
             "reboot_reasons": {"type": "list", "elements": "str", "default": []},

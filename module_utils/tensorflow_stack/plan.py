@@ -51,7 +51,7 @@ def make_plan(
         "python": stack.python.as_dict(),
         "repositories": [dict(repository) for repository in stack.repositories],
         "cuda": stack.cuda and _library(stack.cuda),
-        "cudnn": stack.cudnn and _library(stack.cudnn),
+        "cudnn": stack.cudnn and {**_library(stack.cudnn), "floor": stack.release.cudnn_floor},
         "driver": stack.driver and _driver(stack.driver),
         "gpus": [gpu.as_dict() for gpu in stack.gpus],
         "lock": {

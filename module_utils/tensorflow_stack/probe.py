@@ -1,7 +1,7 @@
 """Run the check of an environment as a child process and judge what it said.
 
-The child (`probe_child.py`) observes and writes records; `judge` is the one place that turns them into a
-verdict. A new stage is a function in the child, and a rule in `_fault` if it can fail in a new way.
+The child (`probe_child.py`) observes and writes records; `probe_judge.py` is the one place that turns them into a
+verdict.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import datetime
 import hashlib
 import inspect
 import json
-import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,25 +20,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from . import manifest, probe_child
+from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
 from .builds import check_owner
 from .errors import StackError
+from .probe_judge import GOOD_VERDICTS, judge, make_report
 
-VERDICTS = {
-    "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
-    "cpu_only_no_gpu": "no GPU was expected and none is listed; the CPU computed the right numbers",
-    "gpu_not_used": "TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU",
-    "wrong_numbers": "an operation gave other numbers than NumPy",
-    "import_failed": "`import tensorflow` raised or ended the process",
-    "wrong_release": "the environment holds another release than the expected one",
-    "op_failed": "the devices or an operation raised or ended the process",
-    "timed_out": "the check was not done within the time limit and was ended",
-    "killed": "a signal ended the process, among them TensorFlow's own abort",
-    "environment_missing": "there is no environment, or its Python does not start",
-    "reboot_required": "the driver works only after a reboot, so nothing was run",
-    "not_checked": "nothing was run: check mode before the environment exists, or the check itself cannot run",
-}
-GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
+# A package of its own for the environment's Python.
+_CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)
+_RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.probe_child import main; main(*sys.argv[2:])"
 
 _TAIL_LINES = 40
 _TAIL_BYTES = 64 * 1024
@@ -48,18 +35,6 @@ _TAIL_BYTES = 64 * 1024
 _REAP_SECONDS = 10
 # Variables that decide which libraries and devices the child finds.
 _DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
-# What TensorFlow 1.15 to 2.21 say about a GPU that they do not use; libnvinfer (TensorRT) is optional.
-_GPU_COMPLAINT = re.compile(
-    r"Could not load dynamic library '(?!libnvinfer)[^;]*; dlerror: [^;]*|Could not find cuda drivers.*"
-    r"|failed call to cuInit.*|kernel version \S+ does not match DSO version.*|no NVIDIA GPU device is present.*"
-    r"|Cannot dlopen some GPU libraries|Ignoring visible gpu device.*"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    name: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +55,7 @@ class Outcome:
     reused: bool = False
     stored: bool = False
     checked_at: str | None = None
-    report: dict[str, Any] = dataclasses.field(default_factory=lambda: _report([], {}))
+    report: dict[str, Any] = dataclasses.field(default_factory=lambda: make_report([], {}))
     stderr_tail: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -94,6 +69,8 @@ def check(
     release: str,
     expect_gpu: bool,
     gpu_count: int = 0,
+    cudnn_floor: str | None = None,
+    level: str = "full",
     time_limit: float = 300,
     reuse: bool = True,
     evidence: Mapping[str, Any],
@@ -132,12 +109,13 @@ def check(
         release,
         expect_gpu,
         gpu_count,
-        _source(probe_child),
-        _source(sys.modules[__name__]),
+        cudnn_floor,
+        [_source(module) for module in (*_CHILD, probe_judge, sys.modules[__name__])],
     )
     stored = (known or {}).get("check") or {}
     is_same = stored.get("evidence_sha256") == evidence_sha256
-    if reuse and evidence and is_same and stored["verdict"] in GOOD_VERDICTS:
+    is_whole = level == "full"
+    if is_whole and reuse and evidence and is_same and stored["verdict"] in GOOD_VERDICTS:
         return Outcome(
             stored["verdict"],
             stored["reason"],
@@ -150,7 +128,7 @@ def check(
     checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     python = os.path.join(build, "bin", "python")
     try:
-        observation = observe(python, time_limit=time_limit, hide_gpus=not expect_gpu)
+        observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu, level=level)
     except OSError as error:
         reason = f"{python} does not start ({error.strerror}): rebuild the environment with tensorflow_venv."
         return Outcome("environment_missing", reason, checked_at=checked_at)
@@ -160,9 +138,11 @@ def check(
         release=release,
         expect_gpu=expect_gpu,
         gpu_count=gpu_count,
+        cudnn_floor=cudnn_floor,
+        level=level,
         stderr=observation.stderr,
     )
-    report = _report(observation.records, variables)
+    report = make_report(observation.records, variables)
     entry = {
         "verdict": verdict.name,
         "reason": verdict.reason,
@@ -173,24 +153,33 @@ def check(
     return Outcome(
         verdict.name,
         verdict.reason,
-        stored=known is not None and not check_mode and _store(root, name, entry),
+        stored=is_whole and known is not None and not check_mode and _store(root, name, entry),
         checked_at=checked_at,
         report=report,
         stderr_tail=observation.stderr.splitlines()[-_TAIL_LINES:],
     )
 
 
-def observe(python: str, *, time_limit: float, hide_gpus: bool = False) -> Observation:
+def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full") -> Observation:
     """Run the child in `python`. Raises OSError when that cannot be started."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_PRELOAD"}
     environ.update(LC_ALL="C", TF_CPP_MIN_LOG_LEVEL="0")
-    if hide_gpus:
+    if not has_gpu:
         # An environment for the CPU is proven on the CPU, also on a node whose GPU TensorFlow would find.
         environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # Files, not pipes: what was written is there whatever became of the writer.
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryFile() as stdout,
+        tempfile.TemporaryFile() as stderr,
+    ):
+        os.mkdir(os.path.join(directory, "check"))
+        for module in _CHILD:
+            path = os.path.join(directory, "check", f"{module.__name__.rsplit('.', 1)[-1]}.py")
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(_source(module))
         process = subprocess.Popen(
-            [python, "-I", "-c", _source(probe_child), str(math.ceil(time_limit) + 60)],
+            [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -213,135 +202,6 @@ def observe(python: str, *, time_limit: float, hide_gpus: bool = False) -> Obser
             exit_status=exit_status,
             stderr=_read(stderr, last=_TAIL_BYTES),
         )
-
-
-def judge(
-    records: Sequence[Mapping[str, Any]],
-    exit_status: int | None,
-    *,
-    release: str,
-    expect_gpu: bool,
-    gpu_count: int,
-    stderr: str = "",
-) -> Verdict:
-    """Pure. `exit_status` is null at the time limit and negative for a signal, as in `subprocess`.
-
-    The first cause wins, in the order in which the child works.
-    """
-    stages = _stages(records)
-    finished = {key: stage for key, stage in stages.items() if stage["finished"]}
-    imported = finished.get(("import", None), {})
-    devices = finished.get(("devices", None), {}).get("devices", [])
-    gpus = [device["name"] for device in devices if device["type"] == "GPU"]
-    wanted = max(gpu_count, 1) if expect_gpu else 0
-
-    for (name, _), stage in finished.items():
-        fault = _fault(stage)
-        if fault:
-            return fault
-        if name == "import" and not _is_release(stage["tensorflow_version"], release):
-            return Verdict("wrong_release", f"TensorFlow {stage['tensorflow_version']} is there, not {release}.")
-        if name == "devices" and len(gpus) < wanted:
-            why = _why_no_gpu(imported["build_info"], stderr)
-            return Verdict("gpu_not_used", f"TensorFlow lists {len(gpus)} of {wanted} expected GPUs. {why}")
-
-    running = [_label(stage) for key, stage in stages.items() if key not in finished]
-    where = f"in stage {running[0]}" if running else f"after {len(stages)} stages"
-    last_words = next((line for line in reversed(stderr.splitlines()) if line.strip()), "nothing")
-    if exit_status is None:
-        return Verdict("timed_out", f"Not done at the time limit, {where}. Last in its log: {last_words}")
-    if exit_status < 0:
-        by = _signal_name(-exit_status)
-        return Verdict("killed", f"Ended by {by} {where}. Last in its log: {last_words}")
-    tested = gpus or [device["name"] for device in devices]
-    due = {("import", None), ("devices", None), ("libraries", None)}
-    due.update((stage, device) for device in tested for stage in probe_child.DEVICE_STAGES)
-    if exit_status != 0 or not tested or due - finished.keys():
-        verdict = "op_failed" if imported else "import_failed"
-        return Verdict(verdict, f"Python ended with status {exit_status} {where}. Last in its log: {last_words}")
-
-    right = f"TensorFlow {imported['tensorflow_version']} computed the right numbers on {', '.join(tested)}"
-    if gpus:
-        return Verdict("ok", f"{right}.")
-    return Verdict("cpu_only_no_gpu", f"{right}; no GPU was expected.")
-
-
-def _fault(stage: Mapping[str, Any]) -> Verdict | None:
-    """What is wrong with one stage's record, taken by itself."""
-    label = _label(stage)
-    if not stage["finished"]:
-        return Verdict("op_failed", f"Stage {label} did not finish.")
-    if stage["error"]:
-        return Verdict("import_failed" if stage["stage"] == "import" else "op_failed", f"{label}: {stage['error']}")
-    elsewhere = [name for name in stage.get("ran_on", []) if not name.endswith(stage["device"])]
-    if elsewhere:
-        return Verdict("gpu_not_used", f"{label} ran on {', '.join(elsewhere)}.")
-    if stage.get("wrong"):
-        found = f"{stage['wrong']} of {stage['values']} values differ from NumPy's, such as {stage['example']}"
-        return Verdict("wrong_numbers", f"{label}: {found}.")
-    return None
-
-
-def _why_no_gpu(build_info: Mapping[str, Any], stderr: str) -> str:
-    if build_info.get("is_cuda_build") is False:
-        return "This TensorFlow was built without CUDA: choose the release's package with the GPU build."
-    complaints = [match.group(0) for match in map(_GPU_COMPLAINT.search, stderr.splitlines()) if match]
-    if not complaints:
-        return "Its log does not say why."
-    return "Its log: " + "; ".join(dict.fromkeys(complaints))  # it repeats itself
-
-
-def _is_release(version: str, release: str) -> bool:
-    """TensorFlow spells 2.8.0rc1 as 2.8.0-rc1, and a post release by its base version."""
-    return version.replace("-", "") == release.split(".post")[0]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _label(stage: Mapping[str, Any]) -> str:
-    return f"{stage['stage']} on {stage['device']}" if stage["device"] else str(stage["stage"])
-
-
-def _stages(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str | None], Mapping[str, Any]]:
-    """The last record of each stage, in the order in which they began."""
-    return {(record["stage"], record["device"]): record for record in records}
-
-
-def _report(records: Sequence[Mapping[str, Any]], variables: Mapping[str, str]) -> dict[str, Any]:
-    stages = _stages(records)
-    known: dict[str, Any] = {}
-    for record in stages.values():
-        known.update(record)
-    devices = known.get("devices", [])
-    has_gpu = any(device["type"] == "GPU" for device in devices)
-    return {
-        "python": known.get("python"),
-        "tensorflow_version": known.get("tensorflow_version"),
-        "numpy_version": known.get("numpy_version"),
-        "build_info": known.get("build_info", {}),
-        "gpu": "present" if has_gpu else "absent" if devices else None,
-        "devices": devices,
-        "libraries_mapped": known.get("libraries_mapped", []),
-        "variables": dict(variables),
-        "stages": [_stage_row(record) for record in stages.values()],
-    }
-
-
-def _stage_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    fault = _fault(record)
-    passed = f"{record['values']} values equal NumPy's" if "values" in record else ""
-    return {
-        "name": record["stage"],
-        "device": record["device"],
-        "passed": fault is None,
-        "seconds": record.get("seconds"),
-        "detail": fault.reason if fault else passed,
-    }
 
 
 def _parse_records(text: str) -> list[Mapping[str, Any]]:
@@ -386,11 +246,11 @@ def _store(root: str, name: str, entry: Mapping[str, Any]) -> bool:
 def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float) -> Outcome:
     """The outcome for any Python, whatever release it has, with its whole log; nothing is reused or stored."""
     try:
-        observation = observe(python, time_limit=time_limit, hide_gpus=not expect_gpu)
+        observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu)
     except OSError as error:
         return Outcome("environment_missing", f"{python} does not start: {error.strerror}.")
     variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
-    report = _report(observation.records, variables)
+    report = make_report(observation.records, variables)
     verdict = judge(
         observation.records,
         observation.exit_status,

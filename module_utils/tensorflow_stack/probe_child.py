@@ -1,32 +1,33 @@
 """What runs in the environment's own Python: it observes, `probe.py` judges.
 
-The text of this file is passed to `python -I -c`, so it imports nothing of ours and is ASCII. It runs on
-Python 3.6 and newer (TensorFlow 2.4 has no wheel above 3.8) and on TensorFlow 1.15, which is why it has no
-`from __future__ import annotations`.
+This file and its siblings `probe_stages.py`, `probe_driver.py` and `probe_libraries.py` are a package of their own
+there, so they import nothing else of ours. They run on Python 3.6 and newer (TensorFlow 2.4 has no wheel above 3.8) and
+on TensorFlow 1.15, which is why they have no `from __future__ import annotations`.
 
-Every stage writes two JSON lines to standard output, one when it begins and one when it ends: an abort or a
-time-out still shows how far it came.
+TensorFlow is imported once, here; what it does on devices is done in forked processes, which start those devices: a
+process that has started a GPU cannot be forked.
 """
 
+import functools
 import importlib
 import json
+import math
 import os
 import platform
 import re
 import signal
-import sys
 import time
-import traceback
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, List
 
-Record = Dict[str, Any]
+from . import probe_driver, probe_libraries, probe_stages
+from .probe_stages import Record, Stage
 
 CUDA_LIBRARY = re.compile(
     r"/lib(cuda|cudart|cublas\w*|cudnn\w*|cufft\w*|curand|cusolver\w*|cusparse|nccl|nvinfer\w*|nvidia-ml"
     r"|nvrtc[\w-]*|nvJitLink|cupti|nvToolsExt)\.so[.\d]*$"
 )
-# TensorFloat-32, on by default from Ampere on, rounds what goes into a product to 11 significant bits.
-TENSOR_FLOAT_TOLERANCE = 5e-3
+# Of float32, with room for the orders of summation and the algorithms (Winograd) that a GPU chooses from.
+ROUNDING = 1e-4
 
 
 def import_tensorflow() -> Record:
@@ -43,23 +44,56 @@ def import_tensorflow() -> Record:
     }
 
 
-def list_devices() -> Record:
+@functools.lru_cache(maxsize=None)
+def start_devices() -> int:
+    """Once in each process; gives back the number of GPUs."""
     tf = importlib.import_module("tensorflow")
     config = tf.config if hasattr(tf.config, "list_physical_devices") else tf.config.experimental
-    details = getattr(tf.config.experimental, "get_device_details", _no_details)
     gpus = config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     # Otherwise an operation that was sent to a GPU runs on the CPU without a word.
     tf.config.set_soft_device_placement(False)
-    config.list_logical_devices()  # starts the devices
+    if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
+        # On by default from Ampere on: it rounds what goes into a product to 11 significant bits.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    config.list_logical_devices()
+    return len(gpus)
+
+
+def list_devices() -> Record:
+    tf = importlib.import_module("tensorflow")
+    details = getattr(tf.config.experimental, "get_device_details", _no_details)
+    config = tf.config if hasattr(tf.config, "list_physical_devices") else tf.config.experimental
     devices = [{"name": "/device:CPU:0", "type": "CPU", "description": platform.machine()}]
-    for index, gpu in enumerate(gpus):
+    start_devices()
+    for index, gpu in enumerate(config.list_physical_devices("GPU")):
         described = details(gpu)
         capability = ".".join(str(part) for part in described.get("compute_capability", ()))
         description = f"{described['device_name']}, compute capability {capability}" if described else ""
         devices.append({"name": f"/device:GPU:{index}", "type": "GPU", "description": description})
     return {"devices": devices}
+
+
+def expand(record: Record) -> List[Stage]:
+    """What follows on the list of devices: every proof on every GPU, or on the CPU where there is none."""
+    if record["stage"] != "devices" or not record.get("devices"):
+        return []
+    gpus = [device["name"] for device in record["devices"] if device["type"] == "GPU"]
+    names = gpus or [device["name"] for device in record["devices"]]
+    stages = [
+        Stage(stage, name, functools.partial(_on_device, action, name))
+        for name in names
+        for stage, action in DEVICE_STAGES.items()
+    ]
+    if len(gpus) > 1:
+        stages.append(Stage("all_reduce", None, functools.partial(all_reduce, gpus)))
+    return [*stages, Stage("libraries", None, libraries)]
+
+
+def _on_device(action: Callable[[str], Record], device: str) -> Record:
+    start_devices()
+    return action(device)
 
 
 def matmul(device: str) -> Record:
@@ -106,7 +140,62 @@ def training_step(device: str) -> Record:
         to_output.sum(axis=0, keepdims=True),
     ]
     stepped = [value - rate * gradient for value, gradient in zip(start, wanted_gradients)]
-    return _compare(found, [np.mean(error**2), *wanted_gradients, *stepped], TENSOR_FLOAT_TOLERANCE)
+    return _compare(found, [np.mean(error**2), *wanted_gradients, *stepped], ROUNDING)
+
+
+def convolution(device: str) -> Record:
+    """The first use of cuDNN, which TensorFlow loads and compares with its own not before."""
+    np = importlib.import_module("numpy")
+    tf = importlib.import_module("tensorflow")
+    images = _integers(4 * 16 * 16, 8, seed=11).reshape(4, 16, 16, 8)
+    filters = _integers(3 * 3 * 8, 16, seed=12).reshape(3, 3, 8, 16)
+    with tf.device(device):
+        found = tf.nn.conv2d(tf.constant(images, tf.float32), tf.constant(filters, tf.float32), 1, "SAME")
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="constant")
+    wanted = sum(
+        padded[:, row : row + 16, column : column + 16, :] @ filters[row, column]
+        for row in range(3)
+        for column in range(3)
+    )
+    return _compare([found], [wanted], ROUNDING)
+
+
+def xla(device: str) -> Record:
+    """One function that XLA compiles: exp and tanh need its ptxas and libdevice on a GPU."""
+    np = importlib.import_module("numpy")
+    tf = importlib.import_module("tensorflow")
+    if tf.__version__.startswith("1."):
+        return {"skipped": "TensorFlow 1.15 has no option to compile one function"}
+    option = "experimental_compile" if tf.__version__.startswith(("2.3.", "2.4.")) else "jit_compile"
+    values = (_integers(32, 32, seed=13) - 32) / 16
+
+    @functools.partial(tf.function, autograph=False, **{option: True})
+    def compiled(x: Any) -> Any:
+        return tf.tanh(x) * tf.exp(-x) + x
+
+    with tf.device(device):
+        found = compiled(tf.constant(values, tf.float32))
+    return _compare([found], [np.tanh(values) * np.exp(-values) + values], ROUNDING)
+
+
+def all_reduce(devices: List[str]) -> Record:
+    """Every device adds its own numbers to those of all others, by NCCL between GPUs."""
+    tf = importlib.import_module("tensorflow")
+    start_devices()
+    # For what belongs to the sum on no GPU; numbers that went through the CPU are no worse proof of the sum.
+    tf.config.set_soft_device_placement(True)
+    given = [_integers(16, 16, seed=20 + index) for index in range(len(devices))]
+    is_gpu = "GPU" in devices[0]
+    operations = tf.distribute.NcclAllReduce() if is_gpu else tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=operations)
+
+    def add() -> Any:
+        context = tf.distribute.get_replica_context()
+        own = tf.gather(tf.constant(given, tf.float32), context.replica_id_in_sync_group)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    sums = strategy.experimental_local_results(tf.function(strategy.run, autograph=False)(add))
+    return _compare(list(sums), [sum(given)] * len(devices), tolerance=0.0, places=False)
 
 
 def libraries() -> Record:
@@ -118,7 +207,12 @@ def libraries() -> Record:
 
 
 # Run on every device, in this order. A new proof is one function and one row.
-DEVICE_STAGES = {"matmul": matmul, "training_step": training_step}
+DEVICE_STAGES = {
+    "matmul": matmul,
+    "training_step": training_step,
+    "convolution": convolution,
+    "xla": xla,
+}
 
 
 def _no_details(_: Any) -> Record:
@@ -136,7 +230,7 @@ def _integers(rows: int, columns: int, seed: int) -> Any:
     return np.array(values, dtype=np.int64).reshape(rows, columns)
 
 
-def _compare(tensors: List[Any], wanted: List[Any], tolerance: float) -> Record:
+def _compare(tensors: List[Any], wanted: List[Any], tolerance: float, places: bool = True) -> Record:
     """Compare with NumPy's results; the tolerance is relative to the largest value of each array."""
     np = importlib.import_module("numpy")
     values = 0
@@ -149,43 +243,22 @@ def _compare(tensors: List[Any], wanted: List[Any], tolerance: float) -> Record:
         pairs = zip(got[bad].tolist(), np.asarray(want)[bad].tolist())
         wrong.extend(f"{found}, not {right}" for found, right in pairs)
     return {
-        "ran_on": sorted({tensor.device for tensor in tensors}),
+        "ran_on": sorted({tensor.device for tensor in tensors}) if places else [],
         "values": values,
         "wrong": len(wrong),
         "example": wrong[0] if wrong else None,
     }
 
 
-def main() -> None:
+def main(level: str, seconds: str, processor: str) -> None:
     # The parent enforces the time limit; a child that lost its parent must not hold a GPU for ever.
-    signal.alarm(int(sys.argv[1]))
+    signal.alarm(math.ceil(float(seconds)) + 60)
     # What a library prints on standard output belongs to the log, not between the records.
     records = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-
-    def run(stage: str, action: Callable[..., Record], *device: str) -> Record:
-        record = {"stage": stage, "device": device[0] if device else None, "finished": False}  # type: Record
-        records.write(json.dumps(record) + "\n")
-        records.flush()
-        start = time.monotonic()
-        try:
-            record.update(action(*device), error=None)
-        except Exception as error:  # whatever TensorFlow raises is the observation
-            traceback.print_exc()
-            record["error"] = f"{type(error).__name__}: {error}"
-        record.update(finished=True, seconds=round(time.monotonic() - start, 3))
-        records.write(json.dumps(record) + "\n")
-        records.flush()
-        return record
-
-    if run("import", import_tensorflow)["error"] is None:
-        devices = run("devices", list_devices).get("devices", [])
-        gpus = [device["name"] for device in devices if device["type"] == "GPU"]
-        for device in gpus or [device["name"] for device in devices]:
-            for stage, action in DEVICE_STAGES.items():
-                run(stage, action, device)
-        run("libraries", libraries)
-
-
-if __name__ == "__main__":
-    main()
+    stages = probe_stages.Stages(records, time.monotonic() + float(seconds))
+    if processor == "gpu":
+        stages.run(probe_driver.stages(), probe_driver.expand)
+        stages.run(probe_libraries.stages(), probe_libraries.expand)
+    if level == "full" and stages.run_here(Stage("import", None, import_tensorflow))["error"] is None:
+        stages.run([Stage("devices", None, list_devices)], expand)

@@ -1,0 +1,374 @@
+"""What the records of a check mean: its verdict and its report. Pure.
+
+TensorFlow's own numbers decide. Where they cannot be had, the first cause in the order driver, libraries, TensorFlow is
+the verdict.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import probe_child
+
+VERDICTS = {
+    "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
+    "cpu_only_no_gpu": "no GPU was expected and none is listed; the CPU computed the right numbers",
+    "libraries_ok": "driver and libraries are in order; TensorFlow was not asked (`level: libraries`)",
+    "driver_missing": "the loader finds no libcuda, the driver's library",
+    "driver_mismatch": "the driver's kernel module, libcuda and NVML are not of one version",
+    "driver_too_old": "the driver is older than the CUDA that the release is built with",
+    "driver_failed": "the driver does not start, or does not run a kernel of the check's own on a GPU",
+    "gpu_missing": "the driver works and has fewer GPUs than expected",
+    "library_missing": "a library that the release opens is not found or does not load",
+    "cudnn_too_old": "the cuDNN that the loader takes is older than the one that the release is built with",
+    "gpu_not_used": "TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU",
+    "wrong_numbers": "an operation, or the check's own kernel, gave other numbers than the CPU",
+    "import_failed": "`import tensorflow` raised or ended the process",
+    "wrong_release": "the environment holds another release than the expected one",
+    "op_failed": "the devices or an operation raised or ended the process",
+    "compiling_kernels": "the time limit passed while kernels were compiled for a GPU that is newer than the release",
+    "timed_out": "the check was not done within the time limit and was ended",
+    "killed": "a signal ended the process, among them TensorFlow's own abort",
+    "environment_missing": "there is no environment, or its Python does not start",
+    "reboot_required": "the driver works only after a reboot, so nothing was run",
+    "not_checked": "nothing was run: check mode before the environment exists, or the check itself cannot run",
+}
+GOOD_VERDICTS = ("ok", "cpu_only_no_gpu", "libraries_ok")
+
+# Verdicts on TensorFlow that its driver or its libraries may be the cause of.
+_HAVE_CAUSES = ("gpu_not_used", "op_failed", "compiling_kernels", "timed_out", "killed")
+_DRIVER_STAGES = ("kernel_module", "nvml", "libcuda", "kernel")
+_LIBRARY_STAGES = ("find_libraries", "load_libraries")
+
+_CUDA_NO_DEVICE = 100
+_CUDA_DRIVER_MISMATCH = 803
+_NVML_DRIVER_MISMATCH = 18
+# From CUDA 11 on a driver runs every CUDA of its major number.
+_FIRST_COMPATIBLE_CUDA = 11
+
+_COMPILES_KERNELS = re.compile(r"[Kk]ernels will be jit-compiled from PTX")
+# What TensorFlow 1.15 to 2.21 say about a GPU that they do not use; libnvinfer (TensorRT) is optional.
+_GPU_COMPLAINT = re.compile(
+    r"Could not load dynamic library '(?!libnvinfer)[^;]*; dlerror: [^;]*|Could not find cuda drivers.*"
+    r"|failed call to cuInit.*|kernel version \S+ does not match DSO version.*|no NVIDIA GPU device is present.*"
+    r"|Cannot dlopen some GPU libraries|Ignoring visible gpu device.*"
+)
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    name: str
+    reason: str
+
+
+def judge(
+    records: Sequence[Record],
+    exit_status: int | None,
+    *,
+    release: str,
+    expect_gpu: bool,
+    gpu_count: int,
+    cudnn_floor: str | None = None,
+    level: str = "full",
+    stderr: str = "",
+) -> Verdict:
+    """`exit_status` is null at the time limit and negative for a signal, as in `subprocess`."""
+    stages = _stages(records)
+    wanted = max(gpu_count, 1) if expect_gpu else 0
+    own_kernel = [fault for fault in map(_fault, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
+    cause = _judge_driver(stages, wanted) or _judge_libraries(stages, cudnn_floor)
+    if level == "libraries":
+        return cause or _judge_end(stages, exit_status, wanted, stderr)
+    verdict = _judge_tensorflow(stages, exit_status, release=release, wanted=wanted, stderr=stderr)
+    if own_kernel and verdict.name in (*GOOD_VERDICTS, *_HAVE_CAUSES):
+        return own_kernel[0]
+    if cause and verdict.name in _HAVE_CAUSES:
+        return Verdict(cause.name, f"{cause.reason} {verdict.reason}")
+    return verdict
+
+
+# -------------------------------------------------------------------------------------------------- driver
+
+
+def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
+    """What keeps TensorFlow from its GPUs before it starts; null also where nothing was asked."""
+    facts = _facts(stages)
+    for stage in _of(stages, ("kernel_module", "nvml", "libcuda")):
+        fault = _fault(stage)
+        if fault:
+            return Verdict("driver_failed", fault.reason)
+    libcuda = facts.get("libcuda")
+    if libcuda is None:
+        return None
+    module, nvml = facts["module"]["version"], facts["nvml"]
+    if libcuda["path"] is None:
+        loaded = f"the kernel module is {module}" if module else "no kernel module nvidia is loaded"
+        return Verdict("driver_missing", f"There is no driver for TensorFlow to open ({libcuda['error']}); {loaded}.")
+    versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
+    different = len({_integers(version) for version in versions.values() if version}) > 1
+    if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
+        found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
+        said = [nvml["text"] if nvml["code"] else None, libcuda["error"]]
+        return Verdict("driver_mismatch", ". ".join([f"Of different versions: {found}", *filter(None, said)]) + ".")
+    if libcuda["code"]:
+        no_module = "" if module else "; no kernel module nvidia is loaded"
+        name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and module else "driver_failed"
+        return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}.")
+    if len(libcuda["gpus"]) < wanted:
+        return Verdict("gpu_missing", f"The driver has {len(libcuda['gpus'])} of {wanted} expected GPUs.")
+    cuda = facts.get("built_with", {}).get("cuda_version")
+    if cuda and not _runs(libcuda["cuda"], cuda):
+        return Verdict("driver_too_old", f"The driver is for CUDA {libcuda['cuda']}, the release is built with {cuda}.")
+    for stage in _of(stages, ("kernel",)):
+        fault = _fault(stage)
+        if fault:
+            name = fault.name if fault.name == "wrong_numbers" else "driver_failed"
+            return Verdict(name, fault.reason)
+    return None
+
+
+def _driver_version(libcuda: str) -> str | None:
+    """550.163.01 of libcuda.so.550.163.01, the file that is mapped."""
+    found = re.search(r"\.so\.(\d+\.\d+(?:\.\d+)?)$", libcuda)
+    return found.group(1) if found else None
+
+
+def _integers(version: str) -> tuple[int, ...]:
+    """NVIDIA's versions are compared as numbers: 470.256.02 is what TensorFlow calls 470.256.2."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _runs(driver: str, cuda: str) -> bool:
+    have, need = _integers(driver), _integers(cuda)[:2]
+    return have[0] >= need[0] if need[0] >= _FIRST_COMPATIBLE_CUDA else have >= need
+
+
+def _fabric(nvml: Mapping[str, Any]) -> str:
+    states = {gpu["fabric"]["state"] for gpu in nvml["gpus"] if gpu.get("fabric")} - {"not_supported", "completed"}
+    return f"; the fabric of its NVSwitches is {', '.join(sorted(states))}" if states else ""
+
+
+# ----------------------------------------------------------------------------------------------- libraries
+
+
+def _judge_libraries(stages: Mapping[Any, Record], cudnn_floor: str | None) -> Verdict | None:
+    for stage in _of(stages, _LIBRARY_STAGES):
+        fault = _fault(stage)
+        if fault:
+            return Verdict("library_missing", fault.reason)
+    facts = _facts(stages)
+    rows = [row for row in facts.get("libraries", []) if row["name"] != "libcuda.so.1"]
+    missing = [row["name"] for row in rows if not row["path"]]
+    if missing:
+        places = [path for paths in facts["loader"].values() for path in paths]
+        where = ", ".join([*places, "ld.so.cache and the loader's own directories"])
+        return Verdict("library_missing", f"{', '.join(missing)}: in none of {where}.")
+    broken = [f"{row['path']}: {row['error']}" for row in rows if row["error"]]
+    if broken:
+        return Verdict("library_missing", f"Found, but not to be loaded: {'; '.join(broken)}.")
+    cudnn = next((row for row in rows if row["name"].startswith("libcudnn.")), None)
+    if cudnn and cudnn["version"] and cudnn_floor:
+        have, floor = _integers(cudnn["version"]), _integers(cudnn_floor)
+        if have[0] != floor[0] or have[:2] < floor[:2]:
+            others = [copy["path"] for copy in cudnn["others"]]
+            hidden = f" It hides {', '.join(others)}." if others else ""
+            return Verdict(
+                "cudnn_too_old",
+                f"cuDNN is {cudnn['version']} at {cudnn['path']} ({cudnn['rule']}), and the release is built with "
+                f"{cudnn_floor}.{hidden}",
+            )
+    return None
+
+
+def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: int, stderr: str) -> Verdict:
+    """Of a check without TensorFlow that found nothing wrong."""
+    finished = {name for (name, _), stage in stages.items() if stage["finished"]}
+    if exit_status is None:
+        return Verdict("timed_out", f"Not done at the time limit, {_where(stages)}. {_last_words(stderr)}")
+    if exit_status < 0:
+        return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {_where(stages)}. {_last_words(stderr)}")
+    due = {*_DRIVER_STAGES, "find_libraries"} if wanted else set()
+    if exit_status or due - finished:
+        return Verdict("op_failed", f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
+    if not wanted:
+        return Verdict("libraries_ok", "No GPU is expected, so there is no driver and no CUDA to look at.")
+    facts = _facts(stages)
+    gpus = ", ".join(gpu["description"] for gpu in facts["libcuda"]["gpus"])
+    found = ", ".join(f"{row['name']} {row['version'] or ''}".strip() for row in facts["libraries"])
+    return Verdict("libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.")
+
+
+# ---------------------------------------------------------------------------------------------- TensorFlow
+
+
+def _judge_tensorflow(
+    stages: Mapping[Any, Record], exit_status: int | None, *, release: str, wanted: int, stderr: str
+) -> Verdict:
+    """The first cause wins, in the order in which the child works."""
+    before = (*_DRIVER_STAGES, *_LIBRARY_STAGES)
+    finished = {key: stage for key, stage in stages.items() if stage["finished"] and stage["stage"] not in before}
+    imported = finished.get(("import", None), {})
+    devices = finished.get(("devices", None), {}).get("devices", [])
+    gpus = [device["name"] for device in devices if device["type"] == "GPU"]
+    compiles = bool(_COMPILES_KERNELS.search(stderr))
+
+    for (name, _), stage in finished.items():
+        fault = _fault(stage)
+        if fault:
+            return _compiling(fault.reason) if fault.name == "timed_out" and compiles else fault
+        if name == "import" and not _is_release(stage["tensorflow_version"], release):
+            return Verdict("wrong_release", f"TensorFlow {stage['tensorflow_version']} is there, not {release}.")
+        if name == "devices" and len(gpus) < wanted:
+            why = _why_no_gpu(imported["build_info"], stderr)
+            return Verdict("gpu_not_used", f"TensorFlow lists {len(gpus)} of {wanted} expected GPUs. {why}")
+
+    if exit_status is None:
+        reason = f"Not done at the time limit, {_where(stages)}. {_last_words(stderr)}"
+        return _compiling(reason) if compiles else Verdict("timed_out", reason)
+    if exit_status < 0:
+        return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {_where(stages)}. {_last_words(stderr)}")
+    tested = gpus or [device["name"] for device in devices]
+    due = {("import", None), ("devices", None), ("libraries", None)}
+    due.update((stage, device) for device in tested for stage in probe_child.DEVICE_STAGES)
+    if len(gpus) > 1:
+        due.add(("all_reduce", None))
+    if exit_status != 0 or not tested or due - finished.keys():
+        name = "op_failed" if imported else "import_failed"
+        return Verdict(name, f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
+
+    right = f"TensorFlow {imported['tensorflow_version']} computed the right numbers on {', '.join(tested)}"
+    if not gpus:
+        return Verdict("cpu_only_no_gpu", f"{right}; no GPU was expected.")
+    if compiles:
+        seconds = max(stage["seconds"] for key, stage in finished.items() if key[1] in gpus)
+        right += f", with kernels compiled for it first ({seconds:.0f} s)"
+    return Verdict("ok", f"{right}.")
+
+
+def _compiling(reason: str) -> Verdict:
+    return Verdict(
+        "compiling_kernels",
+        "The release has no machine code for this GPU and compiles its kernels, which can take half an hour once. "
+        f"{reason} What is compiled is kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
+    )
+
+
+def _fault(stage: Record) -> Verdict | None:
+    """What is wrong with one stage's record, taken by itself."""
+    label = _label(stage)
+    if not stage["finished"]:
+        return Verdict("op_failed", f"Stage {label} did not finish.")
+    said = f"Last in its log: {stage.get('last_words') or 'nothing'}"
+    if stage.get("signal"):
+        return Verdict("killed", f"Ended by {_signal_name(stage['signal'])} in stage {label}. {said}")
+    if stage.get("exit_status") is not None:
+        return Verdict("op_failed", f"Python ended with status {stage['exit_status']} in stage {label}. {said}")
+    if stage.get("time_limit") is not None:
+        return Verdict("timed_out", f"Not done after {stage['time_limit']:.0f} s, in stage {label}. {said}")
+    if stage["error"]:
+        return Verdict("import_failed" if stage["stage"] == "import" else "op_failed", f"{label}: {stage['error']}")
+    elsewhere = [name for name in stage.get("ran_on", []) if not name.endswith(stage["device"] or "")]
+    if elsewhere:
+        return Verdict("gpu_not_used", f"{label} ran on {', '.join(elsewhere)}.")
+    if stage.get("wrong"):
+        found = f"{stage['wrong']} of {stage['values']} values differ from {_reference(stage)}"
+        return Verdict("wrong_numbers", f"{label}: {found}, such as {stage['example']}.")
+    return None
+
+
+def _reference(stage: Record) -> str:
+    return "Python's" if stage["stage"] == "kernel" else "NumPy's"
+
+
+def _why_no_gpu(build_info: Mapping[str, Any], stderr: str) -> str:
+    if build_info.get("is_cuda_build") is False:
+        return "This TensorFlow was built without CUDA: choose the release's package with the GPU build."
+    complaints = [match.group(0) for match in map(_GPU_COMPLAINT.search, stderr.splitlines()) if match]
+    if not complaints:
+        return "Its log does not say why."
+    return "Its log: " + "; ".join(dict.fromkeys(complaints))  # it repeats itself
+
+
+def _is_release(version: str, release: str) -> bool:
+    """TensorFlow spells 2.8.0rc1 as 2.8.0-rc1, and a post release by its base version."""
+    return version.replace("-", "") == release.split(".post")[0]
+
+
+# -------------------------------------------------------------------------------------------------- report
+
+
+def make_report(records: Sequence[Record], variables: Mapping[str, str]) -> dict[str, Any]:
+    stages = _stages(records)
+    facts = _facts(stages)
+    devices = facts.get("devices", [])
+    has_gpu = any(device["type"] == "GPU" for device in devices)
+    return {
+        "python": facts.get("python"),
+        "tensorflow_version": facts.get("tensorflow_version"),
+        "numpy_version": facts.get("numpy_version"),
+        "build_info": facts.get("build_info") or facts.get("built_with", {}),
+        "gpu": "present" if has_gpu else "absent" if devices else None,
+        "devices": devices,
+        "driver": {key: facts.get(key) for key in ("module", "xids", "nvml", "libcuda")},
+        "libraries": facts.get("libraries", []),
+        "libraries_mapped": facts.get("libraries_mapped", []),
+        "loader": facts.get("loader", {}),
+        "compiler": facts.get("compiler", {}),
+        "variables": dict(variables),
+        "stages": [_stage_row(record) for record in stages.values()],
+    }
+
+
+def _stage_row(record: Record) -> dict[str, Any]:
+    fault = _fault(record)
+    passed = f"{record['values']} values equal {_reference(record)}" if "values" in record else ""
+    return {
+        "name": record["stage"],
+        "device": record["device"],
+        "passed": fault is None,
+        "seconds": record.get("seconds"),
+        "detail": fault.reason if fault else record.get("skipped", passed),
+    }
+
+
+def _stages(records: Sequence[Record]) -> dict[tuple[str, str | None], Record]:
+    """The last record of each stage, in the order in which they began."""
+    return {(record["stage"], record["device"]): record for record in records}
+
+
+def _of(stages: Mapping[Any, Record], names: Sequence[str]) -> Iterator[Record]:
+    return (stage for (name, _), stage in stages.items() if name in names)
+
+
+def _facts(stages: Mapping[Any, Record]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for record in stages.values():
+        facts.update(record)
+    return facts
+
+
+def _where(stages: Mapping[Any, Record]) -> str:
+    running = [_label(stage) for stage in stages.values() if not stage["finished"]]
+    return f"in stage {running[0]}" if running else f"after {len(stages)} stages"
+
+
+def _last_words(stderr: str) -> str:
+    last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "nothing")
+    return f"Last in its log: {last}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _label(stage: Record) -> str:
+    return f"{stage['stage']} on {stage['device']}" if stage["device"] else str(stage["stage"])

@@ -77,10 +77,11 @@ def list_devices() -> Record:
 
 def expand(record: Record) -> List[Stage]:
     """What follows on the list of devices: every proof on every GPU, or on the CPU where there is none."""
-    if record["stage"] != "devices" or not record.get("devices"):
+    if record["stage"] != "devices":
         return []
-    gpus = [device["name"] for device in record["devices"] if device["type"] == "GPU"]
-    names = gpus or [device["name"] for device in record["devices"]]
+    devices = record.get("devices", [])
+    gpus = [device["name"] for device in devices if device["type"] == "GPU"]
+    names = gpus or [device["name"] for device in devices]
     stages = [
         Stage(stage, name, functools.partial(_on_device, action, name))
         for name in names

@@ -104,9 +104,8 @@ class _Group:
         start = time.monotonic()
         line = self._line(start, deadline)
         if line:
-            record = json.loads(line.decode())  # type: Record
-            self._log_start = _log_size()
-            return record
+            record, self._log_start = json.loads(line.decode())
+            return dict(record)
         record = dict(_begun(stage), finished=True, error=None, seconds=round(time.monotonic() - start, 3))
         if line is None:
             record["time_limit"] = record["seconds"]
@@ -155,7 +154,8 @@ def _send_all(writer: int, stages: List[Stage], expand: Expand) -> None:
     try:
         while stages:
             record = _observe(stages.pop(0))
-            text = (json.dumps(record) + "\n").encode()
+            # With where the log of the next stage begins, before that can write to it.
+            text = (json.dumps([record, _log_size()]) + "\n").encode()
             while text:
                 text = text[os.write(writer, text) :]
             stages += expand(record)

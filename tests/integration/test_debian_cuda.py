@@ -133,7 +133,7 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_built_up_to_the_check(run: Run, report: dict[str, Any]) -> None:
     assert run.code != 0
     assert report["done"] and report["done"]["build"], run.output
-    assert report["check"]["verdict"] == "gpu_not_used", run.output
+    assert report["check"]["verdict"] in ("gpu_missing", "driver_failed"), run.output
 
 
 def opened(node: Node, double: Path, release: str) -> dict[str, str]:

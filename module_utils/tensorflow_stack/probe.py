@@ -16,8 +16,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
@@ -168,16 +168,8 @@ def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full
         # An environment for the CPU is proven on the CPU, also on a node whose GPU TensorFlow would find.
         environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # Files, not pipes: what was written is there whatever became of the writer.
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        tempfile.TemporaryFile() as stdout,
-        tempfile.TemporaryFile() as stderr,
-    ):
-        os.mkdir(os.path.join(directory, "check"))
-        for module in _CHILD:
-            path = os.path.join(directory, "check", f"{module.__name__.rsplit('.', 1)[-1]}.py")
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(_source(module))
+    with TemporaryDirectory() as directory, TemporaryFile() as stdout, TemporaryFile() as stderr:
+        _write_child(directory)
         process = subprocess.Popen(
             [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"],
             stdin=subprocess.DEVNULL,
@@ -202,6 +194,15 @@ def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full
             exit_status=exit_status,
             stderr=_read(stderr, last=_TAIL_BYTES),
         )
+
+
+def _write_child(directory: str) -> None:
+    package = os.path.join(directory, "check")
+    os.mkdir(package)
+    for module in _CHILD:
+        name = module.__name__.rpartition(".")[2]
+        with open(os.path.join(package, f"{name}.py"), "x", encoding="utf-8") as file:
+            file.write(_source(module))
 
 
 def _parse_records(text: str) -> list[Mapping[str, Any]]:

@@ -90,6 +90,10 @@ def judge(
         return own_kernel[0]
     if cause and verdict.name in _HAVE_CAUSES:
         return Verdict(cause.name, f"{cause.reason} {verdict.reason}")
+    nvml = _facts(stages).get("nvml")
+    if verdict.name == "gpu_not_used" and nvml and nvml["code"] is None:
+        # TensorFlow 2.21 asks it first, and says nothing without it.
+        return Verdict(verdict.name, f"{verdict.reason} NVML cannot be opened ({nvml['text']}).")
     return verdict
 
 

@@ -24,7 +24,7 @@ from .probe_stages import Record, Stage
 # built with, newest first. cuDNN's is in the build info.
 _LIBRARIES = ("cudart", "cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse")
 _OPENED = (
-    ((12, 0), ("12", "12", "12", "11", "10", "11", "12")),
+    ((12, 0), ("12", "12", "12", "11", None, "11", "12")),
     ((11, 1), ("11.0", "11", "11", "10", "10", "11", "11")),
     ((11, 0), ("11.0", "11", "11", "10", "10", "10", "11")),
     ((10, 0), ("10.0", "10.0", None, "10.0", "10.0", "10.0", "10.0")),
@@ -207,15 +207,15 @@ def _loader_cache() -> Dict[str, List[str]]:
 
 
 def _is_library(path: str, machine: str) -> bool:
-    """One that the loader does not pass over: it skips those of another architecture."""
+    """One that the loader does not pass over: it skips ELF files of another architecture, and fails at other files."""
     try:
         with open(path, "rb") as file:
             header = file.read(20)
     except OSError:
         return False
-    return (
-        len(header) == 20 and header[:5] == b"\x7fELF\x02" and _unpack("<H", header, 18) == _ELF_MACHINES.get(machine)
-    )
+    if len(header) < 20 or header[:4] != b"\x7fELF":
+        return True
+    return header[4] == 2 and _unpack("<H", header, 18) == _ELF_MACHINES.get(machine)
 
 
 def _compiler(site: str, path: str) -> Optional[str]:

@@ -183,6 +183,14 @@ def test_no_module_is_no_missing_gpu(node: Node) -> None:
     assert (found.name, "no kernel module nvidia is loaded" in found.reason) == ("driver_failed", True)
 
 
+def test_without_nvml_the_newest_release_says_nothing(node: Node) -> None:
+    node.nvml.update(code=None, text="libnvidia-ml.so.1: cannot open", driver=None, gpus=[])
+    assert node.judge().name == "ok"
+    node.sees_gpu = False
+    found = node.judge()
+    assert (found.name, "NVML cannot be opened (libnvidia-ml.so.1" in found.reason) == ("gpu_not_used", True)
+
+
 def test_versions_are_compared_as_numbers(node: Node) -> None:
     node.nvml["driver"] = "535.183.1"
     node.sees_gpu = False

@@ -181,6 +181,7 @@ def xla(device: str) -> Record:
 
 def all_reduce(devices: List[str]) -> Record:
     """Every device adds its own numbers to those of all others, by NCCL between GPUs."""
+    np = importlib.import_module("numpy")
     tf = importlib.import_module("tensorflow")
     start_devices()
     # For what belongs to the sum on no GPU; numbers that went through the CPU are no worse proof of the sum.
@@ -192,7 +193,7 @@ def all_reduce(devices: List[str]) -> Record:
 
     def add() -> Any:
         context = tf.distribute.get_replica_context()
-        own = tf.gather(tf.constant(given, tf.float32), context.replica_id_in_sync_group)
+        own = tf.gather(tf.constant(np.stack(given), tf.float32), context.replica_id_in_sync_group)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
     sums = strategy.experimental_local_results(tf.function(strategy.run, autograph=False)(add))

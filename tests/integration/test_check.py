@@ -116,6 +116,22 @@ def test_the_libraries_alone_take_no_import(check: Check, good: Path) -> None:
     assert sum(stage["seconds"] for stage in result["report"]["stages"]) < 1
 
 
+def test_the_sum_across_devices_is_right(good: Path) -> None:
+    """On two logical CPUs, which need no NCCL; the rest is what GPUs run."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import tensorflow as tf\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], two)\n"
+        "from tensorflow_stack import probe_child\n"
+        "print(probe_child.all_reduce(['/device:CPU:0', '/device:CPU:1']))\n"
+    )
+    utils = Path(__file__).parents[2] / "module_utils"
+    command = [good / NAME / "bin/python", "-I", "-c", program, utils]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "'values': 512, 'wrong': 0" in done.stdout
+
+
 def test_another_release_is_expected(check: Check, good: Path) -> None:
     result = check(good, release="2.8.1")
     assert result["failed"]

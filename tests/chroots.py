@@ -61,7 +61,8 @@ def base(name: str) -> Path:
         fresh = BASES / f"{name}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         include = ",".join(PACKAGES[name])
-        command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={include}", SUITES.get(name, name), fresh]
+        command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={include}", '--aptopt=Acquire::Retries "5"']
+        command += [SUITES.get(name, name), str(fresh)]
         subprocess.run(command, check=True)
         fresh.rename(path)
     return path

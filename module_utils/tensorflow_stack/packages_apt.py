@@ -44,6 +44,7 @@ from .packages_debian import (
     parse_madison,
     parse_simulation,
     parse_stanzas,
+    unmet,
 )
 from .packages_record import Record
 
@@ -176,6 +177,7 @@ class Apt:
         """The closure, and what apt would do for it. Raises RefusedError."""
         state, further = index.installed, set(further)
         alike = index.alike(asked.values())
+        gone = {name: version for name, version in index.recorded.items() if name not in state}
         while True:
             closure = close(asked, index, sorted(further))
             if isinstance(closure, Refusal):
@@ -186,8 +188,8 @@ class Apt:
                 if name not in state or state[name].version != version
             }
             again = self._reinstalled(mess, closure, state, index.available)
-            pins = {**alike, **closure}
-            simulated = self._simulate(request, {**wrong, **again}, pins=pins) if wrong or again else Simulated()
+            pins = {**gone, **alike, **closure}
+            simulated = self._simulate(request, {**wrong, **again}, index, pins=pins) if wrong or again else Simulated()
             # What dpkg's virtual packages brought in is pinned like the rest, and asked for in the next round.
             unseen = {name for name in simulated.lands if belongs(name, request.belongs)} - set(closure)
             if not unseen:
@@ -195,8 +197,15 @@ class Apt:
             further |= unseen
 
     def plan_removal(self, names: Iterable[str]) -> dict[str, str]:
-        """What apt would remove with these, at the versions there are."""
-        return dict(parse_simulation(self._apt("purge", "--simulate", *sorted(names))).removed)
+        """What apt would remove with these, at the versions there are. Raises StackError where it removes nothing."""
+        said = self._apt("purge", "--simulate", *sorted(names))
+        removed = dict(parse_simulation(said).removed)
+        if not set(names) <= set(removed):
+            raise StackError(
+                f"apt cannot remove {', '.join(sorted(names))}: {complaint(said)}. "
+                "Mend what apt names and run again. Nothing was changed."
+            )
+        return removed
 
     def needed_by_others(self, candidates: Iterable[str], state: Mapping[str, Installed]) -> set[str]:
         """Those of the candidates without which something else that is installed would lack what it depends on."""
@@ -246,27 +255,34 @@ class Apt:
             return simulated.lands[name].architecture
         return state[name].architecture
 
-    def _simulate(self, request: Request, targets: Mapping[str, str], *, pins: Mapping[str, str]) -> Simulated:
-        said = self._install("--simulate", targets=targets, pins=pins)
-        simulated = parse_simulation(said)
-        missing = {
-            name: version
-            for name, version in targets.items()
-            if name not in simulated.lands or simulated.lands[name].version != version
-        }
+    def _simulate(
+        self, request: Request, targets: Mapping[str, str], index: Index, *, pins: Mapping[str, str]
+    ) -> Simulated:
+        said, simulated = self._try(targets, pins=pins)
+        missing = _missing(targets, simulated)
+        lost = unmet(index.installed) & set(index.recorded) - set(targets) if missing else set()
+        if lost:
+            # Removed by force, of another component too: apt does nothing else as long as something needs it.
+            targets = {**{name: index.recorded[name] for name in lost}, **targets}
+            said, simulated = self._try(targets, pins=pins)
+            missing = _missing(targets, simulated)
         if missing:
             refuse(
                 request.component,
                 [
                     Refusal(
                         "unsolvable",
-                        tuple(sorted(missing)),
+                        missing,
                         f"apt cannot bring {describe_asked(request)} onto this node: {complaint(said)}. "
                         "Mend what apt names, or ask for another version.",
                     )
                 ],
             )
         return simulated
+
+    def _try(self, targets: Mapping[str, str], *, pins: Mapping[str, str]) -> tuple[str, Simulated]:
+        said = self._install("--simulate", targets=targets, pins=pins)
+        return said, parse_simulation(said)
 
     # --- Having it done -------------------------------------------------------------------------------
 
@@ -467,6 +483,11 @@ def _pins_of_others() -> str:
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
             texts.append("\n" + file.read())
     return "\n".join(texts)
+
+
+def _missing(targets: Mapping[str, str], simulated: Simulated) -> tuple[str, ...]:
+    lands = {name: package.version for name, package in simulated.lands.items()}
+    return tuple(sorted(name for name, version in targets.items() if lands.get(name) != version))
 
 
 def _needs(one: Installed, state: Mapping[str, Installed], going: Iterable[str]) -> set[str]:

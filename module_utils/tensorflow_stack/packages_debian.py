@@ -182,6 +182,20 @@ def parse_depends(text: str) -> list[list[Alternative]]:
     return clauses
 
 
+def unmet(state: Mapping[str, Installed]) -> set[str]:
+    """Names of what is installed nowhere, or at an unfitting version, and something that is installed depends on."""
+    provided = {virtual for one in state.values() for virtual in one.provides}
+    names = set()
+    for one in state.values():
+        for clause in parse_depends(one.depends):
+            if not any(
+                item.name in provided or (item.name in state and item.holds(state[item.name].version))
+                for item in clause
+            ):
+                names |= {item.name for item in clause}
+    return names
+
+
 @dataclass(frozen=True)
 class Index:
     """What there is to choose from: versions that can be fetched, what they need, and what is installed."""

@@ -155,6 +155,7 @@ class Dnf:
                 for name, package in closure.items()
                 if name in preferred and name not in targets and _evr(package) != preferred[name]
             }
+            late.update(self._lacking(closure, request, preferred, targets))
             if not late:
                 return None, closure
             targets.update(late)
@@ -236,13 +237,34 @@ class Dnf:
             return " ".join(str(error).split())
         return None
 
-    def _closure(self, asked: Iterable[str], request: Request) -> dict[str, Any]:
-        """What belongs and is needed, once the transaction has been done."""
+    def _final(self) -> Any:
+        """All packages that are there once the transaction has been done."""
         base = self._base
         gone, fresh = set(base.transaction.remove_set), set(base.transaction.install_set)
         final = [package for package in base.sack.query().installed() if package not in gone] + list(fresh)
-        query = base.sack.query(flags=self._hawkey.IGNORE_EXCLUDES).filter(pkg=final)
-        by_name = {self._name(package): package for package in final}
+        return base.sack.query(flags=self._hawkey.IGNORE_EXCLUDES).filter(pkg=final).apply()
+
+    def _lacking(
+        self, closure: Mapping[str, Any], request: Request, preferred: Mapping[str, str], targets: Iterable[str]
+    ) -> dict[str, str]:
+        """What belongs and the closure requires but nothing provides: dnf leaves what was removed by force as it is."""
+        final, found = self._final(), {}
+        for package in closure.values():
+            for requirement in package.requires:
+                if final.filter(provides=[requirement]):
+                    continue
+                there: dict[str, list[str]] = {}
+                for one in sorted(self._base.sack.query().available().filter(provides=[requirement]), reverse=True):
+                    if belongs(self._name(one), request.belongs):
+                        there.setdefault(self._name(one), []).append(_evr(one))
+                for name in sorted(there)[:1]:
+                    found[name] = preferred[name] if preferred.get(name) in there[name] else there[name][0]
+        return {name: version for name, version in found.items() if name not in set(targets)}
+
+    def _closure(self, asked: Iterable[str], request: Request) -> dict[str, Any]:
+        """What belongs and is needed, once the transaction has been done."""
+        query = self._final()
+        by_name = {self._name(package): package for package in query}
         closure = {name: by_name[name] for name in asked}
         waiting = list(closure.values())
         while waiting:

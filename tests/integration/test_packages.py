@@ -12,6 +12,15 @@ pytestmark = pytest.mark.integration
 doubles, node, suite = package_nodes.doubles, package_nodes.node, package_nodes.suite
 
 
+CUDA = {
+    "component": "cuda",
+    "source": "nvidia_repo",
+    "packages": [{"name": "cuda-libraries-11-8", "version": None}],
+    "belongs": ["cuda-*", "lib*-11-8"],
+}
+FORCE = ("--allow-change-held-packages", "--allow-downgrades")
+
+
 @pytest.mark.parametrize("suite", SUITES, indirect=True)
 def test_up_down_and_the_same_in_one_transaction(node: Node) -> None:
     done = node.both(**cudnn(OLD, "libcudnn8-dev"))
@@ -191,6 +200,55 @@ def test_drift_is_named_and_repaired(node: Node) -> None:
     done = node.both(**wish)
     assert [row["problem"] for row in done["drift"]] == ["not held"] and done["changed"]
     assert not node.both(**wish)["changed"]
+
+
+@pytest.mark.parametrize("suite", SUITES, indirect=True)
+@pytest.mark.parametrize("lost", [("libcublas-11-8",), ("libcublas-11-8", "libcusolver-11-8")], ids=len)
+def test_what_another_component_lost_by_force_comes_along(node: Node, lost: tuple[str, ...]) -> None:
+    node.both(**CUDA)
+    node.both(**cudnn(MIDDLE))
+    before = node.versions()
+    node.root.run("apt-get", "install", "-y", *FORCE, f"libcudnn8={OLD}")
+    node.root.run("dpkg", "--force-depends", "--remove", *lost)
+    seen = node(check=True, **CUDA)
+    assert [(row["name"], row["problem"]) for row in seen["drift"]] == [(name, "missing") for name in lost]
+    # apt changes nothing at all as long as anything that is installed lacks what it depends on.
+    done = node.both(**cudnn(MIDDLE))
+    assert done["transaction"]["upgrade"] == [f"libcudnn8={MIDDLE}"], done
+    assert done["transaction"]["install"] == [f"{name}={before[name]}" for name in lost]
+    assert [row["name"] for row in done["packages"]] == ["libcudnn8"]
+    assert node.versions() == before
+    assert not node.both(**CUDA)["changed"] and not node.both(**cudnn(MIDDLE))["changed"]
+
+
+def test_what_was_lost_by_force_and_is_not_wanted_stays_away(node: Node) -> None:
+    node.both(**driver("535.104.05-1"))
+    node.root.run("dpkg", "--force-depends", "--remove", "nvidia-kernel-dkms")
+    wish = driver("535.104.05-1")
+    wish["packages"][1]["name"] = "nvidia-kernel-open-dkms"
+    assert "nvidia-kernel-open-dkms=535.104.05-1" in node.both(**wish)["transaction"]["install"]
+    assert "nvidia-kernel-dkms" not in node.versions()
+
+
+def test_what_was_lost_by_force_and_is_nowhere_is_named(node: Node) -> None:
+    node.both(**CUDA)
+    path = "/etc/tensorflow-gpu-stack/cuda.json"
+    node.root.write(path, node.root.read(path).replace("11.11.3.6-1", "11.11.3.5-1"))
+    node.root.run("dpkg", "--force-depends", "--remove", "libcublas-11-8")
+    refused = node.both(**cudnn(MIDDLE))
+    assert [row["reason"] for row in refused["refusals"]] == ["unsolvable"], refused
+    assert "'11.11.3.5-1' for 'libcublas-11-8' was not found" in refused["msg"]
+
+
+def test_absent_is_refused_where_apt_does_nothing(node: Node) -> None:
+    node.both(**CUDA)
+    node.both(**cudnn(MIDDLE))
+    node.root.run("dpkg", "--force-depends", "--remove", "libcublas-11-8")
+    refused = node(component="cudnn", state="absent")
+    assert "libcusolver-11-8 : Depends: libcublas-11-8" in refused["msg"], refused
+    assert node.versions()["libcudnn8"] == MIDDLE and node.record("cudnn")
+    node.both(**CUDA)
+    assert node.both(component="cudnn", state="absent")["transaction"]["remove"] == [f"libcudnn8={MIDDLE}"]
 
 
 def test_pattern_is_kept_at_what_was_recorded(node: Node) -> None:

@@ -82,6 +82,24 @@ def test_drift_is_named_and_repaired(node: Node) -> None:
     assert node.rpms() == {"libcudnn8": OLD} and not node.both(**cudnn(OLD))["changed"]
 
 
+def test_what_another_component_lost_by_force_is_no_hindrance(node: Node) -> None:
+    cuda = {
+        "component": "cuda",
+        "source": "nvidia_repo",
+        "packages": [{"name": "cuda-libraries-11-8", "version": None}],
+        "belongs": ["cuda-*", "lib*-11-8"],
+    }
+    node.both(**cuda)
+    node.both(**cudnn(MIDDLE))
+    before = node.rpms()
+    node.root.run("dnf", "-y", "--disableplugin=versionlock", "install", f"libcudnn8-{OLD}")
+    node.root.run("rpm", "--erase", "--nodeps", "libcublas-11-8")
+    node.both(**cudnn(MIDDLE))
+    done = node.both(**cuda)
+    assert node.rpms() == before, done
+    assert not node.both(**cudnn(MIDDLE))["changed"] and not node.both(**cuda)["changed"]
+
+
 def test_installed_twice_after_a_killed_transaction_is_healed(node: Node) -> None:
     node.both(**cudnn(OLD))
     rpm = f"/srv/libcudnn8-{MIDDLE}.x86_64.rpm"

@@ -16,6 +16,7 @@ from ansible.module_utils.tensorflow_stack.packages_debian import (
     parse_madison,
     parse_simulation,
     parse_stanzas,
+    unmet,
 )
 
 ORDERED = [
@@ -254,3 +255,23 @@ def test_recorded_version_is_gone_back_to() -> None:
     there = {"blas": Installed("blas", "12.1-1", "amd64")}
     closure = close({"cuda": "12.2.2-1"}, index(branch=None, installed=there, recorded={"blas": "12.2-1"}))
     assert isinstance(closure, dict) and closure["blas"] == "12.2-1"
+
+
+def installed(name: str, depends: str, *, provides: tuple[str, ...] = ()) -> Installed:
+    return Installed(name, "2", "amd64", provides=provides, depends=depends)
+
+
+@pytest.mark.parametrize(
+    ("depends", "names"),
+    [
+        (", libc6", set()),
+        (", libc6 (>= 3)", {"libc6"}),
+        (", libcublas (>= 1), libc6", {"libcublas"}),
+        (", exim | mta", set()),
+        (", exim | postfix (>= 3)", {"exim", "postfix"}),
+        ("libcublas, libc6 (= 2) | libmusl", {"libcublas"}),
+    ],
+)
+def test_what_is_needed_and_not_there(depends: str, names: set[str]) -> None:
+    there = [installed("libc6", ", "), installed("mail", ", ", provides=("mta",)), installed("app", depends)]
+    assert unmet({one.name: one for one in there}) == names

@@ -210,8 +210,10 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
 
 
 def describe_frame(path: str) -> dict[str, str]:
-    """What makes a directory a venv of its interpreter, and no RECORD covers: for the build's record."""
-    frame = {"pyvenv.cfg": "sha256:" + (_sha256(os.path.join(path, "pyvenv.cfg")) or "")}
+    """What makes a directory a venv of its interpreter, and what runs at its start: for the build's record."""
+    at_start = glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages", "*.pth"))
+    texts = ["pyvenv.cfg", *(os.path.relpath(file, path) for file in at_start)]
+    frame = {name: "sha256:" + (_sha256(os.path.join(path, name)) or "") for name in texts}
     for name in sorted(os.listdir(os.path.join(path, "bin"))):
         if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
             frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))

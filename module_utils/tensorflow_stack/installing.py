@@ -34,6 +34,14 @@ _COMPILER_FILES = {
         "lib/cuda/nvvm/libdevice/libdevice.10.bc",
     ),
 }
+# Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: each start of the Python of an environment
+# adds this directory to it, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
+_FIRST_TO_LOOK_IN_WHEELS = (2, 14)
+_COMPILER_STARTUP_FILE = "tensorflow_gpu_stack_xla.pth"
+_COMPILER_STARTUP = (
+    "import os; ours = {flag!r}; given = os.environ.get('XLA_FLAGS', ''); os.environ['XLA_FLAGS'] = given"
+    " if 'xla_gpu_cuda_data_dir' in given or given[:1] not in ('', '-') else (ours + ' ' + given).strip()\n"
+)
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
 
@@ -236,6 +244,17 @@ def link_compiler(path: str, site_packages: str, prefixes: tuple[str, ...]) -> d
             os.symlink(target, link)
             links[os.path.relpath(link, path)] = target
     return links
+
+
+def point_to_compiler(path: str, site_packages: str, release: str) -> None:
+    """Have a release that looks for libdevice and ptxas nowhere in the environment find those that are there."""
+    place = os.path.join(path, site_packages, _COMPILER_DIRECTORY)
+    looks_there = tuple(int(part) for part in release.split(".")[:2]) >= _FIRST_TO_LOOK_IN_WHEELS
+    if looks_there or not os.path.isdir(os.path.join(place, "nvvm")):
+        return
+    flag = f"--xla_gpu_cuda_data_dir='{place}'"
+    with open(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), "x", encoding="utf-8") as stream:
+        stream.write(_COMPILER_STARTUP.format(flag=flag))
 
 
 def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:

@@ -36,7 +36,16 @@ from .builds import (
 )
 from .errors import BuildError, BusyError, UnwritableError
 from .exclusive import exclusive_lock
-from .installing import BuildLog, Installer, import_tensorflow, install, link_compiler, link_libraries, reinstall
+from .installing import (
+    BuildLog,
+    Installer,
+    import_tensorflow,
+    install,
+    link_compiler,
+    link_libraries,
+    point_to_compiler,
+    reinstall,
+)
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
@@ -333,6 +342,11 @@ def _fill(
     started = time.monotonic()
     install(spec, installer, path, log)
     site_packages = os.path.join("lib", "python" + spec.lock.python, "site-packages")
+    links = {
+        **link_libraries(path, site_packages, spec.library_directories),
+        **link_compiler(path, site_packages, spec.cuda_prefixes),
+    }
+    point_to_compiler(path, site_packages, spec.release)
     record = {
         "name": spec.name,
         "release": spec.release,
@@ -345,10 +359,7 @@ def _fill(
         "lock_sha256": spec.lock.sha256,
         "packages": spec.lock.packages,
         "site_packages": site_packages,
-        "links": {
-            **link_libraries(path, site_packages, spec.library_directories),
-            **link_compiler(path, site_packages, spec.cuda_prefixes),
-        },
+        "links": links,
         "frame": describe_frame(path),
         "records": describe_records(path, site_packages, spec.lock.packages),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),

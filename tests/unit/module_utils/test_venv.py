@@ -463,6 +463,37 @@ def test_the_wheel_of_the_compiler_is_left_as_it_is(site: Site, tmp_path: Path) 
     assert not (site.site_packages / "nvidia" / "cuda_nvcc" / "bin").exists()
 
 
+def started_with(python: Path, flags: str | None) -> str:
+    """XLA_FLAGS in a Python of the environment that was started with these."""
+    environment = {} if flags is None else {"XLA_FLAGS": flags}
+    program = "import os; print(os.environ.get('XLA_FLAGS', 'none'))"
+    done = subprocess.run([python, "-I", "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_release_that_looks_nowhere_in_the_environment_is_told(site: Site) -> None:
+    nvcc = make_wheel(site.wheels, "nvidia-cuda-nvcc-cu11", "11.8.89", {f"nvidia/cuda_nvcc/{LIBDEVICE}": "bitcode"})
+    site.apply(site.spec(site.tensorflow, nvcc))
+    python = site.live / "bin" / "python"
+    # By the build's own path: programs that run stay with their build when the environment is switched.
+    ours = f"--xla_gpu_cuda_data_dir='{os.path.realpath(site.site_packages)}/nvidia/cuda_nvcc'"
+    assert started_with(python, None) == ours
+    assert started_with(python, "--xla_dump_to=/tmp/x") == f"{ours} --xla_dump_to=/tmp/x"
+    assert started_with(python, ours) == ours
+    for theirs in ("--xla_gpu_cuda_data_dir=/opt/cuda", "/etc/xla-flags"):
+        assert started_with(python, theirs) == theirs
+    assert venv.plan_present(site.spec(site.tensorflow, nvcc)).action == "keep"
+    (site.site_packages / "tensorflow_gpu_stack_xla.pth").write_text("import os\n")
+    (damage,) = venv.plan_present(site.spec(site.tensorflow, nvcc)).damage
+    assert damage.text.endswith("tensorflow_gpu_stack_xla.pth was changed")
+
+
+def test_a_release_that_looks_by_itself_is_told_nothing(site: Site) -> None:
+    nvcc = make_wheel(site.wheels, "nvidia-cuda-nvcc-cu12", "12.5.82", {f"nvidia/cuda_nvcc/{LIBDEVICE}": "bitcode"})
+    site.apply(dataclasses.replace(site.spec(site.tensorflow, nvcc), release="2.18.1"))
+    assert started_with(site.live / "bin" / "python", None) == "none"
+
+
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
     def pip() -> installing.Installer:
         return installing.Installer(uv=None, index_url=site.wheels.as_uri())

@@ -34,8 +34,8 @@ _COMPILER_FILES = {
         "lib/cuda/nvvm/libdevice/libdevice.10.bc",
     ),
 }
-# Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: each start of the Python of an environment
-# adds this directory to it, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
+# Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: the environment's Python adds this
+# directory to it at each start, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
 _FIRST_TO_LOOK_IN_WHEELS = (2, 14)
 _COMPILER_STARTUP_FILE = "tensorflow_gpu_stack_xla.pth"
 _COMPILER_STARTUP = (

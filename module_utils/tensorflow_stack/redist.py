@@ -8,8 +8,8 @@ On disk, `<parent>` being the directory that holds the prefix:
     /etc/tensorflow-gpu-stack/<component>.json  what this toolkit installed of the component last
 
 A tree is filled beside and comes to its prefix by one rename. One that is to be replaced changes places with the new
-one (RENAME_EXCHANGE), so there is always a tree. The prefix is a directory, not a link to one: environments hold links
-to the files in it by their real paths, and these have to outlive a repair.
+one (RENAME_EXCHANGE), so there is always a tree, where the file system can do that. The prefix is a directory, not a
+link to one: environments hold links to the files in it by their real paths, and these have to outlive a repair.
 """
 
 from __future__ import annotations
@@ -307,8 +307,7 @@ def apply_absent(
         outcome = plan_absent(component, prefix, roots=roots, force=force, records=records)
         _sweep(prefix)
         if os.path.isdir(prefix):
-            # Away by one rename: a run killed after it leaves a leftover, never half a tree.
-            os.rename(prefix, _work_path(prefix))
+            _move_away(prefix, _work_path(prefix))
             _sweep(prefix)
         path = _record_path(records, component)
         if _names(_read_json(path), prefix):
@@ -358,10 +357,28 @@ def _exchange(left: str, right: str) -> None:
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.EXDEV):
         raise OSError(code, os.strerror(code), right)
-    # A file system that cannot exchange (NFS, older ZFS): between these two there is no tree, and if the run is killed
-    # just then the next one lays it again.
-    os.rename(right, left + ".old")
+    # A file system that cannot exchange (NFS, older ZFS, a lower layer): between these two there is no tree, and if the
+    # run is killed just then the next one lays it again.
+    _move_away(right, left + ".old")
     os.rename(left, right)
+
+
+def _move_away(prefix: str, place: str) -> None:
+    """By one rename, so that a run which is killed leaves a leftover and never half a tree."""
+    try:
+        os.rename(prefix, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # No directory of an overlay's lower layer can be moved, as where a container's image has the tree. The record
+        # goes last: by it the next run knows for this toolkit's what one that was killed has left.
+        for name in sorted(os.listdir(prefix), key=TREE_RECORD.__eq__):
+            path = os.path.join(prefix, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        os.rmdir(prefix)
 
 
 @contextlib.contextmanager

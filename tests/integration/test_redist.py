@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,60 @@ def test_two_releases_side_by_side(run_module: RunModule, double: Path, server: 
     ]
     again = run_module("nvidia_redist", **cuda(double, server, tmp_path, "11.8.0"))
     assert again["changed"] is False
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """Puts what was written so far into a lower layer, as the image of a container does."""
+    place, merged = tmp_path / "layers", tmp_path / "merged"
+    for path in (place, merged):
+        path.mkdir()
+    mounted: list[Path] = []
+
+    def mount(*arguments: str) -> None:
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
+        mounted.append(Path(arguments[-1]))
+
+    mount("-t", "tmpfs", "layers", str(place))
+    uppers = [place / "empty"]
+    uppers[0].mkdir()
+
+    def commit() -> Path:
+        if merged in mounted:
+            subprocess.run(["umount", merged], check=True)
+            mounted.remove(merged)
+        upper, work = (place / f"{kind}{len(uppers)}" for kind in ("upper", "work"))
+        for path in (upper, work):
+            path.mkdir()
+        lower = ":".join(map(str, reversed(uppers)))
+        uppers.append(upper)
+        mount("-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "overlay", str(merged))
+        return merged
+
+    yield commit
+    for path in reversed(mounted):
+        subprocess.run(["umount", path], check=True)
+
+
+def test_tree_of_an_image_is_repaired_and_removed(
+    run_module: RunModule, double: Path, server: Server, layers: Callable[[], Path]
+) -> None:
+    arguments = cuda(double, server, layers(), "11.2.2")
+    prefix = Path(arguments["prefix"])
+    assert run_module("nvidia_redist", **arguments)["changed"]
+    layers()
+    with pytest.raises(OSError, match="cross-device"):
+        prefix.rename(prefix.with_name("elsewhere"))
+    next(prefix.glob("lib/libcufft.so.*.*")).unlink()
+    done = run_module("nvidia_redist", **arguments)
+    assert done.get("action") == "repair", done
+    layers()
+    assert run_module("nvidia_redist", **arguments)["changed"] is False
+    absent = {"component": "cuda", "version": "11.2.2", "prefix": str(prefix), "state": "absent"}
+    assert run_module("nvidia_redist", **absent).get("action") == "remove"
+    assert os.listdir(prefix.parent) == [".locks"]
 
 
 @pytest.mark.parametrize("variant", ["cuda11", "cuda12"])

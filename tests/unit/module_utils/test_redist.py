@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -227,6 +228,58 @@ def test_file_system_that_cannot_exchange(node: Node, monkeypatch: pytest.Monkey
     assert node.apply(wish).action == "repair"
     assert node.plan(wish).action == "keep"
     assert node.beside() == [".locks", "cuda-11.2"]
+
+
+def lower_layer(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As overlayfs has it without redirect_dir: a directory of a lower layer is not moved, before it is a new one."""
+    rename = os.rename
+
+    class Libc:
+        def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+        def renameat2(self, *arguments: Any) -> int:
+            redist.ctypes.set_errno(errno.EXDEV)
+            return -1
+
+    def refuse(source: str, target: str) -> None:
+        if prefix in (source, target) and os.path.exists(prefix):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+        rename(source, target)
+
+    monkeypatch.setattr(redist.ctypes, "CDLL", Libc)
+    monkeypatch.setattr(redist.os, "rename", refuse)
+
+
+def test_tree_of_a_lower_layer_is_repaired_and_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = node.wish()
+    node.apply(wish)
+    damage_missing(Path(wish.prefix))
+    lower_layer(wish.prefix, monkeypatch)
+    assert node.apply(wish).action == "repair"
+    assert node.plan(wish).action == "keep" and node.beside() == [".locks", "cuda-11.2"]
+    assert node.remove(wish).action == "remove"
+    assert node.beside() == [".locks"] and node.record is None
+
+
+def test_killed_while_a_tree_of_a_lower_layer_goes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = node.wish()
+    node.apply(wish)
+    damage_missing(Path(wish.prefix))
+    (node.records / "cuda.json").unlink()  # so that the tree's own record is what says whose it is
+    rmtree = shutil.rmtree
+
+    def killed(path: str) -> None:
+        if path.startswith(wish.prefix):
+            raise KeyboardInterrupt
+        rmtree(path)
+
+    with monkeypatch.context() as patched:
+        lower_layer(wish.prefix, patched)
+        patched.setattr(redist.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            node.apply(wish)
+    assert node.plan(wish).action == "repair"
+    assert node.apply(wish).action == "repair" and node.plan(wish).action == "keep"
 
 
 # --- Refusals -----------------------------------------------------------------------------------------

@@ -159,9 +159,10 @@ def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[d
         )
     else:
         reasons = sorted({reason for row in releases for reason in row["reasons"]})
+        example = reasons[0].rstrip(".") if reasons else "no release"
         refusal = Refusal(
             "release",
-            found=f"none of {len(releases)} releases runs here, for example: {reasons[0] if reasons else 'no release'}",
+            found=f"none of {len(releases)} releases runs here, for example: {example}",
             wanted="one TensorFlow release",
             set="playbooks/plan.yml lists the reasons for each release.",
         )

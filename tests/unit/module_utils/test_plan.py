@@ -217,3 +217,10 @@ def test_requirements_that_no_release_here_fulfils(node: dict[str, Any], tmp_pat
     requirements.write_text("tensorflow==2.5.0\n")
     plan = make_plan(node, tmp_path, requirements=str(requirements), python_source="found")["plan"]
     assert "allows none of the releases that run here" in plan["refusals"][0]["message"]
+
+
+def test_refusal_of_every_release_has_one_full_stop_a_sentence(tmp_path: Path) -> None:
+    node = change(nodes.read("no_gpu_debian12", tmp_path), tmp_path, {}, {})
+    refused = make_plan(node, tmp_path, gpu="required")
+    message = refused["plan"]["refusals"][0]["message"]
+    assert "for example: " in message and ".." not in message, message

@@ -32,12 +32,13 @@ TAIL_LINES = 60
 
 @dataclass(frozen=True)
 class Scenario:
-    """A folder with a molecule.yml, and its hosts.yml read."""
+    """A folder with a molecule.yml, and its hosts.yml read; `problem` says why it cannot be run."""
 
     name: str
     directory: Path
     lane: str
     hosts: Mapping[str, Mapping[str, Any]]
+    problem: str = ""
 
     @property
     def images(self) -> set[str]:
@@ -66,11 +67,16 @@ def find_scenarios(repository: Path) -> list[Scenario]:
 
 
 def read_scenario(directory: Path) -> Scenario:
-    group = yaml.safe_load((directory / "hosts.yml").read_text())["testhosts"]
-    of_all = group.get("vars") or {}
-    hosts = {name: {**of_all, **(variables or {})} for name, variables in group["hosts"].items()}
     owner = directory.parents[1]
     name = directory.name if owner.name == "tests" else f"{owner.name}/{directory.name}"
+    file = directory / "hosts.yml"
+    try:
+        group = yaml.safe_load(file.read_text())["testhosts"]
+        of_all = group.get("vars") or {}
+        hosts = {host: {**of_all, **(variables or {})} for host, variables in group["hosts"].items()}
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        said = f"{file} does not name the hosts ({type(error).__name__}: {error}); {HERE / 'README.md'} says how"
+        return Scenario(name=name, directory=directory, lane="", hosts={}, problem=said)
     problems = [
         f"{host}: testhost_image is {variables.get('testhost_image')}, not one of {', '.join(known_images())}"
         for host, variables in hosts.items()
@@ -80,12 +86,12 @@ def read_scenario(directory: Path) -> Scenario:
     if lane not in LANES:
         problems.append(f"testhost_lane is {lane}, not one of {', '.join(LANES)}")
     if problems:
-        raise SystemExit(f"{directory}/hosts.yml: " + "; ".join(problems))
+        return Scenario(name=name, directory=directory, lane="", hosts={}, problem=f"{file}: " + "; ".join(problems))
     return Scenario(name=name, directory=directory, lane=lane, hosts=hosts)
 
 
 def choose(scenarios: Iterable[Scenario], *, names: Sequence[str], lane: str) -> list[Scenario]:
-    """Those named, else all of the lane; the default lane has those of ci too."""
+    """Those named, else all of the lane, with those that cannot be read; the default lane has those of ci too."""
     known = {scenario.name: scenario for scenario in scenarios}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -93,7 +99,7 @@ def choose(scenarios: Iterable[Scenario], *, names: Sequence[str], lane: str) ->
     if names:
         return [known[name] for name in names]
     lanes = ("ci", "default") if lane == "default" else (lane,)
-    return [scenario for scenario in known.values() if scenario.lane in lanes]
+    return [scenario for scenario in known.values() if scenario.problem or scenario.lane in lanes]
 
 
 # --- Running --------------------------------------------------------------------------------------------
@@ -207,7 +213,9 @@ def main() -> int:
 
     def outcome_of(scenario: Scenario) -> Outcome:
         lacking = sorted(scenario.images & set(missing))
-        if lacking:
+        if scenario.problem:
+            outcome = Outcome(scenario.name, "FAILED", 0, scenario.problem)
+        elif lacking:
             outcome = Outcome(scenario.name, "SKIPPED", 0, "; ".join(f"{name}: {missing[name]}" for name in lacking))
         else:
             outcome = runner.run(scenario)

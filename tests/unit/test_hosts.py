@@ -94,14 +94,33 @@ def test_variables_of_all_hosts_are_each_hosts(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_hosts_are_refused(tmp_path: Path, group: dict[str, Any], said: str) -> None:
-    with pytest.raises(SystemExit, match=said):
-        run.read_scenario(write_scenario(tmp_path, "roles/r/molecule/s", group))
+def test_wrong_hosts_are_a_problem_of_their_scenario(tmp_path: Path, group: dict[str, Any], said: str) -> None:
+    scenario = run.read_scenario(write_scenario(tmp_path, "roles/r/molecule/s", group))
+    assert said in scenario.problem and scenario.hosts == {}
+
+
+@pytest.mark.parametrize("text", [None, "", "testhosts: []", "testhosts: {hosts: [a]}", "testhosts: {", "hosts: {}"])
+def test_scenario_that_cannot_be_read_fails_and_the_others_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    one = {"h": {"testhost_image": "debian-12"}}
+    write_scenario(tmp_path, "roles/cudnn/molecule/default", {"vars": {"testhost_lane": "ci"}, "hosts": one})
+    broken = write_scenario(tmp_path, "roles/cudnn/molecule/broken", {}) / "hosts.yml"
+    broken.unlink() if text is None else broken.write_text(text)
+    monkeypatch.setattr(run, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(run.sys, "argv", ["run", "--lane", "ci"])
+    monkeypatch.setattr(run.Engine, "__init__", lambda self, cache: None)
+    monkeypatch.setattr(run.Engine, "prepare", lambda self, names: (dict.fromkeys(names, "tag"), {}))
+    monkeypatch.setattr(run.Runner, "run", lambda self, scenario: Outcome(scenario.name, "ok", 1))
+    assert run.main() == 1
+    said = capsys.readouterr().out
+    assert f"{broken} does not name the hosts" in said and "1 passed, 1 failed, 0 skipped" in said
 
 
 def test_every_scenario_of_this_repository_can_be_read() -> None:
     found = run.find_scenarios(run.REPOSITORY)
     assert "hosts" in [scenario.name for scenario in found]
+    assert [scenario.problem for scenario in found if scenario.problem] == []
     prefixes = [run.prefix_of(scenario) for scenario in found]
     assert len(set(prefixes)) == len(prefixes)
 

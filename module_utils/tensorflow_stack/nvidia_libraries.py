@@ -149,7 +149,8 @@ class Check(NamedTuple):
 def check_libraries(loader: Loader, component: str, wanted: str, directories: list[str]) -> Check:
     """Are the libraries of CUDA or cuDNN at that version in these directories, or where the loader looks by itself?"""
     libraries, problems = set(), []
-    asked = ", ".join(directories or loader.directories)
+    by_itself = f"where the loader looks by itself ({', '.join(loader.directories)})"
+    searched = f"neither in {', '.join(directories)} nor {by_itself}" if directories else f"not {by_itself}"
     directories = [*directories, *loader.directories]
     for name in OPENED[component]:
         found = [
@@ -159,7 +160,7 @@ def check_libraries(loader: Loader, component: str, wanted: str, directories: li
         ]
         libraries.update(found)
         if not found:
-            problems.append(f"{name} is in none of {asked}")
+            problems.append(f"{name} is {searched}")
     cuda = find_cuda(loader)
     rows = cuda if component == "cuda" else find_cudnn(loader, cuda)
     places = {loader.files.resolve(directory) for directory in directories}

@@ -1,6 +1,8 @@
-"""Breaks the system roles one task or line at a time, in a copy, and shows that some scenario notices: `--help`.
+"""Breaks the system side one task or line at a time, in a copy, and shows that some scenario notices: `--help`.
 
-Each scenario's hosts are made and prepared once and kept as images; what is broken is applied to fresh hosts of these.
+Each scenario's hosts are made and prepared once a run and kept as images until its end; what is broken is applied to
+fresh hosts of these. Before anything is broken, every scenario has to pass. Where it is the making or preparing of
+hosts that fails, nothing was noticed: the run ends there.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +29,12 @@ from tests.hosts.engine import Engine, known_images
 from tests.hosts.run import CACHE, REPOSITORY, tail
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("ansible.cfg", "callback_plugins", "library", "module_utils", "playbooks", "pyproject.toml", "roles", "tests")
+PARTS = (
+    *("ansible.cfg", "callback_plugins", "inventories", "library", "module_utils", "playbooks", "pyproject.toml"),
+    *("roles", "tests"),
+)
+# Tools and doubles: what has been made is used, and nothing that is broken here is in it.
+SHARED = (".cache", ".tools")
 ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 
 
@@ -44,11 +52,11 @@ class Mutation:
 
 
 def find_mutations(plan: dict[str, Any]) -> list[Mutation]:
-    of_tasks = [mutation for role, names in plan["roles"].items() for mutation in _of_role(role, tuple(names))]
+    of_tasks = [mutation for role, noticing in plan["roles"].items() for mutation in _of_role(role, noticing)]
     return of_tasks + [_of_code(row) for row in plan["code"]]
 
 
-def _of_role(role: str, scenarios: tuple[str, ...]) -> Iterator[Mutation]:
+def _of_role(role: str, noticing: dict[str, list[str]]) -> Iterator[Mutation]:
     """One for every task: it is never run."""
     for path in sorted((REPOSITORY / "roles" / role / "tasks").glob("*.yml")):
         for number in range(len(_flat(yaml.safe_load(path.read_text())))):
@@ -56,7 +64,12 @@ def _of_role(role: str, scenarios: tuple[str, ...]) -> Iterator[Mutation]:
             task = _flat(tasks)[number]
             task["when"] = False
             name = f"{role}/{path.stem}: {task['name']}"
-            yield Mutation(name, str(path.relative_to(REPOSITORY)), yaml.safe_dump(tasks, sort_keys=False), scenarios)
+            yield Mutation(
+                name,
+                str(path.relative_to(REPOSITORY)),
+                yaml.safe_dump(tasks, sort_keys=False),
+                tuple(noticing[path.stem]),
+            )
 
 
 def _flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -73,7 +86,10 @@ def _of_code(row: dict[str, Any]) -> Mutation:
     text = (REPOSITORY / row["file"]).read_text()
     if text.count(row["from"]) != 1:
         raise SystemExit(f"{row['what']}: {row['file']} has {row['from']!r} {text.count(row['from'])} times, not once")
-    return Mutation(row["what"], row["file"], text.replace(row["from"], row["to"]), tuple(row["scenarios"]))
+    broken = text.replace(row["from"], row["to"])
+    if row["file"].endswith(".py"):
+        compile(broken, row["what"], "exec")  # What Python cannot read, everybody notices.
+    return Mutation(row["what"], row["file"], broken, tuple(row["scenarios"]))
 
 
 # --- Who notices ----------------------------------------------------------------------------------------
@@ -100,19 +116,23 @@ class Site:
         finally:
             path.write_text(before)
 
-    def first_failure(self, scenario: str) -> str | None:
-        """Where the scenario ends; None where it ends well."""
-        if scenario.endswith(".py"):
+    def first_failure(self, scenario: str, mutation: Mutation | None = None) -> str | None:
+        """Where the scenario ends; None where it ends well. What is broken is whole while hosts are made."""
+        broken = self.broken(mutation) if mutation else contextlib.nullcontext()
+        if ".py" in scenario:
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", scenario]
-            return f"{scenario}: a test" if self._run(command, scenario, {}) else None
+            with broken:
+                return _failed_test(self._log(scenario)) if self._run(command, scenario, {}) else None
         if scenario not in self.images:
             self._keep_prepared(scenario)
         try:
             self._create(scenario, self.images[scenario])
-            steps = ("prepare", "converge", "verify") if scenario in self.prepared_again else ("converge", "verify")
-            for step in steps:
-                if self._play(scenario, step):
-                    return f"{step}: {_failed_task(self._log(scenario))}"
+            if scenario in self.prepared_again:
+                self._prepare(scenario)
+            with broken:
+                for step in ("converge", "verify"):
+                    if self._play(scenario, step):
+                        return f"{step}: {_failed_task(self._log(scenario))}"
             return None
         finally:
             self.engine.remove(f"testhost={self._prefix(scenario)}")
@@ -121,7 +141,7 @@ class Site:
         directory = self._directory(scenario)
         inventory = yaml.safe_load((directory / "hosts.yml").read_text())
         group = inventory["testhosts"]
-        kept = self.hosts[scenario]
+        kept = self.hosts.get(scenario, list(group["hosts"]))
         group["hosts"] = {name: group["hosts"][name] or {} for name in kept}
         base = {}
         for name, variables in group["hosts"].items():
@@ -131,12 +151,12 @@ class Site:
         (directory / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
         try:
             self._create(scenario, base)
-            if self._play(scenario, "prepare"):
-                raise SystemExit(f"{scenario} cannot be prepared:\n{tail(self._log(scenario))}")
-            images = {name: f"localhost/testhost-mutations:{scenario.replace('/', '-')}-{name}" for name in kept}
-            for name, image in images.items():
+            self._prepare(scenario)
+            images = self.images.setdefault(scenario, {})
+            for name in kept:
+                image = f"localhost/testhost-{self._prefix(scenario)}:{name}"
                 self._podman("commit", "--quiet", f"{self._prefix(scenario)}-{name}", image)
-            self.images[scenario] = images
+                images[name] = image
         finally:
             self.engine.remove(f"testhost={self._prefix(scenario)}")
 
@@ -151,6 +171,10 @@ class Site:
         self.engine.remove(f"testhost={self._prefix(scenario)}")
         if self._play(scenario, "create", images=images):
             raise SystemExit(f"{scenario}: its hosts cannot be made:\n{tail(self._log(scenario))}")
+
+    def _prepare(self, scenario: str) -> None:
+        if self._play(scenario, "prepare"):
+            raise SystemExit(f"{scenario} cannot be prepared:\n{tail(self._log(scenario))}")
 
     def _play(self, scenario: str, step: str, images: dict[str, str] | None = None) -> int:
         directory, hosts = self._directory(scenario), self.copy / "tests" / "hosts"
@@ -183,8 +207,8 @@ class Site:
         subprocess.run(["podman", *arguments], env=self.engine.environment, check=True, stdout=subprocess.DEVNULL)
 
     def _directory(self, scenario: str) -> Path:
-        role, name = scenario.split("/")
-        return self.copy / "roles" / role / "molecule" / name
+        role, _, name = scenario.rpartition("/")
+        return self.copy / "roles" / role / "molecule" / name if role else self.copy / "tests" / "molecule" / name
 
     def _work(self, scenario: str) -> Path:
         work = self.copy / "work" / scenario
@@ -209,11 +233,17 @@ def _failed_task(log: Path) -> str:
     return failed
 
 
+def _failed_test(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line.split()[1].rpartition("::")[2] for line in lines if line.startswith(("FAILED ", "ERROR "))), "?")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutations with one of these in their name")
     parser.add_argument("--list", action="store_true", help="name the mutations, and run nothing")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = yaml.safe_load((HERE / "mutations.yml").read_text())
     mutations = [
         mutation
@@ -233,6 +263,8 @@ def main() -> int:
         for part in PARTS:
             copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
             copy(REPOSITORY / part, site.copy / part)
+        for part in SHARED:
+            (site.copy / part).symlink_to(REPOSITORY / part)
         (site.copy / "work").mkdir()
         site.copy.chmod(0o755)
         try:
@@ -252,9 +284,8 @@ def main() -> int:
 
 def _is_noticed(site: Site, mutation: Mutation) -> bool:
     started = time.monotonic()
-    with site.broken(mutation):
-        failures = ((scenario, site.first_failure(scenario)) for scenario in mutation.scenarios)
-        noticed = next((f"{scenario}: {where}" for scenario, where in failures if where), None)
+    failures = ((scenario, site.first_failure(scenario, mutation)) for scenario in mutation.scenarios)
+    noticed = next((f"{scenario}: {where}" for scenario, where in failures if where), None)
     print(f"{mutation.name:<90} {noticed or 'SURVIVED'}  {time.monotonic() - started:.0f} s", flush=True)
     return noticed is not None
 

@@ -15,18 +15,20 @@ description:
     otherwise whether one is needed and why, and never reboots.
   - Lists the processes that hold the GPU, and ends none.
   - With Secure Boot on, a module that nobody signed is refused before anything is changed.
+  - With O(state=absent) the file is removed, on disk and out of every initramfs, so that nouveau has the GPU again from
+    the next boot on. The module itself is of the driver's packages.
 version_added: 0.2.0
 author: TensorFlow GPU Stack contributors
 options:
   version:
-    description: Version of the driver's packages that are installed. NVIDIA's own, or that of a package.
+    description: >-
+      Version of the driver's packages that are installed. NVIDIA's own, or that of a package. Required when
+      O(state=present).
     type: str
-    required: true
   modules:
-    description: Which of NVIDIA's kernel modules.
+    description: Which of NVIDIA's kernel modules. Required when O(state=present).
     type: str
     choices: [open, proprietary]
-    required: true
   kernels:
     description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
     type: list
@@ -41,6 +43,13 @@ options:
       The packages are about to be installed (check mode), so that nothing can be judged yet that they bring.
     type: bool
     default: false
+  state:
+    description:
+      - V(present) keeps nouveau out and brings the module.
+      - V(absent) no longer keeps nouveau out.
+    type: str
+    choices: [present, absent]
+    default: present
 attributes:
   check_mode:
     support: full
@@ -70,6 +79,10 @@ EXAMPLES = r"""
     modules: open
     kernels: [6.1.0-56-amd64]
     services: [nvidia-persistenced, nvidia-fabricmanager]
+
+- name: Let nouveau have the GPU again
+  nvidia_kernel_module:
+    state: absent
 """
 
 RETURN = r"""
@@ -122,10 +135,12 @@ machine:
   sample: {machine_id: 2d2532498ea5954984db1b7668be543a, boot_id: 3a705692-f858-4c9e-982c-58b548ddb6dc}
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.kernel_modules import ensure
+from ..module_utils.tensorflow_stack.kernel_modules import ensure, give_back
 from ..module_utils.tensorflow_stack.kernel_state import Wish
 from ..module_utils.tensorflow_stack.kernel_texts import upstream_version
 
@@ -133,15 +148,27 @@ from ..module_utils.tensorflow_stack.kernel_texts import upstream_version
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "version": {"type": "str", "required": True},
-            "modules": {"type": "str", "choices": ["open", "proprietary"], "required": True},
+            "version": {"type": "str"},
+            "modules": {"type": "str", "choices": ["open", "proprietary"]},
             "kernels": {"type": "list", "elements": "str"},
             "services": {"type": "list", "elements": "str", "default": []},
             "pending": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        required_if=[("state", "present", ("version", "modules"))],
         supports_check_mode=True,
     )
+    try:
+        result = _run(module)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(**result)
+
+
+def _run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
+    if params["state"] == "absent":
+        return give_back(check=module.check_mode)
     wish = Wish(
         version=upstream_version(params["version"]),
         kind=params["modules"],
@@ -149,11 +176,7 @@ def main() -> None:
         services=params["services"],
         pending=params["pending"],
     )
-    try:
-        result = ensure(wish, check=module.check_mode)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+    return ensure(wish, check=module.check_mode)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 from .errors import StackError
+from .file_changes import FileChanges
 from .kernel_state import (
     BLACKLIST,
     Kernel,
@@ -60,13 +61,50 @@ def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) 
         said = _apply(before, actions, wish, root, run)
         after = read_state(wish, root, run)
         _judge(after, actions, wish, said, root)
+    return _result(after, wish, actions.said(wish), reboot_reasons(after, wish), diff, root)
+
+
+def give_back(*, check: bool, root: str = "/", run: Run = run_command) -> dict[str, Any]:
+    """Let nouveau have the GPU again from the next boot on; a result as that of `ensure`. Raises StackError."""
+    wish = Wish(version="", kind="")
+    state = read_state(wish, root, run)
+    changes = FileChanges(root)
+    if changes.read(BLACKLIST) is not None:
+        changes.remove(BLACKLIST)
+    rebuild = [kernel for kernel in state.kernels if kernel.listed]
+    actions = [
+        *([f"remove {BLACKLIST}"] if changes else []),
+        *(f"rebuild the initramfs of {kernel.release}" for kernel in rebuild),
+    ]
+    diff = changes.diff(bytes.decode)
+    # As it is on disk afterwards: nowhere.
+    after = replace(
+        state, kernels=[replace(one, blacklisted=None if one.blacklisted is None else False) for one in state.kernels]
+    )
+    if not check and actions:
+        with changes.written():
+            pass
+        said = {one.release: run(state.tool.rebuild(one)) for one in rebuild if state.tool}
+        after = read_state(wish, root, run)
+        for kernel in after.kernels:
+            if kernel.listed:
+                raise StackError(
+                    f"{kernel.initramfs} still holds {BLACKLIST} after it was rebuilt, so nouveau stays out."
+                    " Rebuild it by hand and see why.",
+                    stderr=last_lines(said.get(kernel.release, "")),
+                )
+    return _result(after, wish, actions, [], diff, root)
+
+
+def _result(
+    state: State, wish: Wish, actions: list[str], reasons: list[str], diff: list[dict[str, str]], root: str
+) -> dict[str, Any]:
     files = NodeFiles(root)
-    reasons = reboot_reasons(after, wish)
     return {
-        "changed": bool(actions.said(wish)),
-        "actions": actions.said(wish),
-        "kernels": [kernel.row() for kernel in after.kernels],
-        "loaded": after.loaded,
+        "changed": bool(actions),
+        "actions": actions,
+        "kernels": [kernel.row() for kernel in state.kernels],
+        "loaded": state.loaded,
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
         "processes": read_processes(files),

@@ -94,6 +94,7 @@ class Kernel:
     dkms: str | None  # state at the wanted version, as DKMS says it
     module: ModuleFile | None
     initramfs: str | None
+    listed: bool  # the initramfs has a blacklist, perhaps as it was before
     blacklisted: bool | None  # in the initramfs, as it is on disk now; None where there is nothing to look into
     nouveau: Sequence[str]  # in the initramfs
 
@@ -173,17 +174,17 @@ def _read_kernel(
     run: Run,
 ) -> Kernel:
     initramfs = next((path.format(release) for path in _INITRAMFS if files.exists(path.format(release), "boot")), None)
-    listed = parse_listing(run([tool.lister, initramfs])) if tool and initramfs else []
+    names = parse_listing(run([tool.lister, initramfs])) if tool and initramfs else []
+    listed = BLACKLIST.lstrip("/") in names
     return Kernel(
         release=release,
         headers=read_headers(files, release),
         dkms=_dkms_state(release, sources, builds),
         module=_read_module(release, wish, sources, run),
         initramfs=initramfs,
-        blacklisted=BLACKLIST.lstrip("/") in listed and _is_newer(files, initramfs or "", BLACKLIST)
-        if listed
-        else None,
-        nouveau=nouveau_files(listed),
+        listed=listed,
+        blacklisted=listed and _is_newer(files, initramfs or "", BLACKLIST) if names else None,
+        nouveau=nouveau_files(names),
     )
 
 

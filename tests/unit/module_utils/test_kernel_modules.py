@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.kernel_modules import ensure
+from ansible.module_utils.tensorflow_stack.kernel_modules import ensure, give_back
 from ansible.module_utils.tensorflow_stack.kernel_state import BLACKLIST, BLACKLIST_TEXT, Wish, run_command
 
 from tests import nodes
@@ -489,3 +489,40 @@ def test_command_that_is_not_there() -> None:
 
 def test_command_speaks_the_c_locale_on_both_streams() -> None:
     assert run_command(["/bin/sh", "-c", "echo $LC_ALL; echo error >&2"]) == "C\nerror\n"
+
+
+# --- Given back ---------------------------------------------------------------------------------------
+
+
+def take_out(node: Node, release: str) -> str:
+    node.answers[f"/usr/bin/lsinitramfs /boot/initrd.img-{release}"] = "etc/modprobe.d\n"
+    return ""
+
+
+def test_nouveau_has_the_gpu_again(node: Node) -> None:
+    node.settle()
+    node.add_kernel(OLDER)
+    node.effects[f"/usr/sbin/update-initramfs -u -k {RELEASE}"] = lambda: take_out(node, RELEASE)
+    said = give_back(check=True, root=str(node.root), run=node.run)
+    assert (node.root / BLACKLIST[1:]).exists() and node.ran == []
+    done = give_back(check=False, root=str(node.root), run=node.run)
+    assert said == done
+    assert done["actions"] == [f"remove {BLACKLIST}", f"rebuild the initramfs of {RELEASE}"]  # the older one has none
+    assert not (node.root / BLACKLIST[1:]).exists() and done["reboot_required"] is False
+    assert [row["in_initramfs"] for row in done["kernels"]] == [False, False]
+    assert [row["after"] for row in done["diff"]] == [""]
+    assert give_back(check=False, root=str(node.root), run=node.run)["changed"] is False
+
+
+def test_killed_before_the_initramfs_was_rebuilt(node: Node) -> None:
+    node.settle()
+    (node.root / BLACKLIST[1:]).unlink()
+    node.effects[f"/usr/sbin/update-initramfs -u -k {RELEASE}"] = lambda: take_out(node, RELEASE)
+    done = give_back(check=False, root=str(node.root), run=node.run)
+    assert done["actions"] == [f"rebuild the initramfs of {RELEASE}"]
+
+
+def test_initramfs_that_keeps_the_blacklist(node: Node) -> None:
+    node.settle()
+    with pytest.raises(StackError, match=f"initrd.img-{RELEASE} still holds {BLACKLIST}"):
+        give_back(check=False, root=str(node.root), run=node.run)

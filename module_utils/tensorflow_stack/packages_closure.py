@@ -189,9 +189,10 @@ def choose_all_asked(
 ) -> dict[str, str]:
     """`choose_asked` for every package of a request. Raises RefusedError with all that cannot be had."""
     asked, refusals = {}, []
+    chosen = _choose_driver(request, state, available=available, recorded=recorded) if request.branch else {}
     for one in request.packages:
         there = state.get(one.name)
-        version = choose_asked(
+        version = chosen.get(one.name) or choose_asked(
             one,
             available=available.get(one.name, ()),
             recorded=recorded.get(one.name),
@@ -203,6 +204,43 @@ def choose_all_asked(
             asked[one.name] = version
     refuse(request.component, refusals)
     return asked
+
+
+def _choose_driver(
+    request: Request,
+    state: Mapping[str, Installed],
+    *,
+    available: Mapping[str, Sequence[str]],
+    recorded: Mapping[str, str],
+) -> dict[str, str]:
+    """One version of the driver for all that come in its versions: no package, nor Fabric Manager, works with another.
+
+    What has numbers of its own is not among them. Raises RefusedError where they have none in common.
+    """
+    fitting: dict[str, dict[str, str]] = {}  # by name: what the driver calls it, the package's version
+    for one in request.packages:
+        there = state.get(one.name)
+        versions = [recorded.get(one.name), there.version if there else None, *available.get(one.name, ())]
+        known = {*available.get(one.name, ()), *([there.version] if there else [])}
+        found = fitting.setdefault(one.name, {})
+        for version in versions:
+            if version in known and version is not None and fits(version, one.version):
+                found.setdefault(upstream(version), version)
+    first = fitting[request.packages[0].name]
+    together = {name: found for name, found in fitting.items() if found.keys() & first.keys()}
+    for number in first:
+        if all(number in found for found in together.values()):
+            return {name: found[number] for name, found in together.items()}
+    if first:
+        said = "; ".join(f"{name} has {', '.join(found.values())}" for name, found in together.items())
+        refusal = Refusal(
+            "vanished",
+            tuple(together),
+            f"The packages of the driver have to be of one version, and the repositories of this node have none that "
+            f"fits {describe_asked(request)}: {said}. Ask for another one, or provide a repository that has it whole.",
+        )
+        raise refused(request.component, [refusal])
+    return {}
 
 
 def rank(

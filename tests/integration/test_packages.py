@@ -80,6 +80,18 @@ def test_partly_installed_at_another_version(node: Node) -> None:
     assert "libnvidia-ml1" not in node.record("driver")["brought"]
 
 
+def test_partly_installed_at_another_version_of_a_pattern(node: Node) -> None:
+    node.root.run("apt-get", "install", "-y", "libcuda1=535.54.03-1", *[f"{name}=535.54.03-1" for name in NEEDED])
+    wish = driver("535.*")
+    wish["packages"] = [{"name": name, "version": "535.*"} for name in ("libcuda1", "nvidia-smi")]
+    done = node.both(**wish)
+    assert done["version"] == "535.54.03" and done["transaction"]["upgrade"] == [], done
+    assert set(node.versions().values()) == {"535.54.03-1"} and "nvidia-smi" in node.versions()
+
+
+NEEDED = ("nvidia-alternative", "libnvidia-ptxjitcompiler1")
+
+
 def test_newer_candidate_changes_nothing_and_never_comes_in(node: Node) -> None:
     node.both(**cudnn("8.9.7.29-1+cuda12.2"))
     node.both(**driver("535.*"))

@@ -12,6 +12,7 @@ from ansible.module_utils.tensorflow_stack.packages_closure import (
     Wanted,
     belongs,
     check_transaction,
+    choose_all_asked,
     choose_asked,
     fits,
     is_alike,
@@ -81,6 +82,61 @@ def test_vanished_version_names_those_there_are() -> None:
     found = choose_asked(Wanted("libcuda1", "525.*"), available=DRIVERS[:2], recorded=None, installed="470.1-1")
     assert isinstance(found, Refusal) and found.reason == "vanished"
     assert "libcuda1 525.*" in found.message and "580.159.04-1, 550.163.01-1" in found.message
+
+
+WHOLE = Request(
+    "driver",
+    "nvidia_repo",
+    tuple(Wanted(name, "580.*") for name in ("libcuda1", "nvidia-fabricmanager", "nvidia-persistenced"))
+    + (Wanted("linux-headers-6.1.0-56-amd64"),),
+    belongs=("*nvidia*", "libcuda1"),
+    branch="580",
+)
+REPOSITORY = {
+    "libcuda1": ["580.159.04-1", "580.126.09-1", "580.95.05-1"],
+    "nvidia-fabricmanager": ["580.159.04-1", "580.126.09-1", "580.95.05-1"],
+    "nvidia-persistenced": ["580.82.07-1"],  # of the distribution: numbers of its own
+    "linux-headers-6.1.0-56-amd64": ["6.1.170-1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "installed", "recorded", "expected"),
+    [
+        ({}, {}, {}, "580.159.04-1"),
+        ({}, {"libcuda1": "580.126.09-1"}, {}, "580.126.09-1"),
+        ({}, {"nvidia-fabricmanager": "580.126.09-1"}, {}, "580.159.04-1"),
+        ({}, {"libcuda1": "580.126.09-1"}, {"libcuda1": "580.95.05-1"}, "580.95.05-1"),
+        # The one lags behind the other, and the version that is there is no longer to be had for both.
+        ({"nvidia-fabricmanager": ["580.126.09-1"]}, {}, {}, "580.126.09-1"),
+        ({"nvidia-fabricmanager": ["580.126.09-1"]}, {"libcuda1": "580.65.06-1"}, {}, "580.126.09-1"),
+        ({"nvidia-fabricmanager": ["1:580.159.04-1~deb12"]}, {}, {}, "580.159.04-1"),
+    ],
+)
+def test_driver_and_fabric_manager_are_of_one_version(
+    changes: dict[str, list[str]], installed: dict[str, str], recorded: dict[str, str], expected: str
+) -> None:
+    state = {name: Installed(name, version, "amd64") for name, version in installed.items()}
+    asked = choose_all_asked(WHOLE, state, available={**REPOSITORY, **changes}, recorded=recorded)
+    assert asked["libcuda1"] == expected
+    assert upstream(asked["nvidia-fabricmanager"]) == upstream(expected)
+    assert asked["nvidia-persistenced"] == "580.82.07-1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"nvidia-fabricmanager": []}, "do not have nvidia-fabricmanager 580"),
+        ({"libcuda1": []}, "do not have libcuda1 580"),
+        (
+            {"nvidia-fabricmanager": ["580.126.09-1"], "nvidia-persistenced": ["580.159.04-1"]},
+            "have to be of one version, .*nvidia-fabricmanager has 580.126.09-1; nvidia-persistenced has 580.159.04-1",
+        ),
+    ],
+)
+def test_driver_that_no_repository_has_whole_is_refused(changes: dict[str, list[str]], said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        choose_all_asked(WHOLE, {}, available={**REPOSITORY, **changes}, recorded={})
 
 
 BRANCH = Branch.of(

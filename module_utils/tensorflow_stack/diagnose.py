@@ -32,6 +32,7 @@ FACTS = {
     "cuda_build": "TensorFlow was built with CUDA",
     "gpus_hidden": "variable that hides every GPU",
     "cudnn_copies": "directories of the cuDNNs that one process mapped",
+    "cudnn_shadowed": "copies of cuDNN, the one that the loader takes first, where that one is too old",
     "library_path_wins": "libraries of CUDA that came by LD_LIBRARY_PATH, while the environment has its own",
     "several_tensorflows": "distributions that all bring the package tensorflow",
 }
@@ -115,6 +116,7 @@ def read_facts(
         facts.update(
             gpus_hidden=_hiding(variables),
             cudnn_copies=_cudnn_directories(mapped),
+            cudnn_shadowed=_cudnn_paths(report["libraries"]) if verdict == "cudnn_too_old" else [],
             library_path_wins=_by_library_path(mapped, variables.get("LD_LIBRARY_PATH", "")),
         )
         if "is_cuda_build" in report["build_info"]:
@@ -193,6 +195,11 @@ def _hiding(variables: Mapping[str, str]) -> list[str]:
 def _cudnn_directories(mapped: Collection[str]) -> list[str]:
     found = sorted({os.path.dirname(path) for path in mapped if os.path.basename(path).startswith("libcudnn")})
     return found if len(found) > 1 else []
+
+
+def _cudnn_paths(libraries: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = next((row for row in libraries if row["name"].startswith("libcudnn.") and row["others"]), None)
+    return [f"{copy['path']} ({copy['rule']})" for copy in (found, *found["others"])] if found else []
 
 
 def _by_library_path(mapped: Collection[str], library_path: str) -> list[str]:

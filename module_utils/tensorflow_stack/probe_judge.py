@@ -40,7 +40,7 @@ VERDICTS = {
 GOOD_VERDICTS = ("ok", "cpu_only_no_gpu", "libraries_ok")
 
 # Verdicts on TensorFlow that its driver or its libraries may be the cause of.
-_HAVE_CAUSES = ("gpu_not_used", "op_failed", "compiling_kernels", "timed_out", "killed")
+_HAVE_CAUSES = ("gpu_not_used", "wrong_numbers", "op_failed", "compiling_kernels", "timed_out", "killed")
 _DRIVER_STAGES = ("kernel_module", "nvml", "libcuda", "kernel")
 _LIBRARY_STAGES = ("find_libraries", "load_libraries")
 
@@ -119,7 +119,8 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
         said = [nvml["text"] if nvml["code"] else None, libcuda["error"]]
-        return Verdict("driver_mismatch", ". ".join([f"Of different versions: {found}", *filter(None, said)]) + ".")
+        what = "Of different versions" if different else "They do not fit each other"
+        return Verdict("driver_mismatch", ". ".join([f"{what}: {found}", *filter(None, said)]) + ".")
     if libcuda["code"]:
         no_module = "" if module else "; no kernel module nvidia is loaded"
         name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and module else "driver_failed"
@@ -202,6 +203,12 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
         return Verdict("op_failed", f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
     if not wanted:
         return Verdict("libraries_ok", "No GPU is expected, so there is no driver and no CUDA to look at.")
+    for stage in _of(stages, ("kernel",)):
+        if stage.get("skipped"):
+            reason = (
+                f"No kernel ran on {stage['device']} ({stage['skipped']}); with `level: full` TensorFlow says more."
+            )
+            return Verdict("driver_failed", reason)
     facts = _facts(stages)
     gpus = ", ".join(gpu["description"] for gpu in facts["libcuda"]["gpus"])
     found = ", ".join(f"{row['name']} {row['version'] or ''}".strip() for row in facts["libraries"])

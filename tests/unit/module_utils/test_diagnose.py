@@ -35,7 +35,14 @@ HEALTHY_NODE: dict[str, Any] = {
 HEALTHY_REPORT: dict[str, Any] = {
     "build_info": {"is_cuda_build": True},
     "variables": {},
+    "libraries": [],
     "libraries_mapped": [{"name": "libcudnn.so.8", "path": "/e/site-packages/nvidia/cudnn/lib/libcudnn.so.8"}],
+}
+OLD_CUDNN = {
+    "name": "libcudnn.so.8",
+    "path": "/usr/local/cuda/lib64/libcudnn.so.8",
+    "rule": "LD_LIBRARY_PATH",
+    "others": [{"path": "/e/tensorflow/libcudnn.so.8", "rule": "RUNPATH"}],
 }
 
 
@@ -109,6 +116,7 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
+    ("cudnn_shadowed", {"report": {**HEALTHY_REPORT, "libraries": [OLD_CUDNN]}, "verdict": "cudnn_too_old"}),
     ("several_tensorflows", {"distributions": ["numpy", "tensorflow", "tensorflow-cpu", "tensorflow-estimator"]}),
     ("environment_missing", {"node": node(), "verdict": "environment_missing"}),
 ]
@@ -150,6 +158,12 @@ def test_first_cause_of_a_recorded_node(name: str, cause: str | None, tmp_path: 
 
 def test_leading_zeros_are_no_mismatch() -> None:
     assert read_facts(node=node(driver={"loaded": "550.163.1"}))["driver_moved"] == []
+
+
+def test_the_cudnn_that_wins_and_those_behind_it_are_named() -> None:
+    facts = read_facts(report={**HEALTHY_REPORT, "libraries": [OLD_CUDNN]}, verdict="cudnn_too_old")
+    (cause,) = diagnose(ROWS, facts=facts)
+    assert "/usr/local/cuda/lib64/libcudnn.so.8 (LD_LIBRARY_PATH), /e/tensorflow/libcudnn.so.8 (RUNPATH)" in cause.says
 
 
 def test_the_path_to_the_wheels_beside_tensorflow_is_no_fault() -> None:

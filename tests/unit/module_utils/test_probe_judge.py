@@ -225,8 +225,13 @@ def test_a_driver_that_computes_wrong_is_never_good(node: Node) -> None:
 
 
 def test_a_container_without_the_compiler_of_the_driver(node: Node) -> None:
+    """TensorFlow can say that the GPU computes; without it nothing does."""
     node.fail("kernel", skipped="cuModuleLoadData answers 221")
     assert node.judge().name == "ok"
+    node.after_import = False
+    found = node.judge(level="libraries")
+    assert found.name == "driver_failed"
+    assert "No kernel ran on GPU 0 (cuModuleLoadData answers 221)" in found.reason
 
 
 def test_a_library_is_missing(node: Node) -> None:
@@ -270,6 +275,14 @@ def test_cudnn_against_the_build(node: Node, version: str | None, floor: str | N
     found = node.judge(cudnn_floor=floor)
     assert found.name == verdict
     assert ("It hides /usr/lib/libcudnn.so.8." in found.reason) is (verdict == "cudnn_too_old")
+
+
+def test_a_cause_of_wrong_numbers_comes_before_them(node: Node) -> None:
+    node.libraries[1].update(version="8.0.5")
+    node.fail("matmul", ran_on=[GPU], values=64, wrong=64, example="0.0, not 7.0")
+    found = node.judge(cudnn_floor="8.1.0")
+    assert found.name == "cudnn_too_old"
+    assert "64 of 64 values differ" in found.reason
 
 
 def test_kernels_that_are_compiled_are_told_from_a_hang(node: Node) -> None:

@@ -1,0 +1,214 @@
+"""The check on real TensorFlow, old and new, over doubles of everything below it that fail in every way they can.
+
+Each fault has to come back with its own verdict and its own cause, and none as good: the doubles compute nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.tensorflow_stack.installing import link_libraries
+from ansible.module_utils.tensorflow_stack.probe_judge import GOOD_VERDICTS
+from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.tables import Release, load_tables
+from ansible.module_utils.tensorflow_stack.uv import uv_environment
+from ansible.modules import tensorflow_gpu_check
+
+from tests import nodes
+from tests.mock_gpu import DOUBLES, Doubles
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).parents[2]
+FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
+TABLES = load_tables(str(FILES / "tables"))
+RELEASES = ("2.8.0", "2.21.0")
+MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Tue Sep 10 10:10:10 UTC 2024\n"
+# A kernel module stands in a mount namespace of its own around the environment's Python.
+LOADED = """#!/bin/sh
+exec unshare --mount --propagation private sh -c '
+mount -t tmpfs none /proc/driver && mkdir /proc/driver/nvidia && cp {text} /proc/driver/nvidia/version && exec "$@"
+' sh {python} "$@"
+"""
+
+RunModule = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of faults.yml."""
+
+    name: str
+    verdict: str
+    cause: str
+    reason: str
+    doubles: Mapping[str, Any] = field(default_factory=dict)
+    driver: Sequence[str] = ("libcuda.so.1", "libnvidia-ml.so.1")
+    module: str | None = None
+    without: str | None = None
+    old_cudnn: str | None = None
+    gpus: int = 1
+    time_limit: float = 120
+    without_tensorflow: str | None = None
+    releases: Sequence[str] = RELEASES
+    slow: Sequence[str] = ()
+
+
+FAULTS = [Fault(**row) for row in yaml.safe_load((DOUBLES / "faults.yml").read_text(encoding="utf-8"))]
+CASES = [
+    pytest.param(release, fault, id=f"{release}-{fault.name}", marks=[pytest.mark.slow] * (release in fault.slow))
+    for release in RELEASES
+    for fault in FAULTS
+    if release in fault.releases
+]
+
+
+class Machine:
+    """One release in an environment whose CUDA and cuDNN are doubles, linked as this toolkit links them."""
+
+    def __init__(self, release: Release, root: Path, python: Mapping[str, str], uv: str) -> None:
+        self.release, self.floor = release.version, release.cudnn_floor
+        self.root, build = root, root / "environment"
+        lock = f"cp{python['minor'].replace('.', '')}-linux_x86_64-cpu.txt"
+        requirements = FILES / "locks" / f"tensorflow-{release.version}" / lock
+        subprocess.run([uv, "venv", "-q", "--python", python["path"], build], env=uv_environment(), check=True)
+        install = [uv, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", build / "bin/python"]
+        subprocess.run([*install, "-r", requirements], env=uv_environment(), check=True)
+        self._build, self._site = build, next(build.glob("lib/python3.*/site-packages"))
+        self._doubles = Doubles(self._site, cudnn=self.floor)
+        self._libraries, self._driver, self._path = (root / name for name in ("libraries", "driver", "path"))
+        self._doubles.build_driver(self._driver)
+        self._links: Collection[str] = ()
+
+    def environment(self, fault: Fault) -> Path:
+        """Spoiled as the fault says."""
+        shutil.rmtree(self._libraries, ignore_errors=True)
+        for link in self._links:
+            (self._build / link).unlink()
+        self._doubles.build_libraries(self._libraries)
+        if fault.old_cudnn == "instead":
+            self._doubles.build_cudnn(self._libraries, self._older())
+        for library in self._libraries.glob(f"{fault.without}.so.*"):
+            library.unlink()
+        site_packages = str(self._site.relative_to(self._build))
+        self._links = link_libraries(str(self._build), site_packages, (str(self._libraries),))
+        if fault.module is None:
+            return self._build
+        loaded = self.root / "loaded"
+        (loaded / "bin").mkdir(parents=True, exist_ok=True)
+        (loaded / "version").write_text(MODULE.format(fault.module))
+        python = loaded / "bin" / "python"
+        python.write_text(LOADED.format(text=loaded / "version", python=self._build / "bin" / "python"))
+        python.chmod(0o755)
+        return loaded
+
+    def library_path(self, fault: Fault) -> str:
+        shutil.rmtree(self._path, ignore_errors=True)
+        self._path.mkdir()
+        for name in fault.driver:
+            (self._path / name).symlink_to(self._driver / name)
+        if fault.old_cudnn == "first":
+            self._doubles.build_cudnn(self._path, self._older())
+        return str(self._path)
+
+    def _older(self) -> str:
+        major, minor, _ = (int(part) for part in self.floor.split("."))
+        return f"{major}.{minor - 1}.0"
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Callable[[str], Machine]]:
+    """The machine with a release, installed at its first use."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the GPU builds of TensorFlow are for x86_64")
+    if shutil.which("gcc") is None:
+        pytest.skip("the doubles of the driver and of CUDA are compiled, and this machine has no gcc")
+
+    def install(release: str) -> Machine:
+        known = TABLES.release(release)
+        assert known is not None
+        minors = known.pythons["x86_64"]
+        pythons = [row for row in find_pythons()[0] if row["minor"] in minors]
+        if not pythons:
+            pytest.skip(f"TensorFlow {release} needs a Python of {', '.join(minors)}, and this machine has none")
+        if release not in installed:
+            root = tmp_path_factory.mktemp("mock_gpu")
+            installed[release] = Machine(known, root, pythons[-1], uv)
+        return installed[release]
+
+    installed: dict[str, Machine] = {}
+    yield install
+    for machine in installed.values():
+        shutil.rmtree(machine.root)  # 1.3 GB, 2 GB
+
+
+@pytest.fixture
+def check(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunModule:
+    """Checks a machine with a fault; the rest of the node is one with an A100 and its driver, without a fault."""
+    record = nodes.read("a100_driver535", tmp_path)
+    monkeypatch.setattr(tensorflow_gpu_check, "read_node", lambda: record)
+
+    def run(machine: Machine, fault: Fault, level: str = "full") -> dict[str, Any]:
+        if fault.module and subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("a kernel module stands in a mount namespace, which this user may not make")
+        with monkeypatch.context() as patch:
+            patch.setenv("LD_LIBRARY_PATH", machine.library_path(fault))
+            for name, value in {"PTX": 221, **fault.doubles}.items():
+                patch.setenv(f"TEST_DOUBLE_{name}", str(value))
+            return run_module(
+                "tensorflow_gpu_check",
+                environment=str(machine.environment(fault)),
+                release=machine.release,
+                expect_gpu=True,
+                gpu_count=fault.gpus,
+                cudnn_floor=machine.floor,
+                level=level,
+                time_limit=fault.time_limit,
+                diagnoses=[dataclasses.asdict(row) for row in TABLES.diagnoses],
+            )
+
+    return run
+
+
+@pytest.mark.parametrize(("release", "fault"), CASES)
+def test_a_fault_has_its_own_verdict_and_cause(
+    check: RunModule, machines: Callable[[str], Machine], release: str, fault: Fault
+) -> None:
+    result = check(machines(release), fault)
+    print(f"{release} {fault.name}: {result['msg']}")
+    for cause in result["causes"]:
+        print("   ", cause["cause"], cause["evidence"])
+    print("\n".join(result["stderr_tail"]))
+    assert result["failed"]
+    assert result["verdict"] == fault.verdict
+    assert fault.reason in result["reason"]
+    assert result["causes"][0]["cause"] == fault.cause
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_doubles_are_never_good(check: RunModule, machines: Callable[[str], Machine], release: str) -> None:
+    """By the cases above with TensorFlow, here without it: what does not need TensorFlow is told all the same."""
+    assert not {fault.verdict for fault in FAULTS} & set(GOOD_VERDICTS)
+    for fault in FAULTS:
+        if release in fault.releases:
+            result = check(machines(release), dataclasses.replace(fault, time_limit=10), level="libraries")
+            assert result["failed"]
+            assert result["verdict"] == (fault.without_tensorflow or fault.verdict), f"{fault.name}: {result['reason']}"
+            assert result["verdict"] not in GOOD_VERDICTS
+            assert result["report"]["tensorflow_version"] is None
+
+
+def test_the_documentation_says_what_was_seen() -> None:
+    said = (REPOSITORY / "docs" / "check.md").read_text(encoding="utf-8")
+    cause = "[{0}](troubleshooting.md#{0})"
+    rows = [f"| {fault.name} | `{fault.verdict}` | {cause.format(fault.cause)} |" for fault in FAULTS]
+    assert [row for row in rows if row not in said] == [], "\n".join(rows)

@@ -138,6 +138,50 @@ def test_main_tasks_are_a_table_of_contents(role: Path) -> None:
     assert len((role / "tasks" / "main.yml").read_text(encoding="utf-8").splitlines()) <= 60
 
 
+def tasks_of(value: object) -> Iterator[Mapping[str, Any]]:
+    """Every task of a file of tasks or plays, those in blocks too."""
+    if isinstance(value, Mapping):
+        yield value
+        for inner in (inner for key, inner in value.items() if key != "module_defaults"):
+            yield from tasks_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from tasks_of(inner)
+
+
+def waits(task: Mapping[str, Any]) -> bool:
+    """Whether a task that needs the package manager says how long it waits for its lock."""
+    ours = [task[name] for name in ("nvidia_packages", "nvidia_redist", "nvidia_repository") if name in task]
+    generic = [
+        name for name in task if name in ("ansible.builtin.package", "ansible.builtin.apt", "ansible.builtin.dnf")
+    ]
+    defaults = task.get("module_defaults") or {}
+    return all("lock_timeout" in arguments for arguments in ours) and all(
+        "lock_timeout" in (defaults.get(f"ansible.builtin.{manager}") or {}) for manager in ("apt", "dnf") if generic
+    )
+
+
+def test_every_task_waits_for_the_lock_of_the_package_manager_as_the_inventory_says() -> None:
+    files = [*PLAYBOOKS, *(path for role in ROLES for path in (role / "tasks").glob("*.yml"))]
+    tasks = [(path.relative_to(REPOSITORY), task) for path in files for task in tasks_of(load(path))]
+    assert [f"{path}: {task.get('name')}" for path, task in tasks if not waits(task)] == []
+    assert len([task for _, task in tasks if "nvidia_packages" in task]) >= 6
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ({"nvidia_redist": {"lock_timeout": 1}}, True),
+        ({"nvidia_redist": {}}, False),
+        ({"ansible.builtin.package": {"name": "x"}}, False),
+        ({"ansible.builtin.apt": {}, "module_defaults": {"ansible.builtin.apt": {"lock_timeout": 1}}}, False),
+        ({"ansible.builtin.copy": {}}, True),
+    ],
+)
+def test_checker_sees_who_does_not_wait(task: dict[str, Any], expected: bool) -> None:
+    assert waits(task) is expected
+
+
 def test_playbooks_parse() -> None:
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/workstation"]
     ended = subprocess.run(

@@ -45,6 +45,7 @@ class Parts:
     suite: str
     cuda: str
     packages: tuple[str, ...] = ("libcuda1", "libnvidia-ml1", "nvidia-smi")
+    unlinked: str | None = None  # the directory of libraries that Debian ships, and no longer links for the loader
 
 
 class Node:
@@ -79,12 +80,14 @@ class Node:
     @contextlib.contextmanager
     def without(self, library: str) -> Iterator[None]:
         """The library's file is gone, and nothing that leads to it."""
-        (path,) = (self.root.path / LIBRARIES / "nvidia").glob(f"*/{library}.so.{self.installed}")
-        hidden = path.rename(self.root.path / "root" / path.name)
+        paths = [path for path in (self.root.path / LIBRARIES / "nvidia").glob(f"*/{library}.so.*.*") if path.is_file()]
+        hidden = [(path.rename(self.root.path / "root" / path.name), path) for path in paths]
+        assert hidden
         try:
             yield
         finally:
-            hidden.rename(path)
+            for away, path in hidden:
+                away.rename(path)
 
     def check(self, **arguments: Any) -> dict[str, Any]:
         wish = {"release": "2.8.0", "expect_gpu": True, "gpu_count": 1, "evidence": {}, "level": "libraries"}
@@ -138,6 +141,10 @@ def _install(root: Chroot, parts: Parts) -> None:
     except AssertionError as error:
         unavailable(f"Debian's archive is not reached: {str(error)[-300:]}")
     root.run("apt-get", "-q", *RETRIES, *INSTALL, *parts.packages)
+    if parts.unlinked:
+        root.write("/etc/ld.so.conf.d/00-driver.conf", f"/{LIBRARIES}/nvidia/{parts.unlinked}\n")
+        root.run("ldconfig")
+        root.run("ln", "-sf", f"/usr/lib/nvidia/{parts.unlinked}/nvidia-smi", "/usr/bin/nvidia-smi")
 
 
 @contextlib.contextmanager

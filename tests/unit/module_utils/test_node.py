@@ -18,6 +18,14 @@ from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 from tests import nodes
 
+
+def driver(loaded: str, kind: str, *, installed: str | None = None) -> dict[str, Any]:
+    """One whose libraries lie where NVIDIA's installer and Ubuntu put them."""
+    installed = installed or loaded
+    libcuda = f"/usr/lib/x86_64-linux-gnu/libcuda.so.{installed}"
+    return {"loaded": loaded, "kind": kind, "installed": installed, "libcuda": libcuda, "other_libcuda": []}
+
+
 # What is special about each node; what all of them have is checked below.
 EXPECTED: dict[str, dict[str, Any]] = {
     "no_gpu_debian12": {
@@ -163,6 +171,38 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "pascal_nouveau": {
         "gpus": ["1b80"],
         "modules": {"nouveau": True, "nova_core": False, "nvidia": False, "nvidia_uvm": False},
+        "unread": [],
+    },
+    "maxwell_m40_driver535": {"gpus": ["17fd"], "driver": driver("535.183.01", "proprietary"), "unread": []},
+    "pascal_laptop_driver535": {
+        "gpus": ["1c8c"],
+        "driver": driver("535.183.01", "proprietary"),
+        "nvswitches": 0,
+        "unread": [],
+    },
+    "volta_v100_driver470": {"gpus": ["1db1"], "driver": driver("470.256.02", "proprietary"), "unread": []},
+    "ada_rtx4090_driver565_open": {"gpus": ["2684"], "driver": driver("565.57.01", "open"), "unread": []},
+    "mixed_ampere_blackwell_driver580_open": {
+        "gpus": ["2206", "2b85", "2206"],
+        "driver": driver("580.95.05", "open"),
+        "unread": [],
+    },
+    "mig_h100_driver550": {
+        "gpus": ["2331"],
+        "driver": driver("550.163.01", "proprietary"),
+        "nvswitches": 0,
+        "unread": [],
+    },
+    "eight_h200_nvswitch": {"gpus": ["2335"] * 8, "driver": driver("580.95.05", "open"), "nvswitches": 4, "unread": []},
+    "eight_b200_driver610": {
+        "gpus": ["2901"] * 8,
+        "driver": driver("610.43.02", "open"),
+        "nvswitches": 0,
+        "unread": [],
+    },
+    "mismatch_driver580": {
+        "gpus": ["2204"],
+        "driver": driver("580.173.02", "proprietary", installed="580.178.04"),
         "unread": [],
     },
     "aarch64_gh200": {

@@ -34,6 +34,18 @@ OPEN = (
             ("580.142", "open"),
             id="aarch64",
         ),
+        pytest.param(
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  525.60.11  Release Build  "
+            "(archlinux-builder@localhost)  \n",
+            ("525.60.11", "open"),
+            id="no-date",
+        ),
+        pytest.param(
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  555.58  Release Build  "
+            "(portage@localhost)  Сб 29 июн 2024 14:36:22 MSK\n",
+            ("555.58", "open"),
+            id="date-of-another-language",
+        ),
         pytest.param("GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", None, id="compiler-only"),
         pytest.param("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64 malformed\n", None, id="no-version"),
         pytest.param("", None, id="empty"),

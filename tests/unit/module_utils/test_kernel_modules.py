@@ -150,6 +150,7 @@ def test_fresh_node_needs_no_reboot(node: Node) -> None:
         "boot_id": "3a705692-f858-4c9e-982c-58b548ddb6dc",
     }
     assert (node.root / BLACKLIST[1:]).read_text() == BLACKLIST_TEXT
+    assert {"blacklist nouveau", "blacklist nova_core"} < set(BLACKLIST_TEXT.splitlines())
     assert (node.root / BLACKLIST[1:]).stat().st_mode & 0o777 == 0o644
 
 

@@ -310,6 +310,8 @@ from ..module_utils.tensorflow_stack.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.node import read_node
 
+_TAIL_LINES = 40
+
 
 def main() -> None:
     module = AnsibleModule(
@@ -335,12 +337,15 @@ def main() -> None:
     except StackError as error:
         nothing_run = {**dataclasses.asdict(probe.Outcome("not_checked", error.message)), "causes": []}
         module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
-    result = {**dataclasses.asdict(outcome), "causes": []}
+    # All of the log is for the diagnosis: a stage that fails early is in it long before the end.
+    result = {**dataclasses.asdict(outcome), "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}
     if outcome.is_good or outcome.verdict == "not_checked":
         module.exit_json(changed=False, **result)
     message = f"{outcome.verdict}: {outcome.reason}"
     if rows:
-        causes = diagnose_check(rows, result, node=read_node(), expect_gpu=module.params["expect_gpu"])
+        causes = diagnose_check(
+            rows, dataclasses.asdict(outcome), node=read_node(), expect_gpu=module.params["expect_gpu"]
+        )
         result["causes"] = [dataclasses.asdict(cause) for cause in causes]
         message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
     module.fail_json(msg=message, changed=False, **result)

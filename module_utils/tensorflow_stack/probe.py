@@ -29,7 +29,6 @@ from .probe_judge import GOOD_VERDICTS, judge, make_report
 _CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)
 _RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.probe_child import main; main(*sys.argv[2:])"
 
-_TAIL_LINES = 40
 _TAIL_BYTES = 64 * 1024
 # After SIGKILL; a process that hangs in a broken driver cannot be reaped, and the verdict has to come anyway.
 _REAP_SECONDS = 10
@@ -156,7 +155,7 @@ def check(
         stored=is_whole and known is not None and not check_mode and _store(root, name, entry),
         checked_at=checked_at,
         report=report,
-        stderr_tail=observation.stderr.splitlines()[-_TAIL_LINES:],
+        stderr_tail=observation.stderr.splitlines(),
     )
 
 

@@ -7,7 +7,7 @@
  *   TEST_DOUBLE_GPUS=2           number of GPUs
  *   TEST_DOUBLE_CUDA=11040       the CUDA that the driver is for
  *   TEST_DOUBLE_CAPABILITY=30    compute capability, 3.0
- *   TEST_DOUBLE_PTX=0            what comes of a kernel in PTX: 0 taken and not run, 221 there is no compiler
+ *   TEST_DOUBLE_PTX=0            what comes of the check's own kernel, in PTX: 0 taken and not run, 221 no compiler for it
  *   TEST_DOUBLE_LOG=1            it says on standard error that it was asked
  *
  *   gcc -shared -fPIC -o libcuda.so.1 libcuda.c && cp libcuda.so.1 libnvidia-ml.so.1
@@ -212,7 +212,7 @@ static int load(Object *module, const char *image)
 {
     *module = &object;
     image += strspn(image, " \t\n");
-    if (*image == '.' || *image == '/') /* .version, or a comment: PTX */
+    if (*image == '.') /* .version: PTX of the check; what compilers write begins with a comment */
         return setting("PTX", NOT_SUPPORTED);
     return setting("cuModuleLoadData", SUCCESS);
 }

@@ -84,23 +84,26 @@ class Machine:
         install = [uv, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", build / "bin/python"]
         subprocess.run([*install, "-r", requirements], env=uv_environment(), check=True)
         self._build, self._site = build, next(build.glob("lib/python3.*/site-packages"))
-        self._doubles = Doubles(self._site, cudnn=self.floor)
-        self._libraries, self._driver, self._path = (root / name for name in ("libraries", "driver", "path"))
-        self._doubles.build_driver(self._driver)
+        doubles = Doubles(self._site, cudnn=self.floor)
+        major, minor, _ = (int(part) for part in self.floor.split("."))
+        doubles.build_driver(root / "driver")
+        doubles.build_libraries(root / "whole")
+        self._old_cudnn = doubles.build_cudnn(root / "old", f"{major}.{minor - 1}.0")
         self._links: Collection[str] = ()
 
     def environment(self, fault: Fault) -> Path:
         """Spoiled as the fault says."""
-        shutil.rmtree(self._libraries, ignore_errors=True)
         for link in self._links:
             (self._build / link).unlink()
-        self._doubles.build_libraries(self._libraries)
+        libraries = self.root / "libraries"
+        shutil.rmtree(libraries, ignore_errors=True)
+        shutil.copytree(self.root / "whole", libraries)
         if fault.old_cudnn == "instead":
-            self._doubles.build_cudnn(self._libraries, self._older())
-        for library in self._libraries.glob(f"{fault.without}.so.*"):
+            shutil.copy(self._old_cudnn, libraries)
+        for library in libraries.glob(f"{fault.without}.so.*"):
             library.unlink()
         site_packages = str(self._site.relative_to(self._build))
-        self._links = link_libraries(str(self._build), site_packages, (str(self._libraries),))
+        self._links = link_libraries(str(self._build), site_packages, (str(libraries),))
         if fault.module is None:
             return self._build
         loaded = self.root / "loaded"
@@ -112,17 +115,15 @@ class Machine:
         return loaded
 
     def library_path(self, fault: Fault) -> str:
-        shutil.rmtree(self._path, ignore_errors=True)
-        self._path.mkdir()
+        """LD_LIBRARY_PATH: where the driver is, for the loader to find it as it finds a real one."""
+        path = self.root / "path"
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
         for name in fault.driver:
-            (self._path / name).symlink_to(self._driver / name)
+            shutil.copy(self.root / "driver" / name, path)
         if fault.old_cudnn == "first":
-            self._doubles.build_cudnn(self._path, self._older())
-        return str(self._path)
-
-    def _older(self) -> str:
-        major, minor, _ = (int(part) for part in self.floor.split("."))
-        return f"{major}.{minor - 1}.0"
+            shutil.copy(self._old_cudnn, path)
+        return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -95,11 +95,13 @@ def test_documented_verdicts_are_the_table() -> None:
 def test_a_verdict_that_was_not_wished_comes_with_its_causes(
     run_module: RunModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = ["TypeError: Descriptors cannot be created directly."]
+    """The cause may stand long before the end of the log, of which the result has the tail alone."""
+    log = ["TypeError: Descriptors cannot be created directly.", *(f"W later {number}" for number in range(500))]
     monkeypatch.setattr(probe, "check", lambda **_: probe.Outcome("import_failed", "import: raised", stderr_tail=log))
     tables = Path(__file__).resolve().parents[3] / "roles/tensorflow_release/files/tables/diagnoses.yml"
     rows = yaml.safe_load(tables.read_text(encoding="utf-8"))["rows"]
     result = run_module(tensorflow_gpu_check, diagnoses=rows, **ARGUMENTS)
     assert [cause["cause"] for cause in result["causes"]] == ["protobuf_too_new"]
     assert result["msg"].startswith("import_failed: import: raised Cause (protobuf_too_new): protobuf is newer than")
+    assert result["stderr_tail"] == log[-40:]
     assert run_module(tensorflow_gpu_check, **ARGUMENTS)["causes"] == []

@@ -52,8 +52,8 @@ options:
   cuda:
     description:
       - CUDA that the environment is bound to, for its record. Where it has a C(prefix), the C(ptxas) and the libdevice
-        there are linked into site-packages, where TensorFlow looks for them from 2.14 on; an older one is told by XLA_FLAGS
-        at each start of the environment's Python.
+        there are linked into site-packages, where TensorFlow looks for them from 2.14 on; an older one is told by
+        XLA_FLAGS at each start of the environment's Python.
     type: dict
   cudnn:
     description: cuDNN that the environment is bound to, for its record.

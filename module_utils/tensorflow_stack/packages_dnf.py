@@ -251,7 +251,8 @@ class Dnf:
         final, found = self._final(), {}
         for package in closure.values():
             for requirement in package.requires:
-                if final.filter(provides=[requirement]):
+                # A rich one may have a condition, which libsolv takes for true when asked who provides it.
+                if str(requirement).startswith("(") or final.filter(provides=[requirement]):
                     continue
                 there: dict[str, list[str]] = {}
                 for one in sorted(self._base.sack.query().available().filter(provides=[requirement]), reverse=True):

@@ -23,7 +23,7 @@ class Doubles:
     def __init__(self, site_packages: Path, *, cudnn: str) -> None:
         self._tensorflow = site_packages / "tensorflow"
         self._info = build_info(str(self._tensorflow))
-        self.names = sonames(self._info)
+        self.names: list[str] = sonames(self._info)
         self.cudnn = cudnn
         self._functions = _function_names(self._tensorflow)
 
@@ -48,16 +48,12 @@ class Doubles:
         prefix = re.compile(_PREFIXES.get(stem, stem))
         made = [_function(function, unknown) for function in self._functions if prefix.match(function)]
         source = DOUBLES / _SOURCES.get(stem, f"lib{stem}.c")
+        sources = ["-", *([str(source)] if source.exists() else [])]
         major, minor = (int(part) for part in self._info["cuda_version"].split(".")[:2])
         versions = [f"-DRUNTIME={1000 * major + 10 * minor}", f"-DCUDNN={_number(cudnn or self.cudnn)}"]
+        build = ["gcc", "-shared", "-fPIC", "-w", *versions, f"-Wl,-soname,{path.name}", "-o", str(path)]
         path.parent.mkdir(exist_ok=True)
-        subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-w", "-o", path, f"-Wl,-soname,{path.name}", *versions, "-x", "c"]
-            + ["-", *([source] if source.exists() else []), "-ldl"],
-            input="\n".join(made),
-            text=True,
-            check=True,
-        )
+        subprocess.run([*build, "-x", "c", *sources, "-ldl"], input="\n".join(made), text=True, check=True)
 
 
 def _function_names(tensorflow: Path) -> list[str]:

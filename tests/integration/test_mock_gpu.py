@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.installing import link_libraries
+from ansible.module_utils.tensorflow_stack.installing import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.probe_judge import GOOD_VERDICTS
 from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.tables import Release, load_tables
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 from ansible.modules import tensorflow_gpu_check
+from packaging.specifiers import SpecifierSet
 
 from tests import nodes
 from tests.mock_gpu import DOUBLES, Doubles
@@ -38,6 +40,16 @@ LOADED = """#!/bin/sh
 exec unshare --mount --propagation private sh -c '
 mount -t tmpfs none /proc/driver && mkdir /proc/driver/nvidia && cp {text} /proc/driver/nvidia/version && exec "$@"
 ' sh {python} "$@"
+"""
+
+# XLA of an old release looks there first.
+WITHOUT_CUDA = 'for place in /usr/local/cuda*/; do [ ! -d "$place" ] || mount -t tmpfs none "$place"; done; exec "$@"'
+# tanh and exp are libdevice's.
+COMPILE = """
+import sys, tensorflow as tf
+with tf.device("/GPU:0"):
+    found = tf.function(lambda x: tf.tanh(x) * tf.exp(-x), jit_compile=True)(tf.ones((4, 4)))
+print("compiled on", found.device, file=sys.stderr)
 """
 
 RunModule = Callable[..., dict[str, Any]]
@@ -218,6 +230,31 @@ def test_doubles_are_never_good(check: RunModule, machines: Callable[[str], Mach
             assert result["verdict"] == (fault.without_tensorflow or fault.verdict), f"{fault.name}: {result['reason']}"
             assert result["verdict"] not in GOOD_VERDICTS
             assert result["report"]["tensorflow_version"] is None
+
+
+@pytest.mark.slow  # it fetches NVIDIA's compiler, and proves one release
+def test_xla_before_2_14_finds_the_compiler_of_its_environment(machines: Callable[[str], Machine], uv: str) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a CUDA of this machine is hidden in a mount namespace, which this user may not make")
+    machine = machines("2.8.0")
+    fault = Fault("none", "", "", "")
+    build, library_path = machine.environment(fault), machine.library_path(fault)
+    row = next(row for row in TABLES.cuda_wheels if machine.release in SpecifierSet(row.releases))
+    nvcc = next(name for name in row.requirements if name.startswith("nvidia-cuda-nvcc"))
+    python = build / "bin" / "python"
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, nvcc], env=uv_environment(), check=True)
+
+    def compiled() -> str:
+        command = ["unshare", "--mount", "sh", "-c", WITHOUT_CUDA, "sh", python, "-c", COMPILE]
+        environment = {"LD_LIBRARY_PATH": library_path}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/").stderr
+
+    assert "libdevice not found at" in compiled()
+    (packages,) = build.glob("lib/python3.*/site-packages")
+    point_to_compiler(str(build), str(packages.relative_to(build)), machine.release)
+    said = compiled()
+    assert "libdevice not found" not in said, said
+    assert re.search("compiled on .*GPU:0", said), said
 
 
 def test_the_documentation_says_what_was_seen() -> None:

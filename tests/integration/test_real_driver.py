@@ -138,6 +138,7 @@ def test_the_module_is_of_another_version_than_the_libraries(
     assert result["verdict"] == "driver_mismatch"
     assert f"kernel module {version}" in result["reason"]
     assert f"libcuda {node.installed}" in result["reason"]
+    assert result["report"]["driver"]["module"] == {"version": version, "kind": kind}
     assert "Driver/library version mismatch" in result["reason"]
     assert node.causes() == ["driver_mismatch"]
 
@@ -148,6 +149,12 @@ def test_the_module_is_of_another_version_than_the_libraries(
     run = Site(tmp_path).play("doctor", doctor_log=str(log))
     assert run.code != 0
     assert "1. driver_mismatch: " in run.output
+
+
+def test_a_mismatch_is_told_by_the_files_of_the_kernel_alone(node: Node) -> None:
+    node.load("367.48", answers=False)
+    assert node.check()["verdict"] == "driver_mismatch"
+    assert node.causes()[0] == "driver_mismatch"
 
 
 def test_leading_zeros_make_no_other_version(node: Node) -> None:

@@ -81,6 +81,9 @@ def judge(
     """`exit_status` is null at the time limit and negative for a signal, as in `subprocess`."""
     stages = _stages(records)
     wanted = max(gpu_count, 1) if expect_gpu else 0
+    if _has_mig(_facts(stages).get("nvml")):
+        # A process sees one instance, and no whole GPU beside it (NVIDIA's MIG User Guide, "CUDA Device Enumeration").
+        wanted = min(wanted, 1)
     own_kernel = [fault for fault in map(_fault, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
     cause = _judge_driver(stages, wanted) or _judge_libraries(stages, cudnn_floor)
     if level == "libraries":
@@ -124,7 +127,8 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     if libcuda["code"]:
         no_module = "" if module else "; no kernel module nvidia is loaded"
         name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and module else "driver_failed"
-        return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}.")
+        mig = "; MIG is on, and without an instance there is no device" if _has_mig(nvml) else ""
+        return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}{mig}.")
     if len(libcuda["gpus"]) < wanted:
         return Verdict("gpu_missing", f"The driver has {len(libcuda['gpus'])} of {wanted} expected GPUs.")
     cuda = facts.get("built_with", {}).get("cuda_version")
@@ -152,6 +156,10 @@ def _integers(version: str) -> tuple[int, ...]:
 def _runs(driver: str, cuda: str) -> bool:
     have, need = _integers(driver), _integers(cuda)[:2]
     return have[0] >= need[0] if need[0] >= _FIRST_COMPATIBLE_CUDA else have >= need
+
+
+def _has_mig(nvml: Mapping[str, Any] | None) -> bool:
+    return any(gpu.get("mig") for gpu in nvml["gpus"]) if nvml else False
 
 
 def _fabric(nvml: Mapping[str, Any]) -> str:
@@ -212,7 +220,14 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     facts = _facts(stages)
     gpus = ", ".join(gpu["description"] for gpu in facts["libcuda"]["gpus"])
     found = ", ".join(f"{row['name']} {row['version'] or ''}".strip() for row in facts["libraries"])
-    return Verdict("libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.")
+    nvml = facts["nvml"]
+    # TensorFlow 2.21 asks it first.
+    warning = (
+        f" NVML cannot be opened ({nvml['text']}): TensorFlow 2.21 uses no GPU so." if nvml["code"] is None else ""
+    )
+    return Verdict(
+        "libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.{warning}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- TensorFlow

@@ -128,6 +128,20 @@ def test_xla_without_libdevice(node: Node) -> None:
     assert (found.name, "libdevice not found" in found.reason) == ("op_failed", True)
 
 
+def test_a_missing_nvml_is_said_without_tensorflow_too(node: Node) -> None:
+    node.nvml = {"code": None, "text": "libnvidia-ml.so.1: cannot open", "driver": None, "gpus": []}
+    found = node.judge(level="libraries")
+    assert found.name == "libraries_ok"
+    assert "NVML cannot be opened (libnvidia-ml.so.1: cannot open)" in found.reason
+
+
+@pytest.mark.parametrize("level", ["full", "libraries"])
+def test_with_mig_a_process_sees_one_instance_of_all_gpus(node: Node, level: str) -> None:
+    assert node.judge(level=level, gpu_count=8).name == "gpu_missing"
+    node.nvml["gpus"] = [{"fabric": None, "mig": index == 3} for index in range(8)]
+    assert node.judge(level=level, gpu_count=8).name == ("ok" if level == "full" else "libraries_ok")
+
+
 @pytest.mark.parametrize("level", ["full", "libraries"])
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
@@ -160,6 +174,15 @@ def test_xla_without_libdevice(node: Node) -> None:
             "driver_failed",
             "the fabric of its NVSwitches is in_progress",
             id="fabric",
+        ),
+        pytest.param(
+            {
+                "libcuda": {"code": 100, "error": "cuInit answers 100 CUDA_ERROR_NO_DEVICE: none", "gpus": []},
+                "nvml": {"gpus": [{"fabric": None, "mig": True}]},
+            },
+            "gpu_missing",
+            "MIG is on, and without an instance there is no device",
+            id="mig without instances",
         ),
         pytest.param({"libcuda": {"cuda": "10.2"}}, "driver_too_old", "CUDA 10.2, the release is built", id="too old"),
     ],

@@ -1,8 +1,8 @@
 """Breaks the system side one task or line at a time, in a copy, and shows that some scenario notices: `--help`.
 
 Each scenario's hosts are made and prepared once a run and kept as images until its end; what is broken is applied to
-fresh hosts of these. Before anything is broken, every scenario has to pass. Where it is the making or preparing of
-hosts that fails, nothing was noticed: the run ends there.
+fresh hosts of these. A scenario has to pass before it is asked about what is broken. Where it is the making or
+preparing of hosts that fails, nothing was noticed: the run ends there.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class Site:
     hosts: dict[str, list[str]]
     prepared_again: list[str]
     images: dict[str, dict[str, str]] = field(default_factory=dict)
+    sound: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
     def broken(self, mutation: Mutation) -> Iterator[None]:
@@ -116,8 +117,19 @@ class Site:
         finally:
             path.write_text(before)
 
-    def first_failure(self, scenario: str, mutation: Mutation | None = None) -> str | None:
-        """Where the scenario ends; None where it ends well. What is broken is whole while hosts are made."""
+    def notices(self, scenario: str, mutation: Mutation) -> str | None:
+        """Where the scenario ends when this is broken; None where it ends well."""
+        if scenario not in self.sound:
+            started = time.monotonic()
+            where = self._first_failure(scenario)
+            if where:
+                raise SystemExit(f"{scenario} fails where nothing is broken, {where}:\n{tail(self._log(scenario))}")
+            self.sound.add(scenario)
+            print(f"{scenario:<90} passes unbroken  {time.monotonic() - started:.0f} s", flush=True)
+        return self._first_failure(scenario, mutation)
+
+    def _first_failure(self, scenario: str, mutation: Mutation | None = None) -> str | None:
+        """What is broken is whole while hosts are made."""
         broken = self.broken(mutation) if mutation else contextlib.nullcontext()
         if ".py" in scenario:
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", scenario]
@@ -268,12 +280,6 @@ def main() -> int:
         (site.copy / "work").mkdir()
         site.copy.chmod(0o755)
         try:
-            for scenario in dict.fromkeys(name for mutation in mutations for name in mutation.scenarios):
-                started = time.monotonic()
-                where = site.first_failure(scenario)
-                if where:
-                    raise SystemExit(f"{scenario} fails where nothing is broken, {where}:\n{tail(site._log(scenario))}")
-                print(f"{scenario:<28} passes unbroken  {time.monotonic() - started:4.0f} s", flush=True)
             for mutation in mutations:
                 survivors += not _is_noticed(site, mutation)
         finally:
@@ -284,7 +290,7 @@ def main() -> int:
 
 def _is_noticed(site: Site, mutation: Mutation) -> bool:
     started = time.monotonic()
-    failures = ((scenario, site.first_failure(scenario, mutation)) for scenario in mutation.scenarios)
+    failures = ((scenario, site.notices(scenario, mutation)) for scenario in mutation.scenarios)
     noticed = next((f"{scenario}: {where}" for scenario, where in failures if where), None)
     print(f"{mutation.name:<90} {noticed or 'SURVIVED'}  {time.monotonic() - started:.0f} s", flush=True)
     return noticed is not None

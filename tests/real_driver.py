@@ -32,9 +32,7 @@ DIAGNOSES = [dataclasses.asdict(row) for row in TABLES.diagnoses]
 ENVIRONMENT = "/opt/tensorflow/tensorflow-2.8.0"
 A100 = {"pci": {"0000:04:00.0": {"vendor": "10de", "device": "20f1", "pci_class": "030200", "driver": "nvidia"}}}
 GPU_NODE = "/dev/nvidia0"
-# Installed as far as the libraries need one another; the module, which needs a kernel, is left out.
-INSTALL = ("install", "-y", "--no-install-recommends")
-RETRIES = ("-o", "Acquire::Retries=5")
+APT = ("apt-get", "-q", "-o", "Acquire::Retries=5", "-o", "Acquire::Languages=none")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
@@ -50,7 +48,7 @@ class Parts:
 
 
 class Node:
-    """`module` and `doctor` are ours, run by the Python of the root."""
+    """A root with the parts installed, an A100 on its bus and an environment without TensorFlow."""
 
     def __init__(self, root: Chroot, parts: Parts) -> None:
         self.root, self.parts = root, parts
@@ -138,12 +136,11 @@ def _install(root: Chroot, parts: Parts) -> None:
     pin = f"Package: *nvidia* libcuda1\nPin: version {parts.branch}.*\nPin-Priority: 1001\n"
     root.write("/etc/apt/preferences.d/driver", pin)
     try:
-        root.run(
-            "apt-get", "-q", "-o", "Acquire::Retries=5", "-o", "Acquire::Languages=none", "--error-on=any", "update"
-        )
+        root.run(*APT, "--error-on=any", "update")
     except AssertionError as error:
         unavailable(f"Debian's archive is not reached: {str(error)[-300:]}")
-    root.run("apt-get", "-q", *RETRIES, *INSTALL, *parts.packages)
+    # Without what is recommended, which is the module: it needs a kernel.
+    root.run(*APT, "install", "-y", "--no-install-recommends", *parts.packages)
     if parts.unlinked:
         root.write("/etc/ld.so.conf.d/00-driver.conf", f"/{LIBRARIES}/nvidia/{parts.unlinked}\n")
         root.run("ldconfig")

@@ -208,7 +208,7 @@ def _pci_order(address: str) -> list[int]:
 
 
 def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] | None:
-    """A device of NVIDIA's, None for any other."""
+    """A device of NVIDIA's, None for any other and for a part of one."""
     numbers = {}
     for name in ("vendor", "class", "device"):
         path = f"{directory}/{name}"
@@ -219,7 +219,10 @@ def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] 
         numbers[name] = text[2:6]
         if numbers["vendor"] != NVIDIA_VENDOR:
             return None
-    driver = files.link_target(files.resolve(directory) + "/driver")
+    place = files.resolve(directory)
+    if files.link_target(f"{place}/physfn"):  # a virtual function of a GPU that this host shares out
+        return None
+    driver = files.link_target(f"{place}/driver")
     return {
         "device_id": numbers["device"],
         "pci_class": numbers["class"],

@@ -336,6 +336,17 @@ def test_gpus_are_in_order_of_address(tmp_path: Path) -> None:
     assert gpus[0]["bound_to"] is None
 
 
+def test_a_virtual_function_is_no_gpu_of_its_host(tmp_path: Path) -> None:
+    gpu = {"vendor": "10de", "device": "20b5", "pci_class": "030200"}
+    physical, virtual = "0000:1b:00.0", "0000:1b:00.4"
+    tree = {
+        "pci": {physical: gpu, virtual: gpu},
+        "links": {f"/sys/devices/pci0000:00/{virtual}/physfn": f"../{physical}"},
+    }
+    gpus = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
+    assert [row["pci_address"] for row in gpus] == [physical]
+
+
 @pytest.mark.parametrize(
     ("path", "text", "container"),
     [

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -235,14 +236,16 @@ class Site:
 
 
 def _failed_task(log: Path) -> str:
-    """The task that ended the play, and on which host."""
-    task = failed = ""
-    for line in log.read_text(errors="replace").splitlines():
+    """The tasks at which hosts failed and were not rescued."""
+    text = log.read_text(errors="replace")
+    failed = re.findall(r"^(\S+) +: ok=.* (?:unreachable|failed)=[1-9]", text, re.MULTILINE)
+    task, places = "", {}
+    for line in text.splitlines():
         if line.startswith("TASK ["):
-            task = failed = line[len("TASK [") :].rpartition("]")[0]
+            task = line[len("TASK [") :].rpartition("]")[0]
         elif line.startswith("fatal: ["):
-            failed = f"{task} ({line[len('fatal: [') :].partition(']')[0]})"
-    return failed
+            places[line[len("fatal: [") :].partition("]")[0].partition(" ->")[0]] = task
+    return ", ".join(f"{places[host]} ({host})" for host in failed if host in places) or task
 
 
 def _failed_test(log: Path) -> str:

@@ -2,7 +2,7 @@
 
 Each scenario's hosts are made and prepared once a run and kept as images until its end; what is broken is applied to
 fresh hosts of these. A scenario has to pass before it is asked about what is broken. Where it is the making or
-preparing of hosts that fails, nothing was noticed: the run ends there. All 76 took 95 minutes on two cores that others
+preparing of hosts that fails, nothing was noticed: the run ends there. All 76 took 100 minutes on two cores that others
 used as well; a test notices in seconds, a scenario in one to four minutes.
 """
 

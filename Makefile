@@ -60,7 +60,7 @@ contract: test-tools ## Tests that documentation, specifications, tables and cod
 	.venv/bin/python -m pytest tests/contract
 
 integration: test-tools ## Tests with real installs and playbook runs
-	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow"
+	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" --durations 10
 
 slow: test-tools ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow

@@ -338,14 +338,13 @@ def main() -> None:
         nothing_run = {**dataclasses.asdict(probe.Outcome("not_checked", error.message)), "causes": []}
         module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
     # All of the log is for the diagnosis: a stage that fails early is in it long before the end.
-    result = {**dataclasses.asdict(outcome), "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}
+    seen = dataclasses.asdict(outcome)
+    result = {**seen, "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}
     if outcome.is_good or outcome.verdict == "not_checked":
         module.exit_json(changed=False, **result)
     message = f"{outcome.verdict}: {outcome.reason}"
     if rows:
-        causes = diagnose_check(
-            rows, dataclasses.asdict(outcome), node=read_node(), expect_gpu=module.params["expect_gpu"]
-        )
+        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=module.params["expect_gpu"])
         result["causes"] = [dataclasses.asdict(cause) for cause in causes]
         message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
     module.fail_json(msg=message, changed=False, **result)

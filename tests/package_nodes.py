@@ -120,6 +120,15 @@ def file_of(node: Node, name: str) -> Path:
     return next((node.doubles / "plain" / DISTRIBUTIONS[node.suite]).rglob(name))
 
 
+# All libraries of CUDA 11.8, whose dependencies float.
+CUDA: dict[str, Any] = {
+    "component": "cuda",
+    "source": "nvidia_repo",
+    "packages": [{"name": "cuda-libraries-11-8", "version": None}],
+    "belongs": ["cuda-*", "lib*-11-8"],
+}
+
+
 def cudnn(version: str | None, *further: str, **arguments: Any) -> dict[str, Any]:
     packages = [{"name": name, "version": version} for name in ("libcudnn8", *further)]
     wish = {"component": "cudnn", "source": "nvidia_repo", "packages": packages, "belongs": ["libcudnn*"]}

@@ -5,19 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests import package_nodes
-from tests.package_nodes import MIDDLE, OLD, SUITES, Node, cudnn, driver
+from tests.package_nodes import CUDA, MIDDLE, OLD, SUITES, Node, cudnn, driver
 
 pytestmark = pytest.mark.integration
 # Fixtures, which pytest finds by their names here.
 doubles, node, suite = package_nodes.doubles, package_nodes.node, package_nodes.suite
 
-
-CUDA = {
-    "component": "cuda",
-    "source": "nvidia_repo",
-    "packages": [{"name": "cuda-libraries-11-8", "version": None}],
-    "belongs": ["cuda-*", "lib*-11-8"],
-}
 FORCE = ("--allow-change-held-packages", "--allow-downgrades")
 
 

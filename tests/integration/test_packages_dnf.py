@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import package_nodes
-from tests.package_nodes import Node, cudnn, driver
+from tests.package_nodes import CUDA, Node, cudnn, driver
 
 pytestmark = [pytest.mark.integration, pytest.mark.parametrize("suite", ["el"], indirect=True)]
 # Fixtures, which pytest finds by their names here.
@@ -83,21 +83,15 @@ def test_drift_is_named_and_repaired(node: Node) -> None:
 
 
 def test_what_another_component_lost_by_force_is_no_hindrance(node: Node) -> None:
-    cuda = {
-        "component": "cuda",
-        "source": "nvidia_repo",
-        "packages": [{"name": "cuda-libraries-11-8", "version": None}],
-        "belongs": ["cuda-*", "lib*-11-8"],
-    }
-    node.both(**cuda)
+    node.both(**CUDA)
     node.both(**cudnn(MIDDLE))
     before = node.rpms()
     node.root.run("dnf", "-y", "--disableplugin=versionlock", "install", f"libcudnn8-{OLD}")
     node.root.run("rpm", "--erase", "--nodeps", "libcublas-11-8")
     node.both(**cudnn(MIDDLE))
-    done = node.both(**cuda)
+    done = node.both(**CUDA)
     assert node.rpms() == before, done
-    assert not node.both(**cudnn(MIDDLE))["changed"] and not node.both(**cuda)["changed"]
+    assert not node.both(**cudnn(MIDDLE))["changed"] and not node.both(**CUDA)["changed"]
 
 
 def test_installed_twice_after_a_killed_transaction_is_healed(node: Node) -> None:

@@ -23,20 +23,23 @@ lock: ## Make or refresh the locks of a release
 $(PLAYBOOKS): tools
 	@$(PYTHON) scripts/run_playbook.py $@ $(GIVEN)
 
-.PHONY: tools test-tools lock-tools
+.PHONY: tools test-tools test-packages lock-tools
 tools: ## Set up .venv with the tools that run the playbooks
 	@$(PYTHON) scripts/bootstrap.py
 
 test-tools: ## Set up .venv with the tools that test and lint as well
 	@$(PYTHON) scripts/bootstrap.py --group test
 
+test-packages: test-tools ## Install the packages that tests need, as root by apt; else say which are missing
+	@.venv/bin/python -m tests.needs
+
 lock-tools: tools ## Refresh the locks of the tools in requirements/
 	@$(PYTHON) scripts/bootstrap.py --lock
 
-.PHONY: test test-oldest lint unit contract integration slow
+.PHONY: test test-oldest lint unit contract integration slow nightly
 test: lint unit contract integration ## Lint and test everything, on the newest ansible-core
 
-test-oldest: ## On the oldest supported ansible-core, test what depends on it
+test-oldest: test-packages ## On the oldest supported ansible-core, test what depends on it
 	@$(PYTHON) scripts/bootstrap.py --core oldest
 	.venv-oldest/bin/python -m pytest --ignore tests/unit/module_utils -m "not slow and (not integration or oldest_core)"
 
@@ -53,34 +56,37 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy
 	  -p checkout.library -p checkout.module_utils
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
-unit: test-tools ## Tests of single functions and modules
+unit: test-packages ## Tests of single functions and modules
 	.venv/bin/python -m pytest tests/unit
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
 	.venv/bin/python -m pytest tests/contract
 
-integration: test-tools ## Tests with real installs and playbook runs
+integration: test-packages ## Tests with real installs and playbook runs
 	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" --durations 10
 
-slow: test-tools ## Tests that take minutes or tens of GB each; not in CI
+slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
+
+nightly: ## What CI leaves out: every scenario, and the slow tests, fresh machines among them; hours
+	$(MAKE) --keep-going molecule molecule-slow slow
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
-hosts: test-tools ## Make the images of the test hosts; as root on a machine with apt, install podman too
+hosts: test-packages ## Make the images of the test hosts
 	.venv/bin/python -m tests.hosts.run --images
 
-molecule: test-tools ## Test the roles on hosts; SCENARIO=cudnn/default for one, JOBS=2 for two at a time
+molecule: test-packages ## Test the roles on hosts; SCENARIO=cudnn/default for one, JOBS=2 for two at a time
 	$(MOLECULE)
 
-molecule-ci: test-tools ## Those scenarios that CI runs
+molecule-ci: test-packages ## Those scenarios that CI runs
 	$(MOLECULE) --lane ci
 
-molecule-slow: test-tools ## Those scenarios that take many minutes or GB each
+molecule-slow: test-packages ## Those scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
 
 .PHONY: mutations
-mutations: test-tools ## Break the system roles one task or line at a time, and show that a scenario notices: slow
+mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow
 	.venv/bin/python -m tests.mutations.run $(ONLY)
 
 .PHONY: prove

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
@@ -12,23 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.hosts import stand_ins
 from tests.hosts.engine import Engine
+from tests.needs import require, unavailable
 from tests.playbooks import REPOSITORY
 
 CACHE = REPOSITORY / ".cache" / "molecule"
 # As tests/hosts/create.yml has them.
 PLACES = {"pci": "/sys/bus/pci/devices", "module": "/sys/module", "driver": "/proc/driver", "firmware": "/sys/firmware"}
-
-
-def unavailable(reason: str) -> None:
-    """Skips, but in CI, where everything that the tests need is to be there."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,7 @@ class Host:
 @contextmanager
 def running(image: str, **stands_in: Any) -> Iterator[Host]:
     """A host of an image of tests/hosts/images.yml; `stands_in` are the testhost_ variables of a scenario."""
+    require("openssh-client")
     engine = Engine(CACHE)
     tags, missing = engine.prepare([image])
     if missing:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.chroots import Chroot, chroot, require_chroots
-from tests.repositories.make_repositories import Options, make_repositories
+from tests.chroots import Chroot, chroot
+from tests.needs import require
+from tests.repositories.make_repositories import PACKAGES, Options, make_repositories
 from tests.repositories.serve import Server, serve
 
 DISTRIBUTIONS = {"bookworm": "debian12", "bullseye": "debian11", "trixie": "debian13", "el": "rhel8"}
@@ -20,7 +21,7 @@ SUITES = ("bookworm", "bullseye", "trixie")
 @pytest.fixture(scope="session")
 def doubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`plain` and `newer` repositories; a node's address of a repository is <url>/current."""
-    require_chroots()
+    require("mmdebstrap", *PACKAGES, root=True)
     directory = tmp_path_factory.mktemp("repositories")
     distributions = tuple(DISTRIBUTIONS.values())
     make_repositories(directory / "plain", Options(distributions=distributions))

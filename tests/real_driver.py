@@ -23,8 +23,8 @@ from ansible.module_utils.tensorflow_stack.tables import load_tables
 
 from tests import nodes
 from tests.chroots import REPOSITORY, Chroot, base, chroot
-from tests.container import unavailable
 from tests.hosts.stand_ins import NVRM
+from tests.needs import APT, require, unavailable
 
 TABLES = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
 DIAGNOSES = [dataclasses.asdict(row) for row in TABLES.diagnoses]
@@ -32,7 +32,6 @@ DIAGNOSES = [dataclasses.asdict(row) for row in TABLES.diagnoses]
 ENVIRONMENT = "/opt/tensorflow/tensorflow-2.8.0"
 A100 = {"pci": {"0000:04:00.0": {"vendor": "10de", "device": "20f1", "pci_class": "030200", "driver": "nvidia"}}}
 GPU_NODE = "/dev/nvidia0"
-APT = ("apt-get", "-q", "-o", "Acquire::Retries=5", "-o", "Acquire::Languages=none")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
@@ -114,9 +113,7 @@ def real_driver(parts: Parts, directory: Path) -> Iterator[Node]:
         unavailable("Debian's packages of these drivers are for x86_64")
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has the module itself, which would answer instead of its double")
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        unavailable("the double of the module is C, and this machine has no gcc")
+    require("gcc", "libc6-dev", "mmdebstrap", root=True)
     with chroot(parts.suite, directory) as root, _own_proc_driver(root):
         _install(root, parts)
         nodes.build(A100, root.path)
@@ -125,7 +122,7 @@ def real_driver(parts: Parts, directory: Path) -> Iterator[Node]:
         root.run("python3", "-m", "venv", "--without-pip", ENVIRONMENT)
         double = root.path / "usr/local/lib/nvidia_module.so"
         source = REPOSITORY / "tests" / "doubles" / "nvidia_module.c"
-        subprocess.run([str(compiler), "-shared", "-fPIC", "-Wall", "-Werror", "-o", double, source], check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", double, source], check=True)
         yield Node(root, parts)
 
 

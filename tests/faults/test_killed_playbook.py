@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack import builds
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
+from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -31,9 +31,7 @@ POINTS = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    pythons, _ = find_pythons()
-    if not {"3.9", "3.10"} & {row["minor"] for row in pythons}:
-        pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")
+    python_of("3.9", "3.10")
     site = Site(tmp_path_factory.mktemp("killed"))
     assert site.play("workstation", tensorflow_version="2.8.0").code == 0
     yield site

@@ -1,4 +1,4 @@
-"""Podman and the images of the test hosts: installed, made and kept, as far as this machine lets it."""
+"""Podman and the images of the test hosts: made and kept, as far as this machine lets it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from tests import needs
 
 HERE = Path(__file__).resolve().parent
 CONTAINERS_CONF = HERE / "containers.conf"
@@ -60,7 +62,8 @@ class Engine:
         with self._lock():
             for name in sorted(names):
                 try:
-                    self._install()
+                    if why := needs.reason("podman"):
+                        raise Unavailable(why)
                     tags[name] = self._image(known_images()[name])
                 except Unavailable as error:
                     missing[name] = str(error)
@@ -76,22 +79,7 @@ class Engine:
         if listed:
             self._podman("rm", "--force", "--time=0", "--volumes", *listed)
 
-    # --- Tools ----------------------------------------------------------------------------------------
-
-    def _install(self) -> None:
-        if shutil.which("podman"):
-            return
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            raise Unavailable("podman is not installed, and only root on a machine with apt can install it here")
-        _say("installing podman, runc and mmdebstrap")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (
-            ["apt-get", "update"],
-            ["apt-get", "install", "--yes", "podman", "runc", "mmdebstrap", "debian-archive-keyring"],
-        ):
-            ended = _run(command, environment)
-            if ended.returncode:
-                raise Unavailable(f"podman is not installed: {' '.join(command)}: {_last_line(ended)}")
+    # --- Podman ---------------------------------------------------------------------------------------
 
     def _podman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return _run(["podman", *arguments], self.environment)
@@ -143,8 +131,8 @@ class Engine:
         tag = f"localhost/testhost-base:{image.suite}"
         if self._age(tag) < BASE_IMAGE_SECONDS:
             return tag
-        if not shutil.which("mmdebstrap"):
-            raise Unavailable(f"{image.base} cannot be pulled, and there is no mmdebstrap to make it of packages")
+        if why := needs.reason("mmdebstrap", "debian-archive-keyring"):
+            raise Unavailable(f"{image.base} cannot be pulled, and to make it of packages: {why}")
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=self.cache) as directory:
             archive = str(Path(directory, "base.tar"))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import manifest
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
+
+from tests.needs import python_of, require
 
 pytestmark = pytest.mark.integration
 
@@ -24,15 +25,12 @@ Check = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def install(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Callable[..., Path]]:
     """Gives back the root of an environment with these requirements, known to its manifest."""
-    pythons, _ = find_pythons()
-    found = [row["path"] for row in pythons if row["minor"] in ("3.9", "3.10")]
-    if not found:
-        pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")
+    python = python_of("3.9", "3.10").path
 
     def run(*requirements: str) -> Path:
         root = tmp_path_factory.mktemp("root")
         build = root / ".builds" / f"{NAME}-1"
-        subprocess.run([uv, "venv", "-q", "--python", found[-1], build], env=uv_environment(), check=True)
+        subprocess.run([uv, "venv", "-q", "--python", python, build], env=uv_environment(), check=True)
         install = [uv, "pip", "install", "-q", "--python", build / "bin/python", *requirements]
         subprocess.run(install, env=uv_environment(), check=True)
         (root / NAME).symlink_to(build.relative_to(root))
@@ -93,11 +91,9 @@ def test_a_double_of_the_driver_is_refused(
     check: Check, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that it has a GPU; the check's own kernel is not run by it, before TensorFlow is asked and after."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("the double of the driver is C, and this machine has no gcc")
+    require("gcc", "libc6-dev")
     source = Path(__file__).parents[1] / "doubles" / "libcuda.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     for level in ("full", "libraries"):
         result = check(good, expect_gpu=True, level=level)

@@ -17,8 +17,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from ansible.module_utils.tensorflow_stack.lockfile import parse_lock
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
+from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site
 
 pytestmark = pytest.mark.integration
@@ -31,9 +31,7 @@ NO_NETWORK = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    pythons, _ = find_pythons()
-    if not {"3.8", "3.9", "3.10"} & {row["minor"] for row in pythons}:
-        pytest.skip("TensorFlow 2.8.0 with numpy 1.23.5 needs Python 3.8 to 3.10, and this machine has none")
+    python_of("3.8", "3.9", "3.10")
     path = tmp_path_factory.mktemp("workstation")
     yield Site(path)
     shutil.rmtree(path)  # several gigabytes

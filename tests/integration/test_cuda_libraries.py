@@ -24,9 +24,10 @@ from ansible.module_utils.tensorflow_stack.builds import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.installing import Installer
 from ansible.module_utils.tensorflow_stack.lockfile import read_lock
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.tables import load_tables
 from packaging.version import Version
+
+from tests.needs import python_of, require
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -67,6 +68,8 @@ print(status, log.value.decode())
 # has it is another one in some releases.
 ASK_WHERE_XLA_LOOKS = """
 import ctypes, json, pathlib, tensorflow
+
+from tests.needs import python_of, require
 found = []
 for library in pathlib.Path(tensorflow.__file__).parent.glob("libtensorflow*.so.2"):
     function = getattr(ctypes.CDLL(str(library)), "_ZN3tsl18CandidateCudaRootsB5cxx11Ev", None)
@@ -119,11 +122,8 @@ def environment(
     row, release = tables.cuda_wheels_for(request.param), tables.release(request.param)
     assert row is not None and release is not None
     minors = release.pythons[platform.machine()]
-    pythons = [python for python in find_pythons()[0] if python["minor"] in minors]
-    if not pythons:
-        pytest.skip(f"TensorFlow {request.param} needs a Python of {', '.join(minors)}, none is here")
-    python = pythons[-1]["path"]
-    wish = LockRequest(request.param, pythons[-1]["minor"], f"linux_{platform.machine()}", "cuda")
+    python = python_of(*minors)
+    wish = LockRequest(request.param, python.minor, f"linux_{platform.machine()}", "cuda")
     lock = resolve_lock(
         lock_inputs(wish, tables),
         uv=lambda: uv,
@@ -135,7 +135,7 @@ def environment(
         root=str(root),
         release=request.param,
         flavour="cuda",
-        python=python,
+        python=python.path,
         lock=lock,
         cuda={"version": row.cuda, "source": "wheels"},
         cudnn={"version": row.cudnn, "source": "wheels"},
@@ -152,12 +152,10 @@ def environment(
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with the double of the driver's libraries and nothing else."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("the double of the driver is C, and this machine has no gcc")
+    require("gcc", "libc6-dev")
     directory = tmp_path_factory.mktemp("driver")
     source = REPOSITORY / "tests" / "doubles" / "libcuda.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", directory / "libcuda.so.1", source], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", directory / "libcuda.so.1", source], check=True)
     shutil.copy(directory / "libcuda.so.1", directory / "libnvidia-ml.so.1")
     return directory
 

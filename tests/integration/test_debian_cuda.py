@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.container import Host, running, unavailable
+from tests.container import Host, running
+from tests.needs import require
 from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -121,12 +122,10 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        unavailable("the double of the driver is C, and this machine has no gcc")
+    require("gcc", "libc6-dev")
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     source = REPOSITORY / "tests" / "doubles" / "libcuda.c"
-    subprocess.run([str(compiler), "-shared", "-fPIC", "-o", library, source], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     return library
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
+from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Run, Site
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
@@ -98,10 +98,7 @@ def test_an_environment_that_is_not_there(site: Site) -> None:
 
 @pytest.mark.slow
 def test_the_real_tensorflow_broken_and_mended(site: Site, uv: str, tmp_path: Path) -> None:
-    pythons, _ = find_pythons()
-    found = [row["path"] for row in pythons if row["minor"] in ("3.9", "3.10")]
-    if not found:
-        pytest.skip("TensorFlow 2.8.0 needs a Python 3.9 or 3.10, and this machine has none")
+    interpreter = python_of("3.9", "3.10").path
     python = tmp_path / "venv" / "bin" / "python"
 
     def install(*requirements: str) -> None:
@@ -111,7 +108,7 @@ def test_the_real_tensorflow_broken_and_mended(site: Site, uv: str, tmp_path: Pa
     def doctor() -> Run:
         return site.play("doctor", doctor_python=str(python), tensorflow_gpu="none")
 
-    subprocess.run([uv, "venv", "-q", "--python", found[-1], tmp_path / "venv"], env=uv_environment(), check=True)
+    subprocess.run([uv, "venv", "-q", "--python", interpreter, tmp_path / "venv"], env=uv_environment(), check=True)
     install("tensorflow==2.8.0", "numpy==1.23.5", "keras==2.8.0", "protobuf>=4")
     assert "1. protobuf_too_new: " in doctor().output
     install("protobuf<3.21", "numpy==2.0.2")

@@ -33,7 +33,9 @@ def mirror(tmp_path: Path) -> dict[str, str]:
 
     def without_ballast(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         ballast = {"test", "tests", "site-packages", "dist-packages", "__pycache__", "idlelib"}
-        return None if ballast & set(member.name.split("/")) else member
+        # A distribution's Python has links to its /etc, which such an archive has not.
+        leads_out = member.issym() and os.path.isabs(member.linkname)
+        return None if leads_out or ballast & set(member.name.split("/")) else member
 
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(os.path.realpath(sys.executable), f"python/bin/python{MINOR}")

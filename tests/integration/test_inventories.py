@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 from tests.integration.test_classic_cases import NO_NETWORK
+from tests.needs import python_of
 from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
@@ -59,10 +58,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    rows, _ = find_pythons()
-    pythons = {row["minor"]: row["path"] for row in rows}
-    if not {"3.8", "3.9", "3.10"} & pythons.keys():
-        pytest.skip("TensorFlow 2.8.0 with these versions of NumPy needs Python 3.8 to 3.10, and this machine has none")
+    python = python_of("3.8", "3.9", "3.10")
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
     for name in CHECKOUT:
         source = REPOSITORY / name
@@ -70,15 +66,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     (fleet.path / "reports").mkdir()
     (fleet.path / ".tools").symlink_to(REPOSITORY / ".tools")
     # One that has nothing of what the controller has, where there is one.
-    interpreter = pythons.get("3.10", pythons.get("3.9", sys.executable))
     (fleet.path / "bin").mkdir()
-    (fleet.path / "bin" / "python3").symlink_to(interpreter)
+    (fleet.path / "bin" / "python3").symlink_to(python.path)
     hosts = {}
     for node, numpy in NUMPY.items():
         fleet.requirements(node).parent.mkdir(parents=True)
         fleet.requirements(node).write_text(f"tensorflow==2.8.0\nnumpy=={numpy}\n")
         hosts[node] = {
-            "ansible_python_interpreter": interpreter,
+            "ansible_python_interpreter": python.path,
             "tensorflow_root": str(fleet.root(node)),
             "tensorflow_requirements": str(fleet.requirements(node)),
         }

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
-from ansible.module_utils.tensorflow_stack.node import read_node
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
+from tests.needs import python_of
 from tests.playbooks import REPOSITORY
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -64,16 +64,9 @@ def run(tables: Tables, known: Break, *, uv: str, directory: Path) -> subprocess
     python = str(directory / "venv" / "bin" / "python")
     command = [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", "--only-binary", ":all:"]
     command += [option for name in lock.from_source for option in ("--no-binary", name)]
-    subprocess.run([uv, "venv", "--quiet", "--python", interpreter(known.python), directory / "venv"], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", python_of(known.python).path, directory / "venv"], check=True)
     subprocess.run([*command, directory / "lock.txt"], check=True)
     return subprocess.run([python, "-I", "-c", known.program], capture_output=True, text=True)
-
-
-def interpreter(minor: str) -> str:
-    found = [row["path"] for row in read_node()["pythons"] if row["minor"] == minor]
-    if not found:
-        pytest.skip(f"no Python {minor} on this machine")
-    return str(found[0])
 
 
 @pytest.mark.parametrize("known", BREAKS, ids=lambda known: f"{known.release}-{known.requirement}")

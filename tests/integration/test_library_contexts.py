@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inpu
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
-from tests.container import Host, running, unavailable, wait_for
+from tests.container import Host, running, wait_for
+from tests.needs import require, unavailable
 from tests.playbooks import REPOSITORY
 
 pytestmark = pytest.mark.integration
@@ -106,10 +106,8 @@ def source(request: pytest.FixtureRequest) -> Source:
 
 @pytest.fixture(scope="module")
 def compiler() -> str:
-    found = shutil.which("gcc")
-    if found is None:
-        unavailable("the doubles of the driver and of CUDA are compiled, and this machine has no gcc")
-    return str(found)
+    require("gcc", "libc6-dev")
+    return "gcc"
 
 
 @pytest.fixture(scope="module")

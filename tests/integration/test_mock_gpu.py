@@ -19,7 +19,6 @@ import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.installing import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.probe_judge import GOOD_VERDICTS
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.tables import Release, load_tables
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 from ansible.modules import tensorflow_gpu_check
@@ -27,6 +26,7 @@ from packaging.specifiers import SpecifierSet
 
 from tests import nodes
 from tests.mock_gpu import DOUBLES, Doubles
+from tests.needs import Python, python_of, require
 
 pytestmark = pytest.mark.integration
 
@@ -87,12 +87,12 @@ CASES = [
 class Machine:
     """One release in an environment whose CUDA and cuDNN are doubles, linked as this toolkit links them."""
 
-    def __init__(self, release: Release, root: Path, python: Mapping[str, str], uv: str) -> None:
+    def __init__(self, release: Release, root: Path, python: Python, uv: str) -> None:
         self.release, self.floor = release.version, release.cudnn_floor
         self.root, build = root, root / "environment"
-        lock = f"cp{python['minor'].replace('.', '')}-linux_x86_64-cpu.txt"
+        lock = f"cp{python.minor.replace('.', '')}-linux_x86_64-cpu.txt"
         requirements = FILES / "locks" / f"tensorflow-{release.version}" / lock
-        subprocess.run([uv, "venv", "-q", "--python", python["path"], build], env=uv_environment(), check=True)
+        subprocess.run([uv, "venv", "-q", "--python", python.path, build], env=uv_environment(), check=True)
         install = [uv, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", build / "bin/python"]
         subprocess.run([*install, "-r", requirements], env=uv_environment(), check=True)
         self._build, self._site = build, next(build.glob("lib/python3.*/site-packages"))
@@ -145,19 +145,16 @@ def machines(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Call
         pytest.skip("the GPU builds of TensorFlow are for x86_64")
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("the doubles are for machines without a GPU: tests/gpu is for this one")
-    if shutil.which("gcc") is None:
-        pytest.skip("the doubles of the driver and of CUDA are compiled, and this machine has no gcc")
+    require("gcc", "libc6-dev")
 
     def install(release: str) -> Machine:
         known = TABLES.release(release)
         assert known is not None
         minors = known.pythons["x86_64"]
-        pythons = [row for row in find_pythons()[0] if row["minor"] in minors]
-        if not pythons:
-            pytest.skip(f"TensorFlow {release} needs a Python of {', '.join(minors)}, and this machine has none")
+        python = python_of(*minors)
         if release not in installed:
             root = tmp_path_factory.mktemp("mock_gpu")
-            installed[release] = Machine(known, root, pythons[-1], uv)
+            installed[release] = Machine(known, root, python, uv)
         return installed[release]
 
     installed: dict[str, Machine] = {}

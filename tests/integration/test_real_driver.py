@@ -16,7 +16,8 @@ from ansible.module_utils.tensorflow_stack.probe_judge import judge
 from ansible.module_utils.tensorflow_stack.stack import Policy
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
-from tests.chroots import REPOSITORY, require_chroots
+from tests.chroots import REPOSITORY
+from tests.needs import require
 from tests.playbooks import Site
 from tests.real_driver import GPU_NODE, TABLES, Node, Parts, real_driver
 
@@ -56,7 +57,7 @@ def slow_beside(parts: Parts) -> Any:
 
 @pytest.fixture(scope="module", params=map(slow_beside, PARTS))
 def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    require_chroots()
+    require("mmdebstrap", root=True)
     with real_driver(request.param, tmp_path_factory.mktemp(request.param.branch) / "node") as node:
         yield node
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
-from tests.chroots import REPOSITORY, require_chroots
+from tests.chroots import REPOSITORY
+from tests.needs import require
 from tests.real_driver import ENVIRONMENT, GPU_NODE, Node, Parts, real_driver
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -26,7 +27,7 @@ rm nvidia-cuda-dev_*.deb
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Iterator[Node]:
     """Debian 11: its own Python is the 3.9 that TensorFlow 2.8 has wheels for."""
-    require_chroots()
+    require("mmdebstrap", root=True)
     with real_driver(Parts("470", "bullseye", "11.4"), tmp_path_factory.mktemp("470") / "node") as node:
         packages = node.root.path / f"{ENVIRONMENT}/lib/python3.9/site-packages".lstrip("/")
         install = [uv, "pip", "install", "-q", "--no-deps", "--require-hashes", "-r", LOCK, "--target", packages]

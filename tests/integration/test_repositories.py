@@ -21,8 +21,9 @@ from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
 from ansible.module_utils.tensorflow_stack.node_loader import read_loader
 from ansible.module_utils.tensorflow_stack.nvidia_libraries import find_cuda, find_cudnn, find_libcuda
 
+from tests.needs import require
 from tests.repositories.contents import Contents
-from tests.repositories.make_repositories import Options, make_repositories, missing_tools
+from tests.repositories.make_repositories import PACKAGES, Options, make_repositories
 from tests.repositories.packages import Libraries, build_debs
 from tests.repositories.redist import make_redist
 from tests.repositories.serve import Server, serve
@@ -37,16 +38,6 @@ DRIVER = (
     "cuda-drivers-{branch} nvidia-driver nvidia-driver-libs libcuda1 libnvidia-ml1 libnvidia-ptxjitcompiler1 nvidia-smi"
     " nvidia-alternative nvidia-modprobe nvidia-kernel-dkms nvidia-kernel-support"
 )
-
-
-def need(*commands: str) -> None:
-    missing = [*missing_tools(), *[command for command in commands if shutil.which(command) is None]]
-    if os.getuid():
-        missing.append("root, to install into another root")
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(f"needs {', '.join(missing)}; in CI these tests may not be skipped")
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ class Apt:
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    need()
+    require(*PACKAGES, root=True)
     directory = tmp_path_factory.mktemp("repositories")
     make_repositories(directory)
     return directory
@@ -138,7 +129,7 @@ def server(repositories: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def apt(server: Server, repositories: Path, tmp_path: Path) -> Apt:
-    need("apt-get", "dpkg-query")
+    require(*PACKAGES, root=True)
     return Apt(tmp_path / "root", server.url, repositories / "debian12/x86_64/3bf863cc.pub")
 
 
@@ -278,7 +269,7 @@ class Dnf:
 class TestDnf:
     @pytest.fixture
     def dnf(self, server: Server, repositories: Path, tmp_path: Path) -> Dnf:
-        need("dnf", "rpm")
+        require("dnf", *PACKAGES, root=True)
         return Dnf(tmp_path / "dnf", server.url, repositories / "rhel8/x86_64/D42D0685.pub")
 
     def test_an_exact_version_and_down(self, dnf: Dnf) -> None:
@@ -359,12 +350,12 @@ def entries(manifest: dict[str, object]) -> list[dict[str, str]]:
 
 class TestMaking:
     def test_what_there_is_not_is_refused(self, tmp_path: Path) -> None:
-        need()
+        require(*PACKAGES, root=True)
         with pytest.raises(RuntimeError, match="no repository has libcudnn8=1"):
             make_repositories(tmp_path / "new", Options(without=("libcudnn8=1",)))
 
     def test_a_folder_of_something_else_is_not_emptied(self, tmp_path: Path) -> None:
-        need()
+        require(*PACKAGES, root=True)
         (tmp_path / "precious").touch()
         with pytest.raises(RuntimeError, match="holds something else"):
             make_repositories(tmp_path)

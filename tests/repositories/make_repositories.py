@@ -35,6 +35,7 @@ if __name__ == "__main__":
     # As a script, Python sees this folder only; imports are those that pytest sees, from the checkout's root.
     sys.path[0] = str(HERE.parents[1])
 
+from tests import needs  # noqa: E402
 from tests.repositories.contents import Contents, Package, Repository  # noqa: E402
 from tests.repositories.packages import (  # noqa: E402
     EPOCH,
@@ -51,19 +52,8 @@ from tests.repositories.signing import Key, open_key  # noqa: E402
 
 CACHE = HERE.parents[1] / ".cache" / "repositories"
 SOURCES = ("contents.yml", "contents.py", "packages.py", "redist.py", "signing.py")
-# Command: Debian package that brings it.
-TOOLS = {
-    "apt-ftparchive": "apt-utils",
-    "createrepo_c": "createrepo-c",
-    "dpkg-deb": "dpkg",
-    "gcc": "gcc",
-    "gpg": "gpg",
-    "gpg-agent": "gpg-agent",
-    "gpgconf": "gpgconf",
-    "modifyrepo_c": "createrepo-c",
-    "rpmbuild": "rpm",
-    "rpmsign": "rpm",
-}
+# What makes them; tests/needs.yml has the commands that each is seen by.
+PACKAGES = ("apt-utils", "createrepo-c", "gcc", "gpg", "gpg-agent", "gpgconf", "rpm")
 FILE_NAMES = {"deb": deb_name, "rpm": rpm_name}
 # Paths of NVIDIA's server: what they are here.
 SERVER_PATHS = {
@@ -86,15 +76,10 @@ class Options:
 DEFAULT_OPTIONS = Options()
 
 
-def missing_tools() -> list[str]:
-    """Debian packages of the commands that are not there."""
-    return sorted({package for command, package in TOOLS.items() if shutil.which(command) is None})
-
-
 def make_repositories(directory: Path, options: Options = DEFAULT_OPTIONS, *, cache: Path = CACHE) -> dict[str, str]:
     """Make them in the directory, in place of what a call before made there; gives back the keys' fingerprints."""
-    if missing_tools():
-        raise RuntimeError(f"repositories cannot be made here: apt-get install {' '.join(missing_tools())}")
+    if why := needs.reason(*PACKAGES):
+        raise RuntimeError(f"repositories cannot be made here: {why}")
     contents = Contents.load()
     _refuse_unknown(contents, options)
     _empty(directory)

@@ -170,7 +170,7 @@ def test_without_an_image_a_scenario_is_skipped_with_the_reason(
     out = capsys.readouterr().out
     assert out.startswith("hosts ")
     assert "SKIPPED" in out
-    assert "debian-12: podman is not installed, and only root on a machine with apt can install it here" in out
+    assert "debian-12: missing: podman; as root: apt-get install podman" in out
 
 
 # --- Images -----------------------------------------------------------------------------------------
@@ -247,7 +247,10 @@ def test_without_registry_and_mmdebstrap_there_is_no_image(machine: Machine) -> 
     machine.is_like(fails="pull*\n")
     tags, missing = machine.engine.prepare(["debian-11"])
     assert tags == {}
-    assert missing["debian-11"].startswith("docker.io/library/debian:11 cannot be pulled, and there is no mmdebstrap")
+    assert missing["debian-11"].startswith(
+        "docker.io/library/debian:11 cannot be pulled, and to make it of packages: missing: "
+    )
+    assert "apt-get install mmdebstrap" in missing["debian-11"]
 
 
 def test_settings_are_used_only_where_no_container_starts_without(machine: Machine) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.openpgp import armour, is_armoured, is_keybox, read_keys
 
 from tests.keys import FIRST, FIRST_KEY, RETIRED, RETIRED_KEY, SECOND, SECOND_KEY
+from tests.needs import require
 
 BINARY = b"".join(key.packets for data in (FIRST_KEY, RETIRED_KEY) for key in read_keys(data))
 LINES = SECOND_KEY.splitlines()
@@ -45,8 +45,8 @@ def test_key_keeps_what_belongs_to_it() -> None:
     assert read_keys(first.packets) == [first]
 
 
-@pytest.mark.skipif(not shutil.which("gpg"), reason="no gpg on this machine")
 def test_gpg_reads_what_was_cut_out(tmp_path: Path) -> None:
+    require("gpg")
     path = tmp_path / "cut.asc"
     path.write_bytes(armour(read_keys(BINARY)[:1]))
     command = ["gpg", "--homedir", str(tmp_path), "--show-keys", "--with-colons", str(path)]

@@ -12,8 +12,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack import probe_libraries
 from ansible.module_utils.tensorflow_stack.probe_libraries import find_libraries, load_libraries, sonames
 
-GCC = shutil.which("gcc")
-pytestmark = pytest.mark.skipif(GCC is None, reason="the libraries are C, and this machine has no gcc")
+from tests.needs import require
 
 BUILD_INFO = """
 import collections
@@ -21,9 +20,14 @@ build_info = collections.OrderedDict([('cuda_version', '11.2'), ('cudnn_version'
 """
 
 
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    require("gcc", "libc6-dev")
+
+
 def compile_library(path: Path, source: str = "", *options: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(GCC), "-shared", "-fPIC", "-x", "c", "-", "-o", str(path), *options]
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path), *options]
     subprocess.run(command, input=source, text=True, check=True)
     return path
 

@@ -15,6 +15,7 @@ from ansible.module_utils.tensorflow_stack import builds, installing, manifest, 
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
+from tests.needs import require
 from tests.wheels import make_lock, make_tensorflow, make_wheel
 
 NAME = "tensorflow-2.8.0"
@@ -495,6 +496,8 @@ def test_a_release_that_looks_by_itself_is_told_nothing(site: Site) -> None:
 
 
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
+    require("python3-venv")
+
     def pip() -> installing.Installer:
         return installing.Installer(uv=None, index_url=site.wheels.as_uri())
 

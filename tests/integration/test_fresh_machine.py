@@ -1,0 +1,103 @@
+"""The README's commands on a machine that has Python, git, make and certificates, and nothing else.
+
+In CI a user plans and builds once; nightly, root and a user on both distributions do, and run `make test` there. The
+checkout is a clone of this one: what is not committed is not in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chroots import REPOSITORY, Chroot, chroot
+from tests.needs import require
+
+pytestmark = pytest.mark.integration
+
+USER = "ann"
+# The newest release that the distribution's own Python can run.
+RELEASES = {"fresh-bookworm": "2.15.1", "fresh-trixie": "2.21.0"}
+# How this machine reaches the package registries; none of it is there on most.
+REGISTRY_FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+REGISTRY_VARIABLES = ("PIP_CERT", "PIP_INDEX", "UV_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+INSIDE = """
+mount -t proc proc "$ROOT/proc"
+mount --rbind /sys "$ROOT/sys"
+mount --rbind /dev "$ROOT/dev"
+mount -t tmpfs tmpfs "$ROOT/run"
+root=$ROOT user=$AS
+unset ROOT AS
+exec chroot --userspec="$user" "$root" sh -c 'cd ~/project && exec "$@"' sh "$@"
+"""
+
+
+class Machine:
+    """A fresh one with a clone of this checkout in the user's home."""
+
+    def __init__(self, root: Chroot, base: str, user: str) -> None:
+        self._root, self.user, self.release = root, user, RELEASES[base]
+        self.home = "/root" if user == "root" else f"/home/{user}"
+        for name in [*REGISTRY_FILES, *map(str, Path("/etc/apt/apt.conf.d").glob("99*"))]:
+            if os.path.exists(name):
+                shutil.copy(name, root.path / name.lstrip("/"))
+        # The kit leaves none: its tests name their own.
+        suite = base.partition("-")[2]
+        root.write("/etc/apt/sources.list", f"deb http://deb.debian.org/debian {suite} main\n")
+        if user != "root":
+            root.run("useradd", "--create-home", user)
+        clone = root.path / self.home.lstrip("/") / "project"
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY.as_uri(), clone], check=True)
+        root.run("chown", "-R", f"{user}:", f"{self.home}/project")
+
+    def make(self, *words: str) -> str:
+        """What make said; it has to end well."""
+        given = {name: value for name, value in os.environ.items() if name.startswith(REGISTRY_VARIABLES)}
+        environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": self.home, **given}
+        # Namespaces of its own: what is mounted and started inside goes with them.
+        inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        done = subprocess.run(
+            [*inside, "bash", "-ec", INSIDE, "bash", "make", *words],
+            env={**environ, "ROOT": str(self._root.path), "AS": self.user},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("fresh-bookworm", USER), id="bookworm-user"),
+        pytest.param(("fresh-bookworm", "root"), id="bookworm-root", marks=pytest.mark.slow),
+        pytest.param(("fresh-trixie", USER), id="trixie-user", marks=pytest.mark.slow),
+        pytest.param(("fresh-trixie", "root"), id="trixie-root", marks=pytest.mark.slow),
+    ]
+)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    require("mmdebstrap", "debian-archive-keyring", root=True)
+    base, user = request.param
+    with chroot(base, tmp_path / "machine") as root:
+        yield Machine(root, base, user)
+
+
+def test_the_two_commands_of_the_readme(machine: Machine) -> None:
+    planned = machine.make("plan", f"TENSORFLOW={machine.release}")
+    assert f"TensorFlow {machine.release} (cpu) at " in planned
+    built = machine.make("workstation", f"TENSORFLOW={machine.release}")
+    assert f"cpu_only_no_gpu: TensorFlow {machine.release} computed the right numbers" in built
+    again = machine.make("workstation", f"TENSORFLOW={machine.release}")
+    assert "changed=0 " in again, again
+
+
+@pytest.mark.slow
+def test_the_test_command_of_the_readme(machine: Machine) -> None:
+    said = machine.make("test")
+    assert " failed" not in said
+    print("\n".join(line for line in said.splitlines() if " passed" in line or line.startswith("SKIPPED")))

@@ -182,12 +182,12 @@ def test_remove_takes_one_environment(site: Site) -> None:
 
 
 class TestNaiveWays:
-    """What pip does with the same wishes on the same day."""
+    """What pip does with the same wishes on the same day. uv brings pip: a distribution's Python may have none."""
 
-    def test_the_three_pins_alone_install_and_do_not_import(self, site: Site) -> None:
+    def test_the_three_pins_alone_install_and_do_not_import(self, site: Site, uv: str) -> None:
         interpreter = os.path.realpath(site.root / "tensorflow-2.10.0" / "bin" / "python")
         venv = site.path / "naive"
-        subprocess.run([interpreter, "-m", "venv", venv], check=True)
+        subprocess.run([uv, "venv", "--quiet", "--seed", "--python", interpreter, venv], check=True)
         pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "-q", *CLASSIC_PINS.split()], check=True)
         assert subprocess.run([*pip, "check"]).returncode == 0, "pip is content"
@@ -196,11 +196,11 @@ class TestNaiveWays:
         assert "Descriptors cannot be created directly" in done.stderr
         shutil.rmtree(venv)
 
-    def test_pip_into_the_2_10_environment_destroys_it(self, site: Site) -> None:
+    def test_pip_into_the_2_10_environment_destroys_it(self, site: Site, uv: str) -> None:
         site.play("workstation", tensorflow_version="2.10.0", tensorflow_environment="sacrifice")
         assert site.imports("sacrifice") == "2.10.0"
         python = site.root / "sacrifice" / "bin" / "python"
-        subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "pip"], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "tensorflow==2.8.0"], check=True)
         # Who needed 2.10 has 2.8 now, and two distributions own the same files.
         assert site.imports("sacrifice") == "2.8.0"

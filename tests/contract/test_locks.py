@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.lockfile import Lock, lock_path, read_lock
+from ansible.module_utils.tensorflow_stack.lockfile import Lock, read_lock
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, lock_requests
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
@@ -21,50 +22,68 @@ def tables() -> Tables:
     return load_tables(str(FILES / "tables"))
 
 
-@pytest.fixture(params=PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def lock(request: pytest.FixtureRequest) -> Lock:
-    lock = read_lock(str(request.param))
-    assert lock is not None
-    assert lock.text == request.param.read_text(encoding="utf-8")
-    assert str(request.param) == lock_path(
-        str(FILES / "locks"),
-        release=lock.release,
-        python=lock.python,
-        platform=lock.platform,
-        flavour=lock.flavour,
-    )
-    return lock
+@pytest.fixture(scope="module")
+def locks() -> dict[Path, Lock]:
+    """Each read once, since there are hundreds."""
+    read = {path: read_lock(str(path)) for path in PATHS}
+    assert None not in read.values()
+    return {path: lock for path, lock in read.items() if lock is not None}
 
 
-def test_lock_is_not_stale(lock: Lock, tables: Tables) -> None:
-    request = LockRequest(lock.release, lock.python, lock.platform, lock.flavour)
-    assert lock.inputs_sha256 == lock_inputs(request, tables).sha256, (
-        f"the tables have changed: ansible-playbook playbooks/lock.yml -e tensorflow_version={lock.release}"
-    )
+def offenders(locks: dict[Path, Lock], is_right: Callable[[Lock], bool]) -> list[str]:
+    return [f"{path.parent.name}/{path.name}" for path, lock in locks.items() if not is_right(lock)]
 
 
-def test_lock_is_sorted(lock: Lock) -> None:
-    names = [distribution.name for distribution in lock.distributions]
-    assert names == sorted(names)
-    assert all(distribution.hashes == tuple(sorted(distribution.hashes)) for distribution in lock.distributions)
+def is_sorted(rows: Iterable[str]) -> bool:
+    listed = list(rows)
+    return listed == sorted(listed)
 
 
-def test_lock_holds_its_release_and_its_flavour(lock: Lock) -> None:
-    assert lock.packages["tensorflow"] == lock.release
-    brought = {name.rpartition("-")[0] for name in lock.packages if name.startswith("nvidia-")}
-    assert ("nvidia-cudnn" in brought) == (lock.flavour != "cpu")
-    assert ("nvidia-cuda-runtime" in brought) == (lock.flavour == "cuda")
-    assert all(distribution.bytes > 0 for distribution in lock.distributions)
+def test_a_lock_is_rendered_as_it_was_read(locks: dict[Path, Lock]) -> None:
+    assert [path for path, lock in locks.items() if lock.text != path.read_text(encoding="utf-8")] == []
 
 
-def test_a_cudnn_lock_brings_cudnn_and_nothing_of_cuda(lock: Lock) -> None:
-    if lock.flavour != "cudnn":
-        assert lock.without == ()
-        return
-    assert [name for name in lock.packages if name.startswith("nvidia-")] == [
-        name for name in lock.packages if name.startswith("nvidia-cudnn-")
-    ]
-    assert any(name.startswith("nvidia-cublas-") for name in lock.without)
+def test_a_lock_lies_where_it_is_looked_for(locks: dict[Path, Lock]) -> None:
+    def place(lock: Lock) -> str:
+        request = LockRequest(lock.release, lock.python, lock.platform, lock.flavour)
+        return request.path_in(str(FILES / "locks"))
+
+    assert [path for path, lock in locks.items() if place(lock) != str(path)] == []
+
+
+def test_no_lock_is_stale(locks: dict[Path, Lock], tables: Tables) -> None:
+    def is_fresh(lock: Lock) -> bool:
+        request = LockRequest(lock.release, lock.python, lock.platform, lock.flavour)
+        return lock.inputs_sha256 == lock_inputs(request, tables).sha256
+
+    why = "the tables have changed: ansible-playbook playbooks/lock.yml -e tensorflow_version=<release>"
+    assert offenders(locks, is_fresh) == [], why
+
+
+def test_distributions_and_hashes_are_sorted(locks: dict[Path, Lock]) -> None:
+    assert offenders(locks, lambda lock: is_sorted(row.name for row in lock.distributions)) == []
+    assert offenders(locks, lambda lock: all(is_sorted(row.hashes) for row in lock.distributions)) == []
+
+
+def test_a_lock_holds_its_release_and_its_flavour(locks: dict[Path, Lock]) -> None:
+    def brings(lock: Lock, library: str) -> bool:
+        return any(name.rpartition("-")[0] == f"nvidia-{library}" for name in lock.packages)
+
+    assert offenders(locks, lambda lock: lock.packages["tensorflow"] == lock.release) == []
+    assert offenders(locks, lambda lock: brings(lock, "cudnn") == (lock.flavour != "cpu")) == []
+    assert offenders(locks, lambda lock: brings(lock, "cuda-runtime") == (lock.flavour == "cuda")) == []
+    assert offenders(locks, lambda lock: all(row.bytes > 0 for row in lock.distributions)) == []
+
+
+def test_a_cudnn_lock_brings_cudnn_and_nothing_of_cuda(locks: dict[Path, Lock]) -> None:
+    def is_cudnn_alone(lock: Lock) -> bool:
+        if lock.flavour != "cudnn":
+            return lock.without == ()
+        nvidia = [name for name in lock.packages if name.startswith("nvidia-")]
+        needs_cublas = any(name.startswith("nvidia-cublas-") for name in lock.without)
+        return needs_cublas and all(name.startswith("nvidia-cudnn-") for name in nvidia)
+
+    assert offenders(locks, is_cudnn_alone) == []
 
 
 def test_every_target_of_every_release_is_there(tables: Tables) -> None:
@@ -82,9 +101,12 @@ def test_every_target_of_every_release_is_there(tables: Tables) -> None:
     assert {str(path) for path in PATHS if not path.stem.endswith("-cudnn")} == wanted
 
 
-def test_only_what_the_table_names_is_built_from_source(lock: Lock, tables: Tables) -> None:
-    assert set(lock.from_source) <= set(tables.source_distributions_for(lock.release, lock.python))
-    assert bool(lock.built_with) == bool(lock.from_source)
+def test_only_what_the_table_names_is_built_from_source(locks: dict[Path, Lock], tables: Tables) -> None:
+    def is_allowed(lock: Lock) -> bool:
+        return set(lock.from_source) <= set(tables.source_distributions_for(lock.release, lock.python))
+
+    assert offenders(locks, is_allowed) == []
+    assert offenders(locks, lambda lock: bool(lock.built_with) == bool(lock.from_source)) == []
 
 
 def test_a_proof_is_of_a_target_that_is_shipped(tables: Tables) -> None:

@@ -101,6 +101,12 @@ node:
       type: str
       returned: always
       sample: null
+    platform:
+      description: >-
+        V(wsl) for a Linux below Windows, V(tegra) for a Jetson: there a GPU is on no PCI bus. Null elsewhere.
+      type: str
+      returned: always
+      sample: null
     boot_id:
       description: Changes with each boot.
       type: str
@@ -177,19 +183,23 @@ node:
         - {version: 3.10.13, minor: "3.10", path: /opt/pyenv/versions/3.10.13/bin/python3.10, origin: pyenv,
            ensurepip: true, distutils: true, public: true}
     cuda:
-      description: CUDA runtimes, those of toolkits and those of the distribution.
+      description: >-
+        CUDA runtimes, those of toolkits and those of the distribution. C(libraries) are those of CUDA in the directory, by
+        the names that the loader is asked for.
       type: list
       elements: dict
       returned: always
-      sample: [{version: "11.2", prefix: /usr/local/cuda-11.2, library_directory: /usr/local/cuda-11.2/lib64}]
+      sample:
+        - {version: "11.2", prefix: /usr/local/cuda-11.2, library_directory: /usr/local/cuda-11.2/lib64,
+           libraries: [libcublas.so.11, libcudart.so.11.0]}
     cudnn:
-      description: cuDNN libraries.
+      description: cuDNN libraries. C(libraries) are cuDNN and its parts in the directory.
       type: list
       elements: dict
       returned: always
       sample:
         - {version: 8.1.0, library: /usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.0,
-           library_directory: /usr/lib/x86_64-linux-gnu}
+           library_directory: /usr/lib/x86_64-linux-gnu, libraries: [libcudnn.so.8, libcudnn_ops_infer.so.8]}
     package_managers:
       description: Which of C(apt), C(dnf) and C(zypper) are there.
       type: list

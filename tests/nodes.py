@@ -48,6 +48,9 @@ def build(description: dict[str, Any], root: Path) -> Path:
     for path, content in description.get("elf", {}).items():
         machine, _, text = content.partition(" ")
         _write_elf(_place(root, path), machine, text)
+    for directory, names in description.get("libraries", {}).items():
+        for name in names:
+            _write_elf(_place(root, f"{directory}/{name}"), description["architecture"])
     for python in description.get("pythons", []):
         _build_python(root, **python)
     for address, device in description.get("pci", {}).items():

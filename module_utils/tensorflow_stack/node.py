@@ -11,7 +11,7 @@ from .node_files import NodeFiles
 from .node_loader import Loader, read_glibc, read_loader
 from .node_texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
 from .node_user import User, current_user, default_environments_root
-from .nvidia_libraries import find_cuda, find_cudnn, find_libcuda
+from .nvidia_libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
 from .pythons import read_pythons
 
 NVIDIA_VENDOR = "10de"
@@ -28,6 +28,13 @@ MANAGED_COMPONENTS = ("driver", "cuda", "cudnn")
 
 # Files by which a container can be told from a machine, where the first one does not name it.
 CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
+
+# What a kernel says of itself that Microsoft builds for the Windows Subsystem for Linux, where other kernels can be run
+# as well; and what a Linux there reaches a GPU by.
+WSL_KERNEL = "microsoft"
+WSL_FILES = ("/dev/dxg", f"{WSL_DIRECTORY}/libcuda.so.1")
+TEGRA_RELEASE = "/etc/nv_tegra_release"
+DEVICE_TREE = "/proc/device-tree/compatible"
 
 PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": "/usr/bin/zypper"}
 
@@ -75,6 +82,7 @@ def read_node(
             if files.is_dir(path, "kernels")
         ],
         "container": _read_container(files),
+        "platform": _read_platform(files, release),
         "boot_id": _read_line(files, "/proc/sys/kernel/random/boot_id", "boot_id"),
         "user": {"name": user.name, "uid": user.uid, "home": user.home},
         "secure_boot": read_secure_boot(files),
@@ -136,6 +144,17 @@ def _read_container(files: NodeFiles) -> str | None:
     if named and named.isprintable():
         return named
     return next((name for path, name in CONTAINER_FILES.items() if files.exists(path, "container")), None)
+
+
+def _read_platform(files: NodeFiles, kernel: str | None) -> str | None:
+    """wsl or tegra, where a GPU is on no PCI bus; None elsewhere."""
+    if WSL_KERNEL in (kernel or "").lower() or any(files.exists(path, "platform") for path in WSL_FILES):
+        return "wsl"
+    # One text for each name of the board, from the special to the general, each ended by a NUL.
+    boards = (files.text(DEVICE_TREE, "platform") or "").split("\0")
+    if files.exists(TEGRA_RELEASE, "platform") or any(re.match(r"nvidia,tegra", board) for board in boards):
+        return "tegra"
+    return None
 
 
 def read_headers(files: NodeFiles, release: str) -> str | None:

@@ -111,8 +111,8 @@ def parse_cudnn_header(text: str) -> str | None:
 
 
 def parse_libcuda_name(name: str) -> str | None:
-    """Driver version by a file name: libcuda.so.535.183.01."""
-    return _first_group(r"^libcuda\.so\.(\d+(?:\.\d+)+)$", name)
+    """Driver version by a file name: libcuda.so.535.183.01. The libcuda.so.1.1 of Windows names none."""
+    return _first_group(r"^libcuda\.so\.(\d{3,}(?:\.\d+)+)$", name)
 
 
 def parse_patchlevel(text: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Iterable, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 from .node_files import NodeFiles
 from .node_loader import Loader
@@ -18,8 +18,15 @@ from .node_texts import (
     parse_cudnn_name,
 )
 
+# Where Windows lays its driver's libraries for a Linux that runs below it.
+WSL_DIRECTORY = "/usr/lib/wsl/lib"
+
 # Debian keeps the driver's libraries here and links the chosen ones into a loader directory.
-UNLINKED_DIRECTORIES = ("/usr/lib/*/nvidia/current", "/usr/lib/nvidia/current")
+UNLINKED_DIRECTORIES = ("/usr/lib/*/nvidia/current", "/usr/lib/nvidia/current", WSL_DIRECTORY)
+
+# What of a CUDA or cuDNN directory is told by name; which of it a release opens is in the tables.
+CUDA_NAMES = r"lib(cudart|cublas|cublasLt|cufft|curand|cusolver|cusparse|nvJitLink)\.so\.\d+(\.\d+)?$"
+CUDNN_NAMES = r"libcudnn\w*\.so\.\d+$"
 
 CUDA_PREFIXES = ("/usr/local/cuda-*", "/usr/local/cuda", "/opt/nvidia/cuda-*", "/opt/cuda*")
 CUDNN_PREFIXES = ("/usr/local/cudnn*", "/opt/nvidia/cudnn*", "/opt/cudnn*")
@@ -42,9 +49,9 @@ def find_libcuda(loader: Loader) -> list[str]:
     return list(dict.fromkeys(linked + unlinked))
 
 
-def find_cuda(loader: Loader) -> list[dict[str, str]]:
+def find_cuda(loader: Loader) -> list[dict[str, Any]]:
     files = loader.files
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
     seen = set()
     for prefix in _prefixes(files, CUDA_PREFIXES, "cuda"):
         directory, path = _find_cudart(loader, prefix)
@@ -65,7 +72,14 @@ def find_cuda(loader: Loader) -> list[dict[str, str]]:
             if version is not None and library not in seen:
                 seen.add(library)
                 rows.append({"version": version, "prefix": _prefix_of(directory), "library_directory": directory})
+    for row in rows:
+        row["libraries"] = _names(loader, row["library_directory"], CUDA_NAMES, "cuda")
     return sorted(rows, key=lambda row: (natural_order(row["version"]), row["prefix"]))
+
+
+def _names(loader: Loader, directory: str, pattern: str, fact: str) -> list[str]:
+    """The names by which the loader would find libraries there."""
+    return [os.path.basename(path) for path in loader.libraries(directory, pattern, fact)]
 
 
 def _find_cudart(loader: Loader, prefix: str) -> tuple[str, str | None]:
@@ -90,10 +104,10 @@ def _read_cuda_version(files: NodeFiles, prefix: str, cudart: str) -> str | None
     return named or parse_cudart_header(files.text(prefix + "/include/cuda_runtime_api.h", "cuda") or "")
 
 
-def find_cudnn(loader: Loader, cuda: list[dict[str, str]]) -> list[dict[str, str]]:
+def find_cudnn(loader: Loader, cuda: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Where the loader looks, beside the CUDA runtimes that were found, and where cuDNN is laid by itself."""
     files = loader.files
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     directories = loader.directories + [row["library_directory"] for row in cuda]
     for prefix in _prefixes(files, CUDNN_PREFIXES, "cudnn"):
         directories += _subdirectories(files, prefix, "cudnn")
@@ -106,7 +120,12 @@ def find_cudnn(loader: Loader, cuda: list[dict[str, str]]) -> list[dict[str, str
             if version is None:
                 files.add_unread("cudnn", f"{library}: neither its name nor a header beside says the version")
                 continue
-            rows[library] = {"version": version, "library": library, "library_directory": directory}
+            rows[library] = {
+                "version": version,
+                "library": library,
+                "library_directory": directory,
+                "libraries": _names(loader, directory, CUDNN_NAMES, "cudnn"),
+            }
     return sorted(rows.values(), key=lambda row: (natural_order(row["version"]), row["library"]))
 
 

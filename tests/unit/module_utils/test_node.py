@@ -26,12 +26,21 @@ def driver(loaded: str, kind: str, *, installed: str | None = None) -> dict[str,
     return {"loaded": loaded, "kind": kind, "installed": installed, "libcuda": libcuda, "other_libcuda": []}
 
 
+CUDA_11 = ["libcublas.so.11", "libcublasLt.so.11", "libcudart.so.11.0", "libcufft.so.10", "libcurand.so.10"]
+CUDA_11 += ["libcusolver.so.11", "libcusparse.so.11"]
+CUDNN_8 = [
+    "libcudnn.so.8",
+    *(f"libcudnn_{part}_{kind}.so.8" for part in ("adv", "cnn", "ops") for kind in ("infer", "train")),
+]
+
+
 # What is special about each node; what all of them have is checked below.
 EXPECTED: dict[str, dict[str, Any]] = {
     "no_gpu_debian12": {
         "gpus": [],
         "driver": {"loaded": None, "kind": None, "installed": None, "libcuda": None, "other_libcuda": []},
         "secure_boot": None,
+        "platform": None,
         "kernel": {"release": "6.1.0-28-amd64", "headers": None},
         "pythons": ["3.9 pyenv", "3.10 pyenv", "3.11 system"],
         "glibc": "2.36",
@@ -61,6 +70,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
                 "version": "11.2",
                 "prefix": "/usr/local/cuda-11.2",
                 "library_directory": "/usr/local/cuda-11.2/lib64",
+                "libraries": CUDA_11,
             }
         ],
         "cudnn": [
@@ -68,6 +78,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
                 "version": "8.1.0",
                 "library": "/usr/local/cuda-11.2/targets/x86_64-linux/lib/libcudnn.so.8.1.0",
                 "library_directory": "/usr/local/cuda-11.2/lib64",
+                "libraries": CUDNN_8,
             }
         ],
         "pythons": ["3.10 uv", "3.11 system"],
@@ -155,7 +166,14 @@ EXPECTED: dict[str, dict[str, Any]] = {
                 "packages": [{"name": "libcudart11.0", "version": "11.8.89~11.8.0-5~deb12u1", "architecture": "amd64"}],
             },
         },
-        "cuda": [{"version": "11.8", "prefix": "/usr", "library_directory": "/usr/lib/x86_64-linux-gnu"}],
+        "cuda": [
+            {
+                "version": "11.8",
+                "prefix": "/usr",
+                "library_directory": "/usr/lib/x86_64-linux-gnu",
+                "libraries": CUDA_11,
+            }
+        ],
         "unread": [],
     },
     "container_a100_debian12": {"container": "podman", "gpus": ["20f1"], "unread": []},
@@ -231,15 +249,45 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "debian11_cuda112_distro": {
         "glibc": "2.31",
-        "cuda": [{"version": "11.2", "prefix": "/usr", "library_directory": "/usr/lib/x86_64-linux-gnu"}],
+        "cuda": [
+            {
+                "version": "11.2",
+                "prefix": "/usr",
+                "library_directory": "/usr/lib/x86_64-linux-gnu",
+                "libraries": CUDA_11,
+            }
+        ],
         "cudnn": [
             {
                 "version": "8.1.0",
                 "library": "/usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.0",
                 "library_directory": "/usr/lib/x86_64-linux-gnu",
+                "libraries": CUDNN_8,
             }
         ],
         "unread": [],
+    },
+    "wsl_ubuntu2404": {
+        "platform": "wsl",
+        "gpus": [],
+        "driver": {
+            "loaded": None,
+            "kind": None,
+            "installed": None,
+            "libcuda": "/usr/lib/wsl/lib/libcuda.so.1.1",
+            "other_libcuda": [],
+        },
+    },
+    "jetson_orin": {
+        "platform": "tegra",
+        "gpus": [],
+        "driver": {
+            "loaded": "540.4.0",
+            "kind": "open",
+            "installed": None,
+            "libcuda": "/usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1.1",
+            "other_libcuda": [],
+        },
     },
     "broken_pythons": {
         "pythons": ["3.8 opt", "3.9 pyenv", "3.10 pyenv", "3.10 uv", "3.11 system", "3.12 opt", "3.14 path"],
@@ -359,6 +407,24 @@ def test_a_virtual_function_is_no_gpu_of_its_host(tmp_path: Path) -> None:
 def test_a_container_is_told_from_a_machine(tmp_path: Path, path: str, text: str, container: str | None) -> None:
     root = nodes.build({"files": {path: text}}, tmp_path)
     assert node.read_node(filesystem_root=str(root))["container"] == container
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "platform"),
+    [
+        ("/proc/sys/kernel/osrelease", "6.6.87.2-microsoft-standard-WSL2\n", "wsl"),
+        ("/proc/sys/kernel/osrelease", "4.4.0-19041-Microsoft\n", "wsl"),
+        ("/proc/sys/kernel/osrelease", "6.12.0-custom\n", None),
+        ("/dev/dxg", "", "wsl"),
+        ("/usr/lib/wsl/lib/libcuda.so.1", "", "wsl"),
+        ("/etc/nv_tegra_release", "", "tegra"),
+        ("/proc/device-tree/compatible", "nvidia,p3737-0000\0nvidia,tegra234\0", "tegra"),
+        ("/proc/device-tree/compatible", "raspberrypi,4-model-b\0brcm,bcm2711\0", None),
+    ],
+)
+def test_where_a_gpu_is_on_no_pci_bus(tmp_path: Path, path: str, text: str, platform: str | None) -> None:
+    root = nodes.build({"files": {path: text}}, tmp_path)
+    assert node.read_node(filesystem_root=str(root))["platform"] == platform
 
 
 def test_a_damaged_record_of_what_was_installed_has_its_reason(tmp_path: Path) -> None:

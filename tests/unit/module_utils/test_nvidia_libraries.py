@@ -52,15 +52,22 @@ def test_a_libcuda_that_nothing_links_to_is_said_to_be_so(tmp_path: Path) -> Non
 
 
 def test_a_libcuda_without_a_version_in_its_name_is_said_to_be_so(tmp_path: Path) -> None:
-    """As the Windows Subsystem for Linux has it."""
+    """As the Windows Subsystem for Linux has it, where some make the first name a link to the other."""
     tree = {
         "files": {"/etc/ld.so.conf": "/usr/lib/wsl/lib\n"},
-        "elf": {"/bin/sh": "x86_64", "/usr/lib/wsl/lib/libcuda.so.1": "x86_64"},
+        "links": {"/usr/lib/wsl/lib/libcuda.so.1": "libcuda.so.1.1"},
+        "elf": {"/bin/sh": "x86_64", "/usr/lib/wsl/lib/libcuda.so.1.1": "x86_64"},
     }
     record = read_node(filesystem_root=str(nodes.build(tree, tmp_path)))
-    assert record["driver"]["libcuda"] == "/usr/lib/wsl/lib/libcuda.so.1"
+    assert record["driver"]["libcuda"] == "/usr/lib/wsl/lib/libcuda.so.1.1"
     assert record["driver"]["installed"] is None
     assert "driver.installed" in [row["fact"] for row in record["unread"]]
+
+
+def test_the_libcuda_of_windows_is_found_where_nothing_leads_the_loader_to_it(tmp_path: Path) -> None:
+    library = "/usr/lib/wsl/lib/libcuda.so.1"
+    record = read_node(filesystem_root=str(nodes.build({"elf": {"/bin/sh": "x86_64", library: "x86_64"}}, tmp_path)))
+    assert record["driver"]["libcuda"] == library
 
 
 def test_cuda_and_cudnn_whose_names_hold_the_soname_only(tmp_path: Path) -> None:
@@ -80,7 +87,14 @@ def test_cuda_and_cudnn_whose_names_hold_the_soname_only(tmp_path: Path) -> None
         },
     }
     record = read_node(filesystem_root=str(nodes.build(tree, tmp_path)))
-    assert record["cuda"] == [{"version": "11.2", "prefix": prefix, "library_directory": f"{prefix}/lib"}]
+    assert record["cuda"] == [
+        {
+            "version": "11.2",
+            "prefix": prefix,
+            "library_directory": f"{prefix}/lib",
+            "libraries": ["libcudart.so.11.0"],
+        }
+    ]
     assert [(row["version"], row["library"]) for row in record["cudnn"]] == [("8.1.1", f"{prefix}/lib/libcudnn.so.8")]
 
 
@@ -103,10 +117,45 @@ def test_cuda_and_cudnn_that_two_ways_lead_to_are_one(tmp_path: Path) -> None:
         },
     }
     record = read_node(filesystem_root=str(nodes.build(tree, tmp_path)))
-    assert record["cuda"] == [{"version": "11.2", "prefix": prefix, "library_directory": f"{prefix}/lib64"}]
-    assert record["cudnn"] == [
-        {"version": "8.1.0", "library": f"{directory}/libcudnn.so.8.1.0", "library_directory": directory}
+    assert record["cuda"] == [
+        {
+            "version": "11.2",
+            "prefix": prefix,
+            "library_directory": f"{prefix}/lib64",
+            "libraries": ["libcudart.so.11.0"],
+        }
     ]
+    assert record["cudnn"] == [
+        {
+            "version": "8.1.0",
+            "library": f"{directory}/libcudnn.so.8.1.0",
+            "library_directory": directory,
+            "libraries": ["libcudnn.so.8"],
+        }
+    ]
+
+
+def test_which_libraries_a_cuda_has_is_told_by_the_names_that_the_loader_asks_for(tmp_path: Path) -> None:
+    directory = "/usr/local/cuda-12.5/lib64"
+    tree = {
+        "links": {
+            f"{directory}/libcublas.so.12": "libcublas.so.12.5.3.2",
+            f"{directory}/libcufft.so.11": "libcufft.so.11.2.3.61",  # leads nowhere
+        },
+        "elf": {
+            "/bin/sh": "x86_64",
+            f"{directory}/libcudart.so.12": "x86_64",
+            f"{directory}/libcudart.so.12.5.82": "x86_64",
+            f"{directory}/libcublas.so.12.5.3.2": "x86_64",
+            f"{directory}/libcublasLt.so.12.5.3.2": "x86_64",  # nothing leads the loader to it
+            f"{directory}/libcusparse.so.12": "i386",
+            f"{directory}/libnvJitLink.so.12": "x86_64",
+            f"{directory}/libcupti.so.12": "x86_64",
+        },
+        "files": {"/usr/local/cuda-12.5/version.json": '{"cuda": {"version": "12.5.1"}}'},
+    }
+    (row,) = read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["cuda"]
+    assert row["libraries"] == ["libcublas.so.12", "libcudart.so.12", "libnvJitLink.so.12"]
 
 
 # --- Are they there as wanted -------------------------------------------------------------------------

@@ -184,8 +184,8 @@ node:
            ensurepip: true, distutils: true, public: true}
     cuda:
       description: >-
-        CUDA runtimes, those of toolkits and those of the distribution. C(libraries) are those of CUDA in the directory, by
-        the names that the loader is asked for.
+        CUDA runtimes, those of toolkits and those of the distribution. C(libraries) are those of CUDA in the
+        directory, by the names that the loader is asked for.
       type: list
       elements: dict
       returned: always

@@ -56,7 +56,8 @@ options:
     description:
       - Seconds that the check may take. Then its process and all that it started are killed.
       - One stage may take half of what is left; all of it, where TensorFlow says that it compiles its kernels.
-      - Kernels that a release has to compile for a newer GPU can take many minutes the first time.
+      - Kernels that a release has to compile for a newer GPU can take many minutes the first time, where the driver
+        does not load them one by one.
     type: float
     default: 300
   pending:
@@ -88,6 +89,10 @@ options:
     type: list
     elements: dict
     default: []
+  unused_gpu:
+    description:
+      - What speaks for a GPU, where the plan uses the CPU because none is on the PCI bus. Said with a good verdict.
+    type: str
 attributes:
   check_mode:
     description: The check runs, and its verdict is not stored. Without an environment it says V(not_checked).
@@ -328,15 +333,20 @@ def main() -> None:
             "reuse": {"type": "bool", "default": True},
             "evidence": {"type": "dict", "default": {}},
             "diagnoses": {"type": "list", "elements": "dict", "default": []},
+            "unused_gpu": {"type": "str"},
         },
         supports_check_mode=True,
     )
     rows = module.params.pop("diagnoses")
+    unused_gpu = module.params.pop("unused_gpu")
     try:
         outcome = probe.check(**module.params, check_mode=module.check_mode)
     except StackError as error:
         nothing_run = {**dataclasses.asdict(probe.Outcome("not_checked", error.message)), "causes": []}
         module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
+    if unused_gpu and outcome.is_good:
+        # Not kept with the verdict: it is said of this run's plan.
+        outcome = dataclasses.replace(outcome, reason=f"{outcome.reason} {unused_gpu}")
     # All of the log is for the diagnosis: a stage that fails early is in it long before the end.
     seen = dataclasses.asdict(outcome)
     result = {**seen, "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}

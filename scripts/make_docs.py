@@ -140,6 +140,27 @@ def every_release() -> str:
     return _table(("release", "CUDA, cuDNN of its build", "as wheels", "driver from", *locks, "proven on Python"), rows)
 
 
+def kernels() -> str:
+    """The table of the kinds of kernels of each release."""
+    tables = load_tables(str(RELEASE_FILES / "tables"))
+    rows = []
+    for row in reversed(tables.kernels):
+        for kernel in row.kernels:
+            ptx = kernel["ptx"]
+            driver = tables.driver_for_ptx(ptx["version"])
+            machine_code = " ".join(kernel["machine_code"])
+            rows.append(
+                (
+                    f"`{row.releases}`",
+                    f"{kernel['count']:,}",
+                    machine_code,
+                    f"{ptx['version']}, {ptx['target']}",
+                    driver,
+                )
+            )
+    return _table(("releases", "kernels", "machine code", "PTX", "driver"), rows)
+
+
 def known_breaks() -> str:
     """The table of what releases need beyond their metadata."""
     tables = load_tables(str(RELEASE_FILES / "tables"))
@@ -226,6 +247,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
         REPOSITORY / "README.md": {"inventory": inventory, "releases": releases, "verdicts": verdicts},
         REPOSITORY / "docs" / "compatibility.md": {
             "every_release": every_release,
+            "kernels": kernels,
             "known_breaks": known_breaks,
             "from_source": from_source,
         },

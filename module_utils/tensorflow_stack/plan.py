@@ -68,7 +68,8 @@ def make_plan(
         "evidence": _evidence(stack, node),
         "roles": _roles(stack, lock),
         "steps": _steps(stack, node, lock, environment),
-        "warnings": [*stack.warnings, *warnings],
+        "unused_gpu": stack.unused_gpu,
+        "warnings": [*([stack.unused_gpu] if stack.unused_gpu else []), *stack.warnings, *warnings],
     }
 
 
@@ -96,6 +97,7 @@ def _empty_plan(release: str | None) -> dict[str, Any]:
         "evidence": {},
         "roles": [],
         "steps": [],
+        "unused_gpu": None,
         "warnings": [],
         "refusals": [],
     }
@@ -216,13 +218,15 @@ def _direction(installed: str | None, wanted: str) -> str:
     return "up" if Version(installed) < Version(wanted) else "down"
 
 
-def _no_gpu(node: dict[str, Any]) -> str:
+def _no_gpu(stack: Stack, node: dict[str, Any]) -> str:
+    if stack.unused_gpu:
+        return "no NVIDIA GPU on the PCI bus: a CPU environment (see the warning)"
     return "tensorflow_gpu is none" if node["gpus"] else "no NVIDIA GPU on this node: a CPU environment"
 
 
 def _driver_step(stack: Stack, node: dict[str, Any]) -> dict[str, Any]:
     if stack.driver is None or stack.cuda is None:
-        return _step("driver", "skip", _no_gpu(node), installed=node["driver"]["installed"])
+        return _step("driver", "skip", _no_gpu(stack, node), installed=node["driver"]["installed"])
     driver = stack.driver
     if driver.source == "found":
         values = {"wanted": f">={driver.floor}", "installed": driver.loaded or driver.installed}

@@ -158,11 +158,13 @@ def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[d
             set="Change its TensorFlow requirement.",
         )
     else:
-        reasons = sorted({reason for row in releases for reason in row["reasons"]})
-        example = reasons[0].rstrip(".") if reasons else "no release"
+        newest = releases[0]
         refusal = Refusal(
             "release",
-            found=f"none of {len(releases)} releases runs here, for example: {example}",
+            found=(
+                f"none of {len(releases)} releases runs here, the newest, {newest['release']}, because of "
+                f"{newest['reasons'][0].rstrip('.')}"
+            ),
             wanted="one TensorFlow release",
             set="playbooks/plan.yml lists the reasons for each release.",
         )

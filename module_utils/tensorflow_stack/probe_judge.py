@@ -280,7 +280,7 @@ def _judge_tensorflow(
 def _compiling(reason: str) -> Verdict:
     return Verdict(
         "compiling_kernels",
-        "The release has no machine code for this GPU and compiles its kernels, which can take half an hour once. "
+        "The release has no machine code for this GPU: the driver compiles its kernels once, which can take minutes. "
         f"{reason} What is compiled is kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
     )
 

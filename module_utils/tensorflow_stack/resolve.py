@@ -1,7 +1,8 @@
 """Tables + node + policy -> the stack of one release, or every reason why it cannot be.
 
 Pure: touches no disk, starts nothing. `assess` answers for one release; `choose` for "the newest that runs here".
-CUDA and cuDNN are chosen in resolve_cuda.py, the driver in resolve_driver.py.
+What the GPUs need is found in resolve_gpu.py; CUDA and cuDNN are chosen in resolve_cuda.py, the driver in
+resolve_driver.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from .errors import RefusedError
 from .lives import life_warnings
 from .resolve_cuda import resolve_cuda
 from .resolve_driver import resolve_driver
-from .stack import Assessment, Findings, Gpu, Library, Policy, Python, Refusal, Stack
+from .resolve_gpu import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
+from .stack import Assessment, Findings, Gpu, Policy, Python, Refusal, Stack
 from .tables import Release, Tables, rows_for
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
@@ -96,10 +98,11 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
             set="Set tensorflow_gpu to none for a CPU environment.",
         )
     elif flavour == "cuda":
-        gpus = tuple(_gpu(tables, release, row) for row in node["gpus"])
-        cuda, cudnn = resolve_cuda(tables, release, node, policy, findings) or (None, None)
-        _check_gpus(tables, release, node, cuda, findings)
-        driver = resolve_driver(tables, node, gpus, cuda, policy, findings) if cuda else None
+        gpus, models = resolve_gpus(tables, release, node, findings)
+        cuda, cudnn = resolve_cuda(tables, release, node, models, policy, findings) or (None, None)
+        if cuda:
+            driver = resolve_driver(tables, release, node, gpus, cuda, policy, findings)
+            warn_of_compiling(tables, release, models, cuda, driver, findings)
     if python and not python.public and node["user"]["uid"] == 0:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} lies where others may not enter. "
@@ -111,7 +114,8 @@ def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Polic
         warnings = tuple(findings.warnings)
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
-        stack = Stack(release, package, flavour, python, cuda, cudnn, driver, gpus, repositories, warnings)
+        unused = unused_gpu(node, policy) if flavour == "cpu" else None
+        stack = Stack(release, package, flavour, python, cuda, cudnn, driver, gpus, repositories, warnings, unused)
     return Assessment(release, stack, tuple(findings.refusals))
 
 
@@ -142,16 +146,21 @@ def _repositories(tables: Tables, node: dict[str, Any], sources: set[str]) -> tu
 def _flavour(node: dict[str, Any], policy: Policy, findings: Findings) -> str:
     if policy.gpu == "none":
         return "cpu"
-    if not node["gpus"]:
-        if policy.gpu == "required":
-            findings.refuse(
-                "gpu",
-                found="no NVIDIA GPU on the PCI bus",
-                wanted="a GPU (tensorflow_gpu is required)",
-                set="Set tensorflow_gpu to auto for a CPU environment.",
-            )
-        return "cpu"
-    return "cuda"
+    if node["gpus"]:
+        return "cuda"
+    hint = hint_of_gpu(node)
+    if policy.gpu == "required":
+        findings.refuse(
+            "gpu",
+            found=f"no NVIDIA GPU on the PCI bus{f', but {hint}' if hint else ''}",
+            wanted="a GPU (tensorflow_gpu is required)",
+            set=(
+                "This toolkit uses GPUs on the PCI bus alone. Set tensorflow_gpu to auto or none for a CPU environment."
+                if hint
+                else "Set tensorflow_gpu to auto for a CPU environment."
+            ),
+        )
+    return "cpu"
 
 
 # ------------------------------------------------------------------------------------------------- Python
@@ -194,12 +203,19 @@ def _python(
         "python",
         found=_pythons_found(node),
         wanted=f"Python {' or '.join(minors)} for TensorFlow {release.version} (looked for by: {', '.join(sources)})",
-        set=(
-            "Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched), allow more with "
-            "python_source: auto, or run as root where the distribution has a package."
-        ),
+        set=_how_to_get_python(tables, node, policy, minors),
     )
     return None
+
+
+def _how_to_get_python(tables: Tables, node: dict[str, Any], policy: Policy, minors: list[str]) -> str:
+    ways = ["Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched)"]
+    if policy.python_source != "auto":
+        ways.append("allow more with python_source: auto")
+    has_package = any(tables.python_package(node["os"]["id"], node["os"]["version_id"], minor) for minor in minors)
+    if has_package and node["user"]["uid"] != 0:
+        ways.append("run as root, who can install the distribution's package")
+    return f"{', or '.join(ways)}."
 
 
 def _python_from(source: str, tables: Tables, release: Release, node: dict[str, Any], minor: str) -> Python | None:
@@ -248,81 +264,3 @@ def _pythons_found(node: dict[str, Any]) -> str:
         for row in node["pythons"]
     ]
     return ", ".join(found) or "no Python"
-
-
-# --------------------------------------------------------------------------------------------------- GPUs
-
-
-def _gpu(tables: Tables, release: Release, row: dict[str, Any]) -> Gpu:
-    known = tables.chip(row["device_id"])
-    if known is None:
-        return Gpu(row["index"], f"NVIDIA device {row['device_id']}", None, None, "unknown")
-    chip, name = known
-    code = kernel_code(release.gpu_code, chip.compute_capability)
-    return Gpu(row["index"], name, chip.architecture, chip.compute_capability, code)
-
-
-def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> str:
-    """What a wheel built for `gpu_code` (sm_70, compute_80 ...) has for a GPU: native, jit, none or unknown.
-
-    Machine code runs on its own major, at the same or a higher minor; PTX (compute_XY) is compiled at the
-    first start for anything newer, which takes minutes.
-    """
-    if gpu_code is None:
-        return "unknown"
-    wanted = tuple(int(part) for part in compute_capability.split("."))
-    jit = False
-    for entry in gpu_code:
-        kind, _, digits = entry.partition("_")
-        built = int(digits[:-1]), int(digits[-1])
-        if built[0] == wanted[0] and built[1] <= wanted[1]:
-            return "native"
-        jit = jit or (kind == "compute" and built <= wanted)
-    return "jit" if jit else "none"
-
-
-def _check_gpus(
-    tables: Tables, release: Release, node: dict[str, Any], cuda: Library | None, findings: Findings
-) -> None:
-    indices: dict[str, list[str]] = {}
-    for row in node["gpus"]:
-        indices.setdefault(row["device_id"], []).append(str(row["index"]))
-    for device_id, same in indices.items():
-        known = tables.chip(device_id)
-        if known is None:
-            findings.warnings.append(
-                f"GPU {', '.join(same)} is not in the table of GPUs (device {device_id}): whether this release has "
-                "code for it will show in the check."
-            )
-            continue
-        chip, name = known
-        label = f"GPU {', '.join(same)} ({name}, {chip.architecture}, compute capability {chip.compute_capability})"
-        code = kernel_code(release.gpu_code, chip.compute_capability)
-        if code == "none":
-            findings.refuse(
-                "gpu",
-                found=label,
-                wanted=f"one that TensorFlow {release.version} has code for ({' '.join(release.gpu_code or ())})",
-                set="Set tensorflow_version to a release that has code for this GPU, or tensorflow_gpu to none.",
-            )
-        elif code == "jit":
-            findings.warnings.append(
-                f"{label}: TensorFlow {release.version} has no machine code for it and compiles PTX at the first "
-                "start, which takes up to 30 minutes, once for each user."
-            )
-        if cuda is None:
-            continue
-        if Version(cuda.version) < Version(chip.first_cuda):
-            findings.refuse(
-                "cuda",
-                found=f"{label}, which needs CUDA {chip.first_cuda} or newer",
-                wanted=f"CUDA {cuda.version}, the newest that TensorFlow {release.version} can use",
-                set="Set tensorflow_version to a release on a newer CUDA, or tensorflow_gpu to none.",
-            )
-        if chip.last_cuda and Version(cuda.version) > Version(chip.last_cuda):
-            findings.refuse(
-                "cuda",
-                found=f"{label}, which CUDA supports up to {chip.last_cuda}",
-                wanted=f"CUDA {cuda.version} for TensorFlow {release.version}",
-                set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
-            )

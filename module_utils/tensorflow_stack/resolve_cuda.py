@@ -1,22 +1,22 @@
 """CUDA and cuDNN of one release on one node: which version of each, and where it comes from. Pure.
 
-A source fits with the CUDA that the release was built with or, from CUDA 11.1 on, with a newer one of the same major:
-their libraries keep their sonames (11.0 has libcusolver.so.10, later ones .11), and NVIDIA promises that what was built
-with the older one runs.
+A source fits with a CUDA that the release can be given (`is_compatible`), that knows the GPUs of the node, and that has
+every library which the release opens. The first that fits is taken; what was nearer and did not fit is said.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.version import Version
 
+from .resolve_gpu import GpuModel, is_compatible, takes_newer
 from .stack import Findings, Library, Package, Policy
 from .tables import Redist, Release, Tables, rows_for
 
-_COMPATIBLE_FROM = Version("11.1")
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
 _NEED_ROOT = ("nvidia_repo", "distro", "redist")
@@ -25,43 +25,131 @@ _OWN_CUDNN = {"distro": "wheels"}
 # Where the loader looks by itself, and where much else lies that is not to be linked.
 _LOADER_DIRECTORIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib")
 
+
+@dataclass(frozen=True)
+class _Search:
+    """What a CUDA is looked for, and what came near."""
+
+    tables: Tables
+    release: Release
+    node: dict[str, Any]
+    models: tuple[GpuModel, ...]
+    needs_own_code: bool = True  # CUDA has to be compiled for these GPUs, not for older ones of their major
+    reasons: list[str] = field(default_factory=list)  # why a source has none
+    passed_over: list[str] = field(default_factory=list)  # of the right version, and not fit for this node
+
+    def anew(self, **changes: Any) -> _Search:
+        """The same search, nothing found yet."""
+        return replace(self, **{"reasons": [], "passed_over": [], **changes})
+
+    def why_not_cuda(self, version: str) -> str | None:
+        limits = (
+            (model.label, model.limit_of_cuda(version, needs_own_code=self.needs_own_code)) for model in self.models
+        )
+        return next((f"{label} {limit}" for label, limit in limits if limit), None)
+
+    def why_not_cudnn(self, version: str) -> str | None:
+        limits = ((model.label, model.limit_of_cudnn(version)) for model in self.models)
+        return next((f"{label} {limit}" for label, limit in limits if limit), None)
+
+    def missing(self, component: str, row: dict[str, Any]) -> str | None:
+        """What of a component the release opens and a directory lacks; None also where nobody looked."""
+        if row.get("libraries") is None:
+            return None
+        missing = [
+            name for name in self.tables.opened_by(self.release.version, component) if name not in row["libraries"]
+        ]
+        return f"it has no {', '.join(missing)}" if missing else None
+
+
 _Found = tuple[Library | None, str]  # the library, or why there is none
-_FindCuda = Callable[[Tables, Release, dict[str, Any]], _Found]
-_FindCudnn = Callable[[Tables, Release, dict[str, Any], Library], _Found]
+_FindCuda = Callable[[_Search], _Found]
+_FindCudnn = Callable[[_Search, Library], _Found]
 
 
 def resolve_cuda(
-    tables: Tables, release: Release, node: dict[str, Any], policy: Policy, findings: Findings
+    tables: Tables,
+    release: Release,
+    node: dict[str, Any],
+    models: tuple[GpuModel, ...],
+    policy: Policy,
+    findings: Findings,
 ) -> tuple[Library, Library] | None:
     """CUDA and the cuDNN beside it; None where there is none, and the refusal is among the findings."""
-    reasons: list[str] = []
-    for cuda_source, cudnn_source in _pairs(node, policy):
-        cuda, why_not = _find_cuda(cuda_source, tables, release, node)
+    search = _Search(tables, release, node, models)
+    found = _first(search, policy)
+    if found is None and _first(search.anew(), _left_to_itself(policy)) is None:
+        # None anywhere that is compiled for these GPUs. Code for an older one of the same major runs there as well.
+        second = search.anew(needs_own_code=False)
+        found = _first(second, policy)
+        search = second if found else search
+    if found:
+        _warn(search, found[0], findings)
+    # Of a GPU that no CUDA of the release will do for, the findings have it already.
+    elif not any(refusal.component in ("cuda", "cudnn") for refusal in findings.refusals):
+        findings.refuse(
+            "cuda",
+            found="; ".join(dict.fromkeys(search.reasons)),
+            wanted=_what_is_wanted(search),
+            set=_what_to_set(search, policy),
+        )
+    return found
+
+
+def _warn(search: _Search, cuda: Library, findings: Findings) -> None:
+    findings.warnings.extend(f"Passed over: {reason}." for reason in dict.fromkeys(search.passed_over))
+    for model in search.models:
+        limit = model.limit_of_cuda(cuda.version)
+        if limit:
+            findings.warnings.append(
+                f"{model.label} {limit} for code of its own; with {cuda.version} it runs what was compiled for an "
+                "older GPU of its major."
+            )
+    if cuda.source != "wheels" and cuda.version != search.release.cuda:
+        findings.warnings.append(
+            f"TensorFlow {search.release.version} was built with CUDA {search.release.cuda} and is given the newer "
+            f"{cuda.version} ({cuda.source}) of the same major release, which NVIDIA promises to be compatible."
+        )
+
+
+def _left_to_itself(policy: Policy) -> Policy:
+    return replace(policy, cuda_source="auto", cudnn_source="auto")
+
+
+def _first(search: _Search, policy: Policy) -> tuple[Library, Library] | None:
+    for cuda_source, cudnn_source in _pairs(search.node, policy):
+        cuda, why_not = _find_cuda(cuda_source, search)
         cudnn = None
         if cuda:
-            cudnn, why_not = _find_cudnn(cudnn_source, tables, release, node, cuda)
+            cudnn, why_not = _find_cudnn(cudnn_source, search, cuda)
         if cuda and cudnn:
-            if cuda.source != "wheels" and cuda.version != release.cuda:
-                findings.warnings.append(
-                    f"TensorFlow {release.version} was built with CUDA {release.cuda} and is given the newer "
-                    f"{cuda.version} ({cuda.source}) of the same major release, which NVIDIA promises to be compatible."
-                )
             return cuda, cudnn
-        reasons.append(why_not)
-    findings.refuse(
-        "cuda",
-        found="; ".join(dict.fromkeys(reasons)),
-        wanted=f"CUDA {release.cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}",
-        set=_what_to_set(node, policy),
-    )
+        search.reasons.append(why_not)
     return None
 
 
-def _what_to_set(node: dict[str, Any], policy: Policy) -> str:
-    is_auto = (policy.cuda_source, policy.cudnn_source) == ("auto", "auto")
-    otherwise = "tensorflow_gpu to none for a CPU environment" if is_auto else "cuda_source and cudnn_source to auto"
-    as_root = "" if node["user"]["uid"] == 0 else "run as root, "
-    return f"Install them beside what is there and run again, {as_root}or set {otherwise}."
+def _what_is_wanted(search: _Search) -> str:
+    release, cuda = search.release, search.release.cuda
+    if takes_newer(cuda):
+        oldest = max([cuda, *(model.chip.first_cuda for model in search.models)], key=Version)
+        cuda = f"{oldest} or a newer {Version(oldest).major}.x"
+    return f"CUDA {cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}"
+
+
+def _what_to_set(search: _Search, policy: Policy) -> str:
+    as_root = "" if search.node["user"]["uid"] == 0 else "run as root, "
+    asked = (policy.cuda_source, policy.cudnn_source)
+    found = _first(search.anew(), _left_to_itself(policy))
+    # The sources that would do, in place of those that were asked for.
+    others = [
+        f"{name.lower()}_source to {library.source} ({name} {library.version})"
+        for name, source, library in zip(("CUDA", "cuDNN"), asked, found or ())
+        if source not in ("auto", library.source)
+    ]
+    if asked == ("auto", "auto"):
+        others = ["tensorflow_gpu to none for a CPU environment"]
+    instead = " and ".join(others) or "cuda_source and cudnn_source to auto"
+    return f"Install them beside what is there and run again, {as_root}or set {instead}."
 
 
 def _pairs(node: dict[str, Any], policy: Policy) -> list[tuple[str, str]]:
@@ -89,13 +177,8 @@ def _pairs(node: dict[str, Any], policy: Policy) -> list[tuple[str, str]]:
     return sorted(pairs, key=is_mixed)
 
 
-def is_compatible(version: str, built_with: str) -> bool:
-    """May a release that was built with one CUDA be given this one?"""
-    given, wanted = Version(version), Version(built_with)
-    return given == wanted or (given.major == wanted.major and given > wanted >= _COMPATIBLE_FROM)
-
-
-def _find_cuda(source: str, tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
+def _find_cuda(source: str, search: _Search) -> _Found:
+    release, node = search.release, search.node
     if source != "wheels" and release.cpu_package != release.package:
         return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
     if source in _NEED_ROOT and node["user"]["uid"] != 0:
@@ -103,14 +186,15 @@ def _find_cuda(source: str, tables: Tables, release: Release, node: dict[str, An
     find: dict[str, _FindCuda] = {
         "found": _found_cuda,
         "wheels": _wheel_cuda,
-        "nvidia_repo": lambda *known: _packaged_cuda("nvidia_repo", *known),
+        "nvidia_repo": lambda search: _packaged_cuda("nvidia_repo", search),
         "distro": _distro_cuda,
         "redist": _redist_cuda,
     }
-    return find[source](tables, release, node)
+    return find[source](search)
 
 
-def _find_cudnn(source: str, tables: Tables, release: Release, node: dict[str, Any], cuda: Library) -> _Found:
+def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
+    node = search.node
     if cuda.source == "wheels" and source != "wheels":
         return None, "the lock that brings CUDA brings its own cuDNN"
     if source in _NEED_ROOT and node["user"]["uid"] != 0:
@@ -121,12 +205,24 @@ def _find_cudnn(source: str, tables: Tables, release: Release, node: dict[str, A
         "nvidia_repo": _packaged_cudnn,
         "redist": _redist_cudnn,
     }
-    return find[source](tables, release, node, cuda)
+    return find[source](search, cuda)
 
 
-def _best(versions: Iterable[str], release: Release) -> Iterator[str]:
-    """The compatible ones, nearest to what the release was built with first."""
-    return iter(sorted((v for v in set(versions) if is_compatible(v, release.cuda)), key=Version))
+def _compatible(versions: Iterable[str], release: Release) -> list[str]:
+    """Nearest to what the release was built with first."""
+    return sorted((v for v in set(versions) if is_compatible(v, release.cuda)), key=Version)
+
+
+def _best(versions: Iterable[str], where: str, search: _Search) -> tuple[str | None, str]:
+    """The nearest that knows the GPUs, else why none does; both empty where none is compatible."""
+    reasons = []
+    for version in _compatible(versions, search.release):
+        reason = search.why_not_cuda(version)
+        if reason is None:
+            return version, ""
+        reasons.append(f"CUDA {version} ({where}): {reason}")
+    search.passed_over.extend(reasons)
+    return None, "; ".join(reasons)
 
 
 def _to_link(directory: str) -> tuple[str, ...]:
@@ -141,12 +237,18 @@ def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
 # -------------------------------------------------------------------------------------------------- CUDA
 
 
-def _found_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
-    version = next(_best((row["version"] for row in node["cuda"]), release), None)
-    if version is None:
-        return None, _what_the_node_has(node)
-    row = next(row for row in node["cuda"] if row["version"] == version)
-    return Library(version, "found", _to_link(row["library_directory"]), prefix=row["prefix"], is_there=True), ""
+def _found_cuda(search: _Search) -> _Found:
+    reasons = []
+    for version in _compatible((row["version"] for row in search.node["cuda"]), search.release):
+        for row in (row for row in search.node["cuda"] if row["version"] == version):
+            reason = search.missing("cuda", row) or search.why_not_cuda(version)
+            if reason is None:
+                directories = _to_link(row["library_directory"])
+                return Library(version, "found", directories, prefix=row["prefix"], is_there=True), ""
+            reason = f"CUDA {version}, found on the node in {row['library_directory']}: {reason}"
+            reasons.append(reason)
+            search.passed_over.append(reason)
+    return None, "; ".join(reasons) or _what_the_node_has(search.node)
 
 
 def _what_the_node_has(node: dict[str, Any]) -> str:
@@ -154,31 +256,34 @@ def _what_the_node_has(node: dict[str, Any]) -> str:
     return f"the node has {', '.join(there) or 'neither'}"
 
 
-def _wheel_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
-    row = tables.cuda_wheels_for(release.version)
+def _wheel_cuda(search: _Search) -> _Found:
+    row = search.tables.cuda_wheels_for(search.release.version)
     if row is None:
-        return None, f"there are no wheels of CUDA {release.cuda}"
-    if row.architecture != node["architecture"]:
+        return None, f"there are no wheels of CUDA {search.release.cuda}"
+    if row.architecture != search.node["architecture"]:
         return None, f"the CUDA wheels for it exist for {row.architecture} alone"
-    return Library(row.cuda, "wheels", ("nvidia/*/lib",) if row.link else ()), ""
+    version, why_not = _best([row.cuda], "wheels", search)
+    return (Library(version, "wheels", ("nvidia/*/lib",) if row.link else ()) if version else None), why_not
 
 
-def _distro_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
-    cuda, why_not = _packaged_cuda("distro", tables, release, node)
-    libcuda = node["driver"]["libcuda"]
+def _distro_cuda(search: _Search) -> _Found:
+    cuda, why_not = _packaged_cuda("distro", search)
+    libcuda = search.node["driver"]["libcuda"]
     # The distribution's toolkit requires its own libcuda1; its packages lay the driver's libraries in such a directory.
-    if cuda and not cuda.is_there and libcuda and "driver" not in node["managed"] and "/nvidia/" not in libcuda:
+    is_others = libcuda and "driver" not in search.node["managed"] and "/nvidia/" not in libcuda
+    if cuda and not cuda.is_there and is_others:
         return None, f"the distribution's CUDA brings the distribution's libcuda, beside {libcuda} of another origin"
     return cuda, why_not
 
 
-def _packaged_cuda(origin: str, tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
-    rows = [row for row in rows_for(tables.cuda_packages, node["os"]) if row.origin == origin]
+def _packaged_cuda(origin: str, search: _Search) -> _Found:
+    node = search.node
+    rows = [row for row in rows_for(search.tables.cuda_packages, node["os"]) if row.origin == origin]
     known = {cuda: row for row in rows for cuda in row.cuda}
-    version = next(_best(known, release), None)
+    version, why_not = _best(known, origin, search)
     if version is None:
         has = f"CUDA {', '.join(known)}" if known else "no CUDA that is known"
-        return None, f"{origin} has {has} here"
+        return None, why_not or f"{origin} has {has} here"
     row = known[version]
     words = {"cuda": version, "dashed": version.replace(".", "-")}
     directory = row.library_directory.format(**words)
@@ -193,13 +298,13 @@ def _packaged_cuda(origin: str, tables: Tables, release: Release, node: dict[str
     ), ""
 
 
-def _redist_cuda(tables: Tables, release: Release, node: dict[str, Any]) -> _Found:
-    known = {row.cuda: row for row in tables.redist if row.component == "cuda"}
-    version = next(_best(known, release), None)
+def _redist_cuda(search: _Search) -> _Found:
+    known = {row.cuda: row for row in search.tables.redist if row.component == "cuda"}
+    version, why_not = _best(known, "redist", search)
     if version is None:
-        return None, f"redist has CUDA {', '.join(known)}"
+        return None, why_not or f"redist has CUDA {', '.join(known)}"
     row = known[version]
-    return _archives(row, version, is_there=_has_cuda(node, version, row.library_directory)), ""
+    return _archives(row, version, is_there=_has_cuda(search.node, version, row.library_directory)), ""
 
 
 def _archives(row: Redist, version: str, *, is_there: bool) -> Library:
@@ -225,11 +330,17 @@ def _fits(version: str, release: Release) -> bool:
     return Version(version).major == floor.major and Version(version) >= floor
 
 
-def _found_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda: Library) -> _Found:
-    for row in node["cudnn"]:
-        if _fits(row["version"], release) and _built_for(row) in (None, Version(cuda.version).major):
+def _found_cudnn(search: _Search, cuda: Library) -> _Found:
+    reasons = []
+    for row in search.node["cudnn"]:
+        if not _fits(row["version"], search.release) or _built_for(row) not in (None, Version(cuda.version).major):
+            continue
+        reason = search.missing("cudnn", row) or search.why_not_cudnn(row["version"])
+        if reason is None:
             return Library(row["version"], "found", _to_link(row["library_directory"]), is_there=True), ""
-    return None, _what_the_node_has(node)
+        reasons.append(f"cuDNN {row['version']}, found on the node in {row['library_directory']}: {reason}")
+    search.passed_over.extend(reasons)
+    return None, "; ".join(reasons) or _what_the_node_has(search.node)
 
 
 def _built_for(row: dict[str, Any]) -> int | None:
@@ -238,10 +349,13 @@ def _built_for(row: dict[str, Any]) -> int | None:
     return int(named.group(1) or named.group(2)) if named else None
 
 
-def _wheel_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda: Library) -> _Found:
-    row = tables.cuda_wheels_for(release.version)
-    if row is None or row.architecture != node["architecture"]:
-        return None, f"there are no wheels of cuDNN for TensorFlow {release.version}"
+def _wheel_cudnn(search: _Search, cuda: Library) -> _Found:
+    row = search.tables.cuda_wheels_for(search.release.version)
+    if row is None or row.architecture != search.node["architecture"]:
+        return None, f"there are no wheels of cuDNN for TensorFlow {search.release.version}"
+    why_not = search.why_not_cudnn(row.cudnn)
+    if why_not:
+        return None, f"cuDNN {row.cudnn} (wheels): {why_not}"
     if cuda.source == "wheels":
         return Library(row.cudnn, "wheels"), ""
     if Version(row.cuda).major != Version(cuda.version).major:
@@ -249,10 +363,10 @@ def _wheel_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda: L
     return Library(row.cudnn, "wheels", ("nvidia/cudnn/lib",)), ""
 
 
-def _packaged_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda: Library) -> _Found:
+def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
     major = str(Version(cuda.version).major)
-    rows = [row for row in rows_for(tables.cudnn_packages, node["os"]) if row.cuda == major]
-    row = next((row for row in rows if _fits(row.cudnn, release)), None)
+    rows = [row for row in rows_for(search.tables.cudnn_packages, search.node["os"]) if row.cuda == major]
+    row = next((row for row in rows if _serves(row.cudnn, search)), None)
     if row is None:
         known = ", ".join(row.cudnn for row in rows)
         return None, f"nvidia_repo has {f'cuDNN {known}' if known else 'no cuDNN that is known'} for CUDA {major} here"
@@ -262,17 +376,21 @@ def _packaged_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda
         packages=_packages(row.packages),
         belongs=row.belongs,
         # In the loader's directory, so there can be one only, whatever CUDA it is for.
-        is_there=_has_cudnn(node, row.cudnn, _LOADER_DIRECTORIES),
+        is_there=_has_cudnn(search.node, row.cudnn, _LOADER_DIRECTORIES),
     ), ""
 
 
-def _redist_cudnn(tables: Tables, release: Release, node: dict[str, Any], cuda: Library) -> _Found:
+def _redist_cudnn(search: _Search, cuda: Library) -> _Found:
     major = str(Version(cuda.version).major)
-    rows = [row for row in tables.redist if (row.component, row.cuda) == ("cudnn", major)]
-    row = next((row for row in rows if _fits(row.version, release)), None)
+    rows = [row for row in search.tables.redist if (row.component, row.cuda) == ("cudnn", major)]
+    row = next((row for row in rows if _serves(row.version, search)), None)
     if row is None:
         return None, f"redist has cuDNN {', '.join(row.version for row in rows) or '(none)'} for CUDA {major}"
-    return _archives(row, row.version, is_there=_has_cudnn(node, row.version, (row.library_directory,))), ""
+    return _archives(row, row.version, is_there=_has_cudnn(search.node, row.version, (row.library_directory,))), ""
+
+
+def _serves(version: str, search: _Search) -> bool:
+    return _fits(version, search.release) and search.why_not_cudnn(version) is None
 
 
 def _has_cudnn(node: dict[str, Any], version: str, directories: tuple[str, ...]) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 from packaging.version import Version
 
+from .resolve_gpu import ptx_needed
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
-from .tables import DriverPackages, GpuChip, Tables, rows_for
+from .tables import DriverPackages, GpuChip, Release, Tables, rows_for
 
 _SOURCES = ("distro", "nvidia_repo")
 # From this branch on NVIDIA's own installer takes the open modules where the GPU has a choice.
@@ -22,9 +23,9 @@ class _Need:
     """What a driver has to be, by CUDA, GPUs and wishes."""
 
     cuda: str
-    floor: str
+    floor: str  # by CUDA, by the PTX that it has to compile, and by the GPUs
+    ptx: str | None  # the version of PTX that the floor is for
     chips: tuple[tuple[str, GpuChip], ...]  # each with the name of its GPU
-    oldest: str  # by CUDA and by the GPUs
 
     @property
     def last(self) -> tuple[int, str] | None:
@@ -34,7 +35,8 @@ class _Need:
 
     def __str__(self) -> str:
         until = f", of branch {self.last[0]} or older for {self.last[1]}" if self.last else ""
-        return f"a driver of {self.oldest} or newer for CUDA {self.cuda}{until}"
+        ptx = f" and PTX {self.ptx}" if self.ptx else ""
+        return f"a driver of {self.floor} or newer for CUDA {self.cuda}{ptx}{until}"
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,16 @@ class _Candidate:
 
 
 def resolve_driver(
-    tables: Tables, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library, policy: Policy, findings: Findings
+    tables: Tables,
+    release: Release,
+    node: dict[str, Any],
+    gpus: tuple[Gpu, ...],
+    cuda: Library,
+    policy: Policy,
+    findings: Findings,
 ) -> Driver:
     """The driver as it is or as it is to be; what speaks against it is among the findings."""
-    need = _need(tables, node, gpus, cuda)
+    need = _need(tables, release, node, gpus, cuda)
     loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
     kept = Driver(need.floor, installed, loaded, why=f"new enough for CUDA {cuda.version}")
     if need.last and Version(need.floor).major > need.last[0]:
@@ -70,20 +78,25 @@ def resolve_driver(
     return _choose(tables, node, need, policy, problem, kept, findings)
 
 
-def _need(tables: Tables, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
+def _need(tables: Tables, release: Release, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
     row = tables.cuda_driver(cuda.version)
-    # PTX is compiled by the driver, which has to know the PTX of that toolkit; minor-version compatibility
-    # promises machine code only.
-    jit = any(gpu.code == "jit" for gpu in gpus)
-    floor = row.driver if jit or row.minor_compatibility_driver is None else row.minor_compatibility_driver
     known = [
         (f"GPU {gpu.index} ({gpu.name})", tables.chip(device["device_id"])) for device, gpu in zip(node["gpus"], gpus)
     ]
     chips = tuple((name, chip[0]) for name, chip in known if chip)
     # A GPU is known to the driver that comes with the first CUDA that compiles for it.
     by_cuda = {row.cuda: row.driver for row in tables.cuda_drivers}
-    first = [by_cuda[chip.first_cuda] for _, chip in chips if chip.first_cuda in by_cuda]
-    return _Need(cuda.version, floor, chips, max([floor, *first], key=Version))
+    floors = [by_cuda[chip.first_cuda] for _, chip in chips if chip.first_cuda in by_cuda]
+    floors.append(row.minor_compatibility_driver or row.driver)
+    # Minor-version compatibility promises machine code only. PTX is compiled by the driver, which has to know it.
+    kernels = tables.kernels_of(release.version)
+    versions = [version for _, chip in chips for version in [ptx_needed(kernels, chip.compute_capability)] if version]
+    ptx = max(versions, key=Version, default=None)
+    by_ptx = tables.driver_for_ptx(ptx) if ptx else None
+    if not kernels and any(gpu.code == "jit" for gpu in gpus):
+        by_ptx = row.driver  # its wheel was not read: the PTX is that of its CUDA at most
+    floor = max([*floors, by_ptx] if by_ptx else floors, key=Version)
+    return _Need(cuda.version, floor, ptx if floor == by_ptx else None, chips)
 
 
 def _problem(node: dict[str, Any], need: _Need, policy: Policy, managed: dict[str, Any] | None) -> str | None:
@@ -97,8 +110,8 @@ def _problem(node: dict[str, Any], need: _Need, policy: Policy, managed: dict[st
         return f"kernel module {loaded} loaded, no libcuda installed"
     if need.last and Version(installed).major > need.last[0]:
         return f"driver {installed}, which no longer supports {need.last[1]}"
-    if Version(version) < Version(need.oldest):
-        return f"driver {version}"
+    if Version(version) < Version(need.floor):
+        return f"driver {version}" + (f", which does not compile PTX {need.ptx}" if need.ptx else "")
     if policy.driver_version and not _is_of(installed, policy.driver_version):
         return f"driver {installed}"
     kind = node["driver"]["kind"]
@@ -180,6 +193,8 @@ def _choose(
 
     if policy.driver_source == "found":
         return refuse(f"Set nvidia_driver_source to auto, install it yourself, {_CPU_INSTEAD}")
+    if node.get("platform") == "wsl":
+        return refuse(f"Update the driver in Windows, which brings that of its Linux along; {_CPU_INSTEAD}")
     if node["user"]["uid"] != 0:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
     candidates, reasons = [], []
@@ -227,8 +242,8 @@ def _unfit(node: dict[str, Any], need: _Need, policy: Policy, row: DriverPackage
         return f"is not from {policy.driver_source}"
     if policy.driver_version and policy.driver_version.split(".")[0] != str(row.branch):
         return "was not asked for"
-    if row.branch < Version(need.oldest).major:
-        return f"is older than {need.oldest}"
+    if row.branch < Version(need.floor).major:
+        return f"is older than {need.floor}"
     if need.last and row.branch > need.last[0]:
         return f"no longer supports {need.last[1]}"
     if node["container"]:

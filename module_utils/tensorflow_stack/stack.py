@@ -130,6 +130,7 @@ class Stack:
     gpus: tuple[Gpu, ...]
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
+    unused_gpu: str | None = None  # what speaks for a GPU, where the environment is for the CPU unasked
 
     @property
     def lock_flavour(self) -> str:

@@ -94,22 +94,47 @@ class CudaWheels:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """Kinds of kernels in the wheels of some releases, each {count, machine_code, ptx: {target, version}}."""
+
+    releases: str
+    kernels: tuple[Mapping[str, Any], ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenedLibraries:
+    """The names by which some releases open CUDA or cuDNN, with those of cuDNN's own parts."""
+
+    releases: str
+    component: str  # cuda, cudnn
+    libraries: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CudaDriver:
-    """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no PTX."""
+    """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no newer PTX."""
 
     cuda: str
     driver: str
     minor_compatibility_driver: str | None
+    ptx: str  # the newest version that this CUDA and its driver compile
+    lazy_loading: str  # none, possible (its runtime can), default (its driver does so unasked)
     source: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class GpuChip:
+    """`first_` and `last_`: None where every version that a release of TensorFlow takes will do."""
+
     chip: str
     architecture: str
     compute_capability: str
     first_cuda: str
     last_cuda: str | None
+    first_cudnn: str | None
+    last_cudnn: str | None
     last_driver_branch: int | None
     open_modules: bool
     proprietary_modules: bool
@@ -317,6 +342,14 @@ class Tables:
         return {row.device_id: row for row in _load(self.directory, "gpu_devices", GpuDevice)}
 
     @cached_property
+    def kernels(self) -> tuple[Kernels, ...]:
+        return _load(self.directory, "kernels", Kernels)
+
+    @cached_property
+    def opened_libraries(self) -> tuple[OpenedLibraries, ...]:
+        return _load(self.directory, "opened_libraries", OpenedLibraries)
+
+    @cached_property
     def repositories(self) -> tuple[Repository, ...]:
         return _load(self.directory, "repositories", Repository)
 
@@ -369,6 +402,22 @@ class Tables:
             f"{_path(self.directory, 'cuda_drivers')} has no row for CUDA {cuda}; it knows "
             f"{', '.join(row.cuda for row in self.cuda_drivers)}. Add the row."
         )
+
+    def driver_for_ptx(self, version: str) -> str:
+        """The driver of the first CUDA that knows this version of PTX."""
+        for row in self.cuda_drivers:
+            if Version(row.ptx) >= Version(version):
+                return row.driver
+        raise TableError(f"{_path(self.directory, 'cuda_drivers')} has no row that knows PTX {version}. Add the row.")
+
+    def kernels_of(self, version: str) -> tuple[Mapping[str, Any], ...]:
+        """The kinds of kernels of a release; none where its wheel was not read."""
+        return next((row.kernels for row in self.kernels if _covers(row.releases, version)), ())
+
+    def opened_by(self, version: str, component: str) -> tuple[str, ...]:
+        """The libraries of CUDA or cuDNN that a release opens."""
+        rows = (row for row in self.opened_libraries if row.component == component)
+        return next((row.libraries for row in rows if _covers(row.releases, version)), ())
 
     def chip(self, device_id: str) -> tuple[GpuChip, str] | None:
         """The chip of a PCI device and its marketing name; None for a device newer than the table."""

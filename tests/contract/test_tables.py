@@ -49,6 +49,8 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
+    "kernels": _first_release,
+    "opened_libraries": lambda row: (_first_release(row), row["component"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
     "python_lives": lambda row: Version(row["minor"]),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
@@ -130,6 +132,30 @@ def test_every_release_has_driver_rows_for_its_cuda(tables: Tables) -> None:
     known = {row.cuda for row in tables.cuda_drivers}
     assert {release.cuda for release in tables.releases} - known == set()
     assert {row.cuda for row in tables.cuda_wheels} - known == set()
+
+
+def test_every_release_has_its_kernels_and_the_libraries_that_it_opens(tables: Tables) -> None:
+    for release in tables.releases:
+        # Wheels of 1.15 were not read: half of them are of another project.
+        assert bool(tables.kernels_of(release.version)) == (not release.version.startswith("1.15.")), release.version
+        for component in ("cuda", "cudnn"):
+            names = tables.opened_by(release.version, component)
+            assert names, (release.version, component)
+            version = release.cudnn if component == "cudnn" else release.cuda
+            main = {"cuda": "libcublas.so.", "cudnn": "libcudnn.so."}[component]
+            assert any(name.startswith(main + version.split(".")[0]) for name in names), release.version
+
+
+def test_every_ptx_in_the_wheels_has_a_driver(tables: Tables) -> None:
+    for row in tables.kernels:
+        for kernel in row.kernels:
+            assert tables.driver_for_ptx(kernel["ptx"]["version"]), row.releases
+
+
+def test_a_newer_cuda_knows_no_older_ptx_and_loads_no_less_lazily(tables: Tables) -> None:
+    order = ["none", "possible", "default"]
+    rows = [(Version(row.ptx), order.index(row.lazy_loading)) for row in tables.cuda_drivers]
+    assert rows == sorted(rows)
 
 
 def test_driver_that_comes_with_the_toolkit_is_not_older_than_the_compatible_one(tables: Tables) -> None:

@@ -50,6 +50,16 @@ def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.Mo
     }
 
 
+def test_a_gpu_that_is_not_used_is_said_with_a_good_verdict(
+    run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verdict, reason in (("cpu_only_no_gpu", "Computed. No GPU is used: ..."), ("import_failed", "Computed.")):
+        outcome = probe.Outcome(verdict, "Computed.", reused=True)
+        monkeypatch.setattr(probe, "check", lambda *_, outcome=outcome, **__: outcome)
+        result = run_module(tensorflow_gpu_check, unused_gpu="No GPU is used: ...", **ARGUMENTS)
+        assert result["reason"] == reason
+
+
 def test_no_environment_fails_with_all_keys(run_module: RunModule, tmp_path: Path) -> None:
     result = run_module(tensorflow_gpu_check, **{**ARGUMENTS, "environment": str(tmp_path / "tensorflow-2.8.0")})
     assert result["failed"]

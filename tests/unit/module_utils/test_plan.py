@@ -13,6 +13,7 @@ import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack import planning
 from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.tables import load_tables
 
 from tests import nodes
 
@@ -20,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 RELEASE_FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 PLANS = REPOSITORY / "tests" / "data" / "plans"
 CASES = yaml.safe_load((PLANS / "cases.yml").read_text())
+TABLES = load_tables(str(RELEASE_FILES / "tables"))
 SCHEMA = json.loads((RELEASE_FILES / "plan.schema.json").read_text())
 
 
@@ -66,6 +68,10 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     for key in ("cuda", "cudnn", "managed", "secure_boot"):
         if key in changes:
             node[key] = changes[key]
+    if "whole" in changes:
+        node.update(_whole(**changes["whole"]))
+    if "libcuda" in changes:
+        node["driver"]["libcuda"] = changes["libcuda"]
     if "device_id" in changes:
         node["gpus"][0]["device_id"] = changes["device_id"]
     if "environments" in changes:
@@ -75,6 +81,17 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
             node["environments"].append(_environment(node, locks, dict(environment), wish))
             node["manifest"] = {"current": node["environments"][-1]["name"]}
     return node
+
+
+def _whole(cuda: str, cudnn: str) -> dict[str, Any]:
+    """Records of a CUDA and a cuDNN that have every library."""
+    prefix = f"/usr/local/cuda-{cuda}"
+    opened = [library for row in TABLES.opened_libraries for library in row.libraries]
+    row = {"library_directory": f"{prefix}/lib64", "libraries": opened}
+    return {
+        "cuda": [{"version": cuda, "prefix": prefix, **row}],
+        "cudnn": [{"version": cudnn, "library": f"{prefix}/lib64/libcudnn.so.{cudnn}", **row}],
+    }
 
 
 def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: dict[str, Any]) -> dict[str, Any]:
@@ -223,4 +240,4 @@ def test_refusal_of_every_release_has_one_full_stop_a_sentence(tmp_path: Path) -
     node = change(nodes.read("no_gpu_debian12", tmp_path), tmp_path, {}, {})
     refused = make_plan(node, tmp_path, gpu="required")
     message = refused["plan"]["refusals"][0]["message"]
-    assert "for example: " in message and ".." not in message, message
+    assert "runs here, the newest, 2.21.0, because of " in message and ".." not in message, message

@@ -11,32 +11,11 @@ from ansible.module_utils.tensorflow_stack.stack import Policy, Python
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
 TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
-SM_35_TO_80 = ("sm_35", "sm_50", "sm_60", "sm_70", "sm_75", "compute_80")
 
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
     return load_tables(str(TABLES))
-
-
-@pytest.mark.parametrize(
-    ("gpu_code", "compute_capability", "code"),
-    [
-        (SM_35_TO_80, "3.5", "native"),
-        (SM_35_TO_80, "3.7", "native"),
-        (SM_35_TO_80, "3.0", "none"),
-        (SM_35_TO_80, "8.0", "native"),
-        (SM_35_TO_80, "8.9", "native"),
-        (SM_35_TO_80, "9.0", "jit"),
-        (SM_35_TO_80, "12.0", "jit"),
-        (("sm_60", "sm_70"), "5.2", "none"),
-        (("sm_60", "sm_70"), "8.0", "none"),
-        (("sm_75",), "7.0", "none"),
-        (None, "7.0", "unknown"),
-    ],
-)
-def test_kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str, code: str) -> None:
-    assert resolve.kernel_code(gpu_code, compute_capability) == code
 
 
 def python(
@@ -126,3 +105,19 @@ def test_the_distributions_package_that_is_installed_is_found(tables: Tables) ->
     pythons = [python("/opt/python3.10/bin/python3.10", "opt"), python("/usr/bin/python3.10", "system")]
     found = chosen(tables, node(*pythons), python_source="distro")
     assert (found.source, found.path) == ("found", "/usr/bin/python3.10")
+
+
+@pytest.mark.parametrize(
+    ("policy", "uid", "advice"),
+    [
+        ({}, 0, "Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched)."),
+        ({"python_source": "found"}, 0, "are searched), or allow more with python_source: auto."),
+    ],
+    ids=["nothing else to do", "another source"],
+)
+def test_how_to_get_a_python_names_only_what_is_not_so_already(
+    tables: Tables, policy: dict[str, str], uid: int, advice: str
+) -> None:
+    machine = node(python("/usr/bin/python3.11", "system", "3.11"), user={"name": "u", "uid": uid, "home": "/"})
+    (refusal,) = resolve.assess_wish(tables, "1.15.0", machine, Policy(**policy)).refusals
+    assert refusal.set.endswith(advice)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import resolve
-from ansible.module_utils.tensorflow_stack.resolve_cuda import is_compatible
+from ansible.module_utils.tensorflow_stack.resolve_gpu import is_compatible
 from ansible.module_utils.tensorflow_stack.stack import Policy, Stack
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 
@@ -210,7 +210,7 @@ def test_a_user_installs_nothing_on_the_node(tables: Tables, tmp_path: Path, sou
 
 
 def test_an_own_project_for_the_gpu_has_no_locks_without_cuda(tables: Tables, tmp_path: Path) -> None:
-    machine = node("a100_driver535", tmp_path, pythons=[{**PYTHONS[0], "minor": "3.7"}])
+    machine = node("bare_t4_debian12", tmp_path, pythons=[{**PYTHONS[0], "minor": "3.7"}])
     assert "there are no locks of tensorflow-gpu without CUDA" in why_not(tables, machine, "1.15.5")
 
 
@@ -220,3 +220,139 @@ def test_cudnn_for_another_cuda(tables: Tables, tmp_path: Path) -> None:
     assert "the node has neither" in message
     stack = resolved(tables, machine, "2.12.1", cuda_source="nvidia_repo")
     assert sources(stack) == ("nvidia_repo", "11.8", "nvidia_repo", "8.7.0.84")
+
+
+# ---------------------------------------------------------------- what does not serve is passed over
+
+OPENED = {
+    "11": "libcublas.so.11 libcublasLt.so.11 libcudart.so.11.0 libcufft.so.10 libcurand.so.10 libcusolver.so.11 "
+    "libcusparse.so.11",
+    "12": "libcublas.so.12 libcublasLt.so.12 libcudart.so.12 libcufft.so.11 libcusolver.so.11 libcusparse.so.12 "
+    "libnvJitLink.so.12",
+}
+CUDNN_8 = [
+    "libcudnn.so.8",
+    *(f"libcudnn_{part}_{kind}.so.8" for part in ("adv", "cnn", "ops") for kind in ("infer", "train")),
+]
+CUDNN_9 = [f"libcudnn{part}.so.9" for part in ("", "_adv", "_cnn", "_graph", "_heuristic", "_ops")]
+CUDNN_9 += ["libcudnn_engines_precompiled.so.9", "libcudnn_engines_runtime_compiled.so.9"]
+RTX_3090, RTX_4090, H100, V100, RTX_5090 = "2204", "2684", "2330", "1db1", "2b85"
+
+
+def whole_cuda(version: str, *without: str) -> dict[str, Any]:
+    names = [name for name in OPENED[version.split(".")[0]].split() if name not in without]
+    return {**cuda(version), "libraries": names}
+
+
+def whole_cudnn(version: str, *without: str) -> dict[str, Any]:
+    names = CUDNN_9 if version.startswith("9") else CUDNN_8
+    return {**cudnn(version), "libraries": [name for name in names if name not in without]}
+
+
+def with_gpu(tmp_path: Path, device_id: str, **changes: Any) -> dict[str, Any]:
+    machine = node("a100_driver535", tmp_path, **changes)
+    machine["driver"].update(loaded="580.95.05", installed="580.95.05")
+    machine["gpus"][0]["device_id"] = device_id
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("release", "device_id", "found", "reason"),
+    [
+        ("2.10.1", RTX_4090, ("11.2", "8.1.0"), "needs CUDA 11.8 or newer"),
+        ("2.8.0", H100, ("11.2", "8.1.0"), "needs CUDA 11.8 or newer"),
+        ("2.8.0", H100, ("11.8", "8.1.0"), "needs cuDNN 8.6 or newer"),
+        ("2.21.0", RTX_5090, ("12.6", "9.5.0"), "needs CUDA 12.8 or newer"),
+        ("2.21.0", V100, ("12.6", "9.12.0"), "is supported up to cuDNN 9.10"),
+    ],
+)
+def test_what_lies_on_the_node_and_does_not_know_the_gpu_is_passed_over(
+    tables: Tables, tmp_path: Path, release: str, device_id: str, found: tuple[str, str], reason: str
+) -> None:
+    machine = with_gpu(tmp_path, device_id, cuda=[whole_cuda(found[0])], cudnn=[whole_cudnn(found[1])])
+    stack = resolved(tables, machine, release)
+    assert sources(stack)[::2] == ("wheels", "wheels")
+    assert stack.warnings[0].startswith("Passed over: cu" if "cuDNN" in reason else "Passed over: CUDA ")
+    assert ", found on the node in /usr/" in stack.warnings[0] and reason in stack.warnings[0]
+
+
+@pytest.mark.parametrize("lost", OPENED["12"].split()[:2] + ["libcusolver.so.11", "libnvJitLink.so.12"])
+def test_a_cuda_without_a_library_that_the_release_opens_is_passed_over(
+    tables: Tables, tmp_path: Path, lost: str
+) -> None:
+    machine = with_gpu(tmp_path, "20f1", cuda=[whole_cuda("12.5", lost)], cudnn=[whole_cudnn("9.3.0")])
+    stack = resolved(tables, machine, "2.18.1")
+    assert sources(stack) == ("wheels", "12.5", "wheels", "9.3")
+    assert stack.warnings[0] == (
+        f"Passed over: CUDA 12.5, found on the node in /usr/local/cuda-12.5/lib64: it has no {lost}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "version", "lost"),
+    [("2.8.0", "8.1.0", "libcudnn_ops_infer.so.8"), ("2.18.1", "9.3.0", "libcudnn_graph.so.9")],
+)
+def test_a_cudnn_without_its_parts_is_passed_over(
+    tables: Tables, tmp_path: Path, release: str, version: str, lost: str
+) -> None:
+    there = [whole_cuda("11.2"), whole_cuda("12.5")]
+    machine = with_gpu(tmp_path, "20f1", cuda=there, cudnn=[whole_cudnn(version, lost)])
+    stack = resolved(tables, machine, release)
+    assert sources(stack)[::2] == ("wheels", "wheels")
+    assert f"cuDNN {version}, found on the node in {LOADER}: it has no {lost}" in stack.warnings[0]
+    beside = resolved(tables, machine, release, cuda_source="found")
+    assert sources(beside)[::2] == ("found", "wheels")
+
+
+def test_of_several_the_first_that_serves_is_taken(tables: Tables, tmp_path: Path) -> None:
+    there = [whole_cuda("11.2"), whole_cuda("11.7"), whole_cuda("11.8", "libcublas.so.11")]
+    elsewhere = {**whole_cuda("11.8"), "prefix": "/opt/cuda-11.8", "library_directory": "/opt/cuda-11.8/lib"}
+    machine = with_gpu(tmp_path, RTX_4090, cuda=[*there, elsewhere], cudnn=[whole_cudnn("8.6.0")])
+    stack = resolved(tables, machine, "2.10.1")
+    assert sources(stack) == ("found", "11.8", "found", "8.6.0")
+    assert stack.library_directories == ("/opt/cuda-11.8/lib",)
+
+
+def test_a_record_that_does_not_say_which_libraries_there_are_is_believed(tables: Tables, tmp_path: Path) -> None:
+    machine = with_gpu(tmp_path, "20f1", cuda=[cuda("11.2")], cudnn=[cudnn("8.1.0")])
+    assert sources(resolved(tables, machine, "2.8.0")) == ("found", "11.2", "found", "8.1.0")
+
+
+def test_a_source_that_was_asked_for_and_does_not_serve_is_refused(tables: Tables, tmp_path: Path) -> None:
+    machine = with_gpu(tmp_path, RTX_4090, cuda=[whole_cuda("11.2")], cudnn=[whole_cudnn("8.1.0")])
+    assert why_not(tables, machine, "2.10.1", cuda_source="found") == (
+        "cuda: wanted CUDA 11.8 or a newer 11.x and cuDNN 8.1 for TensorFlow 2.10.1; "
+        "found CUDA 11.2, found on the node in /usr/local/cuda-11.2/lib64: "
+        "GPU 0 (GeForce RTX 4090, Ada, compute capability 8.9) needs CUDA 11.8 or newer. "
+        "Install them beside what is there and run again, or set cuda_source to wheels (CUDA 11.8)."
+    )
+
+
+def test_packages_that_do_not_know_the_gpu_are_passed_over(tables: Tables, tmp_path: Path) -> None:
+    machine = node("bare_t4_debian11", tmp_path)
+    machine["gpus"][0]["device_id"] = RTX_4090
+    message = why_not(tables, machine, "2.8.0", cuda_source="distro")
+    assert "found CUDA 11.2 (distro): GPU 0 (GeForce RTX 4090" in message
+    machine["managed"] = {"cuda": {"component": "cuda", "source": "distro"}}
+    assessment = resolve.assess_wish(tables, "2.8.0", machine, Policy())
+    assert not [refusal for refusal in assessment.refusals if refusal.component == "cuda"]
+
+
+def test_of_packages_the_nearest_that_knows_the_gpu(tables: Tables, tmp_path: Path) -> None:
+    machine = with_gpu(tmp_path, H100, cuda=[], cudnn=[])
+    stack = resolved(tables, machine, "2.8.0", cuda_source="redist")
+    assert sources(stack) == ("redist", "11.8", "redist", "8.6.0.163")
+
+
+def test_code_for_an_older_gpu_of_the_same_major_is_taken_where_there_is_no_other(
+    tables: Tables, tmp_path: Path
+) -> None:
+    names = OPENED["11"].replace("libcusolver.so.11", "libcusolver.so.10").split()
+    there = {**cuda("11.0"), "libraries": names}
+    machine = with_gpu(tmp_path, RTX_3090, cuda=[there], cudnn=[whole_cudnn("8.0.5")])
+    stack = resolved(tables, machine, "2.4.4")
+    assert sources(stack) == ("found", "11.0", "found", "8.0.5")
+    assert stack.warnings == (
+        "GPU 0 (GeForce RTX 3090, Ampere, compute capability 8.6) needs CUDA 11.1 or newer for code of its own; with "
+        "11.0 it runs what was compiled for an older GPU of its major.",
+    )

@@ -1,0 +1,277 @@
+"""The GPUs of a node under one release: which code it has for them, and which CUDA, cuDNN and PTX they need. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import Version
+
+from .stack import Driver, Findings, Gpu, Library, Policy
+from .tables import GpuChip, Release, Tables
+
+# From this CUDA on a release can be given a newer one of the same major: their libraries keep their sonames (11.0 has
+# libcusolver.so.10, later ones .11), and NVIDIA promises that what was built with the older one runs.
+_COMPATIBLE_FROM = Version("11.1")
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """The GPUs of one kind in a node."""
+
+    label: str  # GPU 0, 1 (Tesla K80, Kepler, compute capability 3.7)
+    chip: GpuChip
+    code: str  # as in Gpu
+    runs_from: str  # the first CUDA with machine code that runs on it, compiled for it or for an older one of its major
+
+    def limit_of_cuda(self, version: str, *, needs_own_code: bool = True) -> str | None:
+        """What speaks against a CUDA, said of the GPU: "needs CUDA 12.8 or newer"."""
+        first = self.chip.first_cuda if needs_own_code else self.runs_from
+        return _limit("CUDA", version, first, self.chip.last_cuda)
+
+    def limit_of_cudnn(self, version: str) -> str | None:
+        return _limit("cuDNN", version, self.chip.first_cudnn, self.chip.last_cudnn)
+
+
+def _limit(name: str, version: str, first: str | None, last: str | None) -> str | None:
+    # As far as the limits say: 9.10.2 is 9.10.
+    minor = Version(version).release[:2]
+    if first and minor < Version(first).release:
+        return f"needs {name} {first} or newer"
+    if last and minor > Version(last).release:
+        return f"is supported up to {name} {last}"
+    return None
+
+
+def is_compatible(version: str, built_with: str) -> bool:
+    """May a release that was built with one CUDA be given this one?"""
+    given, wanted = Version(version), Version(built_with)
+    return given == wanted or (given.major == wanted.major and given > wanted >= _COMPATIBLE_FROM)
+
+
+def takes_newer(built_with: str) -> bool:
+    """May a release that was built with this CUDA be given a newer one of the same major?"""
+    return Version(built_with) >= _COMPATIBLE_FROM
+
+
+def resolve_gpus(
+    tables: Tables, release: Release, node: dict[str, Any], findings: Findings
+) -> tuple[tuple[Gpu, ...], tuple[GpuModel, ...]]:
+    """Every GPU, and the kinds of those that the release can run on. Of others the findings say why it cannot."""
+    gpus = tuple(_gpu(tables, release, row) for row in node["gpus"])
+    indices: dict[str, list[str]] = {}
+    for row in node["gpus"]:
+        indices.setdefault(row["device_id"], []).append(str(row["index"]))
+    models = []
+    for device_id, same in indices.items():
+        known = tables.chip(device_id)
+        if known is None:
+            findings.warnings.append(
+                f"GPU {', '.join(same)} is not in the table of GPUs (device {device_id}): whether this release has "
+                "code for it will show in the check."
+            )
+            continue
+        chip, name = known
+        label = f"GPU {', '.join(same)} ({name}, {chip.architecture}, compute capability {chip.compute_capability})"
+        model = GpuModel(label, chip, _code(tables, release, chip), _runs_from(tables, chip))
+        checks = (
+            _check_code(tables, release, model, findings),
+            _check_cuda(tables, release, model, findings) and _check_cudnn(release, model, findings),
+        )
+        if all(checks):
+            models.append(model)
+    return gpus, tuple(models)
+
+
+def _gpu(tables: Tables, release: Release, row: dict[str, Any]) -> Gpu:
+    known = tables.chip(row["device_id"])
+    if known is None:
+        return Gpu(row["index"], f"NVIDIA device {row['device_id']}", None, None, "unknown")
+    chip, name = known
+    return Gpu(row["index"], name, chip.architecture, chip.compute_capability, _code(tables, release, chip))
+
+
+def _runs_from(tables: Tables, chip: GpuChip) -> str:
+    older = (row for row in tables.gpu_chips if _runs(row.compute_capability, chip.compute_capability))
+    return min((row.first_cuda for row in older), key=Version)
+
+
+def _check_code(tables: Tables, release: Release, model: GpuModel, findings: Findings) -> bool:
+    if model.code != "none":
+        return True
+    capability = model.chip.compute_capability
+    wanted = f"one that TensorFlow {release.version} has code for ({' '.join(release.gpu_code or ())})"
+    missing = _without_code(tables.kernels_of(release.version), capability)
+    if missing and kernel_code(release.gpu_code, capability) != "none":
+        # The list says otherwise: it does not tell sm_90a from sm_90.
+        target = missing["ptx"]["target"]
+        only = ".".join(map(str, _numbers(target)))
+        wanted = (
+            f"one that TensorFlow {release.version} has code for: {missing['count']:,} of its kernels have "
+            f"{' '.join(missing['machine_code'])} and PTX for {target}, which is for compute capability {only} alone"
+        )
+    findings.refuse(
+        "gpu",
+        found=model.label,
+        wanted=wanted,
+        set="Set tensorflow_version to a release that has code for this GPU, or tensorflow_gpu to none.",
+    )
+    return False
+
+
+def _check_cuda(tables: Tables, release: Release, model: GpuModel, findings: Findings) -> bool:
+    """Is there a CUDA for this GPU that the release can be given, wherever it comes from?"""
+    known = [row.cuda for row in tables.cuda_drivers if is_compatible(row.cuda, release.cuda)]
+    limits = [model.limit_of_cuda(cuda, needs_own_code=False) for cuda in known]
+    if None in limits:
+        return True
+    is_newer = Version(known[-1]) < Version(model.runs_from)
+    findings.refuse(
+        "cuda",
+        found=f"{model.label}, which {limits[-1] if is_newer else limits[0]}",
+        wanted=f"CUDA {release.cuda}{f' to {known[-1]}' if len(known) > 1 else ''} for TensorFlow {release.version}",
+        set=f"Set tensorflow_version to a release on {_age(is_newer)} CUDA, or tensorflow_gpu to none.",
+    )
+    return False
+
+
+def _check_cudnn(release: Release, model: GpuModel, findings: Findings) -> bool:
+    """Is there a cuDNN for this GPU among those of the release's major, which it is bound to?"""
+    major = Version(release.cudnn_floor).major
+    first, last = model.chip.first_cudnn, model.chip.last_cudnn
+    is_newer = bool(first and Version(first).major > major)
+    if not is_newer and not (last and Version(last) < Version(release.cudnn)):
+        return True
+    limit = f"needs cuDNN {first} or newer" if is_newer else f"is supported up to cuDNN {last}"
+    findings.refuse(
+        "cudnn",
+        found=f"{model.label}, which {limit}",
+        wanted=f"cuDNN {release.cudnn} or a newer {major}.x for TensorFlow {release.version}",
+        set=f"Set tensorflow_version to a release on {_age(is_newer)} cuDNN, or tensorflow_gpu to none.",
+    )
+    return False
+
+
+def _age(is_newer: bool) -> str:
+    return "a newer" if is_newer else "an older"
+
+
+# ---------------------------------------------------------------------------------------- not on the bus
+
+
+def hint_of_gpu(node: dict[str, Any]) -> str | None:
+    """What speaks for a GPU that is on no PCI bus; None where nothing does."""
+    # A record of before a field was there has none.
+    driver, platform = node.get("driver", {}), node.get("platform")
+    found = []
+    if driver.get("loaded"):
+        found.append(f"the kernel module nvidia {driver['loaded']} is loaded")
+    if driver.get("libcuda"):
+        found.append(f"{driver['libcuda']} is there")
+    if platform == "tegra":
+        found.insert(0, "this is a Jetson, for whose GPU the package index has no TensorFlow")
+    elif platform == "wsl" and found:
+        found.insert(0, "this is Linux on Windows (WSL), which reaches a GPU by the driver of Windows")
+    return "; ".join(found) or None
+
+
+def unused_gpu(node: dict[str, Any], policy: Policy) -> str | None:
+    """What has to be said of a CPU environment that nobody asked for by name."""
+    hint = None if policy.gpu == "none" else hint_of_gpu(node)
+    if hint is None:
+        return None
+    return (
+        f"No GPU is used: none of NVIDIA's is on the PCI bus, but {hint}. If the CPU is meant, set tensorflow_gpu to "
+        "none; to stop instead, set it to required."
+    )
+
+
+# -------------------------------------------------------------------------------------------------- code
+
+
+def _code(tables: Tables, release: Release, chip: GpuChip) -> str:
+    if _without_code(tables.kernels_of(release.version), chip.compute_capability):
+        return "none"
+    return kernel_code(release.gpu_code, chip.compute_capability)
+
+
+def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> str:
+    """What a wheel built for `gpu_code` (sm_70, compute_80 ...) has for a GPU: native, jit, none or unknown.
+
+    Machine code runs on its own major, at the same or a higher minor; PTX (compute_XY) is compiled by the driver for
+    anything newer.
+    """
+    if gpu_code is None:
+        return "unknown"
+    jit = False
+    for entry in gpu_code:
+        if _runs(entry, compute_capability):
+            return "native"
+        jit = jit or (entry.startswith("compute_") and _compiles(entry, compute_capability))
+    return "jit" if jit else "none"
+
+
+def ptx_needed(kernels: Iterable[Mapping[str, Any]], compute_capability: str) -> str | None:
+    """The newest version of PTX among the kernels that have no machine code for a GPU."""
+    versions = [str(row["ptx"]["version"]) for row in kernels if not _has_machine_code(row, compute_capability)]
+    return max(versions, key=Version, default=None)
+
+
+def _without_code(kernels: Iterable[Mapping[str, Any]], compute_capability: str) -> Mapping[str, Any] | None:
+    """The first kind of kernels that a GPU cannot run at all."""
+    for row in kernels:
+        if not _has_machine_code(row, compute_capability) and not _compiles(row["ptx"]["target"], compute_capability):
+            return row
+    return None
+
+
+def _has_machine_code(kernel: Mapping[str, Any], compute_capability: str) -> bool:
+    return any(_runs(entry, compute_capability) for entry in kernel["machine_code"])
+
+
+def _runs(built_for: str, compute_capability: str) -> bool:
+    built, wanted = _numbers(built_for), _numbers(compute_capability)
+    return built[0] == wanted[0] and built[1] <= wanted[1]
+
+
+def _compiles(target: str, compute_capability: str) -> bool:
+    """Can PTX for this target (sm_90) be compiled for a GPU? With an `a` (sm_90a) it is for that one alone."""
+    built, wanted = _numbers(target), _numbers(compute_capability)
+    return built == wanted if target.endswith("a") else built <= wanted
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    """(9, 0) of sm_90a, compute_90 and 9.0."""
+    digits = "".join(re.findall(r"\d", name))
+    return int(digits[:-1]), int(digits[-1])
+
+
+# ------------------------------------------------------------------------------------------- compiling it
+
+
+def warn_of_compiling(
+    tables: Tables, release: Release, models: Iterable[GpuModel], cuda: Library, driver: Driver, findings: Findings
+) -> None:
+    for model in models:
+        if model.code != "jit":
+            continue
+        start = f"{model.label}: TensorFlow {release.version} has no machine code for it, and the driver compiles its"
+        if _loads_lazily(tables, cuda.version, driver):
+            how = "kernels as they are first used: seconds each, once for each user (kept in ~/.nv/ComputeCache)."
+        else:
+            how = (
+                "kernels at the first start, which takes up to 30 minutes, once for each user (kept in "
+                "~/.nv/ComputeCache)."
+            )
+        findings.warnings.append(f"{start} {how}")
+
+
+def _loads_lazily(tables: Tables, cuda: str, driver: Driver) -> bool:
+    """Whether kernels are loaded as they are first used, with no variable set: driver and runtime have to do so."""
+    version = (driver.loaded or driver.installed) if driver.source == "found" else driver.version
+    if version is None or tables.cuda_driver(cuda).lazy_loading == "none":
+        return False
+    first = next(row.driver for row in tables.cuda_drivers if row.lazy_loading == "default")
+    return int(version.split(".")[0]) >= Version(first).major

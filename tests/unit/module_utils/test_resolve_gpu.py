@@ -1,0 +1,207 @@
+"""What GPUs need of a release, of CUDA, of cuDNN and of the driver; what an operator sees of it is in test_plan.py."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack import resolve
+from ansible.module_utils.tensorflow_stack.resolve_gpu import (
+    hint_of_gpu,
+    kernel_code,
+    ptx_needed,
+    resolve_gpus,
+    warn_of_compiling,
+)
+from ansible.module_utils.tensorflow_stack.stack import Assessment, Driver, Findings, Library, Policy
+from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+
+from tests import nodes
+
+TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+SM_35_TO_80 = ("sm_35", "sm_50", "sm_60", "sm_70", "sm_75", "compute_80")
+A100, RTX_3090, RTX_4090, H100, B200, RTX_5090 = "20f1", "2204", "2684", "2330", "2901", "2b85"
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return load_tables(str(TABLES))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, Any]:
+    """A machine with every Python, whose driver runs everything."""
+    record: dict[str, Any] = copy.deepcopy(nodes.read("a100_driver535", tmp_path))
+    row = {"version": None, "origin": "system", "distutils": True, "public": True}
+    pythons = [{**row, "minor": minor, "path": f"/usr/bin/python{minor}"} for minor in ("3.8", "3.10")]
+    record.update(pythons=pythons, environments=[], cuda=[], cudnn=[])
+    return record
+
+
+def assess(
+    tables: Tables, node: dict[str, Any], release: str, device_id: str, driver: str = "580.95.05", **policy: Any
+) -> Assessment:
+    node["gpus"][0]["device_id"] = device_id
+    node["driver"].update(loaded=driver, installed=driver)
+    return resolve.assess_wish(tables, release, node, Policy(**{"driver_source": "found", **policy}))
+
+
+@pytest.mark.parametrize(
+    ("gpu_code", "compute_capability", "code"),
+    [
+        (SM_35_TO_80, "3.5", "native"),
+        (SM_35_TO_80, "3.7", "native"),
+        (SM_35_TO_80, "3.0", "none"),
+        (SM_35_TO_80, "8.0", "native"),
+        (SM_35_TO_80, "8.9", "native"),
+        (SM_35_TO_80, "9.0", "jit"),
+        (SM_35_TO_80, "12.0", "jit"),
+        (("sm_60", "sm_70"), "5.2", "none"),
+        (("sm_60", "sm_70"), "8.0", "none"),
+        (("sm_75",), "7.0", "none"),
+        (None, "7.0", "unknown"),
+    ],
+)
+def test_kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str, code: str) -> None:
+    assert kernel_code(gpu_code, compute_capability) == code
+
+
+SM_90A = {"count": 2, "machine_code": ("sm_70", "sm_80"), "ptx": {"target": "sm_90a", "version": "8.3"}}
+SM_90 = {"count": 1, "machine_code": ("sm_70", "sm_80", "sm_90"), "ptx": {"target": "sm_90", "version": "8.1"}}
+
+
+@pytest.mark.parametrize(
+    ("compute_capability", "version"), [("7.5", None), ("8.9", None), ("9.0", "8.3"), ("12.0", "8.3")]
+)
+def test_ptx_is_needed_where_one_kind_of_kernels_has_no_machine_code(
+    compute_capability: str, version: str | None
+) -> None:
+    assert ptx_needed([SM_90A, SM_90], compute_capability) == version
+
+
+# What a GPU newer than Hopper can be given, by the kernels that were read from the wheels.
+@pytest.mark.parametrize("device_id", [B200, RTX_5090])
+@pytest.mark.parametrize("release", ["2.16.1", "2.16.2", "2.17.0", "2.17.1", "2.18.0", "2.18.1", "2.19.1", "2.20.0"])
+def test_ptx_for_sm_90a_is_for_no_other_gpu(tables: Tables, node: dict[str, Any], release: str, device_id: str) -> None:
+    (refusal, *_) = assess(tables, node, release, device_id).refusals
+    assert (refusal.component, refusal.nearest_release) == ("gpu", "2.21.0")
+    assert "1,149 of its kernels have sm_" in refusal.wanted
+    assert "PTX for sm_90a, which is for compute capability 9.0 alone" in refusal.wanted
+    assert assess(tables, node, release, H100).refusals == ()
+
+
+@pytest.mark.parametrize("release", ["2.15.1", "2.8.0", "2.4.4"])
+def test_what_has_no_library_for_a_gpu_is_refused(tables: Tables, node: dict[str, Any], release: str) -> None:
+    refusals = assess(tables, node, release, RTX_5090).refusals
+    assert {refusal.nearest_release for refusal in refusals} == {"2.21.0"}
+    assert all("which needs cu" in refusal.found.lower() for refusal in refusals)
+
+
+def test_a_release_whose_only_cuda_is_older_than_the_gpu(tables: Tables, node: dict[str, Any]) -> None:
+    (refusal,) = assess(tables, node, "2.4.4", H100).refusals
+    assert refusal.message == (
+        "cuda: wanted CUDA 11.0 for TensorFlow 2.4.4; found GPU 0 (H100 SXM5 80GB, Hopper, compute capability 9.0), "
+        "which needs CUDA 11.8 or newer. "
+        "Set tensorflow_version to a release on a newer CUDA, or tensorflow_gpu to none."
+    )
+    assert refusal.nearest_release == "2.5.0"
+
+
+@pytest.mark.parametrize(
+    ("release", "device_id", "floor"),
+    [
+        ("2.8.0", A100, "450.80.02"),
+        ("2.14.1", A100, "455.23"),
+        ("2.15.1", A100, "525.60.13"),
+        ("2.10.1", RTX_4090, "520.61.05"),
+        ("2.21.0", RTX_4090, "525.60.13"),
+        ("2.8.0", H100, "520.61.05"),
+        ("2.15.1", H100, "530.30.02"),
+        ("2.16.2", H100, "525.60.13"),
+        ("2.17.1", H100, "545.23.06"),
+        ("2.18.1", H100, "545.23.06"),
+        ("2.19.1", H100, "555.42.02"),
+        ("2.20.0", H100, "555.42.02"),
+        ("2.21.0", H100, "555.42.02"),
+        ("2.21.0", RTX_5090, "570.26"),
+    ],
+)
+def test_the_driver_knows_the_ptx_that_it_has_to_compile(
+    tables: Tables, node: dict[str, Any], release: str, device_id: str, floor: str
+) -> None:
+    stack = assess(tables, node, release, device_id, cuda_source="wheels").stack
+    assert stack and stack.driver
+    assert (stack.driver.floor, stack.driver.action) == (floor, "keep")
+
+
+@pytest.mark.parametrize(
+    ("release", "driver", "keeps"),
+    [
+        ("2.17.1", "535.183.01", False),
+        ("2.17.1", "550.163.01", True),
+        ("2.20.0", "550.163.01", False),
+        ("2.21.0", "550.163.01", False),
+        ("2.21.0", "570.133.20", True),
+    ],
+)
+def test_a_driver_that_does_not_know_the_ptx_for_hopper_is_not_kept(
+    tables: Tables, node: dict[str, Any], release: str, driver: str, keeps: bool
+) -> None:
+    refusals = assess(tables, node, release, H100, driver).refusals
+    assert (refusals == ()) == keeps
+    for refusal in refusals:
+        assert refusal.found.startswith(f"driver {driver}, which does not compile PTX 8."), refusal
+        assert "and PTX 8." in refusal.wanted, refusal
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "is_long"),
+    [
+        ("580.95.05", "11.8", False),
+        ("535.183.01", "11.8", False),
+        ("525.147.05", "11.8", True),
+        ("580.95.05", "11.6", True),
+    ],
+)
+def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
+    tables: Tables, node: dict[str, Any], driver: str, cuda: str, is_long: bool
+) -> None:
+    node["driver"].update(loaded=driver, installed=driver)
+    node["gpus"][0]["device_id"] = H100
+    release = tables.release("2.8.0")
+    assert release
+    findings = Findings()
+    _, models = resolve_gpus(tables, release, node, findings)
+    warn_of_compiling(tables, release, models, Library(cuda, "found"), Driver("450.80.02", driver, driver), findings)
+    (warning,) = findings.warnings
+    assert ("up to 30 minutes" in warning) == is_long
+    assert ("as they are first used: seconds each" in warning) != is_long
+
+
+@pytest.mark.parametrize("name", ["wsl_ubuntu2404", "jetson_orin"])
+def test_a_gpu_on_no_pci_bus_is_said_or_refused(tables: Tables, name: str, tmp_path: Path) -> None:
+    machine = {**nodes.read(name, tmp_path), "environments": []}
+    stack = resolve.assess_wish(tables, "2.17.1", machine, Policy()).stack
+    assert stack and stack.flavour == "cpu" and stack.unused_gpu
+    assert stack.unused_gpu.startswith("No GPU is used: none of NVIDIA's is on the PCI bus, but this is ")
+    assert machine["driver"]["libcuda"] in stack.unused_gpu
+    (refusal,) = resolve.assess_wish(tables, "2.17.1", machine, Policy(gpu="required")).refusals
+    assert str(hint_of_gpu(machine)) in refusal.found
+    meant = resolve.assess_wish(tables, "2.17.1", machine, Policy(gpu="none")).stack
+    assert meant and meant.unused_gpu is None
+
+
+def test_a_libcuda_without_a_gpu_is_said_as_well(tables: Tables, tmp_path: Path) -> None:
+    machine = {**nodes.read("container_a100_debian12", tmp_path), "gpus": [], "environments": []}
+    assert hint_of_gpu(machine) == "the kernel module nvidia 535.261.03 is loaded"
+    machine["driver"]["libcuda"] = "/usr/local/nvidia/lib64/libcuda.so.535.261.03"
+    assert "libcuda.so.535.261.03 is there" in str(hint_of_gpu(machine))
+    assert hint_of_gpu(nodes.read("no_gpu_debian12", tmp_path)) is None
+
+
+def test_no_driver_is_planned_below_windows(tables: Tables, node: dict[str, Any]) -> None:
+    node["platform"] = "wsl"
+    (refusal,) = assess(tables, node, "2.21.0", H100, "525.60.13", driver_source="auto").refusals
+    assert refusal.set.startswith("Update the driver in Windows")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.chroots import REPOSITORY, Chroot, chroot
-from tests.needs import require
+from tests.needs import require, unavailable
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +25,8 @@ RELEASES = {"fresh-bookworm": "2.15.1", "fresh-trixie": "2.21.0"}
 # How this machine reaches the package registries; none of it is there on most.
 REGISTRY_FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 REGISTRY_VARIABLES = ("PIP_CERT", "PIP_INDEX", "UV_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# What is mounted and started inside goes with them.
+OWN_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
 INSIDE = """
 mount -t proc proc "$ROOT/proc"
 mount --rbind /sys "$ROOT/sys"
@@ -58,10 +60,8 @@ class Machine:
         """What make said; it has to end well."""
         given = {name: value for name, value in os.environ.items() if name.startswith(REGISTRY_VARIABLES)}
         environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": self.home, **given}
-        # Namespaces of its own: what is mounted and started inside goes with them.
-        inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         done = subprocess.run(
-            [*inside, "bash", "-ec", INSIDE, "bash", "make", *words],
+            [*OWN_NAMESPACES, "bash", "-ec", INSIDE, "bash", "make", *words],
             env={**environ, "ROOT": str(self._root.path), "AS": self.user},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -82,6 +82,8 @@ class Machine:
 )
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
     require("mmdebstrap", "debian-archive-keyring", root=True)
+    if subprocess.run([*OWN_NAMESPACES, "true"], stderr=subprocess.DEVNULL).returncode:
+        unavailable("namespaces for a machine cannot be made here, as in a chroot")
     base, user = request.param
     with chroot(base, tmp_path / "machine") as root:
         yield Machine(root, base, user)

@@ -34,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
 
 def problems(host: str, values: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each: a host that cannot name a file, misspelt variables, values of another kind."""
+    """A line for each: a host that cannot name a file, misspelt variables, values that they cannot have."""
     lines = []
     if host in (".", "..") or "/" in host or "\0" in host:
         lines.append(
@@ -47,6 +47,4 @@ def problems(host: str, values: dict[str, Any], known: dict[str, dict[str, Any]]
             f"{name} is set, and no variable of this toolkit; {meant} is one. Correct it where it is set (inventory, "
             "group_vars, host_vars or -e). If it is one of your own, give it a name that is less alike."
         )
-    for name, problem in sorted(variables.wrong_kinds(values, known).items()):
-        lines.append(f"{name} {problem}, and has to be of type {known[name]['type']}. Set it, or leave it out.")
-    return lines
+    return lines + variables.wrong_values(values, known)

@@ -13,8 +13,8 @@ description:
     this toolkit, which would be left without effect. The known names are those of C(variables.json) beside the playbook.
   - Names are nearly the same if the words in which they differ are, so that C(tensorflow_verison) is misspelt and
     C(tensorflow_port) is somebody's own.
-  - Fails as well if a variable of this toolkit has no value (null), or a list or mapping in place of one value, and if the
-    name of the host cannot be the name of a file. Values are not templated.
+  - Fails as well if a variable of this toolkit has no value (null) or one that it cannot have, and if the name of the host
+    cannot be the name of a file. Values are not templated, and one that is a template is not judged.
   - Runs on the controller, in Ansible's own process, and does not connect to the host.
 options: {}
 attributes:

@@ -61,23 +61,24 @@ def _is_alike(words: list[str], others: list[str]) -> bool:
 
 def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
     """The value of its type that a text stands for. Raises StackError, with the type and the text."""
-    kind = variable["type"]
+    kind, choices = variable["type"], variable.get("choices")
     if kind == "bool":
         if text.lower() not in ON + OFF:
             raise _malformed(name, text, "true or false")
         return text.lower() in ON
     if kind == "int":
         # By [0-9]: int() takes blanks, underscores and the digits of every script.
-        if not re.fullmatch(r"-?[0-9]{1,18}", text):
-            raise _malformed(name, text, "a whole number")
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise _malformed(name, text, "a whole number, 0 or more")
         return int(text)
     if kind == "list":
-        return _parse_list(name, text, variable.get("choices"))
+        return _parse_list(name, text, choices)
     if kind == "dict":
         raise StackError(f"{name} is a mapping, which make does not take. Set it in an inventory.")
-    choices = variable.get("choices")
     if choices and text not in choices:
         raise _malformed(name, text, "one of " + ", ".join(choices))
+    if name.endswith("_url") and not re.match("(https?|file)://.", text):
+        raise _malformed(name, text, "an http, https or file URL")
     return os.path.abspath(os.path.expanduser(text)) if kind == "path" else text
 
 
@@ -101,13 +102,20 @@ def _malformed(name: str, text: str, wanted: str) -> StackError:
     return StackError(f"{name} is {text!r}, and has to be {wanted}.")
 
 
-def wrong_kinds(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong with values as an inventory has them, by name. A text may be a template, and is not looked at."""
-    found = {}
-    for name in values.keys() & known.keys():
-        value, kind = values[name], known[name]["type"]
+def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with values as an inventory has them, in words. What a template becomes is not known, and not asked."""
+    found = []
+    for name in sorted(values.keys() & known.keys()):
+        value, variable = values[name], known[name]
+        kind = variable["type"]
         if value is None:
-            found[name] = "has no value (null)"
-        elif isinstance(value, (list, dict)) and kind not in ("list", "dict"):
-            found[name] = "is a list" if isinstance(value, list) else "is a mapping"
+            found.append(f"{name} has no value (null). Set one, or leave it out.")
+        elif isinstance(value, (list, dict)):
+            if kind not in ("list", "dict"):
+                found.append(f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value.")
+        elif kind != "dict" and not isinstance(value, bool) and "{" not in str(value) and str(value):
+            try:
+                parse(name, str(value), variable)
+            except StackError as error:
+                found.append(error.message)
     return found

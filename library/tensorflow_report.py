@@ -50,7 +50,7 @@ options:
     type: dict
     default: {}
   proof_required:
-    description: Fail, once the report is written, unless the verdict is the one that the plan asked for. Not in check mode.
+    description: Fail, once the report is written, unless the verdict is what the plan asked for. Not in check mode.
     type: bool
     default: false
 attributes:
@@ -149,7 +149,9 @@ def main() -> None:
             )
     if report["error"]:
         # What failed has said why; a verdict that is missing says so here.
-        failed = f"The task {params['failed_task']!r} failed, see above." if params["failed_result"] else report["error"]
+        failed = (
+            f"The task {params['failed_task']!r} failed, see above." if params["failed_result"] else report["error"]
+        )
         module.fail_json(msg=failed + ("" if module.check_mode else f" The report is {params['path']}."))
     module.exit_json(changed=False, report=report)
 

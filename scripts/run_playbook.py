@@ -90,7 +90,9 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
                 raise StackError(f"{named[sets]} and {name} set the same. Give one of them.")
             if text:
                 named[sets] = name
-                found[sets] = _value(playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"}))
+                found[sets] = _value(
+                    playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"})
+                )
     return found
 
 
@@ -117,7 +119,9 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     known = known_variables()
     counting = _counting(playbook, exported, known)
     set_by_given = {_sets(name) for name, text in given.items() if text}
-    lines = [f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given]
+    lines = [
+        f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given
+    ]
     left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
     if left:
         lines.append(f"not taken from the environment, only from make's own command line: {', '.join(left)}")

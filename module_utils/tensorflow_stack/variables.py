@@ -1,4 +1,4 @@
-"""The variables that make, the playbooks and the roles know: names that are nearly theirs, and values by their types."""
+"""The variables that make, playbooks and roles know: names that are nearly theirs, and values by their types."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _malformed(name: str, text: str, wanted: str) -> StackError:
 
 
 def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is wrong with values as an inventory has them, in words. What a template becomes is not known, and not asked."""
+    """What is wrong with values as an inventory has them, in words. What a template becomes is not asked."""
     found = []
     for name in sorted(values.keys() & known.keys()):
         value, variable = values[name], known[name]
@@ -112,7 +112,9 @@ def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
             found.append(f"{name} has no value (null). Set one, or leave it out.")
         elif isinstance(value, (list, dict)):
             if kind not in ("list", "dict"):
-                found.append(f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value.")
+                found.append(
+                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value."
+                )
         elif kind != "dict" and not isinstance(value, bool) and "{" not in str(value) and str(value):
             try:
                 parse(name, str(value), variable)

@@ -137,7 +137,9 @@ def test_nothing_is_removed_for_a_name_of_the_environment() -> None:
 
 @pytest.mark.parametrize("values", [{"LC_ALL": "C"}, {"LANG": "xx_XX.UTF-8"}, {"LC_ALL": "", "LANG": "C.UTF-8"}, {}])
 def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
-    program = "import os, run_playbook; os.environ['LC_ALL'] = run_playbook.utf8_locale() or os.environ.get('LC_ALL', '')\n"
+    program = (
+        "import os, run_playbook; os.environ['LC_ALL'] = run_playbook.utf8_locale() or os.environ.get('LC_ALL', '')\n"
+    )
     program += "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.getlocale()[1])"
     environ = {name: value for name, value in os.environ.items() if name != "LANG" and not name.startswith("LC_")}
     ended = subprocess.run(

@@ -75,7 +75,9 @@ def test_a_run_without_a_check_proves_nothing() -> None:
     made = report(release_result={"plan": PLAN}, venv_result=BUILT)
     assert not made["succeeded"]
     assert made["error"].startswith("Nothing was proven: the verdict of this run is none")
-    made = report(release_result={"plan": PLAN}, check_result={**CHECKED, "verdict": "not_checked"}, proof_required=False)
+    made = report(
+        release_result={"plan": PLAN}, check_result={**CHECKED, "verdict": "not_checked"}, proof_required=False
+    )
     assert (made["succeeded"], made["error"]) == (False, None)
 
 

@@ -10,7 +10,7 @@ import ansible.module_utils
 from ansible.plugins.action import ActionBase
 
 try:
-    from ..module_utils.tensorflow_stack import variables
+    from ..module_utils.tensorflow_stack import variables  # type: ignore[import-not-found,misc]  # in a collection
 except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
@@ -47,4 +47,4 @@ def problems(host: str, values: dict[str, Any], known: dict[str, dict[str, Any]]
             f"{name} is set, and no variable of this toolkit; {meant} is one. Correct it where it is set (inventory, "
             "group_vars, host_vars or -e). If it is one of your own, give it a name that is less alike."
         )
-    return lines + variables.wrong_values(values, known)
+    return [*lines, *variables.wrong_values(values, known)]

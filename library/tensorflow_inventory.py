@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: tensorflow_inventory
 short_description: Refuse misspelt variables, and hosts that cannot name a file
 description:
-  - Looks at the names of all variables of a host, from wherever they come, and fails if one is nearly that of a variable
-    of this toolkit, which would be left without effect. The known names are in C(variables.json) beside the playbook.
+  - Looks at the names of all variables of a host, from wherever they come, and fails if one is nearly that of a
+    variable of this toolkit, which would be left without effect. The known names are in C(variables.json) beside the
+    playbook.
   - Names are nearly the same if the words in which they differ are, so that C(tensorflow_verison) is misspelt and
     C(tensorflow_port) is somebody's own.
   - Fails as well if a variable of this toolkit has no value (null) or one that it cannot have, and if the name of the

@@ -35,7 +35,7 @@ FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | 
 INDENTED = re.compile(r"^ {4}(?P<body>\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`(?P<body>[^`\n]+)`")
 VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(]| ?(?:[<>!]|==))")
-PLACES = "playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|\w+_plugins|reports"
+PLACES = r"playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|\w+_plugins|reports"
 FILE = re.compile(rf"(?:{PLACES})/[\w./-]*")
 
 

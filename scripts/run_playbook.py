@@ -44,8 +44,14 @@ VARIABLES = (
 )
 FRONT = {variable.name: variable for variable in VARIABLES}
 # What others call it, or another target takes; a name that is merely like one is found by itself.
-MEANT = {"VERSION": "TENSORFLOW", "RELEASE": "TENSORFLOW", "TF": "TENSORFLOW", "ENV": "ENVIRONMENT"}
-# Read by make itself.
+MEANT = {
+    "VERSION": "TENSORFLOW",
+    "RELEASE": "TENSORFLOW",
+    "TF": "TENSORFLOW",
+    "ENV": "ENVIRONMENT",
+    "PYTHON": "tensorflow_python",
+}
+# Read by make itself, and named by it as well.
 OF_MAKE = ("PYTHON", "SHELL")
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
@@ -81,8 +87,6 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
     for source in (_counting(playbook, exported, known), given):
         named: dict[str, str] = {}
         for name, text in source.items():
-            if name in OF_MAKE:
-                continue
             sets = _sets(name)
             if name not in FRONT and name not in known:
                 raise unknown(playbook, name, known)
@@ -189,7 +193,11 @@ def main() -> int:
     if arguments.playbook not in playbooks:
         parser.error(f"there is no playbook {arguments.playbook}; there are {', '.join(playbooks)}")
     words = [word.partition("=") for word in arguments.given]
-    given = {name: value if equals else os.environ.get(name, "") for name, equals, value in words}
+    given = {
+        name: value if equals else os.environ.get(name, "")
+        for name, equals, value in words
+        if equals or name not in OF_MAKE
+    }
     try:
         found = settings(arguments.playbook, given, os.environ)
         command = command_line(arguments.playbook, found)

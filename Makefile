@@ -2,8 +2,13 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PLAYBOOKS := workstation plan verify doctor rollback remove lock
-# Only what stands on make's command line: a ROOT or ENVIRONMENT that the shell exports is meant for something else.
+# The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+# Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
+ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
+UNKNOWN := $(filter-out PYTHON SHELL JOBS ONLY RELEASE SCENARIO,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are JOBS, ONLY, RELEASE and SCENARIO))
+endif
 
 .PHONY: help
 help: ## Show this
@@ -20,8 +25,8 @@ remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
 lock: ## Make or refresh the locks of a release
 
 .PHONY: $(PLAYBOOKS)
-$(PLAYBOOKS): tools
-	@$(PYTHON) scripts/run_playbook.py $@ $(GIVEN)
+$(PLAYBOOKS):
+	@$(PYTHON) scripts/run_playbook.py $@ $(foreach name,$(GIVEN),'$(subst ','\'',$(name))')
 
 .PHONY: tools test-tools test-packages lock-tools
 tools: ## Set up .venv with the tools that run the playbooks
@@ -49,7 +54,7 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
-	.venv/bin/mypy scripts callback_plugins
+	.venv/bin/mypy scripts callback_plugins action_plugins
 	.venv/bin/mypy --explicit-package-bases tests/hosts
 	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout
 	cd .cache/mypy && checkout/.venv/bin/mypy --config-file checkout/pyproject.toml \

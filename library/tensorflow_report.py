@@ -39,11 +39,20 @@ options:
       Those that are empty or were skipped did not run.
     type: dict
     default: {}
-  other_results:
-    description: Results of other tasks; the message of the first one that failed is reported.
-    type: list
-    elements: dict
-    default: []
+  failed_task:
+    description: Name of the task that failed; empty where none did.
+    type: str
+    default: ''
+  failed_result:
+    description: >-
+      Result of the task that failed; empty where none did. Its message is the error of the report, and the module fails
+      once that is written.
+    type: dict
+    default: {}
+  proof_required:
+    description: Fail, once the report is written, unless the verdict is what the plan asked for. Not in check mode.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -66,11 +75,13 @@ EXAMPLES = r"""
     check_result: "{{ tensorflow_check_result }}"
   delegate_to: localhost
 
-- name: Report on a node whose plan was refused
+- name: Report on what failed, in a rescue
   tensorflow_report:
     host: "{{ inventory_hostname }}"
     path: reports/{{ inventory_hostname }}.json
     release_result: "{{ tensorflow_release_result }}"
+    failed_task: "{{ ansible_failed_task.name }}"
+    failed_result: "{{ ansible_failed_result }}"
   delegate_to: localhost
 
 - name: Report on what a check found
@@ -108,18 +119,24 @@ def main() -> None:
             "venv_result": {"type": "dict", "default": {}},
             "check_result": {"type": "dict", "default": {}},
             "system_results": {"type": "dict", "default": {}},
-            "other_results": {"type": "list", "elements": "dict", "default": []},
+            "failed_task": {"type": "str", "default": ""},
+            "failed_result": {"type": "dict", "default": {}},
+            "proof_required": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     params = module.params
+    if params["host"] in (".", "..") or "/" in params["host"]:
+        module.fail_json(msg=f"No report is written: the name of the host {params['host']!r} cannot be that of a file.")
     report = make_report(
         params["host"],
         release_result=params["release_result"],
         venv_result=params["venv_result"],
         check_result=params["check_result"],
         system_results=params["system_results"],
-        other_results=params["other_results"],
+        failed_result=params["failed_result"],
+        failed_task=params["failed_task"],
+        proof_required=params["proof_required"] and not module.check_mode,
         written_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     if not module.check_mode:
@@ -130,6 +147,12 @@ def main() -> None:
                 msg=f"The report {params['path']} cannot be written: {error.strerror}. "
                 "Set stack_report_directory to a directory of yours."
             )
+    if report["error"]:
+        # What failed has said why; a verdict that is missing says so here.
+        failed = (
+            f"The task {params['failed_task']!r} failed, see above." if params["failed_result"] else report["error"]
+        )
+        module.fail_json(msg=failed + ("" if module.check_mode else f" The report is {params['path']}."))
     module.exit_json(changed=False, report=report)
 
 

@@ -207,6 +207,10 @@ def main() -> None:
         required_if=[("state", "present", ("lock", "python"))],
         supports_check_mode=True,
     )
+    if module.params["keep"] < 1:
+        module.fail_json(
+            msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."
+        )
     # What root builds, others run.
     os.umask(0o022)
     try:

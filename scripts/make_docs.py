@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fill the generated parts of the documentation from argument specifications, tables and code.
+"""Fill the generated parts of the documentation from argument specifications, tables and code, and write the list of
+variables that make and the playbooks know.
 
 With --check it writes nothing, names what is stale, and ends with 1 if there is any.
 """
@@ -28,6 +29,7 @@ from tensorflow_stack.probe_judge import VERDICTS  # noqa: E402
 from tensorflow_stack.tables import Release, Tables, load_tables  # noqa: E402
 
 ROLES = REPOSITORY / "roles"
+PLAYBOOKS = REPOSITORY / "playbooks"
 RELEASE_FILES = ROLES / "tensorflow_release" / "files"
 # A variable that several roles take is described by the first of these.
 FIRST_ROLES = ("tensorflow_release", "tensorflow_venv")
@@ -64,6 +66,27 @@ def inventory_variables(roles: Iterable[Path]) -> dict[str, tuple[object, str, l
                 name, default = variable
                 found.setdefault(name, (default, _description(option), []))[2].append(role.name)
     return found
+
+
+def known_variables() -> str:
+    """playbooks/variables.json: every variable that an inventory or make may set, and what its value has to be."""
+    found: dict[str, dict[str, Any]] = {}
+    for role in _roles():
+        for name, option in specification(role).items():
+            variable = inventory_variable(option.get("default"))
+            for known in [name, *([variable[0]] if variable and not variable[0].endswith("_result") else [])]:
+                found[known] = _kind(option)
+    playbooks = yaml.safe_load((PLAYBOOKS / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    for playbook, content in playbooks["argument_specs"].items():
+        for name, option in content["options"].items():
+            found[name] = {**_kind(option), "playbook": playbook}
+    rows = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in sorted(found.items())]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def _kind(option: Mapping[str, Any]) -> dict[str, Any]:
+    choices = {"choices": option["choices"]} if "choices" in option else {}
+    return {"type": option.get("type", "str"), **choices}
 
 
 def variables(role: Path) -> str:
@@ -294,14 +317,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if anything is stale")
     arguments = parser.parse_args()
     stale = 0
+    made = {PLAYBOOKS / "variables.json": known_variables()}
     for path, parts in documents().items():
-        name = path.relative_to(REPOSITORY)
-        before = path.read_text(encoding="utf-8")
         try:
-            after = fill(before, parts)
+            made[path] = fill(path.read_text(encoding="utf-8"), parts)
         except ValueError as error:
-            raise SystemExit(f"{name}: {error}") from error
-        if after == before:
+            raise SystemExit(f"{path.relative_to(REPOSITORY)}: {error}") from error
+    for path, after in made.items():
+        name = path.relative_to(REPOSITORY)
+        if path.is_file() and path.read_text(encoding="utf-8") == after:
             continue
         stale += 1
         if not arguments.check:

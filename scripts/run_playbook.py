@@ -1,73 +1,229 @@
 #!/usr/bin/env python3
-"""Run one playbook with the variables that make was given; they travel as JSON, so any character is safe."""
+"""Run one playbook with the variables that make was given, as NAME=VALUE or as the NAME of one that make exported.
+
+They travel as JSON and are not templated, so that any character is safe. A variable that is not known is an error.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import locale
 import os
 import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-OFF = ("", "0", "no", "off", "false")
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
+
+from tensorflow_stack import variables  # noqa: E402  # found by the line above
+from tensorflow_stack.errors import StackError  # noqa: E402
 
 
-class Variable(NamedTuple):
-    """A variable of make, the inventory variable that it sets, and what it is."""
+class Front(NamedTuple):
+    """A variable of make, the inventory variable that it sets, if it does, and what it is."""
 
     name: str
-    sets: str
-    is_path: bool
+    sets: str | None
     meaning: str
 
 
 VARIABLES = (
-    Variable("TENSORFLOW", "tensorflow_version", False, "release, such as 2.8.0"),
-    Variable("REQUIREMENTS", "tensorflow_requirements", True, "requirements file that is locked with it"),
-    Variable("ROOT", "tensorflow_root", True, "directory of all environments"),
-    Variable("ENVIRONMENT", "tensorflow_environment", False, "name of the environment"),
-    Variable("PYTHON_PATH", "doctor_python", True, "for doctor, a Python with any TensorFlow"),
-    Variable("LOG", "doctor_log", True, "for doctor, a log of anything that failed"),
+    Front("TENSORFLOW", "tensorflow_version", "release, such as 2.8.0; counts from the environment, too"),
+    Front("REQUIREMENTS", "tensorflow_requirements", "requirements file that is locked with it"),
+    Front("ROOT", "tensorflow_root", "directory of all environments"),
+    Front("ENVIRONMENT", "tensorflow_environment", "name of the environment"),
+    Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
+    Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
+    Front("CHECK", None, "1: say exactly what would change, and change nothing"),
+    Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
+FRONT = {variable.name: variable for variable in VARIABLES}
+# What others call it, or another target takes; a name that is merely like one is found by itself.
+MEANT = {
+    "VERSION": "TENSORFLOW",
+    "RELEASE": "TENSORFLOW",
+    "TF": "TENSORFLOW",
+    "ENV": "ENVIRONMENT",
+    "PYTHON": "tensorflow_python",
+}
+# Read by make itself, and named by it as well.
+OF_MAKE = ("PYTHON", "SHELL")
+# Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
+REFUSED = 3
+ENDS = {
+    REFUSED: "a node is refused, or could not be planned: see above",
+    4: "a node could not be reached: see above",
+}
 
 
-def command_line(playbook: str, given: Mapping[str, str]) -> list[str]:
-    """The ansible-playbook command for the variables that make was given; an empty one is not passed."""
-    extra = {}
-    for variable in VARIABLES:
-        value = given.get(variable.name)
-        if value:
-            extra[variable.sets] = os.path.abspath(os.path.expanduser(value)) if variable.is_path else value
-    inventory = given.get("INVENTORY") or "inventories/workstation"
+def unknown(playbook: str, name: str, known: Iterable[str]) -> StackError:
+    meant = MEANT.get(name.upper()) or variables.nearest(name, [*FRONT, *known])
+    return StackError(
+        f"make {playbook} has no variable {name}." + (f" Did you mean {meant}?" if meant else "") + " Nothing was "
+        f"done.\nIt takes {', '.join(FRONT)} and the variables of an inventory: README.md has them."
+    )
+
+
+def known_variables() -> dict[str, dict[str, Any]]:
+    return variables.read_variables(os.path.join(REPOSITORY, "playbooks", "variables.json"))
+
+
+def _sets(name: str) -> str:
+    return (FRONT[name].sets if name in FRONT else None) or name
+
+
+def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) -> dict[str, Any]:
+    """What an inventory variable is set to, by name, and CHECK and INVENTORY. An empty value sets nothing.
+
+    What is given wins over what the shell exports, and of that only names count that are nobody else's.
+    """
+    known = known_variables()
+    found: dict[str, Any] = {}
+    for source in (_counting(playbook, exported, known), given):
+        named: dict[str, str] = {}
+        for name, text in source.items():
+            sets = _sets(name)
+            if name not in FRONT and name not in known:
+                raise unknown(playbook, name, known)
+            if sets in named:
+                raise StackError(f"{named[sets]} and {name} set the same. Give one of them.")
+            if text:
+                named[sets] = name
+                found[sets] = _value(
+                    playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"})
+                )
+    return found
+
+
+def _counting(playbook: str, exported: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What counts of the environment. What is removed has to be named by who removes it."""
+    if playbook == "remove":
+        return {}
+    names = ["TENSORFLOW", *(name for name, row in known.items() if row.get("playbook", playbook) == playbook)]
+    return {name: exported[name] for name in names if exported.get(name)}
+
+
+def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> Any:
+    if variable.get("playbook", playbook) != playbook:
+        raise StackError(f"{name} is for make {variable['playbook']}, and has no effect on make {playbook}.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
+    return variables.parse(name, text, variable)
+
+
+def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) -> list[str]:
+    """A line for each variable that counts from the environment, and one for those that do not."""
+    known = known_variables()
+    counting = _counting(playbook, exported, known)
+    set_by_given = {_sets(name) for name, text in given.items() if text}
+    lines = [
+        f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given
+    ]
+    left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
+    if left:
+        lines.append(f"not taken from the environment, only from make's own command line: {', '.join(left)}")
+    return lines
+
+
+def command_line(playbook: str, found: Mapping[str, Any]) -> list[str]:
+    """The ansible-playbook command for the settings."""
+    extra = {name: value for name, value in found.items() if name not in FRONT}
+    if playbook == "remove" and "tensorflow_version" in extra:
+        extra.setdefault("tensorflow_environment", f"tensorflow-{extra.pop('tensorflow_version')}")
+    inventory = found.get("INVENTORY", "inventories/workstation")
     command = [os.path.join(".venv", "bin", "ansible-playbook"), "-i", inventory, f"playbooks/{playbook}.yml"]
     if extra:
-        command += ["-e", json.dumps(extra)]
-    if given.get("CHECK", "").lower() not in OFF:
+        command += ["-e", json.dumps({name: unsafe(value) for name, value in extra.items()})]
+    if found.get("CHECK"):
         command += ["--check", "--diff"]
     return command
 
 
-def main() -> None:
+def unsafe(value: Any) -> Any:
+    """A value that Ansible does not template. Only a text with a brace could be one, so that others stay readable."""
+    if isinstance(value, list):
+        return [unsafe(item) for item in value]
+    return {"__ansible_unsafe": value} if isinstance(value, str) and "{" in value else value
+
+
+def utf8_locale() -> str | None:
+    """A locale to set, unless the one of the environment is what Ansible asks for."""
+    for name in ("", "C.UTF-8", "C.utf8", "en_US.UTF-8"):
+        try:
+            locale.setlocale(locale.LC_ALL, name)
+            encoding = locale.getlocale()[1]
+        except (locale.Error, ValueError):
+            continue
+        if encoding and encoding.lower() in ("utf-8", "utf8"):
+            return name or None
+    return None
+
+
+def wait_for(command: list[str]) -> int:
+    """The exit code of a command that gets the signals meant for this process."""
+    process = subprocess.Popen(command)
+    # A terminal sends SIGINT to both.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("playbook", nargs="?")
-    parser.add_argument("given", nargs="*", help="names of the environment variables that make was given")
+    parser.add_argument("given", nargs="*", metavar="NAME[=VALUE]")
     choice.add_argument("--help-variables", action="store_true", help="list the variables of make")
     arguments = parser.parse_args()
     if arguments.help_variables:
         for variable in VARIABLES:
-            print(f"  {variable.name + '=':<13} {variable.meaning} ({variable.sets})")
-        print(f"  {'CHECK=1':<13} say exactly what would change, and change nothing")
-        print(f"  {'INVENTORY=':<13} another inventory than inventories/workstation")
-        return
-    command = command_line(arguments.playbook, {name: os.environ.get(name, "") for name in arguments.given})
+            print(f"  {variable.name + '=':<13} {variable.meaning}" + (f" ({variable.sets})" if variable.sets else ""))
+        print("  and each variable of an inventory by its own name: README.md, Variables")
+        return 0
+    playbooks = sorted(name[:-4] for name in os.listdir(os.path.join(REPOSITORY, "playbooks")) if name.endswith(".yml"))
+    if arguments.playbook not in playbooks:
+        parser.error(f"there is no playbook {arguments.playbook}; there are {', '.join(playbooks)}")
+    words = [word.partition("=") for word in arguments.given]
+    given = {
+        name: value if equals else os.environ.get(name, "")
+        for name, equals, value in words
+        if equals or name not in OF_MAKE
+    }
+    try:
+        found = settings(arguments.playbook, given, os.environ)
+        command = command_line(arguments.playbook, found)
+    except StackError as error:
+        print(f"run_playbook: {error.message}", file=sys.stderr)
+        return 2
+    for line in notes(arguments.playbook, given, os.environ):
+        print(line, file=sys.stderr)
+    # What is needed to run it; here, so that nothing is set up for what cannot be run.
+    import bootstrap
+
+    if bootstrap.main([]):
+        return 1
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
-    os.execv(command[0], command)
+    name = utf8_locale()
+    if name:
+        os.environ["LC_ALL"] = name
+    if arguments.playbook != "plan":
+        os.execv(command[0], command)
+    code = wait_for(command)
+    code = REFUSED if code == 2 else code
+    if code in ENDS:
+        print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 from . import locking, plan, requirements, resolve
@@ -11,6 +12,9 @@ from .errors import StackError
 from .lockfile import read_lock
 from .stack import Assessment, Policy, Refusal
 from .tables import Tables, load_tables
+
+# Shared memory has been used as a scratch disk before.
+_OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
 
 
 def plan_for(
@@ -26,6 +30,7 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
+    _check_root(node["environments_root"]["path"])
     tables = load_tables(tables_directory)
     wishes = requirements.read_requirements(requirements_path) if requirements_path else None
     if release == "current":
@@ -63,6 +68,16 @@ def plan_for(
         warnings=tuple(wishes.notes) if wishes else (),
     )
     return {"plan": made, "table": _table(made, releases), "releases": releases}
+
+
+def _check_root(path: str) -> None:
+    """Raises StackError where a directory of environments has no place."""
+    system = _OF_THE_SYSTEM.match(path + "/")
+    if path in ("/", "/home", "/usr", "/var") or system:
+        raise StackError(
+            f"The root of the environments is {path}, which is the system's. "
+            "Set tensorflow_root to a directory for them alone, such as /opt/tensorflow."
+        )
 
 
 def refused_plan(release: str, message: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Result = Mapping[str, Any]
@@ -31,15 +31,24 @@ def make_report(
     venv_result: Result,
     check_result: Result,
     system_results: Mapping[str, Result],
-    other_results: Sequence[Result],
+    failed_result: Result,
+    failed_task: str,
+    proof_required: bool,
     written_at: str,
 ) -> dict[str, Any]:
-    """The report of one node. A part that did not run has an empty result, one that failed its message."""
+    """The report of one node. A part that did not run has an empty result; `failed_result` is that of what failed."""
     plan = release_result.get("plan")
     ran = {name: result for name, result in system_results.items() if result and not result.get("skipped")}
-    parts = [*ran.values(), *other_results, release_result, venv_result, check_result]
-    failed = [part for part in parts if part.get("failed")]
     verdict = check_result.get("verdict")
+    proven = verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS)
+    error = None
+    if failed_result or failed_task:
+        error = _message(failed_result) or f"The task {failed_task!r} failed and gave no reason."
+    elif proof_required and not proven:
+        error = (
+            f"Nothing was proven: the verdict of this run is {verdict or 'none, since no check ran'}. "
+            "Run the playbook whole, without --start-at-task, --step, --tags and --skip-tags."
+        )
     return {
         "schema": 1,
         "host": host,
@@ -53,8 +62,8 @@ def make_report(
         },
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
-        "error": _message(failed[0]) if failed else None,
-        "succeeded": not failed and verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS),
+        "error": error,
+        "succeeded": error is None and proven,
     }
 
 

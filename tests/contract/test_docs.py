@@ -34,8 +34,8 @@ LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4}(?P<body>\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`(?P<body>[^`\n]+)`")
-VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(])")
-PLACES = "playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|callback_plugins|reports"
+VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(]| ?(?:[<>!]|==))")
+PLACES = r"playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|\w+_plugins|reports"
 FILE = re.compile(rf"(?:{PLACES})/[\w./-]*")
 
 
@@ -79,7 +79,7 @@ def names_of_this_repository() -> set[str]:
             names |= set(re.findall(r"^ *register: (\w+)$", read(tasks), re.MULTILINE))
     for pattern in ("library/*.py", "callback_plugins/*.py", "module_utils/*"):
         names |= {path.stem for path in REPOSITORY.glob(pattern)}
-    return names | {"gpu_nodes", "python_version"}  # a group of hosts in examples; a marker of requirements
+    return names
 
 
 def unknown_variables(text: str, known: set[str]) -> list[str]:
@@ -95,13 +95,7 @@ def make_targets() -> set[str]:
 
 def unknown_to_make(text: str) -> list[str]:
     """Targets and variables that `make` is called with in the text and does not have."""
-    variables = {variable.name for variable in run_playbook.VARIABLES} | {
-        "CHECK",
-        "INVENTORY",
-        "JOBS",
-        "RELEASE",
-        "SCENARIO",
-    }
+    variables = {*run_playbook.FRONT, *run_playbook.known_variables(), "JOBS", "RELEASE", "SCENARIO"}
     found = []
     for code in code_in(text):
         for call in re.findall(r"\bmake ((?:[\w=./-]+ ?)+)", code):

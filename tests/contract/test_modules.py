@@ -17,6 +17,7 @@ from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "library"
+ACTIONS = REPOSITORY / "action_plugins"
 UTILS = REPOSITORY / "module_utils" / "tensorflow_stack"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py"))
 
@@ -282,6 +283,8 @@ def test_node_code_compiles_with_a_nodes_python() -> None:
 def test_something_runs_on_nodes_and_something_on_the_controller() -> None:
     assert {bool(requirements_of(name)) for name in MODULES} == {False, True}
     reached = {path for name in MODULES for path in closure_of(name)}
+    for action in ACTIONS.glob("*.py"):
+        reached |= {UTILS / f"{name}.py" for name in imports_of(ast.parse(action.read_text(encoding="utf-8")))[1]}
     # probe_child is started as a program of its own.
     unreached = {path.name for path in UTILS.glob("*.py")} - {path.name for path in reached}
     assert unreached <= {"__init__.py", "probe_child.py"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.tensorflow_stack.variables import misspelt, read_variables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
@@ -180,6 +181,18 @@ def test_every_task_waits_for_the_lock_of_the_package_manager_as_the_inventory_s
 )
 def test_checker_sees_who_does_not_wait(task: dict[str, Any], expected: bool) -> None:
     assert waits(task) is expected
+
+
+def test_no_name_of_ours_is_taken_for_a_misspelt_one() -> None:
+    """What roles and playbooks register and set is a variable for the play after."""
+    files = [*PLAYBOOKS, *(path for role in ROLES for path in (role / "tasks").glob("*.yml"))]
+    tasks = [task for path in files for task in tasks_of(load(path))]
+    names = {name for task in tasks for name in task.get("vars") or {}}
+    names |= {task["register"] for task in tasks if "register" in task}
+    names |= {task["loop_control"]["loop_var"] for task in tasks if "loop_var" in task.get("loop_control", {})}
+    assert len(names) > 30
+    known = read_variables(str(REPOSITORY / "playbooks" / "variables.json"))
+    assert misspelt(names, known) == {}
 
 
 def test_playbooks_parse() -> None:

@@ -21,7 +21,16 @@ from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
-CHECKOUT = ("ansible.cfg", "callback_plugins", "inventories", "library", "module_utils", "playbooks", "roles")
+CHECKOUT = (
+    "action_plugins",
+    "ansible.cfg",
+    "callback_plugins",
+    "inventories",
+    "library",
+    "module_utils",
+    "playbooks",
+    "roles",
+)
 NUMPY = {"ada": "1.23.5", "bob": "1.22.4"}
 
 

@@ -32,7 +32,16 @@ from tests.hosts.run import CACHE, REPOSITORY, tail
 
 HERE = Path(__file__).resolve().parent
 PARTS = (
-    *("ansible.cfg", "callback_plugins", "inventories", "library", "module_utils", "playbooks", "pyproject.toml"),
+    *(
+        "action_plugins",
+        "ansible.cfg",
+        "callback_plugins",
+        "inventories",
+        "library",
+        "module_utils",
+        "playbooks",
+        "pyproject.toml",
+    ),
     *("roles", "tests"),
 )
 # Tools and doubles: what has been made is used, and nothing that is broken here is in it.

@@ -2,35 +2,51 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import run_playbook
+from tensorflow_stack.errors import StackError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAIN = [".venv/bin/ansible-playbook", "-i", "inventories/workstation", "playbooks/plan.yml"]
 
 
-@pytest.mark.parametrize("environ", [{}, {"TENSORFLOW": "", "ROOT": "", "CHECK": ""}])
-def test_nothing_is_passed_that_is_not_set(environ: dict[str, str]) -> None:
-    assert run_playbook.command_line("plan", environ) == PLAIN
+def command_line(playbook: str, given: dict[str, str], **exported: str) -> list[str]:
+    return run_playbook.command_line(playbook, run_playbook.settings(playbook, given, exported))
+
+
+@pytest.mark.parametrize("given", [{}, {"TENSORFLOW": "", "ROOT": "", "CHECK": ""}])
+def test_nothing_is_passed_that_is_not_set(given: dict[str, str]) -> None:
+    assert command_line("plan", given) == PLAIN
 
 
 def test_values_travel_as_json() -> None:
-    environ = {"TENSORFLOW": "2.10", "ENVIRONMENT": """a 'b' "c" $d"""}
-    command = run_playbook.command_line("plan", environ)
+    given = {"TENSORFLOW": "2.10", "ENVIRONMENT": """a 'b' "c" $d\r\n"""}
+    command = command_line("plan", given)
     assert command[:-1] == [*PLAIN, "-e"]
+    assert json.loads(command[-1]) == {"tensorflow_version": "2.10", "tensorflow_environment": given["ENVIRONMENT"]}
+
+
+@pytest.mark.parametrize("text", ["{{ 1 }}", "{% if 1 %}", "{# x #}", "{", "a{{\n"])
+def test_a_value_is_no_template(text: str) -> None:
+    command = command_line("remove", {"ENVIRONMENT": text, "remove_system": "cuda"})
     assert json.loads(command[-1]) == {
-        "tensorflow_version": "2.10",
-        "tensorflow_environment": environ["ENVIRONMENT"],
+        "tensorflow_environment": {"__ansible_unsafe": text},
+        "remove_system": ["cuda"],
+    }
+    assert json.loads(command_line("plan", {"tensorflow_lock_pythons": text})[-1]) == {
+        "tensorflow_lock_pythons": [{"__ansible_unsafe": text.strip()}]
     }
 
 
 def test_paths_are_seen_from_where_make_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    command = run_playbook.command_line("plan", {"REQUIREMENTS": "my pins.txt", "ROOT": "~/tf"})
+    command = command_line("plan", {"REQUIREMENTS": "my pins.txt", "tensorflow_root": "~/tf"})
     assert json.loads(command[-1]) == {
         "tensorflow_requirements": str(tmp_path / "my pins.txt"),
         "tensorflow_root": "/home/me/tf",
@@ -38,34 +54,130 @@ def test_paths_are_seen_from_where_make_was_called(tmp_path: Path, monkeypatch: 
 
 
 def test_check_and_inventory() -> None:
-    command = run_playbook.command_line("plan", {"CHECK": "1", "INVENTORY": "inventories/fleet"})
+    command = command_line("plan", {"CHECK": "1", "INVENTORY": "inventories/fleet"})
     assert command == [PLAIN[0], "-i", "inventories/fleet", PLAIN[3], "--check", "--diff"]
 
 
 @pytest.mark.parametrize("value", ["", "0", "no", "No", "off", "false", "FALSE"])
 def test_check_can_be_switched_off(value: str) -> None:
-    assert run_playbook.command_line("plan", {"CHECK": value}) == PLAIN
+    assert command_line("plan", {"CHECK": value}) == PLAIN
+
+
+def test_every_variable_of_an_inventory_is_taken_by_its_type() -> None:
+    given = {"nvidia_driver_reboot": "true", "tensorflow_keep": "3", "cuda_source": "wheels"}
+    extra = json.loads(command_line("workstation", given)[-1])
+    assert extra == {"nvidia_driver_reboot": True, "tensorflow_keep": 3, "cuda_source": "wheels"}
+
+
+@pytest.mark.parametrize(
+    ("playbook", "name", "meant"),
+    [
+        ("plan", "TENSORFLW", "Did you mean TENSORFLOW?"),
+        ("plan", "VERSION", "Did you mean TENSORFLOW?"),
+        ("workstation", "tensorflow", "Did you mean TENSORFLOW?"),
+        ("plan", "Tensorflow", "Did you mean TENSORFLOW?"),
+        ("plan", "RELEASE", "Did you mean TENSORFLOW?"),
+        ("plan", "REQUIREMENT", "Did you mean REQUIREMENTS?"),
+        ("plan", "tensorflow_verison", "Did you mean tensorflow_version?"),
+        ("plan", "PYTHON", "Did you mean tensorflow_python?"),
+        ("plan", "JOBS", "It takes TENSORFLOW, "),
+        ("plan", "x;id", "It takes TENSORFLOW, "),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest(playbook: str, name: str, meant: str) -> None:
+    with pytest.raises(StackError, match=f"make {playbook} has no variable {name}[.]") as caught:
+        command_line(playbook, {name: "2.8.0"})
+    assert meant in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"LOG": "x"}, "LOG is for make doctor"),
+        ({"remove_system": "cuda"}, "remove_system is for make remove"),
+        ({"TENSORFLOW": "2.8.0", "tensorflow_version": "2.9.0"}, "set the same"),
+        ({"CHECK": "perhaps"}, "CHECK is 'perhaps', and has to be true or false"),
+        ({"TENSORFLOW": "\udcff"}, "is not UTF-8"),
+    ],
+)
+def test_what_make_cannot_mean(given: dict[str, str], message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        command_line("plan", given)
+
+
+def test_of_the_environment_counts_what_is_ours_alone() -> None:
+    exported = {"TENSORFLOW": "2.8.0", "cuda_source": "wheels", "ROOT": "/srv/root", "CHECK": "1", "doctor_log": "/log"}
+    extra = {"tensorflow_version": "2.8.0", "cuda_source": "wheels"}
+    assert command_line("plan", {}, **exported) == [*PLAIN, "-e", json.dumps(extra)]
+    assert run_playbook.notes("plan", {}, exported) == [
+        "TENSORFLOW=2.8.0 from the environment",
+        "cuda_source=wheels from the environment",
+        "not taken from the environment, only from make's own command line: ROOT, CHECK",
+    ]
+
+
+@pytest.mark.parametrize("name", ["TENSORFLOW", "tensorflow_version"])
+def test_what_is_given_wins_over_the_environment(name: str) -> None:
+    given, exported = {name: "2.9.0"}, {"TENSORFLOW": "2.8.0"}
+    assert json.loads(command_line("plan", given, **exported)[-1]) == {"tensorflow_version": "2.9.0"}
+    assert run_playbook.notes("plan", given, exported) == []
+
+
+def test_remove_takes_a_release_for_the_environment_of_its_name() -> None:
+    assert json.loads(command_line("remove", {"TENSORFLOW": "2.15.1"})[-1]) == {
+        "tensorflow_environment": "tensorflow-2.15.1"
+    }
+
+
+def test_nothing_is_removed_for_a_name_of_the_environment() -> None:
+    exported = {"TENSORFLOW": "2.8.0", "remove_system": "driver", "ENVIRONMENT": "production"}
+    assert command_line("remove", {}, **exported) == [*PLAIN[:3], "playbooks/remove.yml"]
+    assert "TENSORFLOW" in run_playbook.notes("remove", {}, exported)[-1]
+
+
+@pytest.mark.parametrize("values", [{"LC_ALL": "C"}, {"LANG": "xx_XX.UTF-8"}, {"LC_ALL": "", "LANG": "C.UTF-8"}, {}])
+def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
+    program = (
+        "import os, run_playbook; os.environ['LC_ALL'] = run_playbook.utf8_locale() or os.environ.get('LC_ALL', '')\n"
+    )
+    program += "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.getlocale()[1])"
+    environ = {name: value for name, value in os.environ.items() if name != "LANG" and not name.startswith("LC_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environ, **values},
+        cwd=REPOSITORY / "scripts",
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout == "UTF-8\n", ended.stderr
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of make's part of the checkout, whose ansible-playbook says what it was given."""
-    for name in ("Makefile", "scripts/run_playbook.py"):
+    """A copy of make's part of the checkout, whose ansible-playbook says what it was given and ends as $ENDS says."""
+    for name in ("Makefile", "scripts/run_playbook.py", "playbooks/variables.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
-    (tmp_path / "scripts" / "bootstrap.py").write_text("")
+    shutil.copytree(REPOSITORY / "module_utils", tmp_path / "module_utils")
+    for name in ("plan", "remove", "workstation"):
+        (tmp_path / "playbooks" / f"{name}.yml").touch()
+    # It says that something was set up.
+    bootstrap = "import pathlib\ndef main(_): pathlib.Path(__file__).with_name('ran').touch()\n"
+    (tmp_path / "scripts" / "bootstrap.py").write_text(bootstrap)
     playbook = tmp_path / ".venv" / "bin" / "ansible-playbook"
     playbook.parent.mkdir(parents=True)
-    playbook.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    playbook.write_text('#!/bin/sh\nfor word; do echo "$word"; done\nexit "${ENDS:-0}"\n')
     playbook.chmod(0o755)
     return tmp_path
 
 
-def make(checkout: Path, *words: str, **exported: str) -> subprocess.CompletedProcess[str]:
+def run(checkout: Path, command: list[str], **exported: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    return subprocess.run(
-        ["make", *words], cwd=checkout, env={**environ, **exported}, capture_output=True, text=True, check=True
-    )
+    return subprocess.run(command, cwd=checkout, env={**environ, **exported}, capture_output=True, text=True)
+
+
+def make(checkout: Path, *words: str, **exported: str) -> subprocess.CompletedProcess[str]:
+    return run(checkout, ["make", *words], **exported)
 
 
 def test_make_passes_its_variables(checkout: Path) -> None:
@@ -77,8 +189,51 @@ def test_make_passes_its_variables(checkout: Path) -> None:
     assert ended.stderr.startswith("+ .venv/bin/ansible-playbook -i inventories/workstation playbooks/work")
 
 
-def test_what_the_shell_exports_names_nothing(checkout: Path) -> None:
+def test_make_knows_what_stands_on_its_command_line(checkout: Path) -> None:
     exported = {"ENVIRONMENT": "production", "ROOT": "/srv/root", "CHECK": "1", "TENSORFLOW": "2.4.0"}
-    ended = make(checkout, "remove", "TENSORFLOW=2.8.0", **exported)
+    ended = make(checkout, "workstation", "TENSORFLOW=2.8.0", **exported)
     assert json.loads(ended.stdout.splitlines()[-1]) == {"tensorflow_version": "2.8.0"}
+    ended = make(checkout, "-e", "plan", **exported)
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"tensorflow_version": "2.4.0"}
+    assert "TENSORFLOW=2.4.0 from the environment\n" in ended.stderr
     assert make(checkout, "-e", "remove", **exported).stdout.splitlines() == PLAIN[1:3] + ["playbooks/remove.yml"]
+
+
+@pytest.mark.parametrize("word", ["TENSORFLW=2.8.0", "SCENARIO=x", "it's=1", "a;id=1"])
+def test_make_does_nothing_for_a_variable_that_is_not_known(checkout: Path, word: str) -> None:
+    ended = make(checkout, "plan", word)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"make plan has no variable {word.partition('=')[0]}." in ended.stderr
+    assert not (checkout / "scripts" / "ran").exists()
+
+
+def test_other_targets_know_their_own_variables(checkout: Path) -> None:
+    ended = make(checkout, "help", "SCENARO=x", "JOBS=2")
+    assert ended.returncode == 2
+    assert "make help has no variable SCENARO" in ended.stderr
+    assert make(checkout, "help", "JOBS=2", "PYTHON=python3").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("playbook", "ends", "code", "says"),
+    [
+        ("plan", "0", 0, ""),
+        ("plan", "2", 3, "a node is refused, or could not be planned"),
+        ("plan", "4", 4, "a node could not be reached"),
+        ("plan", "1", 1, ""),
+        ("workstation", "2", 2, ""),
+    ],
+)
+def test_exit_codes(checkout: Path, playbook: str, ends: str, code: int, says: str) -> None:
+    command = [sys.executable, "scripts/run_playbook.py", playbook, "TENSORFLOW=2.8.0"]
+    ended = run(checkout, command, ENDS=ends)
+    assert ended.returncode == code
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"tensorflow_version": "2.8.0"}
+    assert says in ended.stderr.splitlines()[-1]
+    assert (checkout / "scripts" / "ran").exists()
+
+
+def test_a_playbook_that_is_not_there(checkout: Path) -> None:
+    ended = run(checkout, [sys.executable, "scripts/run_playbook.py", "plam"])
+    assert ended.returncode == 2
+    assert "there are plan, remove, workstation" in ended.stderr

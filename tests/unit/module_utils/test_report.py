@@ -39,7 +39,9 @@ def report(**results: Any) -> dict[str, Any]:
         "venv_result": {},
         "check_result": {},
         "system_results": {},
-        "other_results": [],
+        "failed_result": {},
+        "failed_task": "",
+        "proof_required": True,
         **results,
     }
     made = make_report("node7", **parts, written_at="2026-11-22T00:00:00Z")
@@ -54,33 +56,29 @@ def test_all_went_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("results", "error"),
+    ("result", "error"),
     [
-        ({"release_result": {"failed": True, "msg": "refused", "plan": PLAN}}, "refused"),
-        (
-            {
-                "other_results": [
-                    {"failed": True, "msg": "One or more", "results": [{}, {"failed": True, "msg": "gone"}]}
-                ]
-            },
-            "gone",
-        ),
-        ({"release_result": {"plan": PLAN}, "venv_result": {"failed": True, "msg": "no disk"}}, "no disk"),
-        (
-            {
-                "release_result": {"plan": PLAN},
-                "venv_result": BUILT,
-                "check_result": {**CHECKED, "failed": True, "msg": "x"},
-            },
-            "x",
-        ),
-        ({"other_results": [{"failed": True, "msg": "no lock"}], "release_result": {"plan": PLAN}}, "no lock"),
-        ({"other_results": [{}, {"failed": True, "msg": "a relative root"}]}, "a relative root"),
+        ({"failed": True, "msg": "refused"}, "refused"),
+        ({"failed": True, "msg": "One or more", "results": [{}, {"failed": True, "msg": "gone"}]}, "gone"),
+        ({"failed": True, "msg": ""}, "The task 'Build' failed and gave no reason."),
+        ({"failed": True, "censored": "no_log"}, "The task 'Build' failed and gave no reason."),
     ],
 )
-def test_the_first_failure_is_the_error(results: dict[str, Any], error: str) -> None:
-    made = report(**results)
-    assert (made["succeeded"], made["error"]) == (False, error)
+def test_what_failed_is_the_error_whatever_ran_before(result: dict[str, Any], error: str) -> None:
+    before: dict[str, Any] = {"release_result": {"plan": PLAN}, "venv_result": BUILT, "check_result": CHECKED}
+    for results in ({}, before):
+        made = report(**results, failed_task="Build", failed_result=result)
+        assert (made["succeeded"], made["error"]) == (False, error)
+
+
+def test_a_run_without_a_check_proves_nothing() -> None:
+    made = report(release_result={"plan": PLAN}, venv_result=BUILT)
+    assert not made["succeeded"]
+    assert made["error"].startswith("Nothing was proven: the verdict of this run is none")
+    made = report(
+        release_result={"plan": PLAN}, check_result={**CHECKED, "verdict": "not_checked"}, proof_required=False
+    )
+    assert (made["succeeded"], made["error"]) == (False, None)
 
 
 def test_another_verdict_than_the_plan_asked_for_is_no_success() -> None:
@@ -118,7 +116,7 @@ def test_a_part_of_the_system_that_failed() -> None:
         release_result={"plan": PLAN},
         system_results={"cuda": {"failed": True, "msg": "libcublas-11-8 is held at another version", "changed": False}},
     )
-    assert (made["succeeded"], made["error"]) == (False, "libcublas-11-8 is held at another version")
+    assert not made["succeeded"]
     assert made["system"] == {}
 
 

@@ -1,0 +1,68 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible action: names and values of an inventory that cannot be meant. The work is in action_plugins."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_inventory
+short_description: Refuse misspelt variables, and hosts that cannot name a file
+description:
+  - Looks at the names of all variables of a host, from wherever they come, and fails if one is nearly that of a
+    variable of this toolkit, which would be left without effect. The known names are in C(variables.json) beside the
+    playbook.
+  - Names are nearly the same if the words in which they differ are, so that C(tensorflow_verison) is misspelt and
+    C(tensorflow_port) is somebody's own.
+  - Fails as well if a variable of this toolkit has no value (null) or one that it cannot have, and if the name of the
+    host cannot be the name of a file. Values are not templated, and one that is a template is not judged.
+  - Runs on the controller, in Ansible's own process, and does not connect to the host.
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Check the names of the inventory
+  tensorflow_inventory:
+
+- name: Check the inventory of each node before anything is done
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Check the names of the inventory
+      tensorflow_inventory:
+
+- name: Check the names of one node
+  tensorflow_inventory:
+  when: inventory_hostname == 'gpu01'
+"""
+
+RETURN = r"""
+msg:
+  description: What is wrong, a line for each.
+  returned: failure
+  type: str
+  sample: tensorflow_verison is set, and no variable of this toolkit; tensorflow_version is one.
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.fail_json(
+        msg="The action plugin tensorflow_inventory was not found. Run the playbook with the ansible.cfg of the "
+        "checkout (ANSIBLE_CONFIG)."
+    )
+
+
+if __name__ == "__main__":
+    main()

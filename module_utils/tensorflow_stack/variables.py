@@ -1,0 +1,123 @@
+"""The variables that make, playbooks and roles know: names that are nearly theirs, and values by their types."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import StackError
+
+ON = ("true", "yes", "on", "1", "y", "t")
+OFF = ("false", "no", "off", "0", "n", "f")
+# Of difflib. `verison` and `version` are at 0.86, `port` and `root` at 0.5.
+_ALIKE = 0.8
+
+
+def read_variables(path: str) -> dict[str, dict[str, Any]]:
+    """What playbooks/variables.json says of each variable: type, elements, choices, playbook."""
+    with open(path, encoding="utf-8") as stream:
+        variables: dict[str, dict[str, Any]] = json.load(stream)
+    return variables
+
+
+def nearest(name: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
+    """The known name that is most like this one, whatever the case of its letters."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=alike)
+    return lowered[found[0]] if found else None
+
+
+def misspelt(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Each name that is not known, and yet can only be meant for a known one: that one.
+
+    The words in which the two differ have to be alike: `tensorflow_verison` is meant for `tensorflow_version`, and
+    `tensorflow_port` is somebody's own.
+    """
+    known = set(known)
+    found = {}
+    for name in names:
+        if name in known:
+            continue
+        meant = nearest(name, known, alike=_ALIKE)
+        if meant and _is_alike(name.lower().split("_"), meant.lower().split("_")):
+            found[name] = meant
+    return found
+
+
+def _is_alike(words: list[str], others: list[str]) -> bool:
+    while words and others and words[0] == others[0]:
+        words, others = words[1:], others[1:]
+    while words and others and words[-1] == others[-1]:
+        words, others = words[:-1], others[:-1]
+    # Nothing is left of names that differ in the case of their letters.
+    one, other = "_".join(words), "_".join(others)
+    # Two letters that changed places weigh much in a short word.
+    return sorted(one) == sorted(other) or difflib.SequenceMatcher(None, one, other).ratio() >= _ALIKE
+
+
+def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
+    """The value of its type that a text stands for. Raises StackError, with the type and the text."""
+    kind, choices = variable["type"], variable.get("choices")
+    if kind == "bool":
+        if text.lower() not in ON + OFF:
+            raise _malformed(name, text, "true or false")
+        return text.lower() in ON
+    if kind == "int":
+        # By [0-9]: int() takes blanks, underscores and the digits of every script.
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise _malformed(name, text, "a whole number, 0 or more")
+        return int(text)
+    if kind == "list":
+        return _parse_list(name, text, choices)
+    if kind == "dict":
+        raise StackError(f"{name} is a mapping, which make does not take. Set it in an inventory.")
+    if choices and text not in choices:
+        raise _malformed(name, text, "one of " + ", ".join(choices))
+    if name.endswith("_url") and not re.match("(https?|file)://.", text):
+        raise _malformed(name, text, "an http, https or file URL")
+    return os.path.abspath(os.path.expanduser(text)) if kind == "path" else text
+
+
+def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
+    if text.lstrip().startswith("["):
+        try:
+            items = json.loads(text)
+        except ValueError:
+            items = None
+    else:
+        items = [item.strip() for item in text.split(",")]
+    if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
+        raise _malformed(name, text, "a list, such as a,b")
+    for item in items:
+        if choices and item not in choices:
+            raise _malformed(name, item, "one of " + ", ".join(choices) + ", or several, with commas")
+    return items
+
+
+def _malformed(name: str, text: str, wanted: str) -> StackError:
+    return StackError(f"{name} is {text!r}, and has to be {wanted}.")
+
+
+def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with values as an inventory has them, in words. What a template becomes is not asked."""
+    found = []
+    for name in sorted(values.keys() & known.keys()):
+        value, variable = values[name], known[name]
+        kind = variable["type"]
+        if value is None:
+            found.append(f"{name} has no value (null). Set one, or leave it out.")
+        elif isinstance(value, (list, dict)):
+            if kind not in ("list", "dict"):
+                found.append(
+                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value."
+                )
+        elif kind != "dict" and not isinstance(value, bool) and "{" not in str(value) and str(value):
+            try:
+                parse(name, str(value), variable)
+            except StackError as error:
+                found.append(error.message)
+    return found

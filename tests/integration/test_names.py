@@ -1,0 +1,179 @@
+"""Names, values and exit codes at the playbooks: what cannot be meant is refused, no value is a template."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_playbook as front
+import yaml
+
+from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, Site, run_playbook
+
+pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+
+PLAYBOOKS = ("workstation", "plan", "verify", "rollback", "remove", "doctor", "lock")
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+# What a value that is templated leaves, and other texts that a template would read.
+ODD = (
+    "{{ lookup('pipe', 'touch LEFT') }}",
+    "{% set x = lookup('pipe', 'touch LEFT') %}",
+    "{# LEFT #}",
+    """a 'b' "c" \\ $d\r\n{{""",
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Path:
+    """A checkout whose reports/ is its own, since the plan is left there."""
+    for name in (
+        "action_plugins",
+        "ansible.cfg",
+        "callback_plugins",
+        "inventories",
+        "library",
+        "module_utils",
+        "roles",
+    ):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    # Copied: playbook_dir is where the file is.
+    shutil.copytree(REPOSITORY / "playbooks", tmp_path / "playbooks")
+    (tmp_path / "reports").mkdir()
+    return tmp_path
+
+
+def plan(checkout: Path, hosts: dict[str, Any], **variables: Any) -> Run:
+    inventory = checkout / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": hosts}}))
+    command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), "playbooks/plan.yml", "-e", json.dumps(variables)]
+    return run_playbook(command, directory=checkout)
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_misspelt_variable_is_named_before_anything_is_done(site: Site, playbook: str) -> None:
+    run = site.play(playbook, tensorfow_version="2.8.0", tensorflow_port=8500)
+    assert run.code == 2, run.output
+    message = "tensorfow_version is set, and no variable of this toolkit; tensorflow_version is one."
+    said = " ".join(run.output.split())
+    assert message in said and "tensorflow_port" not in said
+    assert run.counts["changed"] == 0 and "Read what is on the node" not in run.output
+    if playbook in ("workstation", "verify", "rollback"):
+        assert run.report["error"].startswith(message)
+    assert [path.name for path in site.path.iterdir()] == (["localhost.json"] if run.report else [])
+
+
+def test_a_misspelt_variable_of_one_host_does_not_stop_the_other(plans: Path) -> None:
+    run = plan(plans, {"ada": {"cuda_sorce": "wheels"}, "bob": {"cuda_visible": "0"}}, tensorflow_version="2.17.1")
+    assert run.code == 2, run.output
+    assert "cuda_sorce is set" in run.output and "cuda_visible" not in run.output
+    assert {host: counts["failed"] for host, counts in run.recap.items()} == {"ada": 1, "bob": 0}
+    assert [path.name for path in (plans / "reports").iterdir()] == ["bob.plan.json"]
+
+
+def test_with_another_callback_in_place_of_ours(site: Site) -> None:
+    environ = {"ANSIBLE_CALLBACKS_ENABLED": "junit", "JUNIT_OUTPUT_DIR": str(site.path)}
+    run = site.play("plan", environ=environ, tensorflow_verison="2.8.0")
+    assert run.code == 2 and "tensorflow_version is one" in " ".join(run.output.split())
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"tensorflow_version": None}, "tensorflow_version has no value (null)"),
+        ({"tensorflow_keep": -5}, "tensorflow_keep is '-5', and has to be a whole number, 0 or more"),
+        ({"tensorflow_index_url": "not a url"}, "has to be an http, https or file URL"),
+        ({"tensorflow_root": "/"}, "The root of the environments is /, which is the system's"),
+        ({"tensorflow_root": "/dev/null/x"}, "The root of the environments is /dev/null/x"),
+        ({"tensorflow_keep": 0, "tensorflow_gpu": "none"}, "Set tensorflow_keep to 1 or more."),
+    ],
+)
+def test_a_value_that_cannot_be_meant(site: Site, variables: dict[str, Any], message: str) -> None:
+    run = site.play("workstation", "--check", **variables)
+    assert run.code == 2, run.output
+    assert message in " ".join(run.output.split())
+
+
+@pytest.mark.parametrize("host", ["../../play/x", "a/b"])
+def test_a_host_leads_no_file_elsewhere(plans: Path, host: str) -> None:
+    before = sorted(plans.rglob("*"))
+    run = plan(plans, {host: {}}, tensorflow_version="2.17.1")
+    assert run.code == 2, run.output
+    assert "cannot be the name of a file" in " ".join(run.output.split())
+    assert [path for path in plans.rglob("*") if path not in before and path.name != "hosts.yml"] == []
+
+
+class TestPlan:
+    def test_all_are_planned_before_a_refused_one_fails(self, plans: Path) -> None:
+        run = plan(plans, {"ada": {"tensorflow_gpu": "required"}, "bob": {}}, tensorflow_version="2.17.1")
+        assert run.code == 2, run.output
+        assert {host: counts["failed"] for host, counts in run.recap.items()} == {"ada": 1, "bob": 0}
+        assert "TensorFlow 2.17.1 (cpu) at " in run.output and "TensorFlow 2.17.1 is refused" in run.output
+        left = {name: json.loads((plans / "reports" / f"{name}.plan.json").read_text()) for name in ("ada", "bob")}
+        assert [bool(content["plan"]["refusals"]) for content in left.values()] == [True, False]
+
+    def test_no_plan_of_an_earlier_run_is_left_for_one_that_cannot_be_read(self, plans: Path) -> None:
+        assert plan(plans, {"ada": {}}, tensorflow_version="2.17.1").code == 0
+        assert plan(plans, {"ada": {}}, tensorflow_version="2.17.99").code == 2
+        content = json.loads((plans / "reports" / "ada.plan.json").read_text())
+        assert "2.17.99 is not a release" in content["plan"]["refusals"][0]["message"]
+
+    def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
+        assert plan(plans, {"ada": {}}).code == 0
+        assert plan(plans, {"ada": {"tensorflow_gpu": "required"}}).code == 2
+
+
+@pytest.mark.parametrize("playbook", ["workstation", "verify", "rollback"])
+@pytest.mark.parametrize(
+    "options", [("--start-at-task", "Write the report"), ("--tags", "nosuch")], ids=["start", "tags"]
+)
+def test_a_run_of_a_part_proves_nothing(site: Site, playbook: str, options: tuple[str, str]) -> None:
+    run = site.play(playbook, *options)
+    assert run.code == 2, run.output
+    assert not run.report["succeeded"] and run.report["error"]
+    if "--tags" not in options:  # the validation of a role's arguments has any tags, and may fail first
+        assert "Nothing was proven" in run.report["error"]
+        assert run.output.count("fatal: ") == 1
+
+
+def test_a_run_of_a_part_is_no_failure_in_check_mode(site: Site) -> None:
+    assert site.play("workstation", "--check", "--start-at-task", "Write the report").code == 0
+
+
+def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
+    run = site.play("verify")
+    assert run.code == 2, run.output
+    message = "It is not known which environment below"
+    assert run.report["error"].startswith(message)
+    assert run.output.count("fatal: ") == 2, "the task that failed, and the report"
+    assert "The task 'Resolve the release to a plan' failed, see above." in " ".join(run.output.split())
+
+
+def test_remove_names_what_is_there(site: Site) -> None:
+    run = site.play("remove", tensorflow_environment="tensorflow-9.9")
+    assert run.code == 2, run.output
+    assert f"There is no environment tensorflow-9.9 below {site.root}; there are none." in " ".join(run.output.split())
+
+
+NAMES = ("TENSORFLOW", "REQUIREMENTS", "ENVIRONMENT", "PYTHON_PATH", "LOG")
+
+
+@pytest.mark.parametrize(("name", "odd"), [*((name, ODD[0]) for name in NAMES), *(("ROOT", odd) for odd in ODD)])
+def test_a_value_of_make_is_not_templated(plans: Path, name: str, odd: str) -> None:
+    """By the command that make would run, with the Ansible of these tests."""
+    left = plans / "left"
+    playbook = "doctor" if name in ("PYTHON_PATH", "LOG") else "plan"
+    given = {name: f"/{odd.replace('LEFT', str(left))}"}
+    command = front.command_line(playbook, front.settings(playbook, given, {}))
+    done = run_playbook([str(ANSIBLE_PLAYBOOK), *command[1:]], directory=plans)
+    assert not left.exists()
+    assert "Traceback" not in done.output
+    # Any text does for a directory.
+    assert done.code == (0 if name == "ROOT" else 2), done.output

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from .errors import LockError
 from .locking import (
+    ClashError,
     InputLine,
     LockInputs,
     LockRequest,
@@ -27,6 +28,7 @@ from .tables import Tables
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8
 _MOST_RELEASES = 12
+_SHOWN_PATHS = 20
 
 # The versions that lock inputs resolve to.
 Resolver = Callable[[LockInputs], dict[str, str]]
@@ -55,6 +57,8 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
     inputs = error.inputs
     if inputs is None or inputs.request.requirements is None:
         return error
+    if isinstance(error, ClashError):
+        return _explain_clash(error, inputs, tables, resolve)
     try:
         conflicts = _find_conflicts(inputs, error, resolve)
         if not conflicts:
@@ -68,7 +72,7 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
         return error
     message = f"{inputs.request} cannot be had with {'. '.join(map(str, conflicts))}. {' '.join(remedies)}"
     return UnsatisfiableError(
-        f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}; no lock was changed.",
+        f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}.",
         conflicts=[
             {
                 "lines": [{"text": line.text, "where": line.where} for line in conflict.lines],
@@ -79,6 +83,71 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
         ],
         **error.details,
     )
+
+
+def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolve: Resolver) -> UnsatisfiableError:
+    """`error` with the ways out: other versions of the user's lines that bring one of the two, or another release."""
+    users = _users_lines(inputs)
+    bringing = [
+        line
+        for clash in error.clashes
+        for name in (clash.first, clash.second)
+        for line in error.origins.get(name, ())
+        if line in users and line.project not in TENSORFLOW_PROJECTS
+    ]
+    projects = list(dict.fromkeys(line.project for line in bringing))
+    ways = []
+    try:
+        fitting = _without_clash(error, inputs, projects, resolve)
+        ways += [f"{project} {fitting[project]} would fit." for project in projects if project in fitting]
+        if projects and not ways:
+            ways += _other_releases(inputs, tables, resolve)
+    except UnsatisfiableError:
+        raise
+    except LockError:
+        # The index went away while it was asked again.
+        return error
+    if "torch" in projects:
+        ways.append("A build of torch for the CPU, from an index of your own (tensorflow_index_url), brings no CUDA.")
+    lines = " or ".join(f"{line.text} ({line.where})" for line in dict.fromkeys(bringing))
+    remedy = f"Change or leave out {lines}, or lock" if lines else "Lock"
+    ways.append(f"{remedy} the two from files of their own, for environments of their own.")
+    return UnsatisfiableError(
+        f"{error.message} {' '.join(ways)}",
+        clashes=[
+            {"distributions": [clash.first, clash.second], "paths": list(clash.paths[:_SHOWN_PATHS])}
+            for clash in error.clashes
+        ],
+        **error.details,
+    )
+
+
+def _without_clash(
+    error: ClashError, inputs: LockInputs, projects: list[str], resolve: Resolver
+) -> dict[str, str]:
+    """Versions of `projects` with which no two distributions clash, found without one of each two; empty for none."""
+    for _ in range(_MOST_CONFLICTS):
+        unwanted = {
+            name
+            for clash in error.clashes
+            for name in (clash.second, clash.first)
+            if name not in projects and {line.project for line in error.origins.get(name, ())} & {*projects}
+        }
+        if not unwanted:
+            return {}
+        for project in projects:
+            inputs = _opened(inputs, project)
+        none = tuple(InputLine(f"{name}<0", "left out") for name in sorted(unwanted))
+        inputs = replace(inputs, constraints=(*inputs.constraints, *none))
+        try:
+            versions = resolve(inputs)
+        except ClashError as again:
+            error = again
+        except UnsatisfiableError:
+            return {}
+        else:
+            return {project: version for project, version in versions.items() if project in projects}
+    return {}
 
 
 def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Resolver) -> list[Conflict]:
@@ -120,12 +189,20 @@ def _culprit(inputs: LockInputs, reason: str) -> str | None:
 
 def _freed(inputs: LockInputs, project: str) -> LockInputs:
     """`inputs` where the user's lines ask for any version of `project`, or where they do already, without it."""
+    opened = _opened(inputs, project)
+    if opened != inputs:
+        return opened
+    users = _users_lines(inputs)
+    kept = (line for line in inputs.requirements if not (line in users and line.project == project))
+    return replace(inputs, requirements=tuple(kept))
+
+
+def _opened(inputs: LockInputs, project: str) -> LockInputs:
+    """`inputs` where the user's lines ask for any version of `project`."""
     users = {line for line in _users_lines(inputs) if line.project == project}
-    bare = {line: _bare(line) for line in users & {*inputs.requirements}}
-    is_bare = all(line.text == freed.text for line, freed in bare.items())
     return replace(
         inputs,
-        requirements=tuple(bare.get(line, line) for line in inputs.requirements if not (line in users and is_bare)),
+        requirements=tuple(_bare(line) if line in users else line for line in inputs.requirements),
         constraints=tuple(line for line in inputs.constraints if line not in users),
     )
 

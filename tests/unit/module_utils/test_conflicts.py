@@ -71,7 +71,7 @@ def test_metadata_of_a_wheel(conflict: Callable[..., UnsatisfiableError], tmp_pa
         "TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be had with "
         f"keras==2.10 ({tmp_path}/requirements.txt:2): the metadata of tensorflow==2.8.0 require keras>=2.8.0rc0,<2.9; "
         "keras 2.8.0 would fit. The nearest TensorFlow release that fits the rest of the file is 2.10.1. "
-        "Change the line; no lock was changed."
+        "Change the line."
     )
 
 
@@ -94,7 +94,7 @@ def test_every_line_in_conflict_is_named(conflict: Callable[..., UnsatisfiableEr
         (DEPENDS, lambda inputs, lines: is_keras(inputs, lines) and "tensorflow==2.8.0" in lines),
     )
     assert [conflict["lines"][0]["where"][-1] for conflict in error.details["conflicts"]] == ["3", "2"]
-    assert error.message.endswith("Change the lines; no lock was changed.")
+    assert error.message.endswith("Change the lines.")
 
 
 def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., UnsatisfiableError]) -> None:
@@ -106,7 +106,7 @@ def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., Un
     assert "keras==2.10 (" in error.message
     assert (
         "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines cannot "
-        "be had without TensorFlow either. Change the line;"
+        "be had without TensorFlow either. Change the line."
     ) in error.message
 
 
@@ -117,7 +117,7 @@ def test_wheels_for_another_python(conflict: Callable[..., UnsatisfiableError]) 
     )
     assert (
         "pandas==2.2.0 has no wheel for CPython 3.9 on linux_x86_64; pandas 2.0.3 would fit. "
-        "With tensorflow_python 3.10 the whole file can be had. Change the line;"
+        "With tensorflow_python 3.10 the whole file can be had. Change the line."
     ) in error.message
 
 

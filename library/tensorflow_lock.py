@@ -393,9 +393,7 @@ def _make(params: dict[str, Any]) -> _Made:
 
     def explained(error: locking.UnsatisfiableError) -> locking.UnsatisfiableError:
         def resolve(inputs: locking.LockInputs) -> dict[str, str]:
-            return locking.resolve_versions(
-                inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files
-            )
+            return locking.resolve_versions(inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files)
 
         return conflicts.explain(error, tables, resolve)
 

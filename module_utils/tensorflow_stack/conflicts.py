@@ -122,9 +122,7 @@ def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolv
     )
 
 
-def _without_clash(
-    error: ClashError, inputs: LockInputs, projects: list[str], resolve: Resolver
-) -> dict[str, str]:
+def _without_clash(error: ClashError, inputs: LockInputs, projects: list[str], resolve: Resolver) -> dict[str, str]:
     """Versions of `projects` with which no two distributions clash, found without one of each two; empty for none."""
     for _ in range(_MOST_CONFLICTS):
         unwanted = {

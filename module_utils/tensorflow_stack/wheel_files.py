@@ -72,7 +72,7 @@ class WheelFiles:
 
     def _read(self, wheel: Mapping[str, Any], unreachable: threading.Event) -> FileList:
         kept = os.path.join(self.directory, f"{wheel['hashes']['sha256']}.json.gz")
-        files = _load(kept)
+        files: FileList | None = _load(kept)
         if files is None:
             if unreachable.is_set():
                 raise StackError("its server was not reached for another wheel")
@@ -101,7 +101,9 @@ class WheelFiles:
         index = self.index_url or os.environ.get(INDEX_VARIABLE) or DEFAULT_INDEX
         if not index.startswith(("http:", "https:")):
             index = url
-        return _RemoteFile(url, Source(index, name="package index", settings="tensorflow_index_url", opener=self.opener))
+        return _RemoteFile(
+            url, Source(index, name="package index", settings="tensorflow_index_url", opener=self.opener)
+        )
 
 
 class _RemoteFile(io.RawIOBase):

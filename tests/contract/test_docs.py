@@ -35,6 +35,8 @@ FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | 
 INDENTED = re.compile(r"^ {4}(?P<body>\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`(?P<body>[^`\n]+)`")
 VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(])")
+# A marker of a requirement; `python_version` without what it is compared with would be taken for a variable.
+MARKER = re.compile(r"\bpython_version ?[<>=!]")
 PLACES = "playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|callback_plugins|reports"
 FILE = re.compile(rf"(?:{PLACES})/[\w./-]*")
 
@@ -79,11 +81,11 @@ def names_of_this_repository() -> set[str]:
             names |= set(re.findall(r"^ *register: (\w+)$", read(tasks), re.MULTILINE))
     for pattern in ("library/*.py", "callback_plugins/*.py", "module_utils/*"):
         names |= {path.stem for path in REPOSITORY.glob(pattern)}
-    return names | {"gpu_nodes", "python_version"}  # a group of hosts in examples; a marker of requirements
+    return names | {"gpu_nodes"}  # a group of hosts in examples
 
 
 def unknown_variables(text: str, known: set[str]) -> list[str]:
-    named = {name for code in code_in(text) for name in VARIABLE.findall(code)}
+    named = {name for code in code_in(text) for name in VARIABLE.findall(MARKER.sub("", code))}
     given = set(re.findall(r"-e '?(\w+)=", text))
     return sorted((named | given) - known)
 

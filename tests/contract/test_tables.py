@@ -49,6 +49,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
+    "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
     "python_lives": lambda row: Version(row["minor"]),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),

@@ -115,7 +115,10 @@ class Source:
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, StackError):
                     raise
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+                final = False
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()
+                    final = error.code < 500
                 if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
                     raise StackError(
                         f"{what} cannot be fetched: the {self._name} {self.shown} answers '{error}'. "

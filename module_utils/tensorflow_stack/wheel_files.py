@@ -33,8 +33,8 @@ _TAIL_BYTES = 64 << 10
 _MOST_LIST_BYTES = 32 << 20
 # Where a server sends the whole file whatever it is asked for, no more than this is taken.
 _MOST_WHOLE_BYTES = 4 << 20
-# Where the parts of `<name>.data` go, beside site-packages or in it.
-_SCHEMES = {"purelib": "", "platlib": "", "scripts": "bin/", "data": "data/", "headers": "include/"}
+# Where the parts of `<name>.data` go: into site-packages, or (..) into the environment.
+_SCHEMES = {"purelib": "", "platlib": "", "scripts": "../bin/", "data": "../", "headers": "../include/"}
 
 
 class FileLister(Protocol):
@@ -170,9 +170,7 @@ def _installed(archive: zipfile.ZipFile) -> dict[str, tuple[int, int]]:
         path = member.filename
         if top.endswith(".data"):
             scheme, _, rest = rest.partition("/")
-            path = _SCHEMES.get(scheme, f"{scheme}/") + rest
-            if scheme not in ("purelib", "platlib"):
-                path = f"../{path}"
+            path = _SCHEMES.get(scheme, f"../{scheme}/") + rest
         files[path] = member.file_size, member.CRC
     return files
 

@@ -274,7 +274,7 @@ clashes:
       elements: str
       sample: [nvidia-nccl-cu12, nvidia-nccl-cu13]
     paths:
-      description: Up to 20 of the paths, in site-packages.
+      description: Up to three of the paths, in site-packages.
       type: list
       elements: str
       sample: [nvidia/nccl/lib/libnccl.so.2]

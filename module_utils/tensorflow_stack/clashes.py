@@ -16,7 +16,7 @@ _LIBRARY_OF_CUDA = re.compile(r"(?P<library>nvidia-.+)-cu\d+")
 
 @dataclass(frozen=True)
 class Clash:
-    """`paths` are what both install with different contents; none where that is only known by their names."""
+    """`paths` are what both install with different contents, libraries first; none where only their names tell."""
 
     first: str
     second: str
@@ -24,14 +24,13 @@ class Clash:
 
     @property
     def shares_library(self) -> bool:
-        return any(map(_is_library, self.paths))
+        return any(map(_is_library, self.paths[:1]))
 
     def __str__(self) -> str:
         if not self.paths:
             return "both install the same library of NVIDIA into one directory (by their names: no list of files)"
-        shown = min(self.paths, key=lambda path: (not _is_library(path), not path.endswith(".py"), path))
         others = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"both install {shown}{others}, with different contents"
+        return f"both install {self.paths[0]}{others}, with different contents"
 
 
 def find_clashes(files: Mapping[str, FileList], unread: Collection[str] = ()) -> list[Clash]:
@@ -53,7 +52,7 @@ def find_clashes(files: Mapping[str, FileList], unread: Collection[str] = ()) ->
     for first, second in combinations(sorted({*files, *unread}), 2):
         if (first in unread or second in unread) and _is_one_library(first, second):
             paths[first, second] = []
-    return [Clash(*pair, tuple(sorted(shared))) for pair, shared in sorted(paths.items())]
+    return [Clash(*pair, tuple(sorted(shared, key=_telling))) for pair, shared in sorted(paths.items())]
 
 
 def nearest_requirers(project: str, asked: Collection[str], annotated: str) -> set[str]:
@@ -65,6 +64,10 @@ def nearest_requirers(project: str, asked: Collection[str], annotated: str) -> s
         generation = {parent for name in generation for parent in parents.get(name, ())} - seen
         seen |= generation
     return generation & set(asked)
+
+
+def _telling(path: str) -> tuple[bool, bool, str]:
+    return not _is_library(path), not path.endswith(".py"), path
 
 
 def _is_library(path: str) -> bool:

@@ -28,7 +28,9 @@ from .tables import Tables
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8
 _MOST_RELEASES = 12
-_SHOWN_PATHS = 20
+_SHOWN_PATHS = 3
+
+_TORCH_FOR_THE_CPU = "A build of torch for the CPU, from an index of your own (tensorflow_index_url), brings no CUDA."
 
 # The versions that lock inputs resolve to.
 Resolver = Callable[[LockInputs], dict[str, str]]
@@ -47,7 +49,7 @@ class Conflict:
         return self.lines[0].project
 
     def __str__(self) -> str:
-        lines = " and ".join(f"{line.text} ({line.where})" for line in self.lines)
+        lines = " and ".join(map(_placed, self.lines))
         fitting = f"{self.project} {self.fitting} would fit" if self.fitting else f"no release of {self.project} fits"
         return f"{lines}: {self.meets}; {fitting}"
 
@@ -87,31 +89,29 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
 
 def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolve: Resolver) -> UnsatisfiableError:
     """`error` with the ways out: other versions of the user's lines that bring one of the two, or another release."""
-    users = _users_lines(inputs)
-    bringing = [
-        line
-        for clash in error.clashes
-        for name in (clash.first, clash.second)
-        for line in error.origins.get(name, ())
-        if line in users and line.project not in TENSORFLOW_PROJECTS
-    ]
-    projects = list(dict.fromkeys(line.project for line in bringing))
+    names = {name for clash in error.clashes for name in (clash.first, clash.second)}
+    lines = [line for line in _users_lines(inputs) if line.project in _bringing(error, names) - {*TENSORFLOW_PROJECTS}]
+    named = [line for line in lines if line.project in names]
+    projects = [*dict.fromkeys(line.project for line in lines)]
     ways = []
     try:
-        fitting = _without_clash(error, inputs, projects, resolve)
-        ways += [f"{project} {fitting[project]} would fit." for project in projects if project in fitting]
-        if projects and not ways:
-            ways += _other_releases(inputs, tables, resolve)
+        if named:
+            # Two builds of one project: whichever stays, the other is not needed.
+            remedy = "Leave out" if len(named) == 1 else "Leave out all but one of"
+            ways.append(f"{remedy} {' and '.join(map(_placed, named))}: the files of the other stay.")
+        else:
+            fitting = _without_clash(error, inputs, projects, resolve) if projects else {}
+            ways += [f"{project} {version} would fit." for project, version in fitting.items()]
+            ways += [] if fitting else _other_releases(inputs, tables, resolve)
+            if "torch" in projects:
+                ways.append(_TORCH_FOR_THE_CPU)
+            change = f"Change or leave out {' or '.join(map(_placed, lines))}, or lock" if lines else "Lock"
+            ways.append(f"{change} the two from files of their own, for environments of their own.")
     except UnsatisfiableError:
         raise
     except LockError:
         # The index went away while it was asked again.
         return error
-    if "torch" in projects:
-        ways.append("A build of torch for the CPU, from an index of your own (tensorflow_index_url), brings no CUDA.")
-    lines = " or ".join(f"{line.text} ({line.where})" for line in dict.fromkeys(bringing))
-    remedy = f"Change or leave out {lines}, or lock" if lines else "Lock"
-    ways.append(f"{remedy} the two from files of their own, for environments of their own.")
     return UnsatisfiableError(
         f"{error.message} {' '.join(ways)}",
         clashes=[
@@ -122,30 +122,42 @@ def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolv
     )
 
 
+def _placed(line: InputLine) -> str:
+    return f"{line.text} ({line.where})"
+
+
 def _without_clash(error: ClashError, inputs: LockInputs, projects: list[str], resolve: Resolver) -> dict[str, str]:
     """Versions of `projects` with which no two distributions clash, found without one of each two; empty for none."""
+    for project in projects:
+        inputs = _opened(inputs, project)
+    unwanted = _unwanted(error, projects)
+    fitting: dict[str, str] = {}
+    # What the resolver finds first need not be the newest: it would rather change these than NVIDIA's wheels.
     for _ in range(_MOST_CONFLICTS):
-        unwanted = {
-            name
-            for clash in error.clashes
-            for name in (clash.second, clash.first)
-            if name not in projects and {line.project for line in error.origins.get(name, ())} & {*projects}
-        }
-        if not unwanted:
-            return {}
-        for project in projects:
-            inputs = _opened(inputs, project)
-        none = tuple(InputLine(f"{name}<0", "left out") for name in sorted(unwanted))
-        inputs = replace(inputs, constraints=(*inputs.constraints, *none))
+        limits = {*(f"{name}<0" for name in unwanted), *(f"{name}>{version}" for name, version in fitting.items())}
+        lines = tuple(InputLine(limit, "looked for") for limit in sorted(limits))
         try:
-            versions = resolve(inputs)
+            versions = resolve(replace(inputs, constraints=(*inputs.constraints, *lines)))
         except ClashError as again:
-            error = again
+            more = _unwanted(again, projects)
+            if more <= unwanted:
+                break
+            unwanted |= more
         except UnsatisfiableError:
-            return {}
+            break
         else:
-            return {project: version for project, version in versions.items() if project in projects}
-    return {}
+            fitting = {project: versions[project] for project in projects if project in versions}
+    return fitting
+
+
+def _unwanted(error: ClashError, projects: list[str]) -> set[str]:
+    """Of the distributions that clash those that `projects` bring."""
+    names = {name for clash in error.clashes for name in (clash.first, clash.second)} - {*projects}
+    return {name for name in names if _bringing(error, {name}) & {*projects}}
+
+
+def _bringing(error: ClashError, names: set[str]) -> set[str]:
+    return {line.project for name in names for line in error.origins.get(name, ())}
 
 
 def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Resolver) -> list[Conflict]:

@@ -12,7 +12,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
-from tests.playbooks import REPOSITORY, Run, Site
+from tests.playbooks import REPOSITORY, Run, Site, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
@@ -81,6 +81,7 @@ def test_a_python_whose_tensorflow_finds_no_cuda(site: Site, stand_in: Callable[
         ("driver_mismatch/nvidia-smi550", "driver_mismatch"),
         ("packages_interrupted/apt", "packages_interrupted"),
         ("healthy/tf2.21.M-ok", None),
+        ("healthy/tf2.21.xla2", None),
     ],
 )
 def test_a_log(site: Site, capture: str, cause: str | None) -> None:
@@ -88,6 +89,28 @@ def test_a_log(site: Site, capture: str, cause: str | None) -> None:
     assert (run.code == 0) is (cause is None)
     assert (f"1. {cause}: " if cause else "the log: no known fault") in run.output
     assert is_unchanged(run)
+
+
+def test_a_log_of_any_bytes_is_read_as_it_is(site: Site, tmp_path: Path) -> None:
+    """Not templated, and as text that Ansible can carry."""
+    log = tmp_path / "any.log"
+    log.write_bytes(b"fatal: caf\xe9 {{ 6 * 7 }} {% raw \xed\xa0\x80 \x00 \x1b[31mred\n")
+    run = site.play("doctor", doctor_log=str(log))
+    assert run.code != 0
+    assert "the log: not known" in run.output
+    assert "fatal: caf\ufffd {{ 6 * 7 }} {% raw \ufffd\ufffd\ufffd  red" in run.output
+    assert is_unchanged(run)
+
+
+def test_a_log_is_read_on_the_controller_and_once(site: Site, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts"
+    inventory.write_text("gpu01 ansible_host=192.0.2.1\ngpu02 ansible_host=192.0.2.2\n")
+    command = site.command("doctor", doctor_log="/dev/zero")
+    command[command.index("-i") + 1] = str(inventory)
+    run = run_playbook(command, directory=REPOSITORY)
+    assert run.code != 0
+    assert run.output.count("The log /dev/zero is a device. Write the text into a file, and name that.") <= 2
+    assert "UNREACHABLE" not in run.output
 
 
 def test_an_environment_that_is_not_there(site: Site) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.wheels import make_tensorflow, make_wheel
+
 pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -135,6 +137,60 @@ def test_pythons_that_cannot_be_had_are_left_out(make_lock: Any) -> None:
     [left_out] = made["left_out"]
     assert left_out["python"] == "3.7"
     assert "numpy==1.23.5 has no usable wheels" in left_out["reason"]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "flavour", "clash", "way_out"),
+    [
+        (
+            "tensorflow==2.20.0\ntorch\n",
+            "cuda",
+            ["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"],
+            "torch 2.10.0 would fit.",
+        ),
+        (
+            "tensorflow==2.12.1\ntorch==2.1.2\n",
+            "cuda",
+            ["nvidia-cudnn-cu11", "nvidia-cudnn-cu12"],
+            "Change or leave out torch==2.1.2 (",
+        ),
+        (
+            "tensorflow==2.8.0\nopencv-python==4.8.1.78\nopencv-python-headless==4.8.0.74\n",
+            "cpu",
+            ["opencv-python", "opencv-python-headless"],
+            "Leave out all but one of opencv-python==4.8.1.78 (",
+        ),
+    ],
+)
+def test_distributions_that_install_one_path(
+    make_lock: Any, requirements: str, flavour: str, clash: list[str], way_out: str
+) -> None:
+    failed = make_lock(requirements, flavours=[flavour])
+    assert failed["failed"] is True
+    assert clash in [row["distributions"] for row in failed["clashes"]]
+    assert all(row["paths"] for row in failed["clashes"])
+    assert "both install " in failed["msg"]
+    assert way_out in failed["msg"]
+    assert failed["msg"].endswith(" No lock was changed.")
+
+
+def test_a_flavour_without_a_lock_is_named_beside_the_locks_of_others(make_lock: Any) -> None:
+    made = make_lock("tensorflow==2.20.0\ntorch==2.15.0\n", pythons=[], flavours=[], check=True)
+    assert {lock["flavour"] for lock in made["locks"]} == {"cpu"}
+    [missing] = made["without_lock"]
+    assert missing["flavour"] == "cuda"
+    assert "nvidia-cudnn-cu13" in missing["reason"]
+    assert made["notes"] == []
+
+
+def test_wheels_of_a_directory_that_install_one_path(make_lock: Any, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_tensorflow(wheels, "2.8.0")
+    make_wheel(wheels, "first", "1.0", {"shared.py": "1", "same.py": ""})
+    make_wheel(wheels, "second", "1.0", {"shared.py": "22", "same.py": ""})
+    failed = make_lock("tensorflow==2.8.0\nfirst\nsecond\n", index_url=wheels.as_uri())
+    assert failed["clashes"] == [{"distributions": ["first", "second"], "paths": ["shared.py"]}]
 
 
 def test_unreachable_index(make_lock: Any) -> None:

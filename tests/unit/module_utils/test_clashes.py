@@ -17,7 +17,7 @@ def test_one_path_with_different_contents() -> None:
         "nvidia-nccl-cu12": {"nvidia/nccl/lib/libnccl.so.2": (8, 1), "nvidia/nccl/include/nccl.h": (1, 1)},
         "numpy": {"numpy/__init__.py": (3, 3)},
     }
-    paths = ("nvidia/nccl/include/nccl.h", "nvidia/nccl/lib/libnccl.so.2")
+    paths = ("nvidia/nccl/lib/libnccl.so.2", "nvidia/nccl/include/nccl.h")
     [clash] = find_clashes(files)
     assert clash == Clash("nvidia-nccl-cu12", "nvidia-nccl-cu13", paths)
     assert str(clash) == "both install nvidia/nccl/lib/libnccl.so.2 and 1 more, with different contents"

@@ -230,6 +230,10 @@ without_lock:
   type: list
   elements: dict
   contains:
+    platform:
+      description: The platform.
+      type: str
+      sample: linux_x86_64
     flavour:
       description: V(cpu), V(cuda) or V(cudnn).
       type: str
@@ -413,9 +417,13 @@ def _make(params: dict[str, Any]) -> _Made:
         refusal = explained(error)
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
     notes = _notes(wheel_files.unread)
-    made = {outcome.lock.flavour for outcome in run.outcomes}
-    last = {request.flavour: error for request, error in run.skipped if request.flavour not in made}
-    without_lock = [{"flavour": flavour, "reason": explained(error).message} for flavour, error in last.items()]
+    made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
+    last = {(request.platform, request.flavour): error for request, error in run.skipped}
+    without_lock = [
+        {"platform": target[0], "flavour": target[1], "reason": explained(error).message}
+        for target, error in last.items()
+        if target not in made
+    ]
     return _Made(release, run, without_lock, notes)
 
 

@@ -98,7 +98,7 @@ def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolv
         if named:
             # Two builds of one project: whichever stays, the other is not needed.
             remedy = "Leave out" if len(named) == 1 else "Leave out all but one of"
-            ways.append(f"{remedy} {' and '.join(map(_placed, named))}: the files of the other stay.")
+            ways.append(f"{remedy} {' and '.join(map(_placed, named))}: the other installs the same files.")
         else:
             fitting = _without_clash(error, inputs, projects, resolve) if projects else {}
             ways += [f"{project} {version} would fit." for project, version in fitting.items()]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from .log_text import bare_forms, split_lines
+from .log_text import bare_forms, has_start, split_lines
 
 _SHOWN_LINES = 4
 _TENSORFLOWS = re.compile(r"^tensorflow(_cpu|_gpu|_intel|_macos|_rocm|_aarch64|_cpu_aws)?$")
@@ -147,8 +147,7 @@ def _match(
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
         pattern = re.compile(alternative["line"])
-        # Only what is looked for at the start of a line is hidden by what stands before it.
-        most = None if "^" in alternative["line"] else 1
+        most = None if has_start(alternative["line"]) else 1
         for forms in lines:
             match = next(filter(None, map(pattern.search, forms[:most])), None)
             if match:

@@ -12,7 +12,7 @@ from .errors import StackError
 
 # Of a bigger file its start and its end: the one says what runs, the other how it ended.
 _HEAD_BYTES = 1 << 20
-_TAIL_BYTES = 7 << 20
+_TAIL_BYTES = 3 << 20
 # No message is longer; a line of a log may be a megabyte. Parts overlap, so that none is cut through.
 _LINE_LENGTH = 2000
 _OVERLAP = 300
@@ -119,6 +119,11 @@ def bare_forms(line: str) -> tuple[str, ...]:
             break
         forms.append(forms[-1][prefix.end() :].strip())
     return tuple(forms)
+
+
+def has_start(pattern: str) -> bool:
+    """Whether it may look for the start of a line, which is all that what stands before a line can hide."""
+    return "^" in pattern
 
 
 def _read(path: str) -> tuple[bytes, bytes, int]:

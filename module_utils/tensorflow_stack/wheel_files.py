@@ -15,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ def _load(path: str) -> dict[str, tuple[int, int]] | None:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             return {name: (size, crc) for name, (size, crc) in json.load(stream).items()}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError):
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, AttributeError):
         return None
 
 

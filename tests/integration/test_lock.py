@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.tables import load_tables
 
+from tests.playbooks import ANSIBLE_PLAYBOOK, run_playbook
 from tests.wheels import make_tensorflow, make_wheel
 
 pytestmark = pytest.mark.integration
@@ -183,7 +186,10 @@ def test_a_flavour_without_a_lock_is_named_beside_the_locks_of_others(make_lock:
     assert made["notes"] == []
 
 
-def test_wheels_of_a_directory_that_install_one_path(make_lock: Any, tmp_path: Path) -> None:
+def test_wheels_of_a_directory_that_install_one_path(
+    make_lock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     make_tensorflow(wheels, "2.8.0")
@@ -191,6 +197,32 @@ def test_wheels_of_a_directory_that_install_one_path(make_lock: Any, tmp_path: P
     make_wheel(wheels, "second", "1.0", {"shared.py": "22", "same.py": ""})
     failed = make_lock("tensorflow==2.8.0\nfirst\nsecond\n", index_url=wheels.as_uri())
     assert failed["clashes"] == [{"distributions": ["first", "second"], "paths": ["shared.py"]}]
+
+
+def test_make_lock_ends_badly_where_the_locks_of_the_gpu_are_left_out(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_tensorflow(wheels, "2.8.0")
+    brought = load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables")).cuda_wheels_for("2.8.0")
+    assert brought is not None
+    for name, _, version in (requirement.partition("==") for requirement in brought.requirements):
+        make_wheel(wheels, name, version, {f"{name}.so": "theirs"})
+    make_wheel(wheels, "torch", "1.0", {"nvidia-cudnn-cu11.so": "another"})
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\ntorch\n")
+    variables = {"tensorflow_requirements": str(path), "tensorflow_index_url": wheels.as_uri()}
+    command = [str(ANSIBLE_PLAYBOOK), "-i", "inventories/workstation", "playbooks/lock.yml"]
+    # What uv has in its cache of the real index it would take too.
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    run = run_playbook([*command, "-e", json.dumps(variables)], directory=REPOSITORY, environ=environ)
+    assert run.code != 0
+    made = sorted(lock.name for lock in (tmp_path / "requirements.locks/tensorflow-2.8.0").iterdir())
+    assert made and all(name.endswith("-cpu.txt") for name in made)
+    said = " ".join(run.output.split())
+    assert "both install nvidia-cudnn-cu11.so, with different contents" in said
+    assert (
+        "There is no lock of the flavour cuda; if you want none, name the others in tensorflow_lock_flavours." in said
+    )
 
 
 def test_unreachable_index(make_lock: Any) -> None:

@@ -213,8 +213,8 @@ def test_where_no_version_is_without_a_clash_releases_are_tried(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("cv\ncv-headless\n", "Leave out all but one of cv ({path}:1) and cv-headless ({path}:2): the files of the"),
-        ("cv\nalbums\n", "Leave out cv ({path}:1): the files of the other stay."),
+        ("cv\ncv-headless\n", "Leave out all but one of cv ({path}:1) and cv-headless ({path}:2): the other installs"),
+        ("cv\nalbums\n", "Leave out cv ({path}:1): the other installs the same files."),
     ],
 )
 def test_of_two_builds_of_one_project_one_is_left_out(tmp_path: Path, text: str, remedy: str) -> None:

@@ -38,6 +38,8 @@ EPOCH = "10/10 ━━━━━━━━━━━━━━━━━━━━ 3s 1
         ([CUDNN, "done"], False),
         ([DEVICE, CUDNN, "Aborted (core dumped)"], False),
         ([FACTORY], True),
+        (["# python fail.py", FACTORY], True),
+        (["# python fail.py"], False),
         ([f"trainer-1  | {FACTORY}"], True),
         ([FACTORY, "Num GPUs Available:  0"], False),
         (["I0000 00:00:1 1 a.cc:1] nothing in particular"], False),

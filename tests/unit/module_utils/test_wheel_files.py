@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import random
 import re
@@ -162,7 +163,8 @@ def test_a_spoiled_list_is_read_again(server: Server, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, {"one/__init__.py": b"1"})
     kept = tmp_path / "kept" / f"{HASH}.json.gz"
     kept.parent.mkdir()
-    for spoiled in (b"", b"\x1f\x8bcut", b"[]"):
+    packed = gzip.compress(b"{}" * 99)
+    for spoiled in (b"", b"\x1f\x8bcut", packed[:-9], packed[:12] + b"\xff\xff" + packed[14:], gzip.compress(b"[]")):
         kept.write_bytes(spoiled)
         assert set(read(WheelFiles(str(kept.parent)), server.url(wheel.name))) == {"one/__init__.py"}
 

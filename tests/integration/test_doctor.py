@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import venv
@@ -105,12 +106,21 @@ def test_a_log_of_any_bytes_is_read_as_it_is(site: Site, tmp_path: Path) -> None
 def test_a_log_is_read_on_the_controller_and_once(site: Site, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts"
     inventory.write_text("gpu01 ansible_host=192.0.2.1\ngpu02 ansible_host=192.0.2.2\n")
-    command = site.command("doctor", doctor_log="/dev/zero")
+    command = site.command("doctor", doctor_log=str(CAPTURES / "healthy/tf2.21.xla2.txt"))
     command[command.index("-i") + 1] = str(inventory)
     run = run_playbook(command, directory=REPOSITORY)
+    assert run.code == 0, run.output
+    assert run.output.count("the log: no known fault") == 1
+    assert sum(counts["unreachable"] for counts in run.recap.values()) == 0
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "directory"])
+def test_what_is_no_log_is_refused_at_once(site: Site, tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = {"device": "/dev/zero", "pipe": str(tmp_path / "pipe"), "directory": str(tmp_path)}[kind]
+    run = site.play("doctor", doctor_log=path)
     assert run.code != 0
-    assert run.output.count("The log /dev/zero is a device. Write the text into a file, and name that.") <= 2
-    assert "UNREACHABLE" not in run.output
+    assert f"The log {path} is a {kind}. Write the text into a file, and name that." in run.output
 
 
 def test_an_environment_that_is_not_there(site: Site) -> None:

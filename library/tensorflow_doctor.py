@@ -11,7 +11,7 @@ short_description: Say what is wrong with a TensorFlow and what to do, whoever i
 description:
   - Imports TensorFlow and computes, in a process of its own with a time limit, looks at the node around it (GPUs,
     driver, messages of the kernel, C(nvidia-smi), packages that are half installed), and finds the causes in a table.
-  - With O(text) it looks at that text alone.
+  - With O(log) or O(text) it looks at that text alone.
   - Changes nothing, and fails only where it cannot look; RV(healthy) says whether anything is wrong.
 options:
   diagnoses:
@@ -32,9 +32,19 @@ options:
       - A Python, or the directory of a virtual environment, that this toolkit did not build. It has to be absolute.
       - It runs isolated, without C(PYTHONPATH) and what is installed for the user alone.
     type: path
+  log:
+    description:
+      - A file with a log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel. It has to be absolute.
+      - Any bytes are taken, UTF-16 too. Of more than 4 MiB the first and the last 3 are read.
+    type: path
   text:
-    description: A log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel.
+    description: The text of such a log.
     type: str
+  log_lines:
+    description: Rows of the table C(log_lines.yml), which tell the healthy log from the unknown one.
+    type: list
+    elements: dict
+    default: []
   expect_gpu:
     description:
       - Whether TensorFlow has to use a GPU; by default where there is one, and the environment is not for the CPU.
@@ -66,8 +76,9 @@ EXAMPLES = r"""
 
 - name: Say what a log tells
   tensorflow_doctor:
-    text: "{{ lookup('ansible.builtin.file', 'failed.log') }}"
+    log: /home/me/failed.log
     diagnoses: "{{ rows }}"
+    log_lines: "{{ line_rows }}"
 """
 
 RETURN = r"""
@@ -77,7 +88,9 @@ subject:
   type: str
   sample: /opt/tensorflow/tensorflow-2.8.0/bin/python
 healthy:
-  description: V(false) where the verdict is not good; without a TensorFlow to try, where a cause was found.
+  description:
+    - V(false) where the verdict is not good; without a TensorFlow to try, where a cause was found.
+    - Of a log V(true) only where it shows that TensorFlow computed, or has nothing but lines known as harmless.
   returned: success
   type: bool
   sample: false
@@ -87,7 +100,7 @@ verdict:
   type: str
   sample: import_failed
 reason:
-  description: Why that verdict, in a sentence or two; null where no TensorFlow was tried.
+  description: Why that verdict, in a sentence or two; of a log, how much was read and what it shows.
   returned: success
   type: str
   sample: "import: TypeError: Descriptors cannot be created directly."
@@ -108,11 +121,16 @@ report:
   type: dict
   sample: null
 log_tail:
-  description: Last lines of TensorFlow's log.
+  description: Last lines of TensorFlow's log; of a log without a known cause, up to five lines that look like faults.
   returned: success
   type: list
   elements: str
   sample: []
+faults:
+  description: How many different lines of a log look like faults.
+  returned: success
+  type: int
+  sample: 0
 lines:
   description: All of it for a reader.
   returned: success
@@ -126,8 +144,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.doctor import describe, examine_node, examine_text
+from ..module_utils.tensorflow_stack.doctor import describe, examine_log, examine_node
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.log_text import Log, read_log, split_lines
 
 
 def main() -> None:
@@ -137,21 +156,28 @@ def main() -> None:
             "environment": {"type": "str"},
             "root": {"type": "path"},
             "python": {"type": "path"},
+            "log": {"type": "path"},
             "text": {"type": "str"},
+            "log_lines": {"type": "list", "elements": "dict", "default": []},
             "expect_gpu": {"type": "bool"},
             "time_limit": {"type": "float", "default": 300},
         },
-        mutually_exclusive=[("environment", "python", "text")],
+        mutually_exclusive=[("environment", "python", "log", "text")],
         supports_check_mode=True,
     )
-    rows, text = module.params.pop("diagnoses"), module.params.pop("text")
+    rows, line_rows = module.params.pop("diagnoses"), module.params.pop("log_lines")
+    path, text = module.params.pop("log"), module.params.pop("text")
+    for name, value in (("python", module.params["python"]), ("log", path)):
+        if value and not os.path.isabs(value):
+            module.fail_json(msg=f"{name} is {value!r}: give an absolute path.")
     python = module.params["python"]
-    if python and not os.path.isabs(python):
-        module.fail_json(msg=f"python is {python!r}: give an absolute path.")
     if python and os.path.isdir(python):
         module.params["python"] = os.path.join(python, "bin", "python")
     try:
-        examination = examine_node(rows, **module.params) if text is None else examine_text(rows, text)
+        if path or text is not None:
+            examination = examine_log(rows, line_rows, read_log(path) if path else Log(split_lines(text)))
+        else:
+            examination = examine_node(rows, **module.params)
     except StackError as error:
         module.fail_json(msg=error.message, changed=False, **error.details)
     module.exit_json(changed=False, lines=describe(examination), **dataclasses.asdict(examination))

@@ -14,6 +14,8 @@ description:
   - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
   - A lock stays as it is, and the package index is not asked, while what goes into it is the same. Where that has
     changed, distributions keep their versions as far as these still fit.
+  - Distributions that install one path with different contents are a conflict. Their lists of files are read by ranges
+    from the end of each wheel, once, and kept below O(tools_directory).
 requirements:
   - packaging
   - PyYAML
@@ -83,7 +85,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Resolves the same way, and fetches uv to do so; no lock is written.
+    description: Resolves the same way, and fetches uv and lists of files to do so; no lock is written.
   diff_mode:
     support: full
     description: The distributions before and after of each lock that changes, as sorted C(name==version) lines.
@@ -222,6 +224,24 @@ left_out:
       description: Why.
       type: str
       sample: "numpy==1.23.5 has no usable wheels"
+without_lock:
+  description: Flavours for which every Python is among RV(left_out), with what would resolve it for the newest.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    platform:
+      description: The platform.
+      type: str
+      sample: linux_x86_64
+    flavour:
+      description: V(cpu), V(cuda) or V(cudnn).
+      type: str
+      sample: cuda
+    reason:
+      description: Why, and what to change.
+      type: str
+      sample: "nvidia-nccl-cu12 2.21.5 and nvidia-nccl-cu13 2.30.7: both install nvidia/nccl/lib/libnccl.so.2"
 refused:
   description: Why O(requirements) was not read, one of the kinds in C(docs/requirements.md).
   returned: when it was not
@@ -246,8 +266,24 @@ conflicts:
       description: The version that would be taken with the lines left open, null where there is none.
       type: str
       sample: "1.26.4"
+clashes:
+  description: Distributions that install the same paths with different contents.
+  returned: when there are some
+  type: list
+  elements: dict
+  contains:
+    distributions:
+      description: The two.
+      type: list
+      elements: str
+      sample: [nvidia-nccl-cu12, nvidia-nccl-cu13]
+    paths:
+      description: Up to three of the paths, in site-packages.
+      type: list
+      elements: str
+      sample: [nvidia/nccl/lib/libnccl.so.2]
 notes:
-  description: What of O(requirements) was not taken over, and why.
+  description: What of O(requirements) was not taken over, and wheels whose files are not known, each with the reason.
   returned: success
   type: list
   elements: str
@@ -257,6 +293,7 @@ notes:
 import dataclasses
 import datetime
 import functools
+import os
 import platform
 from typing import Any
 
@@ -268,6 +305,7 @@ from ..module_utils.tensorflow_stack.lockfile import write_lock
 from ..module_utils.tensorflow_stack.requirements import read_requirements
 from ..module_utils.tensorflow_stack.tables import Tables, load_tables
 from ..module_utils.tensorflow_stack.uv import ensure_uv
+from ..module_utils.tensorflow_stack.wheel_files import WheelFiles
 
 
 def main() -> None:
@@ -293,7 +331,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        release, run = _make(module.params)
+        made = _make(module.params)
+        run = made.run
         changed = [outcome for outcome in run.outcomes if outcome.state != "unchanged"]
         if not module.check_mode:
             for outcome in changed:
@@ -302,7 +341,7 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.details)
     module.exit_json(
         changed=bool(changed),
-        release=release,
+        release=made.release,
         locks=[_result(outcome) for outcome in run.outcomes],
         left_out=[
             {
@@ -313,7 +352,8 @@ def main() -> None:
             }
             for request, error in run.skipped
         ],
-        notes=list(dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes)),
+        without_lock=made.without_lock,
+        notes=[*dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes), *made.notes],
         diff=[
             {
                 "before_header": outcome.path,
@@ -326,7 +366,15 @@ def main() -> None:
     )
 
 
-def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    release: str
+    run: locking.LockRun
+    without_lock: list[dict[str, str]]
+    notes: list[str]
+
+
+def _make(params: dict[str, Any]) -> _Made:
     tables = load_tables(params["tables"])
     requirements = read_requirements(params["requirements"]) if params["requirements"] else None
     release = params["release"]
@@ -344,6 +392,15 @@ def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
     )
     uv = functools.cache(lambda: _uv(tables, params))
     cutoff = params["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
+    index_url = params["index_url"]
+    wheel_files = WheelFiles(os.path.join(params["tools_directory"], "wheel-files"), index_url)
+
+    def explained(error: locking.UnsatisfiableError) -> locking.UnsatisfiableError:
+        def resolve(inputs: locking.LockInputs) -> dict[str, str]:
+            return locking.resolve_versions(inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files)
+
+        return conflicts.explain(error, tables, resolve)
+
     try:
         run = locking.make_locks(
             requests,
@@ -351,17 +408,33 @@ def _make(params: dict[str, Any]) -> tuple[str, locking.LockRun]:
             directory=params["directory"],
             uv=uv,
             cutoff=cutoff,
-            index_url=params["index_url"],
+            index_url=index_url,
             upgrade=params["upgrade"],
             skip_unsatisfiable=requirements is not None and not params["pythons"],
+            list_files=wheel_files,
         )
     except locking.UnsatisfiableError as error:
+        refusal = explained(error)
+        raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
+    notes = _notes(wheel_files.unread)
+    made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
+    last = {(request.platform, request.flavour): error for request, error in run.skipped}
+    without_lock = [
+        {"platform": target[0], "flavour": target[1], "reason": explained(error).message}
+        for target, error in last.items()
+        if target not in made
+    ]
+    return _Made(release, run, without_lock, notes)
 
-        def resolve(inputs: locking.LockInputs) -> dict[str, str]:
-            return locking.resolve_versions(inputs, uv=uv(), cutoff=cutoff, index_url=params["index_url"])
 
-        raise conflicts.explain(error, tables, resolve) from error
-    return release, run
+def _notes(unread: dict[str, str]) -> list[str]:
+    if not unread:
+        return []
+    reasons = "; ".join(dict.fromkeys(unread.values()))
+    return [
+        f"Whether distributions install the same paths was judged by their names for {', '.join(sorted(unread))}, "
+        f"since their lists of files could not be read: {reasons}"
+    ]
 
 
 def _uv(tables: Tables, params: dict[str, Any]) -> str:

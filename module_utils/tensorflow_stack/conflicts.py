@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from .errors import LockError
 from .locking import (
+    ClashError,
     InputLine,
     LockInputs,
     LockRequest,
@@ -27,6 +28,9 @@ from .tables import Tables
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8
 _MOST_RELEASES = 12
+_SHOWN_PATHS = 3
+
+_TORCH_FOR_THE_CPU = "A build of torch for the CPU, from an index of your own (tensorflow_index_url), brings no CUDA."
 
 # The versions that lock inputs resolve to.
 Resolver = Callable[[LockInputs], dict[str, str]]
@@ -45,7 +49,7 @@ class Conflict:
         return self.lines[0].project
 
     def __str__(self) -> str:
-        lines = " and ".join(f"{line.text} ({line.where})" for line in self.lines)
+        lines = " and ".join(map(_placed, self.lines))
         fitting = f"{self.project} {self.fitting} would fit" if self.fitting else f"no release of {self.project} fits"
         return f"{lines}: {self.meets}; {fitting}"
 
@@ -55,6 +59,8 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
     inputs = error.inputs
     if inputs is None or inputs.request.requirements is None:
         return error
+    if isinstance(error, ClashError):
+        return _explain_clash(error, inputs, tables, resolve)
     try:
         conflicts = _find_conflicts(inputs, error, resolve)
         if not conflicts:
@@ -68,7 +74,7 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
         return error
     message = f"{inputs.request} cannot be had with {'. '.join(map(str, conflicts))}. {' '.join(remedies)}"
     return UnsatisfiableError(
-        f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}; no lock was changed.",
+        f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}.",
         conflicts=[
             {
                 "lines": [{"text": line.text, "where": line.where} for line in conflict.lines],
@@ -79,6 +85,79 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
         ],
         **error.details,
     )
+
+
+def _explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, resolve: Resolver) -> UnsatisfiableError:
+    """`error` with the ways out: other versions of the user's lines that bring one of the two, or another release."""
+    names = {name for clash in error.clashes for name in (clash.first, clash.second)}
+    lines = [line for line in _users_lines(inputs) if line.project in _bringing(error, names) - {*TENSORFLOW_PROJECTS}]
+    named = [line for line in lines if line.project in names]
+    projects = [*dict.fromkeys(line.project for line in lines)]
+    ways = []
+    try:
+        if named:
+            # Two builds of one project: whichever stays, the other is not needed.
+            remedy = "Leave out" if len(named) == 1 else "Leave out all but one of"
+            ways.append(f"{remedy} {' and '.join(map(_placed, named))}: the other installs the same files.")
+        else:
+            fitting = _without_clash(error, inputs, projects, resolve) if projects else {}
+            ways += [f"{project} {version} would fit." for project, version in fitting.items()]
+            ways += [] if fitting else _other_releases(inputs, tables, resolve)
+            if "torch" in projects:
+                ways.append(_TORCH_FOR_THE_CPU)
+            change = f"Change or leave out {' or '.join(map(_placed, lines))}, or lock" if lines else "Lock"
+            ways.append(f"{change} the two from files of their own, for environments of their own.")
+    except UnsatisfiableError:
+        raise
+    except LockError:
+        # The index went away while it was asked again.
+        return error
+    return UnsatisfiableError(
+        f"{error.message} {' '.join(ways)}",
+        clashes=[
+            {"distributions": [clash.first, clash.second], "paths": list(clash.paths[:_SHOWN_PATHS])}
+            for clash in error.clashes
+        ],
+        **error.details,
+    )
+
+
+def _placed(line: InputLine) -> str:
+    return f"{line.text} ({line.where})"
+
+
+def _without_clash(error: ClashError, inputs: LockInputs, projects: list[str], resolve: Resolver) -> dict[str, str]:
+    """Versions of `projects` with which no two distributions clash, found without one of each two; empty for none."""
+    for project in projects:
+        inputs = _opened(inputs, project)
+    unwanted = _unwanted(error, projects)
+    fitting: dict[str, str] = {}
+    # What the resolver finds first need not be the newest: it would rather change these than NVIDIA's wheels.
+    for _ in range(_MOST_CONFLICTS):
+        limits = {*(f"{name}<0" for name in unwanted), *(f"{name}>{version}" for name, version in fitting.items())}
+        lines = tuple(InputLine(limit, "looked for") for limit in sorted(limits))
+        try:
+            versions = resolve(replace(inputs, constraints=(*inputs.constraints, *lines)))
+        except ClashError as again:
+            more = _unwanted(again, projects)
+            if more <= unwanted:
+                break
+            unwanted |= more
+        except UnsatisfiableError:
+            break
+        else:
+            fitting = {project: versions[project] for project in projects if project in versions}
+    return fitting
+
+
+def _unwanted(error: ClashError, projects: list[str]) -> set[str]:
+    """Of the distributions that clash those that `projects` bring."""
+    names = {name for clash in error.clashes for name in (clash.first, clash.second)} - {*projects}
+    return {name for name in names if _bringing(error, {name}) & {*projects}}
+
+
+def _bringing(error: ClashError, names: set[str]) -> set[str]:
+    return {line.project for name in names for line in error.origins.get(name, ())}
 
 
 def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Resolver) -> list[Conflict]:
@@ -120,12 +199,20 @@ def _culprit(inputs: LockInputs, reason: str) -> str | None:
 
 def _freed(inputs: LockInputs, project: str) -> LockInputs:
     """`inputs` where the user's lines ask for any version of `project`, or where they do already, without it."""
+    opened = _opened(inputs, project)
+    if opened != inputs:
+        return opened
+    users = _users_lines(inputs)
+    kept = (line for line in inputs.requirements if not (line in users and line.project == project))
+    return replace(inputs, requirements=tuple(kept))
+
+
+def _opened(inputs: LockInputs, project: str) -> LockInputs:
+    """`inputs` where the user's lines ask for any version of `project`."""
     users = {line for line in _users_lines(inputs) if line.project == project}
-    bare = {line: _bare(line) for line in users & {*inputs.requirements}}
-    is_bare = all(line.text == freed.text for line, freed in bare.items())
     return replace(
         inputs,
-        requirements=tuple(bare.get(line, line) for line in inputs.requirements if not (line in users and is_bare)),
+        requirements=tuple(_bare(line) if line in users else line for line in inputs.requirements),
         constraints=tuple(line for line in inputs.constraints if line not in users),
     )
 

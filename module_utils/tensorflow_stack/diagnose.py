@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-# What is longer is cut: no message is, and a line of a log may be a megabyte.
-_LONGEST_LINE = 2000
+from .log_text import bare_forms, has_start, split_lines
+
 _SHOWN_LINES = 4
 _TENSORFLOWS = re.compile(r"^tensorflow(_cpu|_gpu|_intel|_macos|_rocm|_aarch64|_cpu_aws)?$")
 
@@ -57,7 +57,7 @@ def diagnose(
     expect_gpu: bool = True,
 ) -> list[Cause]:
     """The causes, first cause first. Rows that are about a GPU are left out where none is expected."""
-    lines = list(dict.fromkeys(line.strip()[:_LONGEST_LINE] for line in text.splitlines()))
+    lines = [bare_forms(line) for line in dict.fromkeys(line.strip() for line in split_lines(text))]
     found: list[Cause] = []
     for row in rows:
         if (row["gpu"] and not expect_gpu) or (row["fallback"] and found):
@@ -129,9 +129,12 @@ def read_facts(
 
 
 def _match(
-    alternatives: Iterable[Mapping[str, Any]], lines: Sequence[str], facts: Mapping[str, Any]
+    alternatives: Iterable[Mapping[str, Any]], lines: Sequence[Sequence[str]], facts: Mapping[str, Any]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """What of it was seen, each message once, and the distinct values of the named groups and facts."""
+    """What of it was seen, each message once, and the distinct values of the named groups and facts.
+
+    `lines` are forms of one line each: as it is, and without what other tools put before it.
+    """
     evidence: dict[str, str] = {}  # by what matched: a log repeats itself with other times
     values: dict[str, list[str]] = {}
     for alternative in alternatives:
@@ -144,10 +147,11 @@ def _match(
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
         pattern = re.compile(alternative["line"])
-        for line in lines:
-            match = pattern.search(line)
+        most = None if has_start(alternative["line"]) else 1
+        for forms in lines:
+            match = next(filter(None, map(pattern.search, forms[:most])), None)
             if match:
-                evidence.setdefault(match.group(0), line)
+                evidence.setdefault(match.group(0), forms[0])
                 for name, value in match.groupdict().items():
                     seen = values.setdefault(name, [])
                     if value and value not in seen:

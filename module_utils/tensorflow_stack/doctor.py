@@ -15,6 +15,8 @@ from . import probe
 from .builds import check_owner
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
 from .errors import StackError
+from .log_judge import judge_log
+from .log_text import Log
 from .node import read_node
 
 # A driver in trouble can hang whoever asks it.
@@ -24,11 +26,12 @@ _METADATA = re.compile(r"^(?P<name>[\w.]+)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist
 _SHOWN_DISTRIBUTIONS = re.compile(r"^(tensorflow|keras|numpy|protobuf|nvidia-|setuptools|tensorrt|jax)")
 _OF_THE_DRIVER = re.compile(r"NVRM|nvidia|nouveau|nova_core|Xid|fabricmanager|Lockdown|module .* is rejected", re.I)
 _PACKAGES = re.compile(r"nvidia|cuda|cudnn", re.I)
+_SHOWN_LENGTH = 400
 
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """The result keys of `tensorflow_doctor`. Without a TensorFlow to try, verdict and reason are null."""
+    """The result keys of `tensorflow_doctor`. Without a TensorFlow to try, verdict and report are null."""
 
     subject: str
     healthy: bool
@@ -38,12 +41,28 @@ class Examination:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     report: dict[str, Any] | None = None
     log_tail: list[str] = dataclasses.field(default_factory=list)
+    # How many lines of a log look like faults; log_tail has some of them, or the last ones where there is none.
+    faults: int = 0
 
 
-def examine_text(rows: Sequence[Mapping[str, Any]], text: str) -> Examination:
-    """A GPU is taken to be wanted: who sends a log wants it."""
-    causes = diagnose(rows, text=text)
-    return Examination("the log", healthy=not causes, causes=causes)
+def examine_log(rows: Sequence[Mapping[str, Any]], line_rows: Sequence[Mapping[str, Any]], log: Log) -> Examination:
+    """A GPU is taken to be wanted: who sends a log wants it. `line_rows` are those of `log_lines.yml`."""
+    if log.is_empty:
+        return Examination("the log", healthy=False, causes=[], reason="The log is empty: it tells nothing.")
+    count = sum(1 for line in log.lines if line.strip())
+    read = f"{log.note} {count} lines" if log.note else f"{count} line{'' if count == 1 else 's'}"
+    causes = diagnose(rows, text="\n".join(log.lines))
+    if causes:
+        return Examination("the log", healthy=False, causes=causes, reason=f"{read} read.")
+    judgement = judge_log(line_rows, log.lines)
+    return Examination(
+        "the log",
+        healthy=judgement.healthy,
+        causes=[],
+        reason=f"{read} read: {judgement.says}.",
+        log_tail=judgement.quoted,
+        faults=judgement.faults,
+    )
 
 
 def examine_node(
@@ -96,7 +115,7 @@ def examine_node(
 
 def describe(examination: Examination) -> list[str]:
     """The examination as lines for a reader."""
-    known = "no known fault" if examination.healthy else "not well"
+    known = "no known fault" if examination.healthy else "not well" if examination.causes else "not known"
     lines = [f"{examination.subject}: {examination.verdict or known}"]
     if examination.reason:
         lines.append(f"  {examination.reason}")
@@ -108,8 +127,12 @@ def describe(examination: Examination) -> list[str]:
         lines += ["", f"{number}. {cause.cause}: {cause.says}"]
         lines += [f"   because: {line}" for line in cause.evidence]
         lines.append(f"   do: {cause.do}")
-    if not examination.healthy and not examination.causes:
-        lines += ["", "No known cause fits. Last in the log:", *(f"   {line}" for line in examination.log_tail)]
+    if not examination.healthy and not examination.causes and (examination.log_tail or examination.verdict):
+        heading = "Lines that look like a fault" if examination.faults else "Last in the log"
+        lines += ["", f"No known cause fits. {heading}:"]
+        lines += [f"   {line[:_SHOWN_LENGTH]}" for line in examination.log_tail]
+        if examination.verdict is None:
+            lines.append("   do: Report it with the log, so that it is known next time: 'A cause' in CONTRIBUTING.md.")
     return lines
 
 

@@ -55,6 +55,21 @@ class Source:
 
         return self._open(url, read, what=what, accept=accept)
 
+    def get_part(self, url: str, *, what: str, part: str, limit: int) -> Answer:
+        """The bytes `part` (`bytes=-1000`) of what is at `url`, or all of it where the server gives no parts.
+
+        Raises StackError for more than `limit` bytes.
+        """
+
+        def read(response: Any) -> Answer:
+            body = response.read(limit + 1)
+            _check_length(response, len(body), limit + 1)
+            if len(body) > limit:
+                raise StackError(f"{what} cannot be fetched: the {self._name} {self.shown} gives only whole files.")
+            return Answer(body, response.headers, response.geturl())
+
+        return self._open(url, read, what=what, part=part)
+
     def save(self, url: str, path: str, *, what: str, sha256: str, size: int | None) -> None:
         """Write the file at `url` to `path`; raises StackError unless its sha256 and, where known, its size fit."""
         limit = None if size is None else size + 1
@@ -83,8 +98,10 @@ class Source:
                 found=found,
             )
 
-    def _open(self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*") -> T:
-        request = urllib.request.Request(url, headers={"Accept": accept})
+    def _open(
+        self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*", part: str | None = None
+    ) -> T:
+        request = urllib.request.Request(url, headers={"Accept": accept, **({"Range": part} if part else {})})
         credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
         if credentials:
             # Unredirected: not to be sent to another host.
@@ -98,7 +115,10 @@ class Source:
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, StackError):
                     raise
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+                final = False
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()
+                    final = error.code < 500
                 if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
                     raise StackError(
                         f"{what} cannot be fetched: the {self._name} {self.shown} answers '{error}'. "

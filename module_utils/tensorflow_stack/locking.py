@@ -21,6 +21,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
 from .lockfile import Constraint, Distribution, Lock, lock_path, read_lock
 from .requirements import (
@@ -33,6 +34,7 @@ from .requirements import (
 from .resolve import find_release
 from .tables import CudaWheels, Release, Tables
 from .uv import uv_environment
+from .wheel_files import FileLister
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,6 +60,26 @@ class UnsatisfiableError(LockError):
         super().__init__(message, **details)
         self.inputs = inputs
         self.reason = reason
+
+
+class ClashError(UnsatisfiableError):
+    """Versions fit and files do not: distributions of one lock install the same paths.
+
+    `origins` are the lines that bring each of these distributions.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        inputs: LockInputs,
+        clashes: Sequence[Clash],
+        origins: Mapping[str, tuple[InputLine, ...]],
+        **details: Any,
+    ) -> None:
+        super().__init__(message, inputs=inputs, **details)
+        self.clashes = clashes
+        self.origins = origins
 
 
 @dataclass(frozen=True)
@@ -303,15 +325,17 @@ def resolve_lock(
     upgrade: bool = False,
     previous: Lock | None = None,
     runner: Runner = run_command,
+    list_files: FileLister | None = None,
 ) -> Lock:
     """The lock for `inputs`.
 
     `previous` stays while the same goes in, unless `upgrade` asks the index again. Where something else goes
     in, its versions stay wherever they still fit. `uv` gives the path of uv, and is called only when needed.
+    With `list_files` distributions that install one path are refused.
     """
     if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
         return previous
-    compiler = _Compiler(inputs.request, uv=uv(), cutoff=cutoff, index_url=index_url, runner=runner)
+    compiler = _Compiler(inputs.request, uv(), cutoff, index_url, runner, list_files)
     distributions = compiler.run(inputs, previous.packages if previous is not None and not upgrade else {})
     built_with: list[Distribution] = []
     if any(distribution.from_source for distribution in distributions):
@@ -343,10 +367,16 @@ def resolve_lock(
 
 
 def resolve_versions(
-    inputs: LockInputs, *, uv: str, cutoff: str, index_url: str | None = None, runner: Runner = run_command
+    inputs: LockInputs,
+    *,
+    uv: str,
+    cutoff: str,
+    index_url: str | None = None,
+    runner: Runner = run_command,
+    list_files: FileLister | None = None,
 ) -> dict[str, str]:
     """Project to version, as a lock made of `inputs` from nothing would have them."""
-    compiler = _Compiler(inputs.request, uv=uv, cutoff=cutoff, index_url=index_url, runner=runner)
+    compiler = _Compiler(inputs.request, uv, cutoff, index_url, runner, list_files)
     return {distribution.name: distribution.version for distribution in compiler.run(inputs, {})}
 
 
@@ -361,6 +391,7 @@ def make_locks(
     upgrade: bool = False,
     skip_unsatisfiable: bool = False,
     runner: Runner = run_command,
+    list_files: FileLister | None = None,
 ) -> LockRun:
     """Every lock of `requests` as it should be below `directory`; nothing is written.
 
@@ -381,6 +412,7 @@ def make_locks(
                 upgrade=upgrade,
                 previous=previous,
                 runner=runner,
+                list_files=list_files,
             )
         except UnsatisfiableError as error:
             if not skip_unsatisfiable:
@@ -472,24 +504,40 @@ class _Compiler:
     cutoff: str
     index_url: str | None
     runner: Runner
+    list_files: FileLister | None
 
     def run(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[Distribution]:
         """What `inputs` come to, sorted; `preferences` are versions that stay where they fit."""
-        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
-            packages = self._packages(inputs, directory, preferences)
+        packages = self._packages(inputs, preferences)
         tags = {tag: rank for rank, tag in enumerate(_target_tags(self.request.python, self.request.architecture))}
-        found = (_distribution(package, tags, inputs.from_source) for package in packages)
-        return sorted(found, key=lambda distribution: distribution.name)
+        distributions = [_distribution(package, tags, inputs.from_source) for package in packages]
+        if self.list_files is not None:
+            wheels = {
+                distribution.name: _fitting_wheels(package, tags)[0]
+                for distribution, package in zip(distributions, packages, strict=True)
+                if not distribution.from_source
+            }
+            files = self.list_files(wheels)
+            clashes = find_clashes(files, wheels.keys() - files.keys())
+            if clashes:
+                raise self._refusal(inputs, clashes, {found.name: found.version for found in distributions})
+        return sorted(distributions, key=lambda distribution: distribution.name)
 
-    def _packages(self, inputs: LockInputs, directory: str, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _packages(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+            output = os.path.join(directory, "pylock.toml")
+            if preferences:
+                with open(output, "w", encoding="utf-8") as stream:
+                    stream.write(_pylock(preferences))
+            self._compile(inputs, directory, ["--format", "pylock.toml", "--output-file", output])
+            with open(output, "rb") as stream:
+                return list(tomllib.load(stream)["packages"])
+
+    def _compile(self, inputs: LockInputs, directory: str, options: list[str]) -> str:
+        """What uv prints. Raises UnsatisfiableError, or LockError where the index is at fault."""
         wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
         limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
-        output = os.path.join(directory, "pylock.toml")
-        if preferences:
-            with open(output, "w", encoding="utf-8") as stream:
-                stream.write(_pylock(preferences))
-        argv = [self.uv, "pip", "compile", "--quiet", "--no-header"]
-        argv += ["--format", "pylock.toml", "--output-file", output, "--only-binary", ":all:"]
+        argv = [self.uv, "pip", "compile", "--quiet", "--no-header", *options, "--only-binary", ":all:"]
         argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
         # Any Python does for resolving; without this uv looks for one of the target's version.
         argv += ["--python", sys.executable, "--python-version", self.request.python]
@@ -502,9 +550,35 @@ class _Compiler:
         done = self.runner(argv, uv_environment(index_url=self.index_url))
         if done.returncode != 0:
             raise _resolution_error(inputs, done, argv)
-        with open(output, "rb") as stream:
-            packages = tomllib.load(stream)["packages"]
-        return list(packages)
+        return done.stdout
+
+    def _refusal(self, inputs: LockInputs, clashes: Sequence[Clash], versions: Mapping[str, str]) -> ClashError:
+        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+            annotated = self._compile(inputs, directory, ["--annotation-style", "line"])
+        asked = {line.project for line in inputs.requirements}
+        origins = {}
+        for name in {name for clash in clashes for name in (clash.first, clash.second)}:
+            wanting = nearest_requirers(name, asked, annotated)
+            origins[name] = tuple(line for line in inputs.requirements if line.project in wanting)
+
+        def described(name: str) -> str:
+            lines = " and ".join(dict.fromkeys(_shown(name, line) for line in origins[name]))
+            return f"{name} {versions[name]}" + (f" ({lines})" if lines else "")
+
+        # Two libraries of one name say more than two headers.
+        first, *others = sorted(clashes, key=lambda clash: not clash.shares_library)
+        also = "; so do " + ", ".join(f"{clash.first} and {clash.second}" for clash in others[:3]) if others else ""
+        also += f" and {len(others) - 3} more pairs" if len(others) > 3 else ""
+        message = f"{described(first.first)} and {described(first.second)}: {first}{also}"
+        remedy = "" if inputs.request.requirements else " Correct the tables."
+        return ClashError(
+            f"{inputs.request} cannot be had with {message}.{remedy}", inputs=inputs, clashes=clashes, origins=origins
+        )
+
+
+def _shown(project: str, line: InputLine) -> str:
+    """Where it comes from: the line's place, and what it asks for where that is something else."""
+    return line.where if line.project == project else f"required by {line.text}, {line.where}"
 
 
 def _write_lines(path: str, lines: Iterable[InputLine]) -> str:

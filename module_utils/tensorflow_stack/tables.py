@@ -295,6 +295,16 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class LogLine:
+    """How a line of a log is taken that has no known cause; read by log_judge.py."""
+
+    kind: str
+    by: str
+    line: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Uv:
     version: str
     architecture: str
@@ -335,6 +345,10 @@ class Tables:
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         return _load(self.directory, "diagnoses", Diagnosis)
+
+    @cached_property
+    def log_lines(self) -> tuple[LogLine, ...]:
+        return _load(self.directory, "log_lines", LogLine)
 
     @cached_property
     def gpu_devices(self) -> Mapping[str, GpuDevice]:

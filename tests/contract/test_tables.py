@@ -51,6 +51,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_devices": lambda row: row["device_id"],
     "kernels": _first_release,
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
+    "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
     "python_lives": lambda row: Version(row["minor"]),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import venv
@@ -12,7 +13,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
 from tests.needs import python_of
-from tests.playbooks import REPOSITORY, Run, Site
+from tests.playbooks import REPOSITORY, Run, Site, run_playbook
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
@@ -81,6 +82,7 @@ def test_a_python_whose_tensorflow_finds_no_cuda(site: Site, stand_in: Callable[
         ("driver_mismatch/nvidia-smi550", "driver_mismatch"),
         ("packages_interrupted/apt", "packages_interrupted"),
         ("healthy/tf2.21.M-ok", None),
+        ("healthy/tf2.21.xla2", None),
     ],
 )
 def test_a_log(site: Site, capture: str, cause: str | None) -> None:
@@ -88,6 +90,37 @@ def test_a_log(site: Site, capture: str, cause: str | None) -> None:
     assert (run.code == 0) is (cause is None)
     assert (f"1. {cause}: " if cause else "the log: no known fault") in run.output
     assert is_unchanged(run)
+
+
+def test_a_log_of_any_bytes_is_read_as_it_is(site: Site, tmp_path: Path) -> None:
+    """Not templated, and as text that Ansible can carry."""
+    log = tmp_path / "any.log"
+    log.write_bytes(b"fatal: caf\xe9 {{ 6 * 7 }} {% raw \xed\xa0\x80 \x00 \x1b[31mred\n")
+    run = site.play("doctor", doctor_log=str(log))
+    assert run.code != 0
+    assert "the log: not known" in run.output
+    assert "fatal: caf\ufffd {{ 6 * 7 }} {% raw \ufffd\ufffd\ufffd  red" in run.output
+    assert is_unchanged(run)
+
+
+def test_a_log_is_read_on_the_controller_and_once(site: Site, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts"
+    inventory.write_text("gpu01 ansible_host=192.0.2.1\ngpu02 ansible_host=192.0.2.2\n")
+    command = site.command("doctor", doctor_log=str(CAPTURES / "healthy/tf2.21.xla2.txt"))
+    command[command.index("-i") + 1] = str(inventory)
+    run = run_playbook(command, directory=REPOSITORY)
+    assert run.code == 0, run.output
+    assert run.output.count("the log: no known fault") == 1
+    assert sum(counts["unreachable"] for counts in run.recap.values()) == 0
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "directory"])
+def test_what_is_no_log_is_refused_at_once(site: Site, tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = {"device": "/dev/zero", "pipe": str(tmp_path / "pipe"), "directory": str(tmp_path)}[kind]
+    run = site.play("doctor", doctor_log=path)
+    assert run.code != 0
+    assert f"The log {path} is a {kind}. Write the text into a file, and name that." in run.output
 
 
 def test_an_environment_that_is_not_there(site: Site) -> None:

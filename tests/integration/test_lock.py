@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.tables import load_tables
+
+from tests.playbooks import ANSIBLE_PLAYBOOK, run_playbook
+from tests.wheels import make_tensorflow, make_wheel
 
 pytestmark = pytest.mark.integration
 
@@ -124,7 +129,7 @@ def test_conflict_names_the_line(make_lock: Any, tmp_path: Path) -> None:
         f"TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with protobuf>=4 ({path}:2): "
         "TensorFlow 2.8.0 needs protobuf<3.21 (a known break without it: TypeError: Descriptors cannot be created "
         "directly); protobuf 3.20.3 would fit. The nearest TensorFlow release that fits the rest of the file is "
-        "2.12.1. Change the line; no lock was changed."
+        "2.12.1. Change the line. No lock was changed."
     )
     assert "No solution found" in failed["stderr"]
 
@@ -135,6 +140,89 @@ def test_pythons_that_cannot_be_had_are_left_out(make_lock: Any) -> None:
     [left_out] = made["left_out"]
     assert left_out["python"] == "3.7"
     assert "numpy==1.23.5 has no usable wheels" in left_out["reason"]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "flavour", "clash", "way_out"),
+    [
+        (
+            "tensorflow==2.20.0\ntorch\n",
+            "cuda",
+            ["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"],
+            "torch 2.10.0 would fit.",
+        ),
+        (
+            "tensorflow==2.12.1\ntorch==2.1.2\n",
+            "cuda",
+            ["nvidia-cudnn-cu11", "nvidia-cudnn-cu12"],
+            "Change or leave out torch==2.1.2 (",
+        ),
+        (
+            "tensorflow==2.8.0\nopencv-python==4.8.1.78\nopencv-python-headless==4.8.0.74\n",
+            "cpu",
+            ["opencv-python", "opencv-python-headless"],
+            "Leave out all but one of opencv-python==4.8.1.78 (",
+        ),
+    ],
+)
+def test_distributions_that_install_one_path(
+    make_lock: Any, requirements: str, flavour: str, clash: list[str], way_out: str
+) -> None:
+    failed = make_lock(requirements, flavours=[flavour])
+    assert failed["failed"] is True
+    assert clash in [row["distributions"] for row in failed["clashes"]]
+    assert all(row["paths"] for row in failed["clashes"])
+    assert "both install " in failed["msg"]
+    assert way_out in failed["msg"]
+    assert failed["msg"].endswith(" No lock was changed.")
+
+
+def test_a_flavour_without_a_lock_is_named_beside_the_locks_of_others(make_lock: Any) -> None:
+    made = make_lock("tensorflow==2.20.0\ntorch==2.15.0\n", pythons=[], flavours=[], check=True)
+    assert {lock["flavour"] for lock in made["locks"]} == {"cpu"}
+    [missing] = made["without_lock"]
+    assert missing["flavour"] == "cuda"
+    assert "nvidia-cudnn-cu13" in missing["reason"]
+    assert made["notes"] == []
+
+
+def test_wheels_of_a_directory_that_install_one_path(
+    make_lock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_tensorflow(wheels, "2.8.0")
+    make_wheel(wheels, "first", "1.0", {"shared.py": "1", "same.py": ""})
+    make_wheel(wheels, "second", "1.0", {"shared.py": "22", "same.py": ""})
+    failed = make_lock("tensorflow==2.8.0\nfirst\nsecond\n", index_url=wheels.as_uri())
+    assert failed["clashes"] == [{"distributions": ["first", "second"], "paths": ["shared.py"]}]
+
+
+def test_make_lock_ends_badly_where_the_locks_of_the_gpu_are_left_out(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_tensorflow(wheels, "2.8.0")
+    brought = load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables")).cuda_wheels_for("2.8.0")
+    assert brought is not None
+    for name, _, version in (requirement.partition("==") for requirement in brought.requirements):
+        make_wheel(wheels, name, version, {f"{name}.so": "theirs"})
+    make_wheel(wheels, "torch", "1.0", {"nvidia-cudnn-cu11.so": "another"})
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\ntorch\n")
+    variables = {"tensorflow_requirements": str(path), "tensorflow_index_url": wheels.as_uri()}
+    command = [str(ANSIBLE_PLAYBOOK), "-i", "inventories/workstation", "playbooks/lock.yml"]
+    # What uv has in its cache of the real index it would take too.
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    run = run_playbook([*command, "-e", json.dumps(variables)], directory=REPOSITORY, environ=environ)
+    assert run.code != 0
+    made = sorted(lock.name for lock in (tmp_path / "requirements.locks/tensorflow-2.8.0").iterdir())
+    assert made and all(name.endswith("-cpu.txt") for name in made)
+    said = " ".join(run.output.split())
+    assert "both install nvidia-cudnn-cu11.so, with different contents" in said
+    assert (
+        "There is no lock of the flavour cuda; if you want none, name the others in tensorflow_lock_flavours." in said
+    )
 
 
 def test_unreachable_index(make_lock: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.tensorflow_stack import doctor, probe
 from ansible.module_utils.tensorflow_stack.tables import load_tables
 
@@ -18,14 +19,11 @@ RunModule = Callable[..., dict[str, Any]]
 REPOSITORY = Path(__file__).resolve().parents[3]
 CAPTURES = REPOSITORY / "tests" / "data" / "captures"
 # As they come from YAML through Ansible: lists, not tuples.
-ROWS = json.loads(
-    json.dumps(
-        [
-            dataclasses.asdict(row)
-            for row in load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables")).diagnoses
-        ]
-    )
-)
+TABLES = load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables"))
+ROWS = json.loads(json.dumps([dataclasses.asdict(row) for row in TABLES.diagnoses]))
+LINE_ROWS = json.loads(json.dumps([dataclasses.asdict(row) for row in TABLES.log_lines]))
+LOGS = REPOSITORY / "tests" / "data" / "logs"
+EXPECTED = yaml.safe_load((LOGS / "expected.yml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -48,15 +46,63 @@ def test_a_log_tells_its_cause(run_module: RunModule) -> None:
     result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS)
     assert (result["healthy"], result["changed"], result["verdict"]) == (False, False, None)
     assert [cause["cause"] for cause in result["causes"]] == ["cudnn_too_old"]
-    assert "cuDNN 9.1.0 is loaded" in result["lines"][2]
+    assert "cuDNN 9.1.0 is loaded" in result["lines"][3]
     assert any(line.startswith("   do: ") for line in result["lines"])
 
 
-@pytest.mark.parametrize("text", ["", "all is well\n"])
-def test_a_log_that_tells_nothing(run_module: RunModule, text: str) -> None:
-    result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS)
+@pytest.mark.parametrize("row", EXPECTED, ids=[row["file"] for row in EXPECTED])
+def test_a_log_as_users_have_it(run_module: RunModule, row: dict[str, Any]) -> None:
+    result = run_module("tensorflow_doctor", log=str(LOGS / row["file"]), diagnoses=ROWS, log_lines=LINE_ROWS)
+    assert [cause["cause"] for cause in result["causes"]] == row.get("causes", [])
+    assert result["healthy"] is row["healthy"]
+    quoted = "\n".join(result["log_tail"])
+    assert all(quote in quoted for quote in row.get("quotes", []))
+    assert len(result["log_tail"]) <= 5
+
+
+def test_every_log_is_expected() -> None:
+    there = {path.name for path in LOGS.iterdir()} - {"README.md", "expected.yml"}
+    assert there == {row["file"] for row in EXPECTED}
+
+
+def test_an_unknown_log_is_not_a_good_one(run_module: RunModule) -> None:
+    result = run_module("tensorflow_doctor", text="start\nfatal: no idea\n\n", diagnoses=ROWS, log_lines=LINE_ROWS)
+    assert result["lines"] == [
+        "the log: not known",
+        "  2 lines read: 1 of them looks like a fault.",
+        "",
+        "No known cause fits. Lines that look like a fault:",
+        "   fatal: no idea",
+        "   do: Report it with the log, so that it is known next time: 'A cause' in CONTRIBUTING.md.",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_an_empty_log(run_module: RunModule, text: str) -> None:
+    result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS, log_lines=LINE_ROWS)
+    assert not result["healthy"]
+    assert result["lines"] == ["the log: not known", "  The log is empty: it tells nothing."]
+
+
+def test_a_healthy_log_says_why(run_module: RunModule) -> None:
+    log = str(CAPTURES / "healthy/tf2.21.xla2.txt")
+    result = run_module("tensorflow_doctor", log=log, diagnoses=ROWS, log_lines=LINE_ROWS)
     assert result["healthy"]
-    assert result["lines"] == ["the log: no known fault"]
+    assert result["lines"][0] == "the log: no known fault"
+    assert result["lines"][1].endswith(": TensorFlow computed, and no line looks like a fault.")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("failed.log", "log is 'failed.log': give an absolute path."),
+        ("/dev/zero", "The log /dev/zero is a device. Write the text into a file, and name that."),
+        ("/nowhere/failed.log", "There is no log /nowhere/failed.log. Name a file that is there."),
+    ],
+)
+def test_what_is_no_log_is_refused(run_module: RunModule, path: str, message: str) -> None:
+    result = run_module("tensorflow_doctor", log=path, diagnoses=ROWS)
+    assert (result["failed"], result["msg"]) == (True, message)
 
 
 def test_a_node_where_nothing_was_applied(run_module: RunModule, node: Callable[..., Any]) -> None:

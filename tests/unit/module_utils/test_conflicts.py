@@ -5,9 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.tensorflow_stack.clashes import Clash
 from ansible.module_utils.tensorflow_stack.conflicts import explain
 from ansible.module_utils.tensorflow_stack.errors import LockError
-from ansible.module_utils.tensorflow_stack.locking import LockInputs, LockRequest, UnsatisfiableError, lock_inputs
+from ansible.module_utils.tensorflow_stack.locking import (
+    ClashError,
+    LockInputs,
+    LockRequest,
+    UnsatisfiableError,
+    lock_inputs,
+)
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import Constraint, Release, Tables
 
@@ -71,7 +78,7 @@ def test_metadata_of_a_wheel(conflict: Callable[..., UnsatisfiableError], tmp_pa
         "TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be had with "
         f"keras==2.10 ({tmp_path}/requirements.txt:2): the metadata of tensorflow==2.8.0 require keras>=2.8.0rc0,<2.9; "
         "keras 2.8.0 would fit. The nearest TensorFlow release that fits the rest of the file is 2.10.1. "
-        "Change the line; no lock was changed."
+        "Change the line."
     )
 
 
@@ -94,7 +101,7 @@ def test_every_line_in_conflict_is_named(conflict: Callable[..., UnsatisfiableEr
         (DEPENDS, lambda inputs, lines: is_keras(inputs, lines) and "tensorflow==2.8.0" in lines),
     )
     assert [conflict["lines"][0]["where"][-1] for conflict in error.details["conflicts"]] == ["3", "2"]
-    assert error.message.endswith("Change the lines; no lock was changed.")
+    assert error.message.endswith("Change the lines.")
 
 
 def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., UnsatisfiableError]) -> None:
@@ -106,7 +113,7 @@ def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., Un
     assert "keras==2.10 (" in error.message
     assert (
         "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines cannot "
-        "be had without TensorFlow either. Change the line;"
+        "be had without TensorFlow either. Change the line."
     ) in error.message
 
 
@@ -117,7 +124,7 @@ def test_wheels_for_another_python(conflict: Callable[..., UnsatisfiableError]) 
     )
     assert (
         "pandas==2.2.0 has no wheel for CPython 3.9 on linux_x86_64; pandas 2.0.3 would fit. "
-        "With tensorflow_python 3.10 the whole file can be had. Change the line;"
+        "With tensorflow_python 3.10 the whole file can be had. Change the line."
     ) in error.message
 
 
@@ -155,3 +162,68 @@ def test_index_that_goes_away(tmp_path: Path) -> None:
         raise LockError("network")
 
     assert explain(error, TABLES, resolve) is error
+
+
+class Clashing:
+    """An index where torch brings `theirs`, which clashes with `ours`, and the release `fitting` of torch does not."""
+
+    def __init__(self, tmp_path: Path, text: str, *, fitting: str | None) -> None:
+        path = tmp_path / "requirements.txt"
+        path.write_text(text)
+        self.path = path
+        self.fitting = fitting
+        request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path)))
+        self.inputs = lock_inputs(request, TABLES)
+
+    def resolve(self, inputs: LockInputs) -> dict[str, str]:
+        lines = {line.text for line in (*inputs.requirements, *inputs.constraints)}
+        if "theirs<0" not in lines and any(line.project == "torch" for line in inputs.requirements):
+            torch = tuple(line for line in inputs.requirements if line.project == "torch")
+            clashes = [Clash("ours", "theirs", ("nvidia/nccl/lib/libnccl.so.2",))]
+            raise ClashError("they clash.", inputs=inputs, clashes=clashes, origins={"ours": (), "theirs": torch})
+        if self.fitting is None or {"torch==2.15", f"torch>{self.fitting}"} & lines:
+            raise UnsatisfiableError("", inputs=inputs, reason="Because no")
+        return {"torch": self.fitting}
+
+    def explained(self) -> UnsatisfiableError:
+        with pytest.raises(ClashError) as refusal:
+            self.resolve(self.inputs)
+        return explain(refusal.value, TABLES, self.resolve)
+
+
+@pytest.mark.parametrize("line", ["torch", "torch==2.15"])
+def test_a_version_without_a_clash_is_named(tmp_path: Path, line: str) -> None:
+    error = Clashing(tmp_path, f"tensorflow==2.8.0\n{line}\n", fitting="2.10.0").explained()
+    assert error.message == (
+        "they clash. torch 2.10.0 would fit. A build of torch for the CPU, from an index of your own "
+        f"(tensorflow_index_url), brings no CUDA. Change or leave out {line} ({tmp_path}/requirements.txt:2), "
+        "or lock the two from files of their own, for environments of their own."
+    )
+    assert error.details["clashes"] == [
+        {"distributions": ["ours", "theirs"], "paths": ["nvidia/nccl/lib/libnccl.so.2"]}
+    ]
+
+
+def test_where_no_version_is_without_a_clash_releases_are_tried(tmp_path: Path) -> None:
+    error = Clashing(tmp_path, "tensorflow==2.8.0\ntorch\n", fitting=None).explained()
+    assert "No other TensorFlow release helps: the lines cannot be had without TensorFlow either." in error.message
+    assert "would fit" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("cv\ncv-headless\n", "Leave out all but one of cv ({path}:1) and cv-headless ({path}:2): the other installs"),
+        ("cv\nalbums\n", "Leave out cv ({path}:1): the other installs the same files."),
+    ],
+)
+def test_of_two_builds_of_one_project_one_is_left_out(tmp_path: Path, text: str, remedy: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(text)
+    inputs = lock_inputs(LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path))), TABLES)
+    lines = {line.project: (line,) for line in inputs.requirements}
+    origins = {"cv": lines["cv"], "cv-headless": lines.get("cv-headless") or lines["albums"]}
+    clash = Clash("cv", "cv-headless", ("cv2/__init__.py",))
+    error = ClashError("they clash.", inputs=inputs, clashes=[clash], origins=origins)
+    message = explain(error, TABLES, lambda inputs: pytest.fail("nothing is to be looked for")).message
+    assert message.startswith(f"they clash. {remedy.format(path=path)}")

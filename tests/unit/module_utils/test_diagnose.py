@@ -212,6 +212,16 @@ def test_a_fallback_counts_only_alone() -> None:
     assert causes_of(diagnose(ROWS, text=f"{alone}\n{named}")) == ["cuda_library_missing"]
 
 
+def test_a_row_that_begins_a_line_is_found_behind_a_prefix() -> None:
+    line = "State                             : In Progress"
+    assert causes_of(diagnose(ROWS, text=line)) == ["fabric_manager"]
+    assert causes_of(diagnose(ROWS, text=f"node-3 |     {line}")) == ["fabric_manager"]
+
+
+def test_what_stands_far_into_a_long_line_is_found() -> None:
+    assert causes_of(diagnose(ROWS, text="x" * 100_000 + " Hash Sum mismatch")) == ["download_corrupt"]
+
+
 def test_text_with_braces_is_no_placeholder() -> None:
     rows = [{**ROWS[0], "evidence": [{"by": "x", "line": "^it is (?P<what>.*)"}], "says": "It is {what}.", "do": "-"}]
     assert diagnose(rows, text="it is {other}")[0].says == "It is {other}."

@@ -17,6 +17,7 @@ from ansible.module_utils.tensorflow_stack.lockfile import (
     write_lock,
 )
 from ansible.module_utils.tensorflow_stack.locking import (
+    ClashError,
     LockRequest,
     LockRun,
     UnsatisfiableError,
@@ -590,3 +591,75 @@ def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
     assert [skipped.python for skipped, _ in run.skipped] == ["3.7"]
     with pytest.raises(UnsatisfiableError):
         make(tmp_path, Index(stderr="Because x has no usable wheels."), skip_unsatisfiable=True)
+
+
+NCCL = package(
+    "nvidia-nccl-cu12", "2.32.3", ("nvidia_nccl_cu12-2.32.3-py3-none-manylinux_2_18_x86_64.whl", 7)
+) + package("nvidia-nccl-cu13", "2.30.7", ("nvidia_nccl_cu13-2.30.7-py3-none-manylinux_2_18_x86_64.whl", 8))
+ANNOTATED = """\
+nvidia-nccl-cu12==2.32.3  # via tensorflow
+nvidia-nccl-cu13==2.30.7  # via torch
+tensorflow==2.8.0         # via -r requirements.in
+torch==2.15.0             # via -r requirements.in
+"""
+
+
+class Wheels:
+    """Stands for lists of files; those that are not named have none in common."""
+
+    def __init__(self, **files: dict[str, tuple[int, int]]) -> None:
+        self.files = {name.replace("_", "-"): listed for name, listed in files.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, wheels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[int, int]]]:
+        self.asked += [wheel["url"].rpartition("/")[2] for wheel in wheels.values()]
+        return {name: self.files.get(name, {f"{name}.py": (1, 1)}) for name in wheels}
+
+
+class AnnotatingIndex(Index):
+    """Answers the second question as well: what requires what."""
+
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        if "--annotation-style" in argv:
+            return subprocess.CompletedProcess(argv, 0, ANNOTATED, "")
+        return super().__call__(argv, environment)
+
+
+def test_distributions_that_install_one_path_are_refused(tmp_path: Path) -> None:
+    library = "nvidia/nccl/lib/libnccl.so.2"
+    wheels = Wheels(nvidia_nccl_cu12={library: (8, 1)}, nvidia_nccl_cu13={library: (9, 2)})
+    wishes = users(tmp_path, "tensorflow==2.8.0\ntorch\n")
+    inputs = lock_inputs(request(requirements=wishes), TABLES)
+    with pytest.raises(ClashError) as refusal:
+        resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=AnnotatingIndex(RESULT + NCCL), list_files=wheels)
+    assert refusal.value.message == (
+        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with nvidia-nccl-cu12 2.32.3 (required by "
+        f"tensorflow==2.8.0, {wishes.path}:1) and nvidia-nccl-cu13 2.30.7 (required by torch, {wishes.path}:2): both "
+        f"install {library}, with different contents."
+    )
+
+
+def test_lists_of_the_wheels_that_are_installed_are_read() -> None:
+    wheels = Wheels()
+    inputs = lock_inputs(request(), TABLES)
+    index = Index(RESULT)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=index, list_files=wheels)
+    assert wheels.asked == [
+        "tensorflow-2.8.0-cp310-cp310-manylinux2010_x86_64.whl",
+        "protobuf-3.20.3-cp310-cp310-manylinux_2_12_x86_64.manylinux2010_x86_64.whl",
+    ]
+    resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=index, list_files=wheels, previous=lock)
+    assert len(wheels.asked) == 2
+
+
+def test_one_path_with_the_same_contents_is_locked() -> None:
+    same = {"google/__init__.py": (52, 7)}
+    inputs = lock_inputs(request(), TABLES)
+    lock = resolve_lock(
+        inputs,
+        uv=lambda: "uv",
+        cutoff=CUTOFF,
+        runner=Index(RESULT),
+        list_files=Wheels(protobuf=same, tensorflow=same),
+    )
+    assert len(lock.distributions) == 2

@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Result = Mapping[str, Any]
-_DONE = ("changed", "action", "environment", "build", "damage", "removed_builds", "bytes_to_fetch", "seconds")
+_DONE = (
+    "changed",
+    "action",
+    "environment",
+    "build",
+    "damage",
+    "dropped",
+    "removed_builds",
+    "kept_builds",
+    "bytes_to_fetch",
+    "seconds",
+)
 _CHECK = ("verdict", "reason", "causes", "reused", "checked_at", "report")
 _SYSTEM = (
     "changed",
@@ -52,6 +63,7 @@ def make_report(
             if not result.get("failed")
         },
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
+        "additions": venv_result.get("additions") or [],
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
         "error": _message(failed[0]) if failed else None,
         "succeeded": not failed and verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS),

@@ -190,10 +190,11 @@ def plan_line(plan: dict[str, Any]) -> str:
 def environment_lines(result: dict[str, Any]) -> list[str]:
     """What is, or was, in an environment beside what its lock names."""
     lines = []
+    where = result["environment"] if result["action"] == "keep" else result["build"]
     if result["additions"]:
-        lines.append(f"{result['environment']} has, beside its lock: {_shortened(result['additions'])}")
+        lines.append(f"{where} has, beside its lock: {_shortened(result['additions'])}")
     if result["dropped"]:
-        lines.append(f"what was {result['environment']} had, beside its lock: {_shortened(result['dropped'])}")
+        lines.append(f"{result['environment']} had, beside its lock: {_shortened(result['dropped'])}")
     if result["kept_builds"]:
         builds = ", ".join(result["kept_builds"])
         lines.append(f"kept beyond tensorflow_keep, since somebody added something: {builds}")

@@ -174,8 +174,8 @@ damage:
   sample: ["numpy is 1.26.4, not 1.23.5"]
 additions:
   description:
-    - What somebody added to the build that is in use, distributions as C(name version), those first that were asked for
-      by name; other files and directories as they are called.
+    - What somebody added to the build that is in use. Distributions as C(name version), those last that others require;
+      files and directories as they are called.
   returned: success
   type: list
   elements: str

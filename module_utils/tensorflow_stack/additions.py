@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Container, Iterable, Mapping, NamedTuple, Sequence
 
-from .distributions import distributions_in, is_same_version, normalised, read_rows
+from .distributions import distributions_in, is_same_version, normalised, read_requirements, read_rows
 
 _SHOWN = 8
 WAYS_OUT = (
@@ -35,7 +35,7 @@ class Addition(NamedTuple):
 
 
 def find_additions(path: str, record: Mapping[str, Any], installed_again: Container[str] = ()) -> list[Addition]:
-    """What was added to the build at `path` or replaced in it; what was asked for by name before what came with it.
+    """What was added to the build at `path` or replaced in it; distributions that others required come last of these.
 
     `record` is its build.json; `installed_again` are distributions that are not the lock's though their version is.
     """
@@ -45,15 +45,16 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
         entries = set(os.listdir(site_packages))
     except OSError:
         return []
-    added: list[tuple[bool, Addition]] = []
+    added: list[Addition] = []
+    required: set[str] = set()
     replaced: list[Addition] = []
     theirs: set[str] = set()
     for name, found in distributions_in(entries).items():
         locked = record["packages"].get(name)
         for version, entry in found:
             if locked is None:
-                is_asked_for = os.path.lexists(os.path.join(site_packages, entry, "REQUESTED"))
-                added.append((not is_asked_for, Addition(name, version)))
+                added.append(Addition(name, version))
+                required |= read_requirements(os.path.join(site_packages, entry))
             elif not is_same_version(version, locked):
                 replaced.append(Addition(name, version, locked))
             elif name in installed_again:
@@ -66,7 +67,8 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
     if "outside" in record:
         files |= set(outside_entries(path)) - set(record["outside"]) - theirs
     loose = [Addition(name) for name in sorted(files) if not _is_passing(name)]
-    return [addition for _, addition in sorted(added)] + loose + replaced
+    added.sort(key=lambda addition: addition.name in required)
+    return added + loose + replaced
 
 
 def outside_entries(path: str) -> list[str]:

@@ -96,7 +96,7 @@ def find_losses(
 ) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
     """Refusals, and warnings, for what is in an environment (`row`) and would not be in the one that is planned.
 
-    `is_named`: the user gave it its name. `supplied` are projects that the tables add to a release.
+    `is_named`: the user gave it its name. `supplied` are projects of the release and of the tables.
     """
     if row is None:
         return (), ()
@@ -127,7 +127,7 @@ def find_losses(
         refusals.append(
             Refusal(
                 "environment",
-                found=f"somebody put into {path}, and a new build would lose: {listed(lost)}",
+                found=f"in {path} what somebody put there and a new build would lose: {listed(lost)}",
                 wanted=f"a new build of it ({why})",
                 set=WAYS_OUT,
             )
@@ -162,4 +162,4 @@ def _replaced_file(
 
 def _is_users(line: str, supplied: Collection[str]) -> bool:
     project = normalised(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])
-    return project not in supplied and not project.startswith(("tensorflow", "nvidia-"))
+    return project not in supplied and not project.startswith("nvidia-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -28,13 +29,31 @@ def distributions_in(entries: Iterable[str]) -> dict[str, list[tuple[str, str]]]
 def read_rows(record: str) -> list[list[str]] | None:
     """The rows of a RECORD: path, hash, size. None where it cannot be read as one."""
     try:
-        descriptor = os.open(record, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8", newline="") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            return [row for row in csv.reader(stream) if len(row) == 3]
+        return [row for row in csv.reader(io.StringIO(_read(record), newline="")) if len(row) == 3]
     except (OSError, ValueError, csv.Error):
         return None
+
+
+def read_requirements(dist_info: str) -> set[str]:
+    """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
+    try:
+        header = _read(os.path.join(dist_info, "METADATA")).partition("\n\n")[0]
+    except (OSError, ValueError):
+        return set()
+    return {
+        normalised(line.group("name"))
+        for line in re.finditer(r"^Requires-Dist: *(?P<name>[A-Za-z0-9._-]+)(?P<rest>.*)$", header, re.MULTILINE)
+        if "extra" not in line.group("rest").partition(";")[2]
+    }
+
+
+def _read(path: str) -> str:
+    """The text of a regular file: whoever may write there may have put a FIFO or a device in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, encoding="utf-8", newline="") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return stream.read()
 
 
 def contents_digest(rows: list[list[str]]) -> str:

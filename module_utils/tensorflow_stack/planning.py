@@ -113,7 +113,10 @@ def _plan(
         environment=made["environment"],
         lock=lock,
         is_named=is_named,
-        supplied={Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"},
+        supplied={
+            *stack.release.packages,
+            *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),
+        },
     )
     if refusals:
         return plan.refuse(stack.release.version, refusals)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, venv
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
 from ansible.module_utils.tensorflow_stack.additions import Addition, listed, lost_additions
 from ansible.module_utils.tensorflow_stack.errors import BuildError
+from ansible.module_utils.tensorflow_stack.node import read_node
 
 from tests.unit.module_utils.test_venv import NAME, Site, site  # noqa: F401  # the fixture
 from tests.wheels import make_wheel
@@ -320,3 +321,26 @@ def test_what_a_lock_would_lose(addition: Addition, packages: dict[str, str], is
 
 def test_a_long_list_is_cut_short() -> None:
     assert listed([Addition(f"p{n}", "1") for n in range(30)]).endswith("p7 1 and 22 more")
+
+
+def test_the_node_record_names_what_was_added(applied: Site) -> None:
+    venv.record_in_manifest(applied.root, NAME, {os.path.basename(os.readlink(applied.live)): "/home/me/mine.txt"})
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert (row["additions"], row["damaged"]) == ([], False)
+    assert row["requirements"] == {"lines": ["tensorflow==2.8.0"], "is_recorded": True, "path": "/home/me/mine.txt"}
+    by_uv(applied)
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["additions"] == [{"name": "scipy", "version": "1.9.0", "replaces": None}]
+    assert row["damaged"] is False
+    lose_a_file(applied)
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["damaged"] is True
+
+
+def test_the_manifest_forgets_the_file_of_a_build_that_is_gone(applied: Site) -> None:
+    first = os.path.basename(os.readlink(applied.live))
+    venv.record_in_manifest(applied.root, NAME, {first: "/home/me/mine.txt"})
+    second = applied.apply(take_another_lock(applied), keep=1)
+    assert second.removed_builds == (first,)
+    venv.record_in_manifest(applied.root, NAME, {str(second.build): None})
+    assert manifest.read(applied.root)["environments"][NAME]["requirements"] == {second.build: None}

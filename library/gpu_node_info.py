@@ -212,8 +212,9 @@ node:
       sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
     environments:
       description: >-
-        Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made for
-        with its lines, C(additions) what somebody put into it; only with any C(damaged) and C(also_in) are looked for.
+        Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
+        for with its lines, C(additions) what somebody put into it. C(damaged) and C(also_in) are looked for only where
+        there are any.
       type: list
       elements: dict
       returned: always

@@ -53,10 +53,10 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
         locked = record["packages"].get(name)
         for version, entry in found:
             if locked is None:
-                added.append(Addition(name, version))
+                added.append(Addition(_shown(name), _shown(version)))
                 required |= read_requirements(os.path.join(site_packages, entry))
             elif not is_same_version(version, locked):
-                replaced.append(Addition(name, version, locked))
+                replaced.append(Addition(name, _shown(version), locked))
             elif name in installed_again:
                 replaced.append(Addition(name, locked, locked))
             else:
@@ -66,7 +66,7 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
     # A build of an earlier version of this toolkit does not say what else was in its directory.
     if "outside" in record:
         files |= set(outside_entries(path)) - set(record["outside"]) - theirs
-    loose = [Addition(name) for name in sorted(files) if not _is_passing(name)]
+    loose = [Addition(_shown(name)) for name in sorted(files) if not _is_passing(name)]
     added.sort(key=lambda addition: addition.name in required)
     return added + loose + replaced
 
@@ -94,6 +94,12 @@ def _is_passing(entry: str) -> bool:
     """What Python, pip (`~` is what an uninstall left) and file systems leave behind."""
     name = os.path.basename(entry)
     return name == "__pycache__" or name.startswith(("~", "."))
+
+
+def _shown(name: str) -> str:
+    """A name as it can be said: one may hold bytes that are no text, or what a terminal would obey."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def lost_additions(

@@ -29,7 +29,7 @@ def distributions_in(entries: Iterable[str]) -> dict[str, list[tuple[str, str]]]
 def read_rows(record: str) -> list[list[str]] | None:
     """The rows of a RECORD: path, hash, size. None where it cannot be read as one."""
     try:
-        return [row for row in csv.reader(io.StringIO(_read(record), newline="")) if len(row) == 3]
+        return [row for row in csv.reader(io.StringIO(read_text(record), newline="")) if len(row) == 3]
     except (OSError, ValueError, csv.Error):
         return None
 
@@ -37,7 +37,7 @@ def read_rows(record: str) -> list[list[str]] | None:
 def read_requirements(dist_info: str) -> set[str]:
     """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
     try:
-        header = _read(os.path.join(dist_info, "METADATA")).partition("\n\n")[0]
+        header = read_text(os.path.join(dist_info, "METADATA")).partition("\n\n")[0]
     except (OSError, ValueError):
         return set()
     return {
@@ -47,7 +47,7 @@ def read_requirements(dist_info: str) -> set[str]:
     }
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
     """The text of a regular file: whoever may write there may have put a FIFO or a device in its place."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, encoding="utf-8", newline="") as stream:

@@ -36,6 +36,7 @@ from .builds import (
     read_record,
     remove_build,
 )
+from .distributions import read_text
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
 from .installing import (
@@ -303,8 +304,7 @@ def lock_in_use(root: str, name: str) -> str:
         raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
     path = os.path.join(live.path, "lock.txt")
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            text = stream.read()
+        text = read_text(path)
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
         found = "is not the one that it was built from"

@@ -291,6 +291,15 @@ def test_files_that_are_no_files_stop_nothing(applied: Site) -> None:
     assert [addition.text for addition in applied.apply().additions] == ["odd 1.0"]
 
 
+def test_odd_names_are_said_and_stop_nothing(applied: Site) -> None:
+    (applied.site_packages / "red\x1b[31m\n.py").write_text("")
+    with open(os.fsencode(applied.site_packages) + b"/latin-\xe9", "w"):
+        pass
+    assert [addition.text for addition in applied.apply().additions] == ["latin-\\xe9", "red\\x1b[31m\\n.py"]
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    json.dumps(row, ensure_ascii=False).encode("utf-8")
+
+
 def test_what_others_require_comes_last(applied: Site) -> None:
     for name, requires in (
         ("aaa", ""),

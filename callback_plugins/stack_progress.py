@@ -8,7 +8,7 @@ name: stack_progress
 type: notification
 short_description: Shows plan and verdict, and that long tasks are alive
 description:
-  - Writes a line for the plan of each host and one for its verdict.
+  - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
   - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
     was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 4096
 _SHOWN_CHARACTERS = 100
+_SHOWN_ADDITIONS = 8
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -117,6 +118,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
             for line in [plan_line(plan), *(f"warning: {warning}" for warning in plan["warnings"])]:
                 self._display.display(f"{host}: {line}")
+        if result._task.action == "tensorflow_venv":
+            for line in environment_lines(result._result):
+                self._display.display(f"{host}: {line}")
         if result._task.action == "tensorflow_gpu_check":
             again = ", reached before for this very build" if result._result["reused"] else ""
             self._display.display(f"{host}: {result._result['verdict']}{again}: {result._result['reason']}")
@@ -181,6 +185,25 @@ def plan_line(plan: dict[str, Any]) -> str:
     ]
     where = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     return f"{where}: {', '.join(changes) or 'nothing to change, if its files are as they were installed'}"
+
+
+def environment_lines(result: dict[str, Any]) -> list[str]:
+    """What is, or was, in an environment beside what its lock names."""
+    lines = []
+    where = result["environment"] if result["action"] == "keep" else result["build"]
+    if result["additions"]:
+        lines.append(f"{where} has, beside its lock: {_shortened(result['additions'])}")
+    if result["dropped"]:
+        lines.append(f"{result['environment']} had, beside its lock: {_shortened(result['dropped'])}")
+    if result["kept_builds"]:
+        builds = ", ".join(result["kept_builds"])
+        lines.append(f"kept beyond tensorflow_keep, since somebody added something: {builds}")
+    return lines
+
+
+def _shortened(texts: list[str]) -> str:
+    more = len(texts) - _SHOWN_ADDITIONS
+    return ", ".join(texts[:_SHOWN_ADDITIONS]) + (f" and {more} more" if more > 0 else "")
 
 
 def last_line(path: str, *, since: float) -> str | None:

@@ -221,7 +221,10 @@ node:
       returned: always
       sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
     environments:
-      description: Every environment that is live, from the record of its build.
+      description: >-
+        Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
+        for with its lines, C(additions) what somebody put into it. C(damaged) and C(also_in) are looked for only where
+        there are any.
       type: list
       elements: dict
       returned: always
@@ -236,6 +239,10 @@ node:
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134
           packages: {numpy: 1.23.5, tensorflow: 2.10.1}
+          requirements: {path: null, is_recorded: true, lines: [tensorflow==2.10.1]}
+          additions: [{name: pandas, version: 2.3.3, replaces: null}]
+          damaged: false
+          also_in: []
     manifest:
       description: What C(manifest.json) in the directory of the environments says, null when it is not there.
       type: dict

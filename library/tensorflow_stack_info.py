@@ -18,8 +18,9 @@ requirements:
 options:
   release:
     description:
-      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for that of the
-        environment that was applied there last, which is then meant by O(environment), too.
+      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for the environment that
+        was applied there last, or O(environment), as it was applied. Its lock, interpreter and CUDA are planned again
+        unless O(requirements) or O(policy) ask for others.
       - With V(newest) and O(requirements) that name TensorFlow, the newest one that they allow.
     type: str
     default: newest
@@ -84,6 +85,13 @@ options:
         type: str
         choices: [auto, found, distro, uv]
         default: auto
+      additions:
+        description:
+          - V(stop) refuses a plan that would lose what somebody put into the environment, or that would replace what
+            another requirements file made of it. V(drop) does not.
+        type: str
+        choices: [stop, drop]
+        default: stop
   tables:
     description: Directory of the tables.
     type: path
@@ -201,6 +209,7 @@ def main() -> None:
                     },
                     "python": {"type": "str", "default": ""},
                     "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
+                    "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
                 },
             },
             "tables": {"type": "path", "required": True},

@@ -13,6 +13,8 @@ description:
     then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use as it was.
   - An environment that is what its lock says is recognised without starting pip, uv or its Python. Names and sizes
     of all installed files are compared each time, so that a damaged environment is seen and built anew.
+  - What a person added to an environment does not make it another one. It is named, and a run that would lose it stops
+    before it builds.
   - Two runs on one environment exclude each other by a kernel lock.
 options:
   name:
@@ -26,13 +28,19 @@ options:
   state:
     description:
       - V(present) builds or repairs the environment from O(lock).
-      - V(previous) switches it to the newest undamaged build that is older than the one in use.
+      - V(previous) switches it to the newest undamaged build that is older than the one in use. What was added to one
+        stays in that.
       - V(absent) removes it with all its builds, unless a process uses it.
     type: str
     choices: [present, previous, absent]
     default: present
   lock:
-    description: Text of the lock to install. Required when O(state=present).
+    description:
+      - Text of the lock to install with O(state=present). When not given, the one that the environment in use was built
+        from.
+    type: str
+  requirements:
+    description: The requirements file that O(lock) was made for, for the manifest; none for that of a release alone.
     type: str
   python:
     description: Absolute path of the interpreter to build with. Required when O(state=present).
@@ -59,9 +67,19 @@ options:
     description: cuDNN that the environment is bound to, for its record.
     type: dict
   keep:
-    description: How many builds of the environment to keep, the one in use counted. Builds in use by a process stay.
+    description:
+      - How many builds of the environment to keep, the one in use counted. Builds in use by a process stay, and those
+        that somebody added something to.
     type: int
     default: 2
+  additions:
+    description:
+      - What to do where somebody put distributions or files into the environment, or replaced some, and a new build
+        would be without them. V(stop) fails before anything is built, and names them. V(drop) goes on.
+      - With V(drop) builds that something was added to are removed like others, when they are beyond O(keep).
+    type: str
+    choices: [stop, drop]
+    default: stop
   installer:
     description: V(uv) is brought by the module itself; V(pip) is the one of O(python), for Pythons that uv refuses.
     type: str
@@ -154,6 +172,28 @@ damage:
   type: list
   elements: str
   sample: ["numpy is 1.26.4, not 1.23.5"]
+additions:
+  description:
+    - What somebody added to the build that is in use. Distributions as C(name version), those last that others require;
+      files and directories as they are called.
+  returned: success
+  type: list
+  elements: str
+  sample: [pandas 2.3.3]
+dropped:
+  description:
+    - What was added to, or replaced in, the environment before and is not in it any more. It is still in its build
+      where that is not among RV(removed_builds).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+kept_builds:
+  description: Builds beyond O(keep) that stay, because somebody added something to them.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 removed_builds:
   description: Builds that were removed.
   returned: success
@@ -191,12 +231,14 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
             "lock": {"type": "str"},
+            "requirements": {"type": "str"},
             "python": {"type": "path"},
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
             "cuda": {"type": "dict"},
             "cudnn": {"type": "dict"},
             "keep": {"type": "int", "default": 2},
+            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
@@ -204,7 +246,7 @@ def main() -> None:
             "verify": {"type": "str", "choices": ["sizes", "hashes"], "default": "sizes"},
             "lock_timeout": {"type": "int", "default": 600},
         },
-        required_if=[("state", "present", ("lock", "python"))],
+        required_if=[("state", "present", ("python",))],
         supports_check_mode=True,
     )
     if module.params["keep"] < 1:
@@ -216,7 +258,10 @@ def main() -> None:
     try:
         outcome = _run(module)
         if not module.check_mode:
-            venv.record_in_manifest(module.params["root"], module.params["name"])
+            built_for = {}
+            if module.params["state"] == "present" and module.params["lock"] is not None:
+                built_for = {str(outcome.build): module.params["requirements"]}
+            venv.record_in_manifest(module.params["root"], module.params["name"], built_for)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
@@ -237,11 +282,14 @@ def main() -> None:
         release=in_use.get("release"),
         flavour=in_use.get("flavour"),
         damage=[text for _, text in outcome.damage],
+        additions=[addition.text for addition in outcome.additions],
+        dropped=[addition.text for addition in outcome.dropped],
+        kept_builds=list(outcome.kept_builds),
         removed_builds=list(outcome.removed_builds),
         bytes_to_fetch=outcome.bytes_to_fetch,
         seconds=outcome.seconds,
         diff={
-            "before": _lines(before) + "".join(f"# {text}\n" for _, text in outcome.damage),
+            "before": _lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
             "after": _lines(outcome.after_packages),
             "before_header": module.params["name"],
             "after_header": module.params["name"],
@@ -265,7 +313,10 @@ def _run(module: AnsibleModule) -> venv.Outcome:
 
 def _present(module: AnsibleModule) -> venv.Outcome:
     root = module.params["root"]
-    lock = parse_lock(module.params["lock"], path="the lock of " + module.params["name"])
+    text = module.params["lock"]
+    if text is None:
+        text = venv.lock_in_use(root, module.params["name"])
+    lock = parse_lock(text, path="the lock of " + module.params["name"])
     spec = EnvironmentSpec(
         name=module.params["name"],
         root=root,
@@ -284,8 +335,9 @@ def _present(module: AnsibleModule) -> venv.Outcome:
             "Run again."
         )
     hashes = module.params["verify"] == "hashes"
+    drop_additions = module.params["additions"] == "drop"
     if module.check_mode:
-        return venv.plan_present(spec, keep=module.params["keep"], hashes=hashes)
+        return venv.plan_present(spec, keep=module.params["keep"], hashes=hashes, drop_additions=drop_additions)
 
     def installer() -> Installer:
         uv = None
@@ -306,7 +358,15 @@ def _present(module: AnsibleModule) -> venv.Outcome:
         keep=module.params["keep"],
         lock_timeout=module.params["lock_timeout"],
         hashes=hashes,
+        drop_additions=drop_additions,
     )
+
+
+def _said_of(outcome: venv.Outcome) -> list[str]:
+    """Of the environment before: what is wrong with it, and what goes that no lock names."""
+    texts = [text for _, text in outcome.damage]
+    gone = [addition.text if addition.replaces else f"{addition.text} was added" for addition in outcome.dropped]
+    return texts + [text for text in gone if text not in texts]
 
 
 def _lines(packages: dict[str, str]) -> str:

@@ -6,7 +6,6 @@ A build is a whole venv at its final path, complete once `build.json` is in it (
 from __future__ import annotations
 
 import base64
-import csv
 import glob
 import hashlib
 import json
@@ -14,8 +13,10 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from typing import Any, Container, NamedTuple
+from typing import Any, Container, Iterable, NamedTuple
 
+from .additions import Addition, find_additions
+from .distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .errors import BuildError
 from .lockfile import Lock
 
@@ -28,7 +29,6 @@ _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 # Other things below the root have these names, or their locks and logs.
 _RESERVED = {"manifest", "manifest.json", "python", "pythons"}
-_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 
 
 @dataclass(frozen=True)
@@ -169,44 +169,36 @@ def read_record(path: str) -> dict[str, Any] | None:
 
 
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
-    """What is wrong with a complete build; empty when it is as it was built.
+    """What is wrong with a complete build; empty when all that it was built from is in it, whole.
 
-    Names and sizes of every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents
-    only of the packages in `hashed`.
+    What was added to it is no damage (see additions.py). Names and sizes of every installed file are looked at (under
+    0.1 s for TensorFlow 2.8.0); contents only of the packages in `hashed`.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
     damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
-        entries = set(os.listdir(site_packages))
+        installed = distributions_in(os.listdir(site_packages))
     except OSError as error:
         return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
-    installed = {}
-    for entry in entries:
-        matched = _DIST_INFO.match(entry)
-        if matched:
-            installed[_normalised(matched.group("name"))] = matched.group("version"), entry
     for name, version in sorted(build.packages.items()):
-        found = installed.pop(name, None)
-        if found is None:
+        found = installed.get(name, [])
+        others = [other for other, _ in found if not is_same_version(other, version)]
+        if not found:
             damage.append(Damage(name, f"{name} {version} is not installed"))
-        elif not _same_version(found[0], version):
-            damage.append(Damage(name, f"{name} is {found[0]}, not {version}"))
+        elif others:
+            damage.append(Damage(name, f"{name} is {others[0]}, not {version}"))
         else:
-            record_sha256 = build.record["records"][name]
-            text = _file_damage(site_packages, found[1], record_sha256, hashes=name in hashed)
+            text = _file_damage(build.record, site_packages, name, found[0][1], hashes=name in hashed)
             damage += [Damage(name, f"{name}: {text}")] if text else []
-    added = [f"{name} {version} was added" for name, (version, _) in sorted(installed.items())]
-    owned = set(build.record["top_level"]) | {entry for _, entry in installed.values()} | {"__pycache__"}
-    added += [f"{entry} was added to site-packages" for entry in sorted(entries - owned)]
     for link, target in sorted(build.record["links"].items()):
         path = os.path.join(build.path, link)
         if not os.path.islink(path) or os.readlink(path) != target:
-            added.append(f"the library link {link} is not there")
+            damage.append(Damage(None, f"the library link {link} is not there"))
         elif not os.path.exists(path):
-            added.append(f"the library {target} behind {link} is gone")
-    return damage + [Damage(None, text) for text in added]
+            damage.append(Damage(None, f"the library {target} behind {link} is gone"))
+    return damage
 
 
 def describe_frame(path: str) -> dict[str, str]:
@@ -231,34 +223,81 @@ def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
     return [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
 
 
-def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, str]:
-    """The sha256 of each package's RECORD: what lists the files is itself not to be changed."""
+def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a build's record says of each package, by its RECORD: that lists the files, so it is itself not to change.
+
+    `records` has its sha256, `contents` one over what the wheel brought, which is the same whoever installs it.
+    """
     directory = os.path.join(path, site_packages)
-    records = {}
-    for entry in os.listdir(directory):
-        matched = _DIST_INFO.match(entry)
-        if matched and _normalised(matched.group("name")) in packages:
-            records[_normalised(matched.group("name"))] = _sha256(os.path.join(directory, entry, "RECORD")) or ""
-    return records
+    records, contents = {}, {}
+    for name, found in distributions_in(os.listdir(directory)).items():
+        if name in packages:
+            record = os.path.join(directory, found[0][1], "RECORD")
+            records[name] = _sha256(record) or ""
+            contents[name] = contents_digest(read_rows(record) or [])
+    return {"records": records, "contents": contents}
 
 
-def _file_damage(site_packages: str, dist_info: str, record_sha256: str, *, hashes: bool) -> str | None:
+def find_added(build: Build, damage: Iterable[Damage] = ()) -> list[Addition]:
+    """What somebody added to a build or replaced in it (see additions.py); `damage` is what find_damage says of it."""
+    if build.record is None:
+        # Nothing says what it was made of: whatever is in it may be somebody's.
+        is_filled = os.path.isdir(os.path.join(build.path, "lib"))
+        return [Addition(f"whatever is in {build.path}, whose {BUILD_RECORD} cannot be read")] if is_filled else []
+    site_packages = os.path.join(build.path, build.record["site_packages"])
+    suspects = {package for package, _ in damage if package}
+    installed = distributions_in(os.listdir(site_packages)) if suspects else {}
+    again = {
+        name
+        for name in suspects & installed.keys()
+        if _is_installed_again(site_packages, installed[name][0][1], build.record["records"][name])
+    }
+    return find_additions(build.path, build.record, again)
+
+
+def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
+    """Digests of the other builds of the same environment that have all of these, too."""
+    if build.record is None:
+        return []
+    others = builds_of(os.path.dirname(os.path.dirname(build.path)), build.record["name"])
+    return sorted(
+        other.record["digest"]
+        for other in others
+        if other.record and other.name != build.name and set(additions) <= set(find_added(other))
+    )
+
+
+def _is_installed_again(site_packages: str, dist_info: str, record_sha256: str) -> bool:
+    """Is what is there another installation, whole by a RECORD of its own, and not the damaged one?"""
+    path = os.path.join(site_packages, dist_info, "RECORD")
+    rows = read_rows(path)
+    if not rows or _sha256(path) == record_sha256:
+        return False
+    return f"{dist_info}/METADATA" in {row[0] for row in rows} and _broken_file(site_packages, rows) is None
+
+
+def _file_damage(record: dict[str, Any], site_packages: str, name: str, dist_info: str, *, hashes: bool) -> str | None:
     """The first file of a distribution that is not as it was installed."""
-    record = os.path.join(site_packages, dist_info, "RECORD")
-    if _sha256(record) != record_sha256:
+    path = os.path.join(site_packages, dist_info, "RECORD")
+    is_as_written = _sha256(path) == record["records"][name]
+    rows = read_rows(path) or []
+    # pip or uv may have installed the very same again, as a dependency of something else.
+    if not is_as_written and (record.get("contents") or {}).get(name) != contents_digest(rows):
         return "its RECORD was changed"
-    with open(record, encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
+    return _broken_file(site_packages, rows, hashes=hashes)
+
+
+def _broken_file(site_packages: str, rows: list[list[str]], *, hashes: bool = False) -> str | None:
     for row in rows:
         # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
-        if len(row) != 3 or row[0].endswith(".pyc") or not row[2]:
+        if row[0].endswith(".pyc") or not row[2]:
             continue
         path = os.path.join(site_packages, row[0])
         try:
             size = os.lstat(path).st_size
         except OSError:
             return f"{row[0]} is missing"
-        if size != int(row[2]) and not os.path.islink(path):
+        if str(size) != row[2] and not os.path.islink(path):
             return f"{row[0]} has {size} bytes, not {row[2]}"
         if hashes and not _has_hash(path, row[1]):
             return f"the contents of {row[0]} differ from what was installed"
@@ -289,19 +328,6 @@ def _digest(path: str, algorithm: str) -> bytes:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.digest()
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _same_version(left: str, right: str) -> bool:
-    # A directory name spells a version as its wheel did ("2022.07.01"), a lock in normal form ("2022.7.1").
-    return _plain_version(left) == _plain_version(right)
-
-
-def _plain_version(version: str) -> str:
-    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", version.lower().replace("_", "+").replace("-", "+"))
 
 
 def environment_names(root: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`<root>/manifest.json`: the environments of a node, their builds and the last verdict of each.
 
     {schema: 1, environments: {<name>: {release, flavour, build, digest, python, lock_sha256, builds: [...],
+     requirements: {<build>: path on the controller, or null for the release alone; not there where it is not known},
      check: {verdict, reason, evidence_sha256, checked_at, report} or null}}}
 
 `tensorflow_venv` owns an environment's entry, `tensorflow_gpu_check` its `check`.

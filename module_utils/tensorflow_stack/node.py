@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any, Mapping
 
+from .additions import find_additions
 from .node_files import NodeFiles
 from .node_loader import Loader, read_glibc, read_loader
 from .node_texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
@@ -37,6 +38,9 @@ TEGRA_RELEASE = "/etc/nv_tegra_release"
 DEVICE_TREE = "/proc/device-tree/compatible"
 
 PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": "/usr/bin/zypper"}
+
+# Of a lock only the header is read.
+_LOCK_HEAD_BYTES = 1 << 16
 
 BUILD_KEYS = (
     "name",
@@ -70,6 +74,7 @@ def read_node(
     loader = read_loader(files)
     release = _read_line(files, "/proc/sys/kernel/osrelease", "kernel")
     gpus, nvswitches = _read_pci(files)
+    manifest = _read_json(files, root + "/manifest.json", "manifest")
     cuda = find_cuda(loader)
     return {
         "architecture": loader.architecture,
@@ -103,8 +108,8 @@ def read_node(
             if record is not None
         },
         "environments_root": _read_environments_root(files, root),
-        "environments": _read_environments(files, root),
-        "manifest": _read_json(files, root + "/manifest.json", "manifest"),
+        "environments": _read_environments(files, root, manifest),
+        "manifest": manifest,
         "unread": files.unread,
     }
 
@@ -292,7 +297,7 @@ def _read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
     return {"path": root, "exists": exists, "writable": writable, "free_bytes": free_bytes}
 
 
-def _read_environments(files: NodeFiles, root: str) -> list[dict[str, Any]]:
+def _read_environments(files: NodeFiles, root: str, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if not files.is_dir(root, "environments"):
         return rows
@@ -317,8 +322,51 @@ def _read_environments(files: NodeFiles, root: str) -> list[dict[str, Any]]:
         else:
             row = {key: record[key] for key in BUILD_KEYS}
             row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
-            rows.append(row)
+            row["requirements"] = _read_requirements(files, build, manifest, name)
+            rows.append({**row, **_read_additions(files, build, record)})
     return rows
+
+
+def _read_requirements(files: NodeFiles, build: str, manifest: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """What the lock of a build was made for: its lines, and the file that they were in.
+
+    An earlier version of this toolkit did not record the file. Recorded as null it is a lock of the release alone.
+    """
+    head = files.data(build + "/lock.txt", "environments", _LOCK_HEAD_BYTES) or b""
+    matched = re.search(r"^# requirements: (.+)$", head.decode("utf-8", "replace"), re.MULTILINE)
+    recorded: Any = manifest
+    for key in ("environments", name, "requirements"):
+        recorded = recorded.get(key) if isinstance(recorded, dict) else None
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return {
+        "lines": matched.group(1).split(", ") if matched else [],
+        "is_recorded": os.path.basename(build) in recorded,
+        "path": recorded.get(os.path.basename(build)),
+    }
+
+
+def _read_additions(files: NodeFiles, path: str, record: dict[str, Any]) -> dict[str, Any]:
+    """What somebody added to a build, which a new one would lose; only with any is the build compared file by file."""
+    nothing: dict[str, Any] = {"additions": [], "damaged": False, "also_in": []}
+    try:
+        host = files.host_path(path)
+        if not find_additions(host, record):
+            return nothing
+        # Not loaded where it is not needed: it would cost every run some milliseconds.
+        from .builds import Build, find_added, find_damage, other_builds_with
+
+        build = Build(host, record)
+        damage = find_damage(build)
+        additions = find_added(build, damage)
+        also_in = other_builds_with(build, additions)
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        files.add_unread("environments", f"{path}: what was added to it cannot be read: {error}")
+        return nothing
+    return {
+        "additions": [dict(addition._asdict()) for addition in additions],
+        "damaged": bool(damage),
+        "also_in": also_in,
+    }
 
 
 def _real_path(files: NodeFiles, path: str) -> str | None:

@@ -27,9 +27,14 @@ class LockState:
 
     path: str
     directory: str  # where it is made, if it has to be
-    state: str  # ready, missing, stale
+    state: str  # ready, missing, stale; applied: it lies in the build on the node
     lock: Lock | None
     requirements: str | None = None  # the user's file that goes into it
+    applied_sha256: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        return self.lock.sha256 if self.lock else self.applied_sha256
 
 
 def make_plan(
@@ -134,10 +139,8 @@ def _driver(driver: Driver) -> dict[str, Any]:
 def _environment(stack: Stack, node: dict[str, Any], lock: LockState, root: str, name: str) -> dict[str, Any]:
     directories = stack.library_directories
     digest = None
-    if lock.lock is not None:
-        digest = environment_digest(
-            lock_sha256=lock.lock.sha256, python=stack.python.path, library_directories=directories
-        )
+    if lock.sha256 is not None:
+        digest = environment_digest(lock_sha256=lock.sha256, python=stack.python.path, library_directories=directories)
     return {
         "name": name,
         "root": root,
@@ -165,7 +168,7 @@ def _roles(stack: Stack, lock: LockState) -> list[str]:
         "nvidia_driver": bool(stack.driver and stack.driver.source != "found"),
         "cuda_toolkit": bool(stack.cuda and stack.cuda.is_of_system),
         "cudnn": bool(stack.cudnn and stack.cudnn.is_of_system),
-        "tensorflow_lock": lock.state != "ready",
+        "tensorflow_lock": lock.state in ("missing", "stale"),
         "python_interpreter": stack.python.source != "found",
     }
     return [role for role, is_needed in needed.items() if is_needed]
@@ -319,7 +322,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
 
 
 def _lock_step(lock: LockState) -> dict[str, Any]:
-    if lock.state == "ready":
+    if lock.state in ("ready", "applied"):
         return _step("lock", "keep", lock.path, source="found")
     why = {
         "missing": f"there is no lock at {lock.path} yet: it is made from the package index first",
@@ -383,7 +386,9 @@ def _bytes_to_fetch(node: dict[str, Any], lock: Lock) -> int:
 def render_table(plan: dict[str, Any]) -> str:
     """The plan for a person: one line a step, then warnings and refusals."""
     if plan["refusals"]:
-        lines = [f"TensorFlow {plan['release'] or '(newest)'} cannot run here; nothing will be done."]
+        is_kept = all(refusal["component"] == "environment" for refusal in plan["refusals"])
+        problem = "would replace what is here" if is_kept else "cannot run here"
+        lines = [f"TensorFlow {plan['release'] or '(newest)'} {problem}; nothing will be done."]
         lines += [f"  - {refusal['message']}" for refusal in plan["refusals"]]
         nearest = plan["refusals"][0]["nearest_release"]
         return "\n".join(lines + ([f"The nearest release that would run here is {nearest}."] if nearest else []))

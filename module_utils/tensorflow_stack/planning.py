@@ -6,11 +6,12 @@ import datetime
 import re
 from typing import Any
 
-from . import locking, plan, requirements, resolve
+from packaging.requirements import Requirement
+
+from . import applied, locking, plan, requirements, resolve
 from .builds import check_name
-from .errors import StackError
 from .lockfile import read_lock
-from .stack import Assessment, Policy, Refusal
+from .stack import Assessment, Policy, Refusal, Stack
 from .tables import Tables, load_tables
 
 # Shared memory has been used as a scratch disk before.
@@ -33,41 +34,99 @@ def plan_for(
     _check_root(node["environments_root"]["path"])
     tables = load_tables(tables_directory)
     wishes = requirements.read_requirements(requirements_path) if requirements_path else None
-    if release == "current":
-        current = _current(node)
-        release, environment = current["release"], environment or current["name"]
+    asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
+    current = applied.find_applied(node, environment) if release == "current" else None
+    if current:
+        release = current["release"]
     if wishes and release == "newest":
         _check_named_release(tables, wishes)
-    assessment, releases = _assess(
-        tables, release, wishes, node, Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    )
+    wanted = applied.policy_as_applied(asked, current) if current else asked
+    # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
+    seen = {**node, "environments": [current]} if current else node
+    assessment, releases = _assess(tables, release, wishes, seen, wanted)
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
         return {"plan": refused, "table": _table(refused, releases), "releases": releases}
-    stack = assessment.stack
-    request = locking.LockRequest(
+    refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
+    if refusals:
+        made = plan.refuse(assessment.release.version, refusals)
+    else:
+        name = environment or (current["name"] if current else f"tensorflow-{assessment.release.version}")
+        lock = _applied_lock(current, assessment.stack, wishes, node)
+        lock = lock or _find_lock(
+            tables, _lock_request(assessment.stack, wishes, node), locks=locks, shipped_locks=shipped_locks
+        )
+        made = _plan(tables, assessment.stack, node, lock, name, wishes, asked, is_named=bool(environment))
+        if current and not made["refusals"]:
+            made["warnings"] += applied.warn_of_gpus(current, node, asked)
+    return {"plan": made, "table": _table(made, releases), "releases": releases}
+
+
+def _applied_lock(
+    current: dict[str, Any] | None,
+    stack: Stack,
+    wishes: requirements.UserRequirements | None,
+    node: dict[str, Any],
+) -> plan.LockState | None:
+    if current is None or wishes is not None:
+        return None
+    return applied.lock_as_applied(current, stack, node["environments_root"]["path"])
+
+
+def _lock_request(
+    stack: Stack, wishes: requirements.UserRequirements | None, node: dict[str, Any]
+) -> locking.LockRequest:
+    return locking.LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
         platform=f"linux_{node['architecture']}",
         flavour=stack.lock_flavour,
         requirements=wishes,
     )
-    lock_state = _find_lock(tables, request, locks=locks, shipped_locks=shipped_locks)
+
+
+def _plan(
+    tables: Tables,
+    stack: Stack,
+    node: dict[str, Any],
+    lock: plan.LockState,
+    name: str,
+    wishes: requirements.UserRequirements | None,
+    policy: Policy,
+    *,
+    is_named: bool,
+) -> dict[str, Any]:
+    """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
     made = plan.make_plan(
         stack=stack,
         node=node,
-        lock=lock_state,
+        lock=lock,
         root=node["environments_root"]["path"],
-        name=environment or f"tensorflow-{stack.release.version}",
+        name=name,
         uv=_uv(tables, node["architecture"]),
         warnings=tuple(wishes.notes) if wishes else (),
     )
-    return {"plan": made, "table": _table(made, releases), "releases": releases}
+    if policy.additions == "drop":
+        return made
+    refusals, warnings = applied.find_losses(
+        next((row for row in node["environments"] if row["name"] == name), None),
+        environment=made["environment"],
+        lock=lock,
+        is_named=is_named,
+        supplied={
+            *stack.release.packages,
+            *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),
+        },
+    )
+    if refusals:
+        return plan.refuse(stack.release.version, refusals)
+    made["warnings"] += warnings
+    return made
 
 
 def _check_root(path: str) -> None:
@@ -124,19 +183,6 @@ def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) 
             is_known = any(specifier.contains(release.version) for release in tables.releases)
             if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
                 resolve.find_release(tables, specifier.version, where=f" ({wish.where})")
-
-
-def _current(node: dict[str, Any]) -> dict[str, Any]:
-    """The environment that was applied last."""
-    name = (node["manifest"] or {}).get("current")
-    current: dict[str, Any] | None = next((row for row in node["environments"] if row["name"] == name), None)
-    if current is None:
-        root = node["environments_root"]["path"]
-        raise StackError(
-            f"It is not known which environment below {root} was applied last. Set tensorflow_version to the release "
-            "you mean, and tensorflow_environment if it has a name of its own."
-        )
-    return current
 
 
 def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
-from .builds import check_owner
+from .builds import Build, check_owner, find_added, read_record
 from .errors import StackError
 from .probe_judge import GOOD_VERDICTS, judge, make_report
 
@@ -101,8 +101,11 @@ def check(
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
     variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
+    record = read_record(build)
     evidence_sha256 = _digest(
         evidence,
+        # What somebody added may break TensorFlow, though the build is the same.
+        find_added(Build(build, record)) if record else [],
         variables,
         build,
         release,

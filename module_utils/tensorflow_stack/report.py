@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 Result = Mapping[str, Any]
-_DONE = ("changed", "action", "environment", "build", "damage", "removed_builds", "bytes_to_fetch", "seconds")
+_DONE = (
+    "changed",
+    "action",
+    "environment",
+    "build",
+    "damage",
+    "dropped",
+    "removed_builds",
+    "kept_builds",
+    "bytes_to_fetch",
+    "seconds",
+)
 _CHECK = ("verdict", "reason", "causes", "reused", "checked_at", "report")
 _SYSTEM = (
     "changed",
@@ -61,6 +72,7 @@ def make_report(
             if not result.get("failed")
         },
         "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
+        "additions": venv_result.get("additions") or [],
         "check": {key: check_result[key] for key in _CHECK} if verdict else None,
         "error": error,
         "succeeded": error is None and proven,

@@ -22,6 +22,7 @@ class Policy:
     cudnn_source: str = "auto"  # cudnn_source: auto, found, wheels, nvidia_repo, redist
     python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
     python_source: str = "auto"  # python_source: auto, found, distro, uv
+    additions: str = "stop"  # tensorflow_additions: stop, drop
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
 

@@ -13,10 +13,11 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
-from typing import Any, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Container
 
 from . import manifest
+from .additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
 from .builds import (
     BUILD_RECORD,
     Build,
@@ -28,13 +29,15 @@ from .builds import (
     describe_frame,
     describe_records,
     environment_names,
+    find_added,
     find_damage,
     live_build,
     processes_using,
     read_record,
     remove_build,
 )
-from .errors import BuildError, BusyError, UnwritableError
+from .distributions import read_text
+from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
 from .installing import (
     BuildLog,
@@ -46,6 +49,7 @@ from .installing import (
     point_to_compiler,
     reinstall,
 )
+from .lockfile import parse_lock
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
@@ -61,6 +65,11 @@ class Outcome:
     damage: tuple[Damage, ...] = ()
     build: str | None = None
     removed_builds: tuple[str, ...] = ()
+    # Of those beyond `keep`, what stays because something was added to it.
+    kept_builds: tuple[str, ...] = ()
+    # What somebody added to the build that is in use afterwards, and what the one before had and this one has not.
+    additions: tuple[Addition, ...] = ()
+    dropped: tuple[Addition, ...] = ()
     bytes_to_fetch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -72,41 +81,83 @@ class Outcome:
 # --------------------------------------------------------------------------------------------- planning
 
 
-def plan_present(spec: EnvironmentSpec, *, keep: int = 2, hashes: bool = False) -> Outcome:
+def plan_present(
+    spec: EnvironmentSpec, *, keep: int = 2, hashes: bool = False, drop_additions: bool = False
+) -> Outcome:
     """What has to be done so that the environment is there; reads only, and refuses what applying would refuse."""
     check_name(spec.name)
     check_owner(spec.root)
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
     hashed = wanted if hashes else ()
-    if live and live.record and live.record["digest"] == spec.digest:
-        damage = find_damage(live, hashed=hashed)
-        if not damage:
-            return Outcome("keep", live, wanted, build=live.name)
-        return _to_be_built("repair", spec, live, keep, damage=tuple(damage))
-    for build in reversed(builds_of(spec.root, spec.name)):
-        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
-            removed = _superfluous(spec.root, spec.name, build.name, keep)
-            return Outcome("switch", live, wanted, build=build.name, removed_builds=tuple(b.name for b in removed))
-    return _to_be_built("build", spec, live, keep)
-
-
-def _to_be_built(
-    action: str, spec: EnvironmentSpec, live: Build | None, keep: int, damage: tuple[Damage, ...] = ()
-) -> Outcome:
-    bytes_to_fetch = _bytes_to_fetch(spec)
-    _check_writable(spec.root)
-    _check_disk(spec, bytes_to_fetch)
-    removed = tuple(build.name for build in _superfluous(spec.root, spec.name, None, keep))
+    damage = find_damage(live, hashed=hashed) if live else []
+    additions = find_added(live, damage) if live else []
+    is_wanted = live is not None and live.record is not None and live.record["digest"] == spec.digest
+    if live and is_wanted and not damage:
+        return Outcome("keep", live, wanted, build=live.name, additions=tuple(additions))
+    action, build, theirs = ("repair", None, []) if is_wanted else _build_to_switch_to(spec, hashed, additions)
+    dropped = lost_additions(additions, wanted, theirs)
+    if dropped and not drop_additions:
+        raise _would_lose(spec, dropped, damage if is_wanted else [])
+    bytes_to_fetch = 0
+    if build is None:
+        bytes_to_fetch = _bytes_to_fetch(spec)
+        _check_writable(spec.root)
+        _check_disk(spec, bytes_to_fetch)
+    removed, kept = _superfluous(spec.root, spec.name, build, keep, drop_additions)
     return Outcome(
-        action, live, spec.lock.packages, damage=damage, removed_builds=removed, bytes_to_fetch=bytes_to_fetch
+        action,
+        live,
+        wanted,
+        damage=tuple(damage) if is_wanted else (),
+        build=build,
+        removed_builds=tuple(build.name for build in removed),
+        kept_builds=tuple(build.name for build in kept),
+        additions=tuple(theirs),
+        dropped=tuple(dropped),
+        bytes_to_fetch=bytes_to_fetch,
     )
 
 
-def _superfluous(root: str, name: str, live: str | None, keep: int) -> list[Build]:
-    """The oldest builds beyond `keep`, counting the live one (None: one still to be built); none that is in use."""
+def _build_to_switch_to(
+    spec: EnvironmentSpec, hashed: Container[str], additions: list[Addition]
+) -> tuple[str, str | None, list[Addition]]:
+    """The action, the newest whole build of the wanted lock (one that has the additions, too, first), what it has."""
+    found: list[tuple[str, str | None, list[Addition]]] = []
+    for build in reversed(builds_of(spec.root, spec.name)):
+        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
+            theirs = find_added(build)
+            if not lost_additions(additions, spec.lock.packages, theirs):
+                return "switch", build.name, theirs
+            found.append(("switch", build.name, theirs))
+    return found[0] if found else ("build", None, [])
+
+
+def _would_lose(spec: EnvironmentSpec, dropped: list[Addition], damage: list[Damage]) -> BuildError:
+    others = [text for package, text in damage if not any(package == addition.name for addition in dropped)]
+    why = f" to mend it ({'; '.join(others[:3])})" if others else ""
+    return BuildError(
+        f"{spec.path} would be built anew{why} and lose what somebody put into it: {listed(dropped)}. "
+        f"Nothing was changed. {WAYS_OUT}",
+        additions=[addition.text for addition in dropped],
+    )
+
+
+def _superfluous(
+    root: str, name: str, live: str | None, keep: int, drop_additions: bool
+) -> tuple[list[Build], list[Build]]:
+    """The oldest builds beyond `keep`, counting the live one (None: one still to be built); none that is in use.
+
+    Apart from them those that stay, since somebody added something to them.
+    """
     others = [build for build in builds_of(root, name) if build.record and build.name != live]
-    return [build for build in others[: max(0, len(others) - max(0, keep - 1))] if not processes_using([build.path])]
+    removed, kept = [], []
+    for build in others[: max(0, len(others) - max(0, keep - 1))]:
+        if not drop_additions and find_added(build, find_damage(build)):
+            kept.append(build)
+        elif not processes_using([build.path]):
+            removed.append(build)
+    return removed, kept
 
 
 def plan_previous(root: str, name: str) -> Outcome:
@@ -122,7 +173,12 @@ def plan_previous(root: str, name: str) -> Outcome:
             continue
         damage = find_damage(build)
         if not damage:
-            return Outcome("rollback", live, build.packages, build=build.name)
+            theirs = find_added(build)
+            # These stay in their build, which is not removed for it.
+            left = lost_additions(find_added(live, find_damage(live)), build.packages, theirs)
+            return Outcome(
+                "rollback", live, build.packages, build=build.name, additions=tuple(theirs), dropped=tuple(left)
+            )
         spoiled.append(f"{build.name} ({damage[0].text})")
     tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
     raise BuildError(
@@ -136,10 +192,17 @@ def plan_absent(root: str, name: str) -> Outcome:
     check_name(name)
     check_owner(root)
     live = live_build(root, name)
-    builds = tuple(build.name for build in builds_of(root, name))
+    builds = builds_of(root, name)
     if live is None and not builds:
         return Outcome("keep", None, {})
-    return Outcome("remove", live, {}, removed_builds=builds)
+    added = [addition for build in builds if build.record for addition in find_added(build, find_damage(build))]
+    return Outcome(
+        "remove",
+        live,
+        {},
+        removed_builds=tuple(build.name for build in builds),
+        dropped=tuple(dict.fromkeys(added)),
+    )
 
 
 def _bytes_to_fetch(spec: EnvironmentSpec) -> int:
@@ -165,10 +228,11 @@ def apply_present(
     keep: int,
     lock_timeout: float,
     hashes: bool = False,
+    drop_additions: bool = False,
     import_timeout: float = 300,
 ) -> Outcome:
     """Make the environment present. `installer` is called only when something has to be installed."""
-    outcome = plan_present(spec, keep=keep, hashes=hashes)
+    outcome = plan_present(spec, keep=keep, hashes=hashes, drop_additions=drop_additions)
     if outcome.action == "keep":
         if _leftovers(spec.root, spec.name):
             # A run that was killed while it removed old builds. One that builds at this moment is left alone.
@@ -179,7 +243,7 @@ def apply_present(
     _make_root(spec.root)
     with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path, wait=lock_timeout):
         # Another run may have done it while this one waited.
-        outcome = plan_present(spec, keep=keep, hashes=hashes)
+        outcome = plan_present(spec, keep=keep, hashes=hashes, drop_additions=drop_additions)
         if outcome.action == "keep":
             return outcome
         seconds: dict[str, float] = {}
@@ -189,15 +253,14 @@ def apply_present(
         else:
             build = _build(spec, installer(), outcome.damage, import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
-        removed = _prune(spec.root, spec.name, build.name, keep)
-    return Outcome(
-        outcome.action,
-        outcome.before,
-        outcome.after_packages,
-        damage=outcome.damage,
+        removed, kept = _superfluous(spec.root, spec.name, build.name, keep, drop_additions)
+        for superfluous in removed:
+            remove_build(superfluous)
+    return replace(
+        outcome,
         build=build.name,
-        removed_builds=tuple(removed),
-        bytes_to_fetch=outcome.bytes_to_fetch,
+        removed_builds=tuple(superfluous.name for superfluous in removed),
+        kept_builds=tuple(superfluous.name for superfluous in kept),
         seconds=seconds,
     )
 
@@ -234,10 +297,27 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> Outcome:
     return outcome
 
 
-def record_in_manifest(root: str, name: str) -> bool:
+def lock_in_use(root: str, name: str) -> str:
+    """The lock that the environment in use was built from, as it lies in its build."""
+    live = live_build(root, name)
+    if live is None or live.record is None:
+        raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
+    path = os.path.join(live.path, "lock.txt")
+    try:
+        text = read_text(path)
+        if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
+            return text
+        found = "is not the one that it was built from"
+    except (OSError, ValueError, StackError):
+        found = "cannot be read as a lock"
+    raise BuildError(f"{path} {found}. Set tensorflow_version, and tensorflow_requirements if a file was applied.")
+
+
+def record_in_manifest(root: str, name: str, built_for: dict[str, str | None] | None = None) -> bool:
     """Bring the environment's entry in the node's manifest up to date; gives back whether it was not.
 
-    The manifest follows the disk: a run killed between the switch and this is made good by the next one.
+    `built_for` has the requirements file of a build, None for the release alone. The manifest follows the disk: a run
+    killed between the switch and this is made good by the next one.
     """
     if not os.path.isdir(os.path.join(root, ".builds")):
         return False
@@ -254,6 +334,9 @@ def record_in_manifest(root: str, name: str) -> bool:
         for key in ("release", "flavour", "build", "digest", "python", "lock_sha256"):
             entry[key] = live.record[key]
         entry["builds"] = builds
+        known = entry.get("requirements")
+        files = {**(known if isinstance(known, dict) else {}), **(built_for or {})}
+        entry["requirements"] = {build: files[build] for build in builds if build in files}
         content["current"] = name
 
     return manifest.update(root, change)
@@ -361,8 +444,9 @@ def _fill(
         "site_packages": site_packages,
         "links": links,
         "frame": describe_frame(path),
-        "records": describe_records(path, site_packages, spec.lock.packages),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
+        "outside": sorted([*outside_entries(path), BUILD_RECORD]),
+        **describe_records(path, site_packages, spec.lock.packages),
     }
     build = Build(path, record)
     # Builds share their files with uv's cache by hard links: what was changed in place in the damaged build is
@@ -411,13 +495,6 @@ def _sweep(root: str, name: str) -> None:
 def _leftovers(root: str, name: str) -> list[Build]:
     live = live_build(root, name)
     return [build for build in builds_of(root, name) if build.record is None and (not live or build.name != live.name)]
-
-
-def _prune(root: str, name: str, live: str, keep: int) -> list[str]:
-    superfluous = _superfluous(root, name, live, keep)
-    for build in superfluous:
-        remove_build(build)
-    return [build.name for build in superfluous]
 
 
 def _processes(pids: list[int]) -> str:

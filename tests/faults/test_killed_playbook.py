@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _requirements(site: Site, numpy: str) -> str:
-    path = site.path / f"numpy-{numpy}.txt"
+    path = site.path / "requirements.txt"  # another file would not take over the name of the environment
     path.write_text(f"tensorflow==2.8.0\nnumpy=={numpy}\n")
     return str(path)
 

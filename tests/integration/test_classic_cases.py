@@ -128,12 +128,29 @@ def test_verify_sees_what_was_swapped_by_hand_and_the_next_run_repairs_it(site: 
     run = site.play("verify", **wish)
     assert run.code != 0
     assert "numpy: numpy/version.py has" in run.output
-    assert "Run playbooks/workstation.yml with tensorflow_version=2.8.0" in run.output
+    advice = f"Run playbooks/workstation.yml with tensorflow_version=2.8.0, tensorflow_requirements={classic}."
+    assert advice in " ".join(run.output.split())
     # From the cache below the root: no network.
     repaired = site.play("workstation", environ=NO_NETWORK, **wish)
     assert repaired.code == 0, repaired.output
     assert repaired.report["done"]["action"] == "repair"
     assert site.play("verify", **wish).code == 0
+
+
+def test_a_bare_verify_knows_the_file_and_what_a_user_adds_stays(site: Site, classic: str, uv: str) -> None:
+    command = [uv, "pip", "install", "-q", "--python", site.root / "tensorflow-2.8.0" / "bin" / "python", "pandas<2"]
+    subprocess.run(command, check=True)
+    pandas = site.python("tensorflow-2.8.0", "import pandas; print(pandas.__version__)").stdout.strip()
+    run = site.play("workstation", tensorflow_version="2.8.0", tensorflow_requirements=classic)
+    assert (run.code, run.counts["changed"]) == (0, 0), run.output
+    assert f"pandas {pandas}" in run.report["additions"]
+    assert not run.report["check"]["reused"], "what was added may break TensorFlow"
+    verified = site.play("verify")
+    assert verified.code == 0, verified.output
+    assert f"has, beside its lock: pandas {pandas}" in verified.output
+    subprocess.run(
+        [uv, "pip", "uninstall", "-q", *command[4:6], *(a.split()[0] for a in run.report["additions"])], check=True
+    )
 
 
 def test_a_minor_followed_by_compatible_release(site: Site) -> None:
@@ -148,7 +165,10 @@ def test_another_lock_for_one_name_and_back(site: Site, classic: str) -> None:
     other = site.path / "other.txt"
     other.write_text(CLASSIC_PINS.replace("1.23.5", "1.22.4"))
     name, program = "tensorflow-2.8.0", "import numpy, tensorflow; print(numpy.__version__)"
-    changed = site.play("workstation", tensorflow_version="2.8.0", tensorflow_requirements=str(other))
+    wish = {"tensorflow_version": "2.8.0", "tensorflow_requirements": str(other)}
+    refused = site.play("workstation", **wish)
+    assert refused.code != 0 and f"was applied with {classic}" in " ".join(refused.output.split())
+    changed = site.play("workstation", tensorflow_environment=name, **wish)
     assert changed.code == 0, changed.output
     assert site.python(name, program).stdout.strip() == "1.22.4"
     checked = site.play("rollback", "--check", "--diff")
@@ -197,7 +217,8 @@ class TestNaiveWays:
         shutil.rmtree(venv)
 
     def test_pip_into_the_2_10_environment_destroys_it(self, site: Site, uv: str) -> None:
-        site.play("workstation", tensorflow_version="2.10.0", tensorflow_environment="sacrifice")
+        wish = {"tensorflow_version": "2.10.0", "tensorflow_environment": "sacrifice"}
+        site.play("workstation", **wish)
         assert site.imports("sacrifice") == "2.10.0"
         python = site.root / "sacrifice" / "bin" / "python"
         subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "pip"], check=True)
@@ -210,9 +231,11 @@ class TestNaiveWays:
             for row in csv.reader(record.read_text().splitlines()):
                 owners.setdefault(row[0], set()).add(record.parent.name)
         assert any(len(names) == 2 for names in owners.values())
-        # Ours is not fooled by either, and mends it.
-        seen = site.play("verify", tensorflow_version="2.10.0", tensorflow_environment="sacrifice")
+        # Ours is not fooled by either, and mends it once that is said.
+        seen = site.play("verify", **wish)
         assert seen.code != 0
         assert "tensorflow is 2.8.0, not 2.10.0" in seen.output
-        site.play("workstation", tensorflow_version="2.10.0", tensorflow_environment="sacrifice")
+        assert site.play("workstation", **wish).code != 0
+        assert site.imports("sacrifice") == "2.8.0"
+        site.play("workstation", tensorflow_additions="drop", **wish)
         assert site.imports("sacrifice") == "2.10.0"

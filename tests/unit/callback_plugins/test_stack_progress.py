@@ -93,7 +93,8 @@ def test_ended_task_is_silent(
 ) -> None:
     host, task = make_host(), make_task()
     callback.v2_runner_on_start(host, task)
-    getattr(callback, f"v2_runner_on_{end}")(make_result(host, task))
+    done = {"action": "keep", "environment": "e", "build": "b", "additions": [], "dropped": [], "kept_builds": []}
+    getattr(callback, f"v2_runner_on_{end}")(make_result(host, task, **done))
     time.sleep(3 * INTERVAL)
     assert capfd.readouterr().err == ""
 
@@ -260,3 +261,24 @@ def test_run_without_a_host_does_not_end_well(tmp_path: Path, inventory: str | N
     )
     assert ended.returncode != 0, ended.stdout
     assert said in ended.stderr
+
+
+def test_what_is_beside_the_lock_is_said() -> None:
+    kept: dict[str, Any] = {
+        "action": "keep",
+        "environment": "/opt/tensorflow/tensorflow-2.8.0",
+        "build": "tensorflow-2.8.0-0123456789ab-2",
+        "additions": [f"p{n} 1" for n in range(10)],
+        "dropped": [],
+        "kept_builds": [],
+    }
+    (line,) = stack_progress.environment_lines(kept)
+    assert line.startswith("/opt/tensorflow/tensorflow-2.8.0 has, beside its lock: p0 1, p1 1,")
+    assert line.endswith("p7 1 and 2 more")
+    rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"], "kept_builds": ["b-1"]}
+    assert stack_progress.environment_lines(rolled_back) == [
+        "tensorflow-2.8.0-0123456789ab-2 has, beside its lock: p 1",
+        "/opt/tensorflow/tensorflow-2.8.0 had, beside its lock: q 2",
+        "kept beyond tensorflow_keep, since somebody added something: b-1",
+    ]
+    assert stack_progress.environment_lines({**kept, "additions": []}) == []

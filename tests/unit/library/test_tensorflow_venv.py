@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -66,6 +67,42 @@ def test_rollback_and_removal_in_check_mode_and_for_real(run_module, arguments: 
         if state == "previous":
             assert real["build"] == first["build"]
     assert not run_module("tensorflow_venv", state="absent", **target)["changed"]
+
+
+def test_what_was_added_is_a_result_and_a_diff(run_module, arguments: dict[str, Any], tmp_path: Path) -> None:
+    run_module("tensorflow_venv", **arguments)
+    (Path(arguments["root"]) / NAME / "lib" / f"python{MINOR}" / "site-packages" / "mine.pth").write_text("")
+    kept = run_module("tensorflow_venv", **arguments)
+    assert (kept["changed"], kept["additions"], kept["dropped"]) == (False, ["mine.pth"], [])
+    numpy = make_wheel(tmp_path / "wheels", "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    lock = make_lock(make_tensorflow(tmp_path / "wheels", "2.8.0"), numpy, release="2.8.0", python=MINOR)
+    newer = {**arguments, "lock": lock.text}
+    for check in (True, False):
+        stopped = run_module("tensorflow_venv", check=check, **newer)
+        assert stopped["failed"] and "lose what somebody put into it: mine.pth. Nothing was changed." in stopped["msg"]
+        assert stopped["additions"] == ["mine.pth"]
+    checked = run_module("tensorflow_venv", check=True, diff=True, additions="drop", **newer)
+    real = run_module("tensorflow_venv", diff=True, additions="drop", **newer)
+    assert checked["diff"] == real["diff"] and real["diff"]["before"].endswith("# mine.pth was added\n")
+    assert checked["dropped"] == real["dropped"] == ["mine.pth"]
+    removed = run_module("tensorflow_venv", name=NAME, root=arguments["root"], state="absent")
+    assert removed["dropped"] == ["mine.pth"]
+
+
+def test_without_a_lock_the_one_in_the_build_is_meant(run_module, arguments: dict[str, Any]) -> None:
+    lock = arguments.pop("lock")
+    nothing = run_module("tensorflow_venv", **arguments)
+    assert nothing["failed"] and f"There is no environment {NAME} in" in nothing["msg"]
+    built = run_module("tensorflow_venv", lock=lock, requirements="/home/me/mine.txt", **arguments)
+    root = Path(arguments["root"])
+    entry = json.loads((root / "manifest.json").read_text())["environments"][NAME]
+    assert entry["requirements"] == {built["build"]: "/home/me/mine.txt"}
+    (root / NAME / "lib" / f"python{MINOR}" / "site-packages" / "numpy" / "__init__.py").unlink()
+    repaired = run_module("tensorflow_venv", **arguments)
+    assert (repaired["action"], repaired["release"]) == ("repair", "2.8.0")
+    (root / NAME / "lock.txt").unlink()
+    lost = run_module("tensorflow_venv", **arguments)
+    assert lost["failed"] and "lock.txt cannot be read as a lock. Set tensorflow_version" in lost["msg"]
 
 
 def test_corrupt_lock_changes_nothing(run_module, arguments: dict[str, Any]) -> None:

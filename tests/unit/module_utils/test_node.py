@@ -318,7 +318,8 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     (environment,) = record["environments"]
     assert environment["name"] == "tensorflow-2.10.1"
     assert environment["packages"]["numpy"] == "1.23.5"
-    assert set(environment) == set(node.BUILD_KEYS)
+    assert set(environment) == {*node.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
+    assert (environment["additions"], environment["damaged"], environment["also_in"]) == ([], False, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True
 

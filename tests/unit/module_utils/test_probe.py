@@ -464,6 +464,18 @@ def test_another_build_checks_again(node: Node) -> None:
     assert not node.check().reused
 
 
+def test_what_was_added_to_the_build_checks_again(node: Node) -> None:
+    build = Path(os.path.realpath(node.environment))
+    (build / "site-packages").mkdir()
+    record = {"digest": "", "packages": {}, "site_packages": "site-packages", "links": {}, "top_level": [], "frame": {}}
+    (build / "build.json").write_text(json.dumps({**record, "records": {}}))
+    node.check()
+    assert node.check().reused
+    (build / "site-packages" / "sitecustomize.py").write_text("")
+    assert not node.check().reused
+    assert node.check().reused
+
+
 def test_another_library_path_checks_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.check()
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/cuda/lib64")

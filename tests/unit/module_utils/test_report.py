@@ -19,6 +19,9 @@ BUILT: dict[str, Any] = {
     "build": "tensorflow-2.8.0-0123456789ab-1",
     "release": "2.8.0",
     "damage": [],
+    "additions": ["pandas 2.3.3"],
+    "dropped": [],
+    "kept_builds": [],
     "removed_builds": [],
     "bytes_to_fetch": 1,
     "seconds": {"install": 1.0},
@@ -53,6 +56,12 @@ def test_all_went_well() -> None:
     made = report(release_result={"plan": PLAN}, venv_result=BUILT, check_result=CHECKED)
     assert made["succeeded"]
     assert (made["release"], made["done"]["action"], made["error"]) == ("2.8.0", "build", None)
+    assert made["additions"] == ["pandas 2.3.3"]
+
+
+def test_a_comparison_names_what_was_added_and_did_nothing() -> None:
+    made = report(release_result={"plan": PLAN}, venv_result={"additions": ["mine.pth"]}, check_result=CHECKED)
+    assert (made["additions"], made["done"], made["succeeded"]) == (["mine.pth"], None, True)
 
 
 @pytest.mark.parametrize(

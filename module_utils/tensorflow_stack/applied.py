@@ -1,0 +1,165 @@
+"""What was applied to a node before: planning it again as it was, and what another plan would lose of it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from .additions import WAYS_OUT, Addition, listed, lost_additions
+from .distributions import normalised
+from .errors import StackError
+from .plan import LockState
+from .stack import Policy, Refusal, Stack
+
+_SHOWN_LINES = 5
+_CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
+
+
+def find_applied(node: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The environment of that name, else the one that was applied last."""
+    wanted = name or (node["manifest"] or {}).get("current")
+    row: dict[str, Any] | None = next((row for row in node["environments"] if row["name"] == wanted), None)
+    if row is not None:
+        return row
+    root = node["environments_root"]["path"]
+    if name:
+        there = ", ".join(row["name"] for row in node["environments"]) or "none"
+        raise StackError(f"There is no environment {name} below {root}; there are: {there}.")
+    raise StackError(
+        f"It is not known which environment below {root} was applied last. Set tensorflow_version to the release "
+        "you mean, and tensorflow_environment if it has a name of its own."
+    )
+
+
+def policy_as_applied(policy: Policy, row: dict[str, Any]) -> Policy:
+    """What the inventory leaves open is as it was when the environment was built."""
+    changes: dict[str, Any] = {}
+    if policy.gpu == "auto" and row["flavour"] == "cpu":
+        changes["gpu"] = "none"
+    if policy.cuda_source == "auto" and row["cuda"]:
+        changes["cuda_source"] = row["cuda"]["source"]
+    if policy.cudnn_source == "auto" and row["cudnn"] and row["cudnn"]["source"] in _CUDNN_SOURCES:
+        changes["cudnn_source"] = row["cudnn"]["source"]
+    if not policy.python:
+        changes["python"] = row["python"]["minor"]
+    return replace(policy, **changes)
+
+
+def refuse_lost_gpu(row: dict[str, Any], stack: Stack, policy: Policy) -> tuple[Refusal, ...]:
+    """An environment of the GPU is no CPU environment because the GPU is gone."""
+    if policy.gpu != "auto" or row["flavour"] != "cuda" or stack.flavour == "cuda":
+        return ()
+    refusal = Refusal(
+        "gpu",
+        found="no NVIDIA GPU on this node",
+        wanted=f"the GPU that {row['name']} was built for",
+        set="See why it is gone (make doctor). For the CPU set tensorflow_gpu to none and name the release.",
+    )
+    return (refusal,)
+
+
+def warn_of_gpus(row: dict[str, Any], node: dict[str, Any], policy: Policy) -> tuple[str, ...]:
+    if policy.gpu != "auto" or row["flavour"] != "cpu" or not node["gpus"]:
+        return ()
+    return (f"{row['name']} was built for the CPU, and this node has a GPU: name the release to plan for that.",)
+
+
+def lock_as_applied(row: dict[str, Any], stack: Stack, root: str) -> LockState | None:
+    """The lock that lies in the build; None where another Python or CUDA is planned than it is for."""
+    requirements = row.get("requirements") or {}
+    if (row["python"]["minor"], _lock_flavour(row)) != (stack.python.minor, stack.lock_flavour):
+        if requirements.get("path"):
+            raise StackError(
+                f"{root}/{row['name']} was applied with {requirements['path']}, for Python {row['python']['minor']} "
+                f"and {row['flavour']}. Set tensorflow_requirements to that file to have it for another one."
+            )
+        return None
+    directory = f"{root}/.builds/{row['build']}"
+    return LockState(f"{directory}/lock.txt", directory, "applied", None, requirements.get("path"), row["lock_sha256"])
+
+
+def _lock_flavour(row: dict[str, Any]) -> str:
+    if (row["cuda"] or {}).get("source") == "wheels":
+        return "cuda"
+    return "cudnn" if (row["cudnn"] or {}).get("source") == "wheels" else "cpu"
+
+
+def find_losses(
+    row: dict[str, Any] | None,
+    *,
+    environment: dict[str, Any],
+    lock: LockState,
+    is_named: bool,
+    supplied: Collection[str],
+) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """Refusals, and warnings, for what is in an environment (`row`) and would not be in the one that is planned.
+
+    `is_named`: the user gave it its name. `supplied` are projects of the release and of the tables.
+    """
+    if row is None:
+        return (), ()
+    path, digest = environment["path"], environment["digest"]
+    is_same = row["digest"] == digest
+    refusals: list[Refusal] = []
+    if not is_same and lock.state != "applied":
+        refusals += _replaced_file(row, path, lock, is_named, supplied)
+    additions = [Addition(**addition) for addition in row.get("additions") or ()]
+    if not additions or (is_same and not row["damaged"]) or (not is_same and digest in row["also_in"]):
+        return tuple(refusals), ()
+    warnings: tuple[str, ...] = ()
+    if is_same or lock.state == "applied":
+        lost = lost_additions(additions, row["packages"])
+    elif lock.lock is not None:
+        lost = lost_additions(additions, lock.lock.packages)
+    else:
+        # What the lock will hold is not known before it is made. A file is in none.
+        lost = [addition for addition in additions if addition.version is None]
+        open_ones = [addition for addition in additions if addition not in lost]
+        if open_ones:
+            warnings = (
+                f"Somebody put into {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
+                "made first is without them.",
+            )
+    if lost:
+        why = "it is damaged and has to be mended" if is_same else "the lock, interpreter or CUDA is another one"
+        refusals.append(
+            Refusal(
+                "environment",
+                found=f"in {path} what somebody put there and a new build would lose: {listed(lost)}",
+                wanted=f"a new build of it ({why})",
+                set=WAYS_OUT,
+            )
+        )
+    return tuple(refusals), warnings
+
+
+def _replaced_file(
+    row: dict[str, Any], path: str, lock: LockState, is_named: bool, supplied: Collection[str]
+) -> list[Refusal]:
+    """One file's environment is not replaced by another's, or by the release alone, because they share a name."""
+    before = row.get("requirements") or {"lines": [], "is_recorded": False, "path": None}
+    asked = [line for line in before["lines"] if _is_users(line, supplied)]
+    if lock.requirements is None:
+        is_replaced = bool(before["path"] or (not before["is_recorded"] and asked))
+    else:
+        is_replaced = bool(before["path"]) and before["path"] != lock.requirements and not is_named
+    if not is_replaced:
+        return []
+    shown = ", ".join(asked[:_SHOWN_LINES]) + (", ..." if len(asked) > _SHOWN_LINES else "")
+    file = before["path"] or "a requirements file"
+    return [
+        Refusal(
+            "environment",
+            found=f"{path} was applied with {file}" + (f" ({shown})" if shown else ""),
+            wanted=f"the same name for {lock.requirements or 'the release alone'}",
+            set="Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or "
+            "tensorflow_additions to drop to replace what is there.",
+        )
+    ]
+
+
+def _is_users(line: str, supplied: Collection[str]) -> bool:
+    project = normalised(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])
+    return project not in supplied and not project.startswith("nvidia-")

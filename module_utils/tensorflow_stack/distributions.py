@@ -1,0 +1,79 @@
+"""The distributions in a site-packages: their names and versions, and what their RECORDs list."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+from typing import Iterable
+
+_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
+# What an installer notes for itself beside what the wheel brought.
+_INSTALLERS_OWN = re.compile(r"\.dist-info/(INSTALLER|REQUESTED|direct_url\.json|uv_\w+\.json)\Z")
+
+
+def distributions_in(entries: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """By normalised name the version and .dist-info of each distribution among the names in a site-packages."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for entry in sorted(entries):
+        matched = _DIST_INFO.match(entry)
+        if matched and not entry.startswith("~"):  # pip calls half removed ones so
+            found.setdefault(normalised(matched.group("name")), []).append((matched.group("version"), entry))
+    return found
+
+
+def read_rows(record: str) -> list[list[str]] | None:
+    """The rows of a RECORD: path, hash, size. None where it cannot be read as one."""
+    try:
+        return [row for row in csv.reader(io.StringIO(read_text(record), newline="")) if len(row) == 3]
+    except (OSError, ValueError, csv.Error):
+        return None
+
+
+def read_requirements(dist_info: str) -> set[str]:
+    """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
+    try:
+        header = read_text(os.path.join(dist_info, "METADATA")).partition("\n\n")[0]
+    except (OSError, ValueError):
+        return set()
+    return {
+        normalised(line.group("name"))
+        for line in re.finditer(r"^Requires-Dist: *(?P<name>[A-Za-z0-9._-]+)(?P<rest>.*)$", header, re.MULTILINE)
+        if "extra" not in line.group("rest").partition(";")[2]
+    }
+
+
+def read_text(path: str) -> str:
+    """The text of a regular file: whoever may write there may have put a FIFO or a device in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, encoding="utf-8", newline="") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return stream.read()
+
+
+def contents_digest(rows: list[list[str]]) -> str:
+    """Over what came out of the wheel: without bytecode, start scripts, and what an installer notes for itself."""
+    own = [
+        row
+        for row in rows
+        if row[2] and not row[0].endswith(".pyc") and not row[0].startswith("..") and not _INSTALLERS_OWN.search(row[0])
+    ]
+    return hashlib.sha256(json.dumps(sorted(own)).encode("utf-8")).hexdigest()
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def is_same_version(left: str, right: str) -> bool:
+    # A directory name spells a version as its wheel did ("2022.07.01"), a lock in normal form ("2022.7.1").
+    return _plain_version(left) == _plain_version(right)
+
+
+def _plain_version(version: str) -> str:
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", version.lower().replace("_", "+").replace("-", "+"))

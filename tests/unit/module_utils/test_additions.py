@@ -1,0 +1,355 @@
+"""What a person put into an environment: kept while the lock is whole, and never lost without being named.
+
+By real installs of small wheels, as in test_venv.py, whose site this is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
+from ansible.module_utils.tensorflow_stack.additions import Addition, listed, lost_additions
+from ansible.module_utils.tensorflow_stack.errors import BuildError
+from ansible.module_utils.tensorflow_stack.node import read_node
+
+from tests.unit.module_utils.test_venv import NAME, Site, site  # noqa: F401  # the fixture
+from tests.wheels import make_wheel
+
+STAY = r"would be built anew.* and lose what somebody put into it: {}\. Nothing was changed\. .*tensorflow_additions"
+
+
+@pytest.fixture
+def applied(site: Site) -> Site:  # noqa: F811
+    make_wheel(
+        site.wheels,
+        "scipy",
+        "1.9.0",
+        {
+            "scipy/__init__.py": "",
+            "scipy.libs/libblas.so": "elf",
+            "scipy-1.9.0.data/scripts/scipy-tool": "#!python\n",
+            "scipy-1.9.0.data/data/share/scipy/data.json": "{}",
+        },
+    )
+    make_wheel(site.wheels, "numpy", "1.26.4", {"numpy/__init__.py": "version = '1.26.4'\n"})
+    site.apply()
+    return site
+
+
+def uv_pip(site: Site, *arguments: str | Path) -> None:  # noqa: F811
+    command = [site.uv, "pip", arguments[0], "--python", site.live / "bin" / "python"]
+    if arguments[0] == "install":
+        command += ["--no-index", "--find-links", site.wheels]
+    subprocess.run([*command, *arguments[1:]], check=True, capture_output=True)
+
+
+def pip(site: Site, *arguments: str | Path) -> None:  # noqa: F811
+    """The environment's own, brought as people bring it; it writes other files into a .dist-info than uv does."""
+    python = site.live / "bin" / "python"
+    subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
+    command = [python, "-m", "pip", "install", "--no-index", "--find-links", site.wheels]
+    subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+
+def by_uv(site: Site) -> set[str]:  # noqa: F811
+    uv_pip(site, "install", "scipy")
+    assert (site.live / "share" / "scipy").is_dir() and (site.live / "bin" / "scipy-tool").exists()
+    return {"scipy 1.9.0"}
+
+
+def by_pip(site: Site) -> set[str]:  # noqa: F811
+    pip(site, "scipy")
+    (seed,) = site.site_packages.glob("pip-*.dist-info")
+    others = {path.name for path in site.site_packages.glob("setuptools-*.dist-info")}
+    return {"scipy 1.9.0", *(name[: -len(".dist-info")].replace("-", " ") for name in {seed.name, *others})}
+
+
+def editable(site: Site) -> set[str]:  # noqa: F811
+    """As a build backend leaves it: a .pth file, a finder beside it, and a RECORD that names both."""
+    info = site.site_packages / "mine-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 0.1\n")
+    (info / "RECORD").write_text(
+        "__editable__.mine-0.1.pth,,\n__editable___mine_finder.py,,\nmine-0.1.dist-info/RECORD,,\n"
+    )
+    (site.site_packages / "__editable__.mine-0.1.pth").write_text("\n")
+    (site.site_packages / "__editable___mine_finder.py").write_text("\n")
+    return {"mine 0.1"}
+
+
+def a_pth_file(site: Site) -> set[str]:  # noqa: F811
+    (site.site_packages / "mine.pth").write_text("/home/me/project\n")
+    return {"mine.pth"}
+
+
+def a_directory_and_a_module(site: Site) -> set[str]:  # noqa: F811
+    (site.site_packages / "mine").mkdir()
+    (site.site_packages / "mine.py").write_text("")
+    return {"mine", "mine.py"}
+
+
+def a_program(site: Site) -> set[str]:  # noqa: F811
+    (site.live / "bin" / "my-tool").write_text("#!/bin/sh\n")
+    (site.live / "etc").mkdir()
+    return {"bin/my-tool", "etc"}
+
+
+@pytest.mark.parametrize("add", [by_uv, by_pip, editable, a_pth_file, a_directory_and_a_module, a_program])
+def test_what_was_added_is_named_and_the_environment_kept(applied: Site, add: Callable[[Site], set[str]]) -> None:
+    before = os.readlink(applied.live)
+    expected = add(applied)
+    for outcome in (venv.plan_present(applied.spec(), hashes=True), applied.apply()):
+        assert (outcome.action, outcome.changed) == ("keep", False)
+        assert {addition.text for addition in outcome.additions} == expected
+    assert os.readlink(applied.live) == before
+
+
+@pytest.mark.parametrize("leave", ["__pycache__", "~umpy-1.23.4.dist-info", "~umpy", ".nfs0001"])
+def test_what_python_pip_and_file_systems_leave_is_nobodys(applied: Site, leave: str) -> None:
+    (applied.site_packages / leave).mkdir()
+    (applied.live / ".lock").write_text("")
+    outcome = applied.apply()
+    assert (outcome.action, outcome.additions) == ("keep", ())
+
+
+def test_the_same_version_again_from_the_same_wheel_is_the_same(applied: Site) -> None:
+    pip(applied, "--force-reinstall", "numpy==1.23.5")
+    assert (applied.site_packages / "numpy-1.23.5.dist-info" / "REQUESTED").exists()
+    outcome = applied.apply(hashes=True)
+    assert (outcome.action, [a.name for a in outcome.additions if a.name == "numpy"]) == ("keep", [])
+
+
+def with_another_version(site: Site) -> str:  # noqa: F811
+    uv_pip(site, "install", "numpy==1.26.4")
+    return r"numpy is 1\.26\.4, not 1\.23\.5"
+
+
+def with_another_wheel_of_the_version(site: Site) -> str:  # noqa: F811
+    mine = site.wheels.parent / "mine"
+    mine.mkdir()
+    make_wheel(mine, "numpy", "1.23.5", {"numpy/__init__.py": "version = 'patched'\n"})
+    uv_pip(site, "install", "--reinstall", next(mine.iterdir()))
+    return r"numpy 1\.23\.5 was installed again, not from the lock"
+
+
+@pytest.mark.parametrize("swap", [with_another_version, with_another_wheel_of_the_version])
+def test_a_replaced_package_stops_the_run_and_is_repaired_when_that_is_said(
+    applied: Site, swap: Callable[[Site], str]
+) -> None:
+    before = os.readlink(applied.live)
+    found = swap(applied)
+    for act in (lambda: venv.plan_present(applied.spec()), applied.apply):
+        with pytest.raises(BuildError, match=STAY.format(found)):
+            act()
+    assert os.readlink(applied.live) == before
+    repaired = applied.apply(drop_additions=True)
+    assert (repaired.action, [addition.name for addition in repaired.dropped]) == ("repair", ["numpy"])
+    assert applied.says() == "2.8.0 1.23.5"
+
+
+def lose_a_file(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+    (site.site_packages / "numpy" / "__init__.py").unlink()
+    return site.spec()
+
+
+def take_another_lock(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+    newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    return site.spec(site.tensorflow, newer)
+
+
+def take_another_cuda(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+    return site.spec(library_directories=("nvidia/*/lib",))
+
+
+def remove_a_locked_package(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+    uv_pip(site, "uninstall", "numpy")
+    return site.spec()
+
+
+def spoil_the_record(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+    (site.live / "build.json").write_text("{")
+    return site.spec()
+
+
+@pytest.mark.parametrize(
+    ("then", "lost"),
+    [
+        (lose_a_file, r"scipy 1\.9\.0"),
+        (take_another_lock, r"scipy 1\.9\.0"),
+        (take_another_cuda, r"scipy 1\.9\.0"),
+        (remove_a_locked_package, r"scipy 1\.9\.0"),
+        (spoil_the_record, r"whatever is in .*, whose build\.json cannot be read"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_build_that_would_lose_additions_stops_before_it_starts(
+    applied: Site, then: Callable[[Site], builds.EnvironmentSpec], lost: str
+) -> None:
+    by_uv(applied)
+    spec = then(applied)
+    before = os.readlink(applied.live), sorted(os.listdir(os.path.join(applied.root, ".builds")))
+
+    def never() -> installing.Installer:
+        raise AssertionError("nothing is fetched for a build that is not to be")
+
+    for act in (
+        lambda: venv.plan_present(spec),
+        lambda: venv.apply_present(spec, installer=never, keep=2, lock_timeout=0),
+    ):
+        with pytest.raises(BuildError, match=STAY.format(lost)) as raised:
+            act()
+        assert len(raised.value.message.splitlines()) <= 5
+    assert (os.readlink(applied.live), sorted(os.listdir(os.path.join(applied.root, ".builds")))) == before
+    dropped = applied.apply(spec, drop_additions=True)
+    assert dropped.action in ("build", "repair") and dropped.dropped
+
+
+def test_damage_of_the_toolkits_own_is_named_beside_what_it_would_cost(applied: Site) -> None:
+    by_uv(applied)
+    with pytest.raises(BuildError, match=r"built anew to mend it \(numpy: numpy/__init__\.py is missing\) and lose"):
+        venv.plan_present(lose_a_file(applied))
+
+
+def test_a_lock_that_has_what_was_added_loses_nothing(applied: Site) -> None:
+    """The way out that the message names: put it into the requirements file."""
+    by_uv(applied)
+    scipy = make_wheel(applied.wheels, "scipy", "1.9.0", {"scipy/__init__.py": ""})
+    outcome = applied.apply(applied.spec(applied.tensorflow, applied.numpy, scipy))
+    assert (outcome.action, outcome.dropped) == ("build", ())
+
+
+def test_a_build_with_additions_is_not_pruned_unless_that_is_said(applied: Site) -> None:
+    by_uv(applied)
+    theirs = builds.live_build(applied.root, NAME)
+    assert theirs is not None
+    specs = []
+    for patch in range(3):
+        numpy = make_wheel(
+            applied.wheels, "numpy", f"1.24.{patch}", {"numpy/__init__.py": f"version = '1.24.{patch}'\n"}
+        )
+        specs.append(applied.spec(applied.tensorflow, numpy))
+    applied.apply(specs[0], drop_additions=True)  # keep=2: it stays for rollback
+    planned = venv.plan_present(specs[1])
+    outcome = applied.apply(specs[1])
+    assert planned.kept_builds == outcome.kept_builds == (theirs.name,)
+    assert outcome.removed_builds == () and os.path.isdir(theirs.path)
+    assert theirs.name in applied.apply(specs[2], drop_additions=True).removed_builds
+
+
+def test_rollback_goes_to_a_build_with_additions_and_leaves_those_of_the_live_one(applied: Site) -> None:
+    by_uv(applied)
+    theirs = os.path.basename(os.readlink(applied.live))
+    spec = take_another_lock(applied)
+    applied.apply(spec, drop_additions=True)
+    a_pth_file(applied)
+    outcome = venv.apply_previous(applied.root, NAME, lock_timeout=0)
+    assert outcome.build == theirs
+    assert [addition.text for addition in outcome.additions] == ["scipy 1.9.0"]
+    assert [addition.text for addition in outcome.dropped] == ["mine.pth"]
+    # Back to the newer build is no build, and would lose scipy all the same.
+    with pytest.raises(BuildError, match=STAY.format(r"scipy 1\.9\.0")):
+        venv.plan_present(spec)
+    a_pth_file(applied)
+    (applied.site_packages / "mine.pth").unlink()
+    assert applied.apply(spec, drop_additions=True).action == "switch"
+    by_uv(applied)
+    venv.apply_previous(applied.root, NAME, lock_timeout=0)
+    switched = applied.apply(spec)
+    assert (switched.action, switched.dropped) == ("switch", ()), "it has scipy, too"
+    assert {addition.text for addition in switched.additions} == {"scipy 1.9.0", "mine.pth"}
+
+
+def test_removal_says_what_goes_with_the_environment(applied: Site) -> None:
+    by_uv(applied)
+    for outcome in (venv.plan_absent(applied.root, NAME), venv.apply_absent(applied.root, NAME, lock_timeout=0)):
+        assert [addition.text for addition in outcome.dropped] == ["scipy 1.9.0"]
+    assert not os.path.lexists(applied.live)
+
+
+def test_a_build_of_an_earlier_version_of_the_toolkit_is_kept(applied: Site) -> None:
+    """Its build.json says neither what was beside site-packages nor what its wheels brought."""
+    path = applied.live / "build.json"
+    record = json.loads(path.read_text())
+    del record["outside"], record["contents"]
+    path.write_text(json.dumps(record))
+    assert (applied.apply().action, applied.apply().additions) == ("keep", ())
+    by_uv(applied)
+    a_program(applied)
+    assert [addition.text for addition in applied.apply().additions] == ["scipy 1.9.0"]
+
+
+def test_files_that_are_no_files_stop_nothing(applied: Site) -> None:
+    info = applied.site_packages / "odd-1.0.dist-info"
+    info.mkdir()
+    os.mkfifo(info / "RECORD")
+    (info / "METADATA").symlink_to("/dev/zero")
+    assert [addition.text for addition in applied.apply().additions] == ["odd 1.0"]
+
+
+def test_odd_names_are_said_and_stop_nothing(applied: Site) -> None:
+    (applied.site_packages / "red\x1b[31m\n.py").write_text("")
+    with open(os.fsencode(applied.site_packages) + b"/latin-\xe9", "w"):
+        pass
+    assert [addition.text for addition in applied.apply().additions] == ["latin-\\xe9", "red\\x1b[31m\\n.py"]
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    json.dumps(row, ensure_ascii=False).encode("utf-8")
+
+
+def test_what_others_require_comes_last(applied: Site) -> None:
+    for name, requires in (
+        ("aaa", ""),
+        ("ipykernel", "Requires-Dist: aaa>=1\nRequires-Dist: zzz; extra == 'test'\n"),
+        ("zzz", ""),
+    ):
+        info = applied.site_packages / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\n{requires}\nRequires-Dist: ipykernel\n")
+    assert [addition.name for addition in applied.apply().additions] == ["ipykernel", "zzz", "aaa"]
+
+
+@pytest.mark.parametrize(
+    ("addition", "packages", "is_lost"),
+    [
+        (Addition("pandas", "2.3.3"), {"numpy": "1.23.5"}, True),
+        (Addition("pandas", "2.3.3"), {"pandas": "2.0.0"}, False),
+        (Addition("mine.pth"), {"mine-pth": "1"}, True),
+        (Addition("numpy", "1.26.4", "1.23.5"), {"numpy": "1.26.4"}, False),
+        (Addition("numpy", "1.26.4", "1.23.5"), {"numpy": "1.23.5"}, True),
+        (Addition("numpy", "1.23.5", "1.23.5"), {"numpy": "1.23.5"}, True),
+    ],
+)
+def test_what_a_lock_would_lose(addition: Addition, packages: dict[str, str], is_lost: bool) -> None:
+    assert lost_additions([addition], packages) == ([addition] if is_lost else [])
+    assert lost_additions([addition], packages, [addition]) == []
+
+
+def test_a_long_list_is_cut_short() -> None:
+    assert listed([Addition(f"p{n}", "1") for n in range(30)]).endswith("p7 1 and 22 more")
+
+
+def test_the_node_record_names_what_was_added(applied: Site) -> None:
+    venv.record_in_manifest(applied.root, NAME, {os.path.basename(os.readlink(applied.live)): "/home/me/mine.txt"})
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert (row["additions"], row["damaged"]) == ([], False)
+    assert row["requirements"] == {"lines": ["tensorflow==2.8.0"], "is_recorded": True, "path": "/home/me/mine.txt"}
+    by_uv(applied)
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["additions"] == [{"name": "scipy", "version": "1.9.0", "replaces": None}]
+    assert row["damaged"] is False
+    lose_a_file(applied)
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["damaged"] is True
+
+
+def test_the_manifest_forgets_the_file_of_a_build_that_is_gone(applied: Site) -> None:
+    first = os.path.basename(os.readlink(applied.live))
+    venv.record_in_manifest(applied.root, NAME, {first: "/home/me/mine.txt"})
+    second = applied.apply(take_another_lock(applied), keep=1)
+    assert second.removed_builds == (first,)
+    venv.record_in_manifest(applied.root, NAME, {str(second.build): None})
+    assert manifest.read(applied.root)["environments"][NAME]["requirements"] == {second.build: None}

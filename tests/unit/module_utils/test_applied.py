@@ -1,0 +1,249 @@
+"""Planning again what was applied, and refusing a plan that would lose what is in an environment."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack import applied, planning
+from ansible.module_utils.tensorflow_stack.additions import Addition
+from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.lockfile import Distribution, read_lock
+from ansible.module_utils.tensorflow_stack.plan import LockState
+
+from tests import nodes
+from tests.unit.module_utils.test_plan import RELEASE_FILES
+from tests.wheels import make_lock
+
+PANDAS = Addition("pandas", "2.3.3")
+FILE = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": True, "path": "/home/me/a.txt"}
+ALONE = {"lines": ["tensorflow==2.10.1"], "is_recorded": True, "path": None}
+UNRECORDED = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": False, "path": None}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, Any]:
+    """A node with a GPU and no environment yet."""
+    record = nodes.read("a100_driver535", tmp_path)
+    return {**record, "environments": [], "manifest": None}
+
+
+def make_plan(node: dict[str, Any], release: str = "current", **wish: Any) -> dict[str, Any]:
+    names = ("requirements_path", "environment")
+    given = {name: wish.pop(name, None) for name in names}
+    return planning.plan_for(
+        release=release,
+        node=node,
+        policy=wish,
+        tables_directory=str(RELEASE_FILES / "tables"),
+        shipped_locks=str(RELEASE_FILES / "locks"),
+        locks="/nowhere",
+        today="2026-11-22",
+        **given,
+    )["plan"]
+
+
+def apply(node: dict[str, Any], name: str | None = None, **wish: Any) -> dict[str, Any]:
+    """The node after a run of that plan; its row can be changed."""
+    made = make_plan(node, wish.pop("release", "2.10.1"), environment=name, **wish)
+    assert not made["refusals"], made["refusals"]
+    lock = read_lock(made["lock"]["path"])
+    assert lock is not None
+    digest = made["environment"]["digest"]
+    python = {key: made["python"][key] for key in ("minor", "path")}
+    row = {
+        "name": made["environment"]["name"],
+        "release": made["release"],
+        "flavour": made["flavour"],
+        "digest": digest,
+        "build": f"{made['environment']['name']}-{digest[:12]}-1",
+        "python": {**python, "real_path": python["path"]},
+        "cuda": made["cuda"],
+        "cudnn": made["cudnn"],
+        "lock_sha256": lock.sha256,
+        "packages": lock.packages,
+        "requirements": copy.deepcopy(ALONE),
+        "additions": [],
+        "damaged": False,
+        "also_in": [],
+    }
+    after = {**node, "environments": [*node["environments"], row], "manifest": {"current": row["name"]}}
+    return after
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"gpu": "none"},
+        {"cuda_source": "wheels"},
+        {"cuda_source": "found"},
+        {"python": "3.8"},
+        {"name": "mine"},
+        {"name": "mine", "gpu": "none", "python": "3.9"},
+    ],
+    ids=str,
+)
+def test_current_is_planned_as_it_was_applied(node: dict[str, Any], wish: dict[str, Any]) -> None:
+    for path, minor in (("/usr/bin/python3.8", "3.8"), ("/usr/bin/python3.9", "3.9")):
+        python = {"version": f"{minor}.2", "minor": minor, "path": path, "origin": "system", "public": True}
+        node["pythons"].append({**python, "ensurepip": True, "distutils": True})
+    after = apply(node, **wish)
+    (row,) = after["environments"]
+    made = make_plan(after)
+    assert made["environment"]["digest"] == row["digest"]
+    assert (made["environment"]["name"], made["python"]["path"]) == (row["name"], row["python"]["path"])
+    assert made["lock"]["state"] == "applied"
+    assert made["lock"]["path"] == f"{node['environments_root']['path']}/.builds/{row['build']}/lock.txt"
+    assert "tensorflow_lock" not in made["roles"]
+    assert made["steps"][-1]["action"] == made["steps"][-2]["action"] == "keep"
+
+
+def test_current_of_a_requirements_file_needs_no_file(node: dict[str, Any]) -> None:
+    after = apply(node)
+    after["environments"][0].update(lock_sha256="f" * 64, requirements=FILE)
+    made = make_plan(after)
+    assert (made["lock"]["state"], made["lock"]["requirements"], made["refusals"]) == ("applied", "/home/me/a.txt", [])
+
+
+def test_current_of_a_name_is_that_environments(node: dict[str, Any]) -> None:
+    after = apply(apply(node, release="2.10.1"), release="2.11.1")
+    made = make_plan(after, environment="tensorflow-2.10.1")
+    assert (made["release"], made["environment"]["name"]) == ("2.10.1", "tensorflow-2.10.1")
+    with pytest.raises(StackError, match=r"no environment mine below .*; there are: tensorflow-2\.10\.1, tensorf"):
+        make_plan(after, environment="mine")
+
+
+def test_what_the_inventory_says_beats_what_was_applied(node: dict[str, Any]) -> None:
+    after = apply(node, cuda_source="wheels")
+    assert make_plan(after)["flavour"] == "cuda"
+    assert make_plan(after, gpu="none")["flavour"] == "cpu"
+    after["environments"][0]["requirements"] = FILE
+    with pytest.raises(StackError, match=r"was applied with /home/me/a\.txt.*Set tensorflow_requirements to that file"):
+        make_plan(after, gpu="none")
+
+
+def test_an_environment_of_a_gpu_that_is_gone_is_no_cpu_environment(node: dict[str, Any]) -> None:
+    after = apply(node)
+    after["gpus"] = []
+    (refusal,) = make_plan(after)["refusals"]
+    assert "wanted the GPU that tensorflow-2.10.1 was built for; found no NVIDIA GPU" in refusal["message"]
+
+
+def test_a_cpu_environment_on_a_node_with_a_gpu_is_said(node: dict[str, Any]) -> None:
+    made = make_plan(apply(node, gpu="none"))
+    assert any("was built for the CPU, and this node has a GPU" in warning for warning in made["warnings"])
+
+
+def test_a_plan_that_would_lose_additions_is_refused_before_anything_starts(node: dict[str, Any]) -> None:
+    after = apply(node)
+    after["environments"][0]["additions"] = [dict(PANDAS._asdict())]
+    assert make_plan(after, "2.10.1")["steps"][-1]["action"] == "keep"
+    (refusal,) = make_plan(after, "2.10.1", gpu="none")["refusals"]
+    assert "a new build would lose: pandas 2.3.3" in refusal["message"]
+    assert "set tensorflow_additions to drop" in refusal["message"]
+    assert len(refusal["message"].splitlines()) == 1
+    assert make_plan(after, "2.10.1", gpu="none", additions="drop")["steps"][-1]["action"] == "change"
+    assert make_plan(after, "2.10.1", gpu="none", environment="beside")["steps"][-1]["action"] == "install"
+
+
+@pytest.fixture
+def row(node: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "tensorflow-2.10.1",
+        "digest": "a",
+        "packages": {"numpy": "1.23.5"},
+        "requirements": copy.deepcopy(ALONE),
+        "additions": [dict(PANDAS._asdict())],
+        "damaged": False,
+        "also_in": [],
+    }
+
+
+def lock_state(
+    state: str = "ready", packages: dict[str, str] | None = None, requirements: str | None = None
+) -> LockState:
+    lock = None
+    if packages is not None:
+        lock = make_lock(release="2.10.1", python="3.10")
+        distributions = tuple(Distribution(name, version, ("0" * 64,), 1) for name, version in packages.items())
+        lock = dataclasses.replace(lock, distributions=distributions)
+    return LockState("/locks/x.txt", "/locks", state, lock, requirements)
+
+
+def losses(row: dict[str, Any], lock: LockState, *, digest: str | None = "b", is_named: bool = False) -> Any:
+    environment = {"path": "/opt/tensorflow/tensorflow-2.10.1", "digest": digest}
+    refusals, warnings = applied.find_losses(
+        row, environment=environment, lock=lock, is_named=is_named, supplied={"tensorflow", "tensorboard"}
+    )
+    return [refusal.message for refusal in refusals], list(warnings)
+
+
+def test_additions_are_lost_where_the_next_lock_is_without_them(row: dict[str, Any]) -> None:
+    assert losses(row, lock_state(packages={"pandas": "2.3.3"})) == ([], [])
+    messages, _ = losses(row, lock_state(packages={"numpy": "1.23.5"}))
+    assert ["lose: pandas 2.3.3" in message for message in messages] == [True]
+    row["also_in"] = ["b"]
+    assert losses(row, lock_state(packages={"numpy": "1.23.5"})) == ([], []), "switched to, and there as well"
+
+
+def test_additions_are_lost_where_the_same_build_has_to_be_mended(row: dict[str, Any]) -> None:
+    assert losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a") == ([], [])
+    row["damaged"] = True
+    messages, _ = losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a")
+    assert ["it is damaged and has to be mended" in message for message in messages] == [True]
+
+
+def test_a_lock_that_is_still_to_be_made_is_waited_for_unless_it_cannot_help(row: dict[str, Any]) -> None:
+    lock = lock_state("missing", requirements="/home/me/new.txt")
+    messages, (warning,) = losses(row, lock, digest=None)
+    assert messages == [] and "pandas 2.3.3. The run stops before it builds if the lock" in warning
+    row["additions"] = [dict(Addition("mine.pth")._asdict())]
+    messages, warnings = losses(row, lock, digest=None)
+    assert ["lose: mine.pth" in message for message in messages] == [True] and warnings == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_named", "is_refused"),
+    [
+        (FILE, None, False, True),
+        (FILE, None, True, True),
+        (FILE, "/home/me/a.txt", False, False),
+        (FILE, "/home/me/b.txt", False, True),
+        (FILE, "/home/me/b.txt", True, False),
+        (ALONE, "/home/me/b.txt", False, False),
+        (ALONE, None, False, False),
+        # Of a build of an earlier version of the toolkit the lines of its lock are known.
+        (UNRECORDED, None, False, True),
+        (UNRECORDED, "/home/me/b.txt", False, False),
+        (
+            {**UNRECORDED, "lines": ["nvidia-cudnn-cu11==8.6", "tensorboard>=2", "tensorflow==2.10.1"]},
+            None,
+            False,
+            False,
+        ),
+    ],
+)
+def test_a_name_is_not_taken_over_from_another_requirements_file(
+    row: dict[str, Any], before: dict[str, Any], now: str | None, is_named: bool, is_refused: bool
+) -> None:
+    row.update(additions=[], requirements=before)
+    messages, _ = losses(row, lock_state(packages={}, requirements=now), is_named=is_named)
+    assert len(messages) == is_refused
+    if messages:
+        assert "(numpy==1.23.5)" in messages[0] and "tensorflow_environment to a name for the new one" in messages[0]
+        assert (before["path"] or "a requirements file") in messages[0]
+
+
+def test_the_same_lock_takes_nothing_over(row: dict[str, Any]) -> None:
+    row.update(additions=[], requirements=FILE)
+    assert losses(row, lock_state(packages={}, requirements="/home/me/b.txt"), digest="a") == ([], [])
+
+
+def test_a_node_record_of_an_earlier_version_loses_nothing(row: dict[str, Any]) -> None:
+    for key in ("requirements", "additions", "damaged", "also_in"):
+        del row[key]
+    assert losses(row, lock_state(packages={})) == ([], [])

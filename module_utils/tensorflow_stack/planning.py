@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from . import applied, locking, plan, requirements, resolve
 from .builds import check_name
+from .errors import StackError
 from .lockfile import read_lock
 from .stack import Assessment, Policy, Refusal, Stack
 from .tables import Tables, load_tables

@@ -90,6 +90,11 @@ def test_a_run_without_a_check_proves_nothing() -> None:
     assert (made["succeeded"], made["error"]) == (False, None)
 
 
+def test_a_check_that_was_asked_for_less_is_no_failure_and_no_proof() -> None:
+    made = report(release_result={"plan": PLAN}, venv_result=BUILT, check_result={**CHECKED, "verdict": "libraries_ok"})
+    assert (made["succeeded"], made["error"]) == (False, None)
+
+
 def test_another_verdict_than_the_plan_asked_for_is_no_success() -> None:
     made = report(release_result={"plan": {**PLAN, "verdict": "ok"}}, venv_result=BUILT, check_result=CHECKED)
     assert not made["succeeded"]

@@ -108,23 +108,6 @@ def check_name(name: str) -> None:
         )
 
 
-def check_owner(root: str) -> None:
-    """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
-    if not os.path.isabs(root):
-        raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
-    for path in (root, os.path.join(root, ".builds")):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue  # not there yet, or not to be entered: then nothing of it is run
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise BuildError(
-                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}): "
-                "an environment there would run their code. Set tensorflow_root to a directory that only you write.",
-                path=path,
-            )
-
-
 def live_build(root: str, name: str) -> Build | None:
     """The build that the environment's link points to, or None.
 

@@ -45,8 +45,8 @@ def ensure_uv(
 ) -> str:
     """Path of the pinned uv, `<directory>/uv-<version>/uv`; fetched unless the program there is the pinned one.
 
-    `record` is a row of the table `uv`: what lies beside the program could be changed with it. `index_url` names a simple index or, as file://, a directory of
-    wheels. `report` is told what is fetched.
+    `record` is a row of the table `uv`; what lies beside the program could be changed with it, and proves nothing.
+    `index_url` names a simple index or, as file://, a directory of wheels. `report` is told what is fetched.
     """
     _refuse_credentials(index_url)
     home = os.path.join(directory, "uv-" + record["version"])

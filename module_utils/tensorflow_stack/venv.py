@@ -24,7 +24,6 @@ from .builds import (
     EnvironmentSpec,
     builds_of,
     check_name,
-    check_owner,
     describe_frame,
     describe_records,
     environment_names,
@@ -46,6 +45,7 @@ from .installing import (
     point_to_compiler,
     reinstall,
 )
+from .trust import check_program, check_root
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
@@ -75,7 +75,8 @@ class Outcome:
 def plan_present(spec: EnvironmentSpec, *, keep: int = 2, hashes: bool = False) -> Outcome:
     """What has to be done so that the environment is there; reads only, and refuses what applying would refuse."""
     check_name(spec.name)
-    check_owner(spec.root)
+    check_root(spec.root)
+    check_program(spec.python)
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
     hashed = wanted if hashes else ()
@@ -112,7 +113,7 @@ def _superfluous(root: str, name: str, live: str | None, keep: int) -> list[Buil
 def plan_previous(root: str, name: str) -> Outcome:
     """The build to roll back to: the newest undamaged one that is older than the live one."""
     check_name(name)
-    check_owner(root)
+    check_root(root)
     live = live_build(root, name)
     if live is None:
         raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
@@ -134,7 +135,7 @@ def plan_previous(root: str, name: str) -> Outcome:
 def plan_absent(root: str, name: str) -> Outcome:
     """What removing the environment takes away."""
     check_name(name)
-    check_owner(root)
+    check_root(root)
     live = live_build(root, name)
     builds = tuple(build.name for build in builds_of(root, name))
     if live is None and not builds:
@@ -273,7 +274,7 @@ def _make_root(root: str) -> None:
             os.makedirs(path, mode=0o755, exist_ok=True)
         except OSError as error:
             raise _not_writable(root, str(error.strerror)) from error
-    check_owner(root)
+    check_root(root)
 
 
 def _check_writable(root: str) -> None:

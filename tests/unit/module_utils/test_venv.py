@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, trust, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
@@ -345,6 +345,7 @@ def _writable_for_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _writable_for_a_group(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_is_own_group", lambda *_: False)
     os.makedirs(site.root)
     os.chmod(site.root, 0o775)
 
@@ -356,13 +357,18 @@ def _of_another_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         os.chown(site.root, 65534, 65534)
 
 
+def _below_a_directory_of_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chmod(os.path.dirname(site.root), 0o777)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (_file_in_its_place, r"The environments' root .* cannot be written: .* is no directory\. Set tensorflow_root"),
         (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
         (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
-        (_of_another_user, r"could be changed by others \(owner \d+, mode 0755\)"),
+        (_of_another_user, r"could be changed by others \(owner \d+, mode 07\d\d\)"),
+        (_below_a_directory_of_others, r"others \(owner \d+, mode 0777\), on the way to .*root: an environment there"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -374,6 +380,22 @@ def test_a_bad_root_is_refused_by_plan_and_run_alike(
         with pytest.raises(BuildError, match=message):
             act()
     assert not os.path.exists(os.path.join(site.root, ".builds"))
+
+
+@pytest.mark.parametrize("own", [".builds", ".cache", ".cache/uv", ".locks"])
+def test_an_own_directory_that_others_may_write_is_refused_by_each_run(site: Site, own: str) -> None:
+    site.apply()
+    os.chmod(os.path.join(site.root, own), 0o777)
+    acts = [
+        lambda: venv.plan_present(site.spec()),
+        site.apply,
+        lambda: venv.apply_previous(site.root, NAME, lock_timeout=0),
+        lambda: venv.apply_absent(site.root, NAME, lock_timeout=0),
+    ]
+    for act in acts:
+        with pytest.raises(BuildError, match=rf"/root/{own} could be changed by others .* chmod go-w "):
+            act()
+    assert site.says() == "2.8.0 1.23.5"
 
 
 def test_a_relative_root_is_refused(site: Site) -> None:

@@ -16,12 +16,10 @@ import shutil
 from dataclasses import dataclass
 from typing import Any, Container, NamedTuple
 
+from .build_record import BUILD_RECORD, read_record
 from .errors import BuildError
 from .lockfile import Lock
 
-BUILD_RECORD = "build.json"
-# What is needed of a record to compare its build; one without is not complete.
-_RECORD_KEYS = {"digest", "packages", "site_packages", "links", "top_level", "frame", "records"}
 # Bump when the layout of a build changes, so that every environment is rebuilt once.
 _LAYOUT = 1
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
@@ -140,15 +138,6 @@ def builds_of(root: str, name: str) -> list[Build]:
         if matched and matched.group("name") == name and os.path.isdir(path):
             found.append(Build(path, read_record(path)))
     return sorted(found, key=lambda build: build.number)
-
-
-def read_record(path: str) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(path, BUILD_RECORD), encoding="utf-8") as stream:
-            record = json.load(stream)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.keys() >= _RECORD_KEYS else None
 
 
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:

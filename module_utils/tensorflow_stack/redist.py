@@ -26,10 +26,12 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
-from .builds import processes_using, read_record
+from .build_record import read_record
+from .builds import processes_using
 from .downloads import Source, has_credentials
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
+from .reading import parse_object, read_whole
 from .redist_manifest import PLATFORMS, Archive, read_manifest
 from .trust import check_place
 from .unpacking import Tree
@@ -41,6 +43,7 @@ _LAYOUT = 1
 # Headers, and static libraries that compress well.
 _UNPACKED_PER_ARCHIVE_BYTE = 3
 _MANIFEST_BYTES = 16 << 20
+_RECORD_BYTES = 16 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -428,8 +431,6 @@ def _write_new(path: str, content: dict[str, Any]) -> None:
 
 def _read_json(path: str) -> dict[str, Any] | None:
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        return parse_object(read_whole(path, _RECORD_BYTES))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None

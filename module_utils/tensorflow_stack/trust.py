@@ -175,7 +175,7 @@ def _is_trusted(uid: int) -> bool:
     return uid in (0, os.geteuid()) or uid == _owner_outside()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _owner_outside() -> int | None:
     """Who owns `/` in a user namespace in which its owner has no number: there root of the machine looks like that.
 
@@ -193,7 +193,7 @@ def _owner_outside() -> int | None:
     return nobody if owner == nobody and not has_number else None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _is_own_group(uid: int, gid: int) -> bool:
     """Is it the user's private group, as many distributions make one for each user, and nobody else in it?
 

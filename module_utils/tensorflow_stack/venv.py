@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from . import manifest
+from .build_record import BUILD_RECORD, read_record
 from .builds import (
-    BUILD_RECORD,
     Build,
     Damage,
     EnvironmentSpec,
@@ -30,7 +30,6 @@ from .builds import (
     find_damage,
     live_build,
     processes_using,
-    read_record,
     remove_build,
 )
 from .errors import BuildError, BusyError, UnwritableError

@@ -532,7 +532,7 @@ def test_an_environment_for_the_cpu_is_checked_without_gpus(node: Node, monkeypa
 
 def test_a_root_that_cannot_be_written(node: Node) -> None:
     shutil.rmtree(node.root / ".locks")
-    (node.root / ".locks").write_text("")  # also root cannot make the directory
+    (node.root / ".locks" / "manifest").mkdir(parents=True)  # also root cannot open that to write
     outcome = node.check()
     assert (outcome.verdict, outcome.stored) == ("cpu_only_no_gpu", False)
 

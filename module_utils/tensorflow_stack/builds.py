@@ -5,8 +5,6 @@ A build is a whole venv at its final path, complete once `build.json` is in it (
 
 from __future__ import annotations
 
-import base64
-import csv
 import glob
 import hashlib
 import json
@@ -18,7 +16,9 @@ from typing import Any, Container, NamedTuple
 
 from .build_record import BUILD_RECORD, read_record
 from .errors import BuildError
+from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
 from .lockfile import Lock
+from .trust import judge
 
 # Bump when the layout of a build changes, so that every environment is rebuilt once.
 _LAYOUT = 1
@@ -143,8 +143,8 @@ def builds_of(root: str, name: str) -> list[Build]:
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
     """What is wrong with a complete build; empty when it is as it was built.
 
-    Names and sizes of every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents
-    only of the packages in `hashed`.
+    Name, kind, size and mode of every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents of the
+    packages in `hashed`, and of files that were written to since the build was complete.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
@@ -159,6 +159,8 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
         matched = _DIST_INFO.match(entry)
         if matched:
             installed[_normalised(matched.group("name"))] = matched.group("version"), entry
+    complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
+    doubtful: list[Recorded] = []
     for name, version in sorted(build.packages.items()):
         found = installed.pop(name, None)
         if found is None:
@@ -167,8 +169,17 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
             damage.append(Damage(name, f"{name} is {found[0]}, not {version}"))
         else:
             record_sha256 = build.record["records"][name]
-            text = _file_damage(site_packages, found[1], record_sha256, hashes=name in hashed)
+            text, in_question = compare_files(
+                name,
+                site_packages,
+                found[1],
+                record_sha256,
+                hashes=name in hashed,
+                complete_since=complete_since,
+            )
             damage += [Damage(name, f"{name}: {text}")] if text else []
+            doubtful += in_question
+    damage += [Damage(name, f"{name}: {text}") for name, text in find_changed(doubtful)]
     added = [f"{name} {version} was added" for name, (version, _) in sorted(installed.items())]
     owned = set(build.record["top_level"]) | {entry for _, entry in installed.values()} | {"__pycache__"}
     added += [f"{entry} was added to site-packages" for entry in sorted(entries - owned)]
@@ -185,7 +196,7 @@ def describe_frame(path: str) -> dict[str, str]:
     """What makes a directory a venv of its interpreter, and what runs at its start: for the build's record."""
     at_start = glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages", "*.pth"))
     texts = ["pyvenv.cfg", *(os.path.relpath(file, path) for file in at_start)]
-    frame = {name: "sha256:" + (_sha256(os.path.join(path, name)) or "") for name in texts}
+    frame = {name: "sha256:" + (sha256_or_none(os.path.join(path, name)) or "") for name in texts}
     for name in sorted(os.listdir(os.path.join(path, "bin"))):
         if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
             frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))
@@ -200,7 +211,20 @@ def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
         found = describe_frame(path)
     except OSError as error:
         return [f"{error.filename} cannot be read: {error.strerror}"]
-    return [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
+    changed = [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
+    lib = os.path.join(path, "lib")
+    directories = [path, os.path.join(path, "bin"), lib, *glob.glob(os.path.join(glob.escape(lib), "python*", ""))]
+    for directory in directories:
+        weakness = judge(directory, os.lstat(directory), shared=False)
+        changed += [f"{directory} {weakness.text}"] if weakness else []
+    return changed
+
+
+def _written_at(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, str]:
@@ -210,57 +234,8 @@ def describe_records(path: str, site_packages: str, packages: dict[str, str]) ->
     for entry in os.listdir(directory):
         matched = _DIST_INFO.match(entry)
         if matched and _normalised(matched.group("name")) in packages:
-            records[_normalised(matched.group("name"))] = _sha256(os.path.join(directory, entry, "RECORD")) or ""
+            records[_normalised(matched.group("name"))] = sha256_or_none(os.path.join(directory, entry, "RECORD")) or ""
     return records
-
-
-def _file_damage(site_packages: str, dist_info: str, record_sha256: str, *, hashes: bool) -> str | None:
-    """The first file of a distribution that is not as it was installed."""
-    record = os.path.join(site_packages, dist_info, "RECORD")
-    if _sha256(record) != record_sha256:
-        return "its RECORD was changed"
-    with open(record, encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
-    for row in rows:
-        # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
-        if len(row) != 3 or row[0].endswith(".pyc") or not row[2]:
-            continue
-        path = os.path.join(site_packages, row[0])
-        try:
-            size = os.lstat(path).st_size
-        except OSError:
-            return f"{row[0]} is missing"
-        if size != int(row[2]) and not os.path.islink(path):
-            return f"{row[0]} has {size} bytes, not {row[2]}"
-        if hashes and not _has_hash(path, row[1]):
-            return f"the contents of {row[0]} differ from what was installed"
-    return None
-
-
-def _has_hash(path: str, recorded: str) -> bool:
-    algorithm, _, expected = recorded.partition("=")
-    if not expected:
-        return True
-    try:
-        digest = _digest(path, algorithm)
-    except OSError:
-        return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == expected
-
-
-def _sha256(path: str) -> str | None:
-    try:
-        return _digest(path, "sha256").hex()
-    except OSError:
-        return None
-
-
-def _digest(path: str, algorithm: str) -> bytes:
-    digest = hashlib.new(algorithm)
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.digest()
 
 
 def _normalised(name: str) -> str:

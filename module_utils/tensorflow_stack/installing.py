@@ -197,6 +197,12 @@ def reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Build
     """Install packages anew from the index, not from what uv's cache has of them."""
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     uv = str(installer.uv)
+    if installer.offline and "UV_FIND_LINKS" not in environment:
+        raise BuildError(
+            f"{spec.name} cannot be built offline: files of {', '.join(packages)} in the cache {installer.cache} were "
+            "changed, as by an edit in an environment that shares them. Unset tensorflow_offline for one run, which "
+            "fetches them anew."
+        )
     log.say(f"Fetching {', '.join(packages)} anew: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
     command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]

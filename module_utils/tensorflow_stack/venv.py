@@ -187,7 +187,7 @@ def apply_present(
         if outcome.action == "switch":
             build = Build(os.path.join(spec.root, ".builds", str(outcome.build)), None)
         else:
-            build = _build(spec, installer(), outcome.damage, import_timeout, seconds)
+            build = _build(spec, installer(), import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
         removed = _prune(spec.root, spec.name, build.name, keep)
     return Outcome(
@@ -313,7 +313,6 @@ def _check_disk(spec: EnvironmentSpec, bytes_to_fetch: int) -> None:
 def _build(
     spec: EnvironmentSpec,
     installer: Installer,
-    damage: tuple[Damage, ...],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -322,7 +321,7 @@ def _build(
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(_log_path(spec.root, spec.name)) as log:
         try:
-            return _fill(spec, installer, path, log, damage, import_timeout, seconds)
+            return _fill(spec, installer, path, log, import_timeout, seconds)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
@@ -333,7 +332,6 @@ def _fill(
     installer: Installer,
     path: str,
     log: BuildLog,
-    damage: tuple[Damage, ...],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -347,6 +345,23 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
+    build = _compared(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
+    seconds["install"] = round(time.monotonic() - started, 3)
+    log.say("Importing TensorFlow from the new build")
+    started = time.monotonic()
+    import_tensorflow(spec, path, log, timeout=import_timeout)
+    seconds["import"] = round(time.monotonic() - started, 3)
+    # Without this a power cut after the rename could leave a live build with empty files.
+    os.sync()
+    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
+        stream.write(json.dumps(build.record, indent=1, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    log.say("Complete")
+    return build
+
+
+def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[str, str]) -> Build:
     record = {
         "name": spec.name,
         "release": spec.release,
@@ -364,28 +379,35 @@ def _fill(
         "records": describe_records(path, site_packages, spec.lock.packages),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
     }
-    build = Build(path, record)
-    # Builds share their files with uv's cache by hard links: what was changed in place in the damaged build is
-    # changed in the cache.
-    suspects = {package for package, _ in damage if package}
-    if installer.uv and suspects and find_damage(build, hashed=suspects):
-        reinstall(spec, installer, path, log, sorted(suspects & spec.lock.packages.keys()))
-    found = find_damage(build, hashed=suspects)
+    return Build(path, record)
+
+
+def _compared(
+    spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, describe: Callable[[], Build]
+) -> Build:
+    """The build that was installed, once each of its files is what its wheel says; raises BuildError.
+
+    Builds share their files with uv's cache by hard links: what was edited in place in one of them is edited in the
+    cache. So what is not right is fetched anew.
+    """
+    log.say("Comparing every file with its wheel")
+    build = describe()
+    found = find_damage(build, hashed=spec.lock.packages)
+    spoiled = sorted({package for package, _ in found if package})
+    if installer.uv and spoiled:
+        reinstall(spec, installer, path, log, spoiled)
+        build = describe()
+        found = find_damage(build, hashed=spec.lock.packages)
+        spoiled = sorted({package for package, _ in found if package})
     if found:
         texts = "; ".join(text for _, text in found[:5])
-        raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.")
-    seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow from the new build")
-    started = time.monotonic()
-    import_tensorflow(spec, path, log, timeout=import_timeout)
-    seconds["import"] = round(time.monotonic() - started, 3)
-    # Without this a power cut after the rename could leave a live build with empty files.
-    os.sync()
-    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    log.say("Complete")
+        fault = (
+            f" This is so in the wheel itself, fetched anew: name another version of {', '.join(spoiled)} in "
+            "tensorflow_requirements, or another index in tensorflow_index_url."
+            if spoiled
+            else ""
+        )
+        raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
     return build
 
 

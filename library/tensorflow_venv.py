@@ -79,7 +79,8 @@ options:
     type: bool
     default: false
   verify:
-    description: How an existing environment is compared. V(hashes) reads every file, about a second for each GB.
+    description: How an existing environment is compared. V(sizes) looks at the kind, size, owner and mode of every
+      file, and reads those that were written to since the build. V(hashes) reads them all, about a second for each GB.
     type: str
     choices: [sizes, hashes]
     default: sizes

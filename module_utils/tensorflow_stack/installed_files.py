@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import io
 import os
 import stat
 from typing import Iterable, NamedTuple
@@ -42,28 +43,33 @@ def compare_files(
         content = read_whole(record, _RECORD_BYTES, follow=False)
         if hashlib.sha256(content).hexdigest() != record_sha256:
             return "its RECORD was changed", []
-        rows = list(csv.reader(content.decode("utf-8").splitlines(keepends=True)))
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
     except (OSError, ValueError, csv.Error):
         return "its RECORD was changed", []
     in_question, seen = [], {os.path.dirname(site_packages)}
+    trusted = (0, os.geteuid())
     for row in rows:
         # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
         if len(row) != 3 or row[0].endswith(".pyc") or not row[2]:
             continue
         name, recorded_hash, size = row
-        path = os.path.join(site_packages, name)
+        path = f"{site_packages}/{name}"
+        directory = path.rpartition("/")[0]
         try:
             status = os.lstat(path)
-            above = _weakness_above(os.path.dirname(path), seen)
+            above = None if directory in seen else _weakness_above(directory, seen)
         except (OSError, ValueError):
             return f"{name} is missing", []
         if not stat.S_ISREG(status.st_mode):
             return f"{name} is not a regular file any more", []
         if str(status.st_size) != size:
             return f"{name} has {status.st_size} bytes, not {size}", []
-        weakness = judge(path, status)
-        if weakness or above:
-            return above or f"{name} {weakness.text if weakness else ''}", []
+        # Thousands of files are looked at in each run: those that are in order are not judged one by one.
+        if status.st_mode & 0o022 or status.st_uid not in trusted:
+            weakness = judge(path, status)
+            above = above or (f"{name} {weakness.text}" if weakness else None)
+        if above:
+            return above, []
         if hashes or (complete_since is not None and status.st_mtime_ns >= complete_since):
             in_question.append(Recorded(package, name, path, recorded_hash, status.st_size))
     return None, in_question

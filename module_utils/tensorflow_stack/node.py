@@ -329,8 +329,9 @@ def _read_managed(files: NodeFiles) -> dict[str, dict[str, Any]]:
 
 def _is_record_of(component: str, record: dict[str, Any]) -> bool:
     asked = record.get("asked", {})
-    lists = [record.get("packages", []), asked.get("packages", []) if isinstance(asked, dict) else None]
-    rows = [row for found in lists for row in (found if isinstance(found, list) else [None])]
+    wishes: dict[str, Any] = asked if isinstance(asked, dict) else {"packages": None}
+    lists = [record.get("packages", []), wishes.get("packages", [])]
+    rows: list[Any] = [row for found in lists for row in (found if isinstance(found, list) else [None])]
     version = record.get("version")
     # Of CUDA and cuDNN it is what their packages say: 11.8.89~11.8.0.
     shape = r"[0-9]+(\.[0-9]+)*" if component == "driver" else r"[0-9][0-9A-Za-z.+~-]*"
@@ -339,7 +340,7 @@ def _is_record_of(component: str, record: dict[str, Any]) -> bool:
         and isinstance(version, str)
         and re.fullmatch(shape, version) is not None
         and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
-        and all(isinstance(row.get("version"), (str, type(None))) for row in rows)
+        and all(row.get("version") is None or isinstance(row["version"], str) for row in rows)
     )
 
 

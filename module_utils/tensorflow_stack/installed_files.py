@@ -15,7 +15,7 @@ import stat
 from typing import Iterable, NamedTuple
 
 from .reading import open_regular, read_whole
-from .trust import judge
+from .trust import Weakness, judge
 
 _RECORD_BYTES = 64 << 20
 _THREADS = 8
@@ -89,6 +89,18 @@ def find_changed(files: Iterable[Recorded]) -> list[tuple[str, str]]:
             if not is_same:
                 changed.setdefault(file.package, f"the contents of {file.name} differ from what was installed")
     return sorted(changed.items())
+
+
+def find_foreign(build: str) -> Weakness | None:
+    """The first thing that was installed into a build and that others could change, listed in a RECORD or not."""
+    # Beside these uv puts a lock of its own, which everybody may take.
+    for top in ("bin", "lib"):
+        for directory, names, files in os.walk(os.path.join(build, top)):
+            for path in (os.path.join(directory, name) for name in names + files):
+                weakness = judge(path, os.lstat(path), shared=False)
+                if weakness:
+                    return weakness
+    return None
 
 
 def sha256_or_none(path: str) -> str | None:

@@ -11,6 +11,7 @@ import contextlib
 import glob
 import json
 import os
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from .builds import (
 )
 from .errors import BuildError, BusyError, UnwritableError
 from .exclusive import exclusive_lock
+from .installed_files import find_foreign
 from .installing import (
     BuildLog,
     Installer,
@@ -408,6 +410,13 @@ def _compared(
             else ""
         )
         raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
+    foreign = find_foreign(path)
+    if foreign:
+        raise BuildError(
+            f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written into the "
+            "cache. Move the cache away, and run again, which fetches all anew: "
+            f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
+        )
     return build
 
 

@@ -281,6 +281,29 @@ def test_a_replaced_file_of_the_cache_is_not_built(site: Site) -> None:
     assert site.says() == "2.8.0 1.23.5"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run as root")
+@pytest.mark.parametrize("name", ["__init__.py", "added.py"])
+def test_what_another_user_left_in_the_cache_is_not_built(site: Site, name: str) -> None:
+    """While others could write there; the directories are closed again, what is in them is still theirs."""
+    site.apply()
+    venv.apply_absent(site.root, NAME, lock_timeout=0)
+    (cached,) = Path(site.root, ".cache", "uv").glob("archive-*/*/numpy/__init__.py")
+    text = cached.read_text()
+    planted = cached.with_name(name)
+    planted.unlink(missing_ok=True)
+    planted.write_text(text)
+    os.chown(planted, 65534, 65534)
+    if name == "__init__.py":
+        site.apply()
+        assert (site.site_packages / "numpy" / name).stat().st_uid == 0
+    else:
+        with pytest.raises(BuildError, match=r"with .*/numpy/added.py, which .*65534.* has written into the cache"):
+            site.apply()
+        os.rename(Path(site.root, ".cache", "uv"), Path(site.root, ".cache", "uv.old"))
+        site.apply()
+    assert site.says() == "2.8.0 1.23.5"
+
+
 def test_offline_an_edited_cache_is_a_message_that_says_what_helps(site: Site) -> None:
     index = site.wheels.parent / "simple"
     for distribution in (site.tensorflow, site.numpy):

@@ -11,7 +11,6 @@ import contextlib
 import glob
 import json
 import os
-import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -35,16 +34,15 @@ from .builds import (
 )
 from .errors import BuildError, BusyError, UnwritableError
 from .exclusive import exclusive_lock
-from .installed_files import find_foreign
 from .installing import (
     BuildLog,
     Installer,
+    compare,
     import_tensorflow,
     install,
     link_compiler,
     link_libraries,
     point_to_compiler,
-    reinstall,
 )
 from .trust import check_program, check_root
 
@@ -347,7 +345,7 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
-    build = _compared(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
+    build = compare(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
     seconds["install"] = round(time.monotonic() - started, 3)
     log.say("Importing TensorFlow from the new build")
     started = time.monotonic()
@@ -382,42 +380,6 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
     }
     return Build(path, record)
-
-
-def _compared(
-    spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, describe: Callable[[], Build]
-) -> Build:
-    """The build that was installed, once each of its files is what its wheel says; raises BuildError.
-
-    Builds share their files with uv's cache by hard links: what was edited in place in one of them is edited in the
-    cache. So what is not right is fetched anew.
-    """
-    log.say("Comparing every file with its wheel")
-    build = describe()
-    found = find_damage(build, hashed=spec.lock.packages)
-    spoiled = sorted({package for package, _ in found if package})
-    if installer.uv and spoiled:
-        reinstall(spec, installer, path, log, spoiled)
-        build = describe()
-        found = find_damage(build, hashed=spec.lock.packages)
-        spoiled = sorted({package for package, _ in found if package})
-    if found:
-        texts = "; ".join(text for _, text in found[:5])
-        fault = (
-            f" This is so in the wheel itself, fetched anew: name another version of {', '.join(spoiled)} in "
-            "tensorflow_requirements, or another index in tensorflow_index_url."
-            if spoiled
-            else ""
-        )
-        raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
-    foreign = find_foreign(path)
-    if foreign:
-        raise BuildError(
-            f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written into the "
-            "cache. Move the cache away, and run again, which fetches all anew: "
-            f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
-        )
-    return build
 
 
 def _switch(root: str, name: str, build: str) -> None:

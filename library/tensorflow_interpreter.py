@@ -90,8 +90,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import interpreter
-from ..module_utils.tensorflow_stack.builds import check_owner
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.trust import check_program, check_root
 from ..module_utils.tensorflow_stack.uv import ensure_uv
 
 
@@ -110,10 +110,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, minor = module.params["path"], module.params["minor"]
-    missing = not interpreter.runs_as(path, minor)
-    # A package is the package manager's change, which came before.
-    changed = missing and module.params["source"] == "uv"
     try:
+        check_program(path)
+        if module.params["source"] == "uv":
+            check_root(module.params["root"])
+        missing = not interpreter.runs_as(path, minor)
+        # A package is the package manager's change, which came before.
+        changed = missing and module.params["source"] == "uv"
         if missing and not module.check_mode:
             _provide(module)
     except StackError as error:
@@ -131,7 +134,6 @@ def _provide(module: AnsibleModule) -> None:
         )
     os.umask(0o022)
     root = params["root"]
-    check_owner(root)
     uv = ensure_uv(directory=os.path.join(root, ".tools"), record=params["uv"], index_url=params["index_url"])
     interpreter.fetch(
         params["path"],

@@ -97,7 +97,8 @@ options:
     type: bool
     default: false
   verify:
-    description: How an existing environment is compared. V(hashes) reads every file, about a second for each GB.
+    description: How an existing environment is compared. V(sizes) looks at the kind, size, owner and mode of every
+      file, and reads those that were written to since the build. V(hashes) reads them all, about a second for each GB.
     type: str
     choices: [sizes, hashes]
     default: sizes
@@ -217,7 +218,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import venv
-from ..module_utils.tensorflow_stack.builds import EnvironmentSpec, read_record
+from ..module_utils.tensorflow_stack.build_record import read_record
+from ..module_utils.tensorflow_stack.builds import EnvironmentSpec
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.lockfile import parse_lock

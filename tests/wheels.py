@@ -10,8 +10,10 @@ from pathlib import Path
 from ansible.module_utils.tensorflow_stack.lockfile import Distribution, Lock
 
 
-def make_wheel(directory: Path, name: str, version: str, files: dict[str, str]) -> Distribution:
-    """Write a pure wheel; gives back its line of a lock."""
+def make_wheel(
+    directory: Path, name: str, version: str, files: dict[str, str], recorded: dict[str, str] | None = None
+) -> Distribution:
+    """Write a pure wheel; gives back its line of a lock. `recorded` are texts that its RECORD has instead."""
     escaped = name.replace("-", "_")
     info = f"{escaped}-{version}.dist-info"
     contents = {
@@ -19,7 +21,9 @@ def make_wheel(directory: Path, name: str, version: str, files: dict[str, str]) 
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    rows = [f"{path},sha256={_digest(text)},{len(text.encode())}" for path, text in contents.items()]
+    rows = [
+        f"{path},sha256={_digest(text)},{len(text.encode())}" for path, text in {**contents, **(recorded or {})}.items()
+    ]
     contents[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""])
     wheel = directory / f"{escaped}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:

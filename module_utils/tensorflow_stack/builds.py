@@ -5,7 +5,6 @@ A build is a whole venv at its final path, complete once `build.json` is in it (
 
 from __future__ import annotations
 
-import base64
 import glob
 import hashlib
 import json
@@ -16,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any, Container, Iterable, NamedTuple
 
 from .additions import Addition, find_additions
+from .build_record import BUILD_RECORD, read_record
 from .distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .errors import BuildError
+from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
 from .lockfile import Lock
+from .trust import judge
 
-BUILD_RECORD = "build.json"
-# What is needed of a record to compare its build; one without is not complete.
-_RECORD_KEYS = {"digest", "packages", "site_packages", "links", "top_level", "frame", "records"}
 # Bump when the layout of a build changes, so that every environment is rebuilt once.
 _LAYOUT = 1
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
@@ -108,23 +107,6 @@ def check_name(name: str) -> None:
         )
 
 
-def check_owner(root: str) -> None:
-    """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
-    if not os.path.isabs(root):
-        raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
-    for path in (root, os.path.join(root, ".builds")):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue  # not there yet, or not to be entered: then nothing of it is run
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise BuildError(
-                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}): "
-                "an environment there would run their code. Set tensorflow_root to a directory that only you write.",
-                path=path,
-            )
-
-
 def live_build(root: str, name: str) -> Build | None:
     """The build that the environment's link points to, or None.
 
@@ -159,20 +141,12 @@ def builds_of(root: str, name: str) -> list[Build]:
     return sorted(found, key=lambda build: build.number)
 
 
-def read_record(path: str) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(path, BUILD_RECORD), encoding="utf-8") as stream:
-            record = json.load(stream)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.keys() >= _RECORD_KEYS else None
-
-
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
     """What is wrong with a complete build; empty when all that it was built from is in it, whole.
 
-    What was added to it is no damage (see additions.py). Names and sizes of every installed file are looked at (under
-    0.1 s for TensorFlow 2.8.0); contents only of the packages in `hashed`.
+    What was added to it is no damage (see additions.py). Name, kind, size and mode of every installed file are looked
+    at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of files that were written to
+    since the build was complete.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
@@ -182,6 +156,8 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
         installed = distributions_in(os.listdir(site_packages))
     except OSError as error:
         return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
+    complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
+    doubtful: list[Recorded] = []
     for name, version in sorted(build.packages.items()):
         found = installed.get(name, [])
         others = [other for other, _ in found if not is_same_version(other, version)]
@@ -190,8 +166,18 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
         elif others:
             damage.append(Damage(name, f"{name} is {others[0]}, not {version}"))
         else:
-            text = _file_damage(build.record, site_packages, name, found[0][1], hashes=name in hashed)
+            text, in_question = compare_files(
+                name,
+                site_packages,
+                found[0][1],
+                build.record["records"][name],
+                contents_sha256=(build.record.get("contents") or {}).get(name),
+                hashes=name in hashed,
+                complete_since=complete_since,
+            )
             damage += [Damage(name, f"{name}: {text}")] if text else []
+            doubtful += in_question
+    damage += [Damage(name, f"{name}: {text}") for name, text in find_changed(doubtful)]
     for link, target in sorted(build.record["links"].items()):
         path = os.path.join(build.path, link)
         if not os.path.islink(path) or os.readlink(path) != target:
@@ -205,7 +191,7 @@ def describe_frame(path: str) -> dict[str, str]:
     """What makes a directory a venv of its interpreter, and what runs at its start: for the build's record."""
     at_start = glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages", "*.pth"))
     texts = ["pyvenv.cfg", *(os.path.relpath(file, path) for file in at_start)]
-    frame = {name: "sha256:" + (_sha256(os.path.join(path, name)) or "") for name in texts}
+    frame = {name: "sha256:" + (sha256_or_none(os.path.join(path, name)) or "") for name in texts}
     for name in sorted(os.listdir(os.path.join(path, "bin"))):
         if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
             frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))
@@ -220,7 +206,20 @@ def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
         found = describe_frame(path)
     except OSError as error:
         return [f"{error.filename} cannot be read: {error.strerror}"]
-    return [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
+    changed = [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
+    lib = os.path.join(path, "lib")
+    directories = [path, os.path.join(path, "bin"), lib, *glob.glob(os.path.join(glob.escape(lib), "python*", ""))]
+    for directory in directories:
+        weakness = judge(directory, os.lstat(directory), shared=False)
+        changed += [f"{directory} {weakness.text}"] if weakness else []
+    return changed
+
+
+def _written_at(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, dict[str, str]]:
@@ -233,7 +232,7 @@ def describe_records(path: str, site_packages: str, packages: dict[str, str]) ->
     for name, found in distributions_in(os.listdir(directory)).items():
         if name in packages:
             record = os.path.join(directory, found[0][1], "RECORD")
-            records[name] = _sha256(record) or ""
+            records[name] = sha256_or_none(record) or ""
             contents[name] = contents_digest(read_rows(record) or [])
     return {"records": records, "contents": contents}
 
@@ -250,7 +249,7 @@ def find_added(build: Build, damage: Iterable[Damage] = ()) -> list[Addition]:
     again = {
         name
         for name in suspects & installed.keys()
-        if _is_installed_again(site_packages, installed[name][0][1], build.record["records"][name])
+        if _is_installed_again(name, site_packages, installed[name][0][1], build.record["records"][name])
     }
     return find_additions(build.path, build.record, again)
 
@@ -267,67 +266,15 @@ def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
     )
 
 
-def _is_installed_again(site_packages: str, dist_info: str, record_sha256: str) -> bool:
+def _is_installed_again(name: str, site_packages: str, dist_info: str, record_sha256: str) -> bool:
     """Is what is there another installation, whole by a RECORD of its own, and not the damaged one?"""
-    path = os.path.join(site_packages, dist_info, "RECORD")
-    rows = read_rows(path)
-    if not rows or _sha256(path) == record_sha256:
+    record = os.path.join(site_packages, dist_info, "RECORD")
+    own_sha256 = sha256_or_none(record)
+    rows = read_rows(record)
+    if not rows or own_sha256 is None or own_sha256 == record_sha256:
         return False
-    return f"{dist_info}/METADATA" in {row[0] for row in rows} and _broken_file(site_packages, rows) is None
-
-
-def _file_damage(record: dict[str, Any], site_packages: str, name: str, dist_info: str, *, hashes: bool) -> str | None:
-    """The first file of a distribution that is not as it was installed."""
-    path = os.path.join(site_packages, dist_info, "RECORD")
-    is_as_written = _sha256(path) == record["records"][name]
-    rows = read_rows(path) or []
-    # pip or uv may have installed the very same again, as a dependency of something else.
-    if not is_as_written and (record.get("contents") or {}).get(name) != contents_digest(rows):
-        return "its RECORD was changed"
-    return _broken_file(site_packages, rows, hashes=hashes)
-
-
-def _broken_file(site_packages: str, rows: list[list[str]], *, hashes: bool = False) -> str | None:
-    for row in rows:
-        # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
-        if row[0].endswith(".pyc") or not row[2]:
-            continue
-        path = os.path.join(site_packages, row[0])
-        try:
-            size = os.lstat(path).st_size
-        except OSError:
-            return f"{row[0]} is missing"
-        if str(size) != row[2] and not os.path.islink(path):
-            return f"{row[0]} has {size} bytes, not {row[2]}"
-        if hashes and not _has_hash(path, row[1]):
-            return f"the contents of {row[0]} differ from what was installed"
-    return None
-
-
-def _has_hash(path: str, recorded: str) -> bool:
-    algorithm, _, expected = recorded.partition("=")
-    if not expected:
-        return True
-    try:
-        digest = _digest(path, algorithm)
-    except OSError:
-        return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == expected
-
-
-def _sha256(path: str) -> str | None:
-    try:
-        return _digest(path, "sha256").hex()
-    except OSError:
-        return None
-
-
-def _digest(path: str, algorithm: str) -> bytes:
-    digest = hashlib.new(algorithm)
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.digest()
+    problem, _ = compare_files(name, site_packages, dist_info, own_sha256)
+    return problem is None and f"{dist_info}/METADATA" in {row[0] for row in rows}
 
 
 def environment_names(root: str) -> list[str]:

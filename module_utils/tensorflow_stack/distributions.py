@@ -8,8 +8,12 @@ import io
 import json
 import os
 import re
-import stat
 from typing import Iterable
+
+from .reading import read_whole
+
+RECORD_BYTES = 64 << 20
+_METADATA_BYTES = 8 << 20
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 # What an installer notes for itself beside what the wheel brought.
@@ -29,31 +33,28 @@ def distributions_in(entries: Iterable[str]) -> dict[str, list[tuple[str, str]]]
 def read_rows(record: str) -> list[list[str]] | None:
     """The rows of a RECORD: path, hash, size. None where it cannot be read as one."""
     try:
-        return [row for row in csv.reader(io.StringIO(read_text(record), newline="")) if len(row) == 3]
+        return parse_rows(read_whole(record, RECORD_BYTES, follow=False))
     except (OSError, ValueError, csv.Error):
         return None
+
+
+def parse_rows(content: bytes) -> list[list[str]]:
+    """The rows of a RECORD; ValueError or csv.Error where it is none."""
+    return [row for row in csv.reader(io.StringIO(content.decode("utf-8"), newline="")) if len(row) == 3]
 
 
 def read_requirements(dist_info: str) -> set[str]:
     """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
     try:
-        header = read_text(os.path.join(dist_info, "METADATA")).partition("\n\n")[0]
+        metadata = read_whole(os.path.join(dist_info, "METADATA"), _METADATA_BYTES, follow=False).decode("utf-8")
     except (OSError, ValueError):
         return set()
+    header = metadata.replace("\r\n", "\n").partition("\n\n")[0]
     return {
         normalised(line.group("name"))
         for line in re.finditer(r"^Requires-Dist: *(?P<name>[A-Za-z0-9._-]+)(?P<rest>.*)$", header, re.MULTILINE)
         if "extra" not in line.group("rest").partition(";")[2]
     }
-
-
-def read_text(path: str) -> str:
-    """The text of a regular file: whoever may write there may have put a FIFO or a device in its place."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, encoding="utf-8", newline="") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
-        return stream.read()
 
 
 def contents_digest(rows: list[list[str]]) -> str:

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import probe
-from .builds import check_owner
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
 from .errors import StackError
 from .log_judge import judge_log
 from .log_text import Log
 from .node import read_node
+from .trust import check_program, check_root
 
 # A driver in trouble can hang whoever asks it.
 _COMMAND_SECONDS = 30
@@ -147,8 +147,10 @@ def _environment(node: Mapping[str, Any], name: str | None) -> tuple[Mapping[str
         there = ", ".join(sorted(rows)) or "none"
         raise StackError(f"There is no environment {name} below {root}; there is {there}. Name one of these.")
     # What is below it is run.
-    check_owner(root)
-    return rows[name], os.path.join(root, name, "bin", "python")
+    check_root(root)
+    python = os.path.join(root, name, "bin", "python")
+    check_program(python)
+    return rows[name], python
 
 
 def _distributions(python: str) -> dict[str, str]:

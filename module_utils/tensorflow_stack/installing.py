@@ -1,4 +1,4 @@
-"""Fill a build: install its lock, link its CUDA, import its TensorFlow. Everything said goes to the build's log."""
+"""Fill a build: install its lock, compare it with its wheels, link its CUDA, import TensorFlow. The log has all."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import ctypes
 import glob
 import os
 import re
+import shlex
 import signal
 import subprocess
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Callable
 
-from .builds import EnvironmentSpec
+from .builds import Build, EnvironmentSpec, find_damage
 from .errors import BuildError
+from .installed_files import find_foreign
 from .lockfile import Lock
 from .uv import uv_environment
 
@@ -193,10 +196,52 @@ def _succeeds(command: list[str], environment: dict[str, str], log: BuildLog) ->
     return True
 
 
-def reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:
+def compare(
+    spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, describe: Callable[[], Build]
+) -> Build:
+    """The build that was installed, once each of its files is what its wheel says; raises BuildError.
+
+    Builds share their files with uv's cache by hard links: what was edited in place in one of them is edited in the
+    cache. So what is not right is fetched anew.
+    """
+    log.say("Comparing every file with its wheel")
+    build = describe()
+    found = find_damage(build, hashed=spec.lock.packages)
+    spoiled = sorted({package for package, _ in found if package})
+    if installer.uv and spoiled:
+        _reinstall(spec, installer, path, log, spoiled)
+        build = describe()
+        found = find_damage(build, hashed=spec.lock.packages)
+        spoiled = sorted({package for package, _ in found if package})
+    if found:
+        texts = "; ".join(text for _, text in found[:5])
+        fault = (
+            f" This is so in the wheel itself, fetched anew: name another version of {', '.join(spoiled)} in "
+            "tensorflow_requirements, or another index in tensorflow_index_url."
+            if spoiled
+            else ""
+        )
+        raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
+    foreign = find_foreign(path)
+    if foreign:
+        raise BuildError(
+            f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written into the "
+            "cache. Move the cache away, and run again, which fetches all anew: "
+            f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
+        )
+    return build
+
+
+def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:
     """Install packages anew from the index, not from what uv's cache has of them."""
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     uv = str(installer.uv)
+    if installer.offline and "UV_FIND_LINKS" not in environment:
+        raise BuildError(
+            f"{spec.name} cannot be built offline: files of {', '.join(packages)} in the cache {installer.cache} were "
+            "changed, as by an edit in an environment that shares them. Unset tensorflow_offline for one run, which "
+            "fetches them anew."
+        )
     log.say(f"Fetching {', '.join(packages)} anew: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
     command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
@@ -219,7 +220,7 @@ def _is_newer(files: NodeFiles, path: str, than: str) -> bool:
 def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
     """Processes that hold the GPU."""
     rows = []
-    for number in sorted(filter(str.isdigit, files.names("/proc", "processes")), key=int):
+    for number in sorted(filter(re.compile("[0-9]+").fullmatch, files.names("/proc", "processes")), key=int):
         directory = f"/proc/{number}"
         devices = set()
         for descriptor in files.names(f"{directory}/fd", "processes"):

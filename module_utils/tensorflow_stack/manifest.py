@@ -19,8 +19,12 @@ from typing import Any
 
 from .errors import StackError, UnwritableError
 from .exclusive import exclusive_lock
+from .reading import parse_object, read_whole
 
 SCHEMA = 1
+MOST_BYTES = 4 << 20
+_TEXTS = ("release", "flavour", "build", "digest", "lock_sha256")
+_CHECK_KEYS = {"verdict", "reason", "evidence_sha256", "checked_at", "report"}
 # A change takes milliseconds: whoever holds the lock for longer is stopped, not busy.
 _LOCK_SECONDS = 60
 
@@ -34,26 +38,43 @@ def read(root: str) -> dict[str, Any]:
     path = path_of(root)
     try:
         # A link is not followed: whoever could plant one must not choose what is believed here.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
-            content = json.load(file)
+        content = parse_object(read_whole(path, MOST_BYTES, follow=False))
     except FileNotFoundError:
         return {"schema": SCHEMA, "environments": {}}
     except ValueError as error:
-        raise _unusable(path, f"is not JSON ({error})") from error
+        raise _unusable(path, f"is {error}") from error
     except OSError as error:
         found = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
         raise _unusable(path, found) from error
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+    schema = content.get("schema")
+    if not isinstance(schema, int):
         raise _unusable(path, "has no schema number")
-    if content["schema"] > SCHEMA:
+    if schema > SCHEMA:
         raise StackError(
-            f"{path} has schema {content['schema']}, this toolkit knows {SCHEMA}: use the newer one.",
+            f"{path} has schema {schema}, this toolkit knows {SCHEMA}: use the newer one.",
             path=path,
         )
-    environments = content.get("environments")
-    if not isinstance(environments, dict) or not all(isinstance(entry, dict) for entry in environments.values()):
-        raise _unusable(path, "has no table of environments")
+    misfit = find_misfit(content)
+    if misfit:
+        raise _unusable(path, misfit)
     return content
+
+
+def find_misfit(content: dict[str, Any]) -> str | None:
+    """What of a manifest's content is of another type than this toolkit writes."""
+    environments, current = content.get("environments"), content.get("current")
+    if not isinstance(environments, dict) or not all(isinstance(entry, dict) for entry in environments.values()):
+        return "has no table of environments"
+    for name, entry in environments.items():
+        builds, check = entry.get("builds", []), entry.get("check")
+        texts = [value for key, value in entry.items() if key in _TEXTS] + (builds if isinstance(builds, list) else [0])
+        if not all(isinstance(text, str) for text in texts) or not isinstance(entry.get("python", {}), dict):
+            return f"has an entry of {name} that this toolkit did not write"
+        if check is not None and not (isinstance(check, dict) and check.keys() >= _CHECK_KEYS):
+            return f"has a check of {name} that this toolkit did not write"
+    if current is not None and not isinstance(current, str):
+        return "does not name the current environment"
+    return None
 
 
 def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:

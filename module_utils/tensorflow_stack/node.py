@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any, Mapping
 
 from .additions import find_additions
+from .build_record import find_misfits
+from .manifest import find_misfit
 from .node_files import NodeFiles
 from .node_loader import Loader, read_glibc, read_loader
 from .node_texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
 from .node_user import User, current_user, default_environments_root
 from .nvidia_libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
 from .pythons import read_pythons
+from .reading import parse_object
 
 NVIDIA_VENDOR = "10de"
 DISPLAY_CLASSES = ("0300", "0302")
@@ -41,6 +43,7 @@ PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": 
 
 # Of a lock only the header is read.
 _LOCK_HEAD_BYTES = 1 << 16
+_JSON_BYTES = 4 << 20
 
 BUILD_KEYS = (
     "name",
@@ -74,9 +77,9 @@ def read_node(
     loader = read_loader(files)
     release = _read_line(files, "/proc/sys/kernel/osrelease", "kernel")
     gpus, nvswitches = _read_pci(files)
-    manifest = _read_json(files, root + "/manifest.json", "manifest")
+    manifest = _read_manifest(files, root)
     cuda = find_cuda(loader)
-    return {
+    record = {
         "architecture": loader.architecture,
         "os": _read_os(files),
         "glibc": read_glibc(loader),
@@ -101,17 +104,14 @@ def read_node(
         "package_managers": [
             name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
         ],
-        "managed": {
-            component: record
-            for component in MANAGED_COMPONENTS
-            for record in [_read_json(files, f"{MANAGED_DIRECTORY}/{component}.json", "managed")]
-            if record is not None
-        },
+        "managed": _read_managed(files),
         "environments_root": _read_environments_root(files, root),
         "environments": _read_environments(files, root, manifest),
         "manifest": manifest,
         "unread": files.unread,
     }
+    sayable: dict[str, Any] = _sayable(record)
+    return sayable
 
 
 # --- System ----------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def _read_line(files: NodeFiles, path: str, fact: str) -> str | None:
 def read_secure_boot(files: NodeFiles) -> bool | None:
     if not files.is_dir("/sys/firmware/efi", "secure_boot"):
         return None
-    data = files.data(SECURE_BOOT_VARIABLE, "secure_boot", 16)
+    data = files.head(SECURE_BOOT_VARIABLE, "secure_boot", 16)
     state = None if data is None else parse_secure_boot(data)
     if state is None:
         what = "absent: is efivarfs mounted?" if data is None else f"{len(data)} bytes, not 4 and a 0 or 1"
@@ -237,7 +237,7 @@ def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] 
     for name in ("vendor", "class", "device"):
         path = f"{directory}/{name}"
         text = files.text(path, "gpus") or ""
-        if re.match(r"0x[0-9a-f]{4,6}$", text) is None:
+        if re.fullmatch(r"0x[0-9a-f]{4,6}", text) is None:
             files.add_unread("gpus", f"{path}: absent or not a PCI number")
             return None
         numbers[name] = text[2:6]
@@ -257,7 +257,7 @@ def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] 
 def read_driver(loader: Loader) -> dict[str, Any]:
     files = loader.files
     module_version = (files.text("/sys/module/nvidia/version", "driver.loaded") or "").strip()
-    if module_version and not re.match(r"\d+(\.\d+)+$", module_version):
+    if module_version and not re.fullmatch(r"[0-9]+(\.[0-9]+)+", module_version):
         files.add_unread("driver.loaded", "/sys/module/nvidia/version: not a version")
         module_version = ""
     text = files.text("/proc/driver/nvidia/version", "driver.kind")
@@ -314,9 +314,9 @@ def _read_environments(files: NodeFiles, root: str, manifest: dict[str, Any] | N
         if record is None:
             files.add_unread("environments", f"{link}: no build record in {build}")
             continue
-        missing = [key for key in BUILD_KEYS if key not in record]
-        if missing:
-            files.add_unread("environments", "{}/build.json: without {}".format(build, ", ".join(missing)))
+        misfits = find_misfits(record, BUILD_KEYS)
+        if misfits:
+            files.add_unread("environments", "{}/build.json: {}".format(build, ", ".join(misfits)))
         elif record["name"] != name:
             files.add_unread("environments", "{}: its build was made for {}".format(link, record["name"]))
         else:
@@ -369,6 +369,47 @@ def _read_additions(files: NodeFiles, path: str, record: dict[str, Any]) -> dict
     }
 
 
+def _read_manifest(files: NodeFiles, root: str) -> dict[str, Any] | None:
+    path = root + "/manifest.json"
+    content = _read_json(files, path, "manifest")
+    misfit = find_misfit(content) if content is not None else None
+    if misfit:
+        files.add_unread("manifest", f"{path} {misfit}")
+    return None if misfit else content
+
+
+def _read_managed(files: NodeFiles) -> dict[str, dict[str, Any]]:
+    """What this toolkit wrote down of each component; what it cannot have written is left out."""
+    managed = {}
+    for component in MANAGED_COMPONENTS:
+        path = f"{MANAGED_DIRECTORY}/{component}.json"
+        record = _read_json(files, path, "managed")
+        if record is None:
+            continue
+        if _is_record_of(component, record):
+            managed[component] = record
+        else:
+            files.add_unread("managed", f"{path}: not a record that this toolkit wrote")
+    return managed
+
+
+def _is_record_of(component: str, record: dict[str, Any]) -> bool:
+    asked = record.get("asked", {})
+    wishes: dict[str, Any] = asked if isinstance(asked, dict) else {"packages": None}
+    lists = [record.get("packages", []), wishes.get("packages", [])]
+    rows: list[Any] = [row for found in lists for row in (found if isinstance(found, list) else [None])]
+    version = record.get("version")
+    # Of CUDA and cuDNN it is what their packages say: 11.8.89~11.8.0.
+    shape = r"[0-9]+(\.[0-9]+)*" if component == "driver" else r"[0-9][0-9A-Za-z.+~-]*"
+    return (
+        isinstance(record.get("source"), str)
+        and isinstance(version, str)
+        and re.fullmatch(shape, version) is not None
+        and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
+        and all(row.get("version") is None or isinstance(row["version"], str) for row in rows)
+    )
+
+
 def _real_path(files: NodeFiles, path: str) -> str | None:
     """Where an interpreter really is, there or gone: an environment may name one by a link, as uv makes them."""
     try:
@@ -378,15 +419,20 @@ def _real_path(files: NodeFiles, path: str) -> str | None:
 
 
 def _read_json(files: NodeFiles, path: str, fact: str) -> dict[str, Any] | None:
-    data = files.data(path, fact)
+    data = files.data(path, fact, _JSON_BYTES)
     if data is None:
         return None
     try:
-        value = json.loads(data.decode("utf-8"))
+        return parse_object(data)
     except ValueError as error:
-        files.add_unread(fact, f"{path}: not JSON: {error}")
+        files.add_unread(fact, f"{path}: {error}")
         return None
-    if not isinstance(value, dict):
-        files.add_unread(fact, f"{path}: JSON, but not an object")
-        return None
-    return value
+
+
+def _sayable(value: Any) -> Any:
+    """The same without halves of surrogate pairs, as a variable, an account or a home may hold: no UTF-8 has these."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_sayable(key): _sayable(item) for key, item in value.items()}
+    return [_sayable(item) for item in value] if isinstance(value, list) else value

@@ -10,8 +10,22 @@ import fnmatch
 import os
 import re
 import stat
+from typing import Callable
 
 from .node_texts import natural_order
+from .reading import read_head, read_whole
+
+# The headers of CUDA have 0.6 MB.
+_TEXT_BYTES = 2 << 20
+
+
+def is_utf8(text: str) -> bool:
+    """Names and links may hold any bytes; Python keeps those that are no text as halves of surrogate pairs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class NodeFiles:
@@ -33,7 +47,9 @@ class NodeFiles:
             self.unread.append(row)
 
     def resolve(self, path: str) -> str:
-        """The path with every link followed; its end need not exist. Raises OSError for a loop."""
+        """The path with every link followed; its end need not exist. Raises OSError for a loop, or no path at all."""
+        if "\0" in path or not is_utf8(path):
+            raise OSError(errno.EINVAL, "no path of UTF-8", path)
         done = ""
         rest = path.split("/")[::-1]
         followed = 0
@@ -60,7 +76,10 @@ class NodeFiles:
         """What the link says, None where there is none; links in the directory part are not followed."""
         if path not in self._links:
             try:
-                self._links[path] = os.readlink(self._root + path)
+                target = os.readlink(self._root + path)
+                if not is_utf8(target):
+                    raise OSError(errno.EILSEQ, "a link to what is not UTF-8", path)
+                self._links[path] = target
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
                     raise
@@ -87,26 +106,36 @@ class NodeFiles:
             self._unreadable(path, fact, error)
             return 0
 
-    def data(self, path: str, fact: str, size: int = -1) -> bytes | None:
+    def data(self, path: str, fact: str, limit: int) -> bytes | None:
+        """The whole file; what is larger than the limit is not what was looked for."""
+        return self._read(read_whole, path, fact, limit)
+
+    def head(self, path: str, fact: str, size: int) -> bytes | None:
+        return self._read(read_head, path, fact, size)
+
+    def _read(self, read: Callable[[str, int], bytes], path: str, fact: str, size: int) -> bytes | None:
         try:
-            with open(self.host_path(path), "rb") as file:
-                return file.read(size)
+            return read(self.host_path(path), size)
         except OSError as error:
             self._unreadable(path, fact, error)
             return None
 
     def text(self, path: str, fact: str) -> str | None:
-        data = self.data(path, fact, 1 << 20)
+        data = self.data(path, fact, _TEXT_BYTES)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\x00\n")
 
     def names(self, directory: str, fact: str) -> list[str]:
-        """Names in a directory, sorted."""
+        """Names in a directory, sorted. One that is not UTF-8 could not be said, and is left out."""
         if directory not in self._names:
             try:
-                self._names[directory] = sorted(os.listdir(self.host_path(directory)))
+                names = sorted(os.listdir(self.host_path(directory)))
             except OSError as error:
                 self._unreadable(directory, fact, error)
-                self._names[directory] = []
+                names = []
+            for name in names:
+                if not is_utf8(name):
+                    self.add_unread(fact, f"{directory}: the name {ascii(name)} is not UTF-8")
+            self._names[directory] = [name for name in names if is_utf8(name)]
         return self._names[directory]
 
     def glob(self, pattern: str, fact: str) -> list[str]:
@@ -127,4 +156,5 @@ class NodeFiles:
 
     def _unreadable(self, path: str, fact: str, error: OSError) -> None:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            self.add_unread(fact, f"{path}: {error.strerror or error}")
+            shown = path if path.isprintable() else ascii(path)
+            self.add_unread(fact, f"{shown}: {error.strerror or error}")

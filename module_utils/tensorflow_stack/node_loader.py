@@ -25,6 +25,10 @@ LOADER_DIRECTORIES = (
 )
 
 
+# A libc has 2 MB.
+_LIBRARY_BYTES = 64 << 20
+
+
 class Loader(NamedTuple):
     files: NodeFiles
     architecture: str | None
@@ -46,7 +50,7 @@ class Loader(NamedTuple):
         except OSError as error:
             self.files.add_unread(fact, f"{path}: {error.strerror}")
             return False
-        header = self.files.data(path, fact, 20)
+        header = self.files.head(path, fact, 20)
         if header is None:
             return False
         machine = parse_elf_machine(header)
@@ -58,14 +62,14 @@ class Loader(NamedTuple):
 def read_loader(files: NodeFiles) -> Loader:
     architecture = read_architecture(files)
     fact = "library directories"
-    wanted = [*_loader_conf_directories(files, "/etc/ld.so.conf", fact), *LOADER_DIRECTORIES]
+    wanted = [*_loader_conf_directories(files, "/etc/ld.so.conf", fact, set()), *LOADER_DIRECTORIES]
     directories = dict.fromkeys(files.resolve(path) for path in wanted if files.is_dir(path, fact))
     return Loader(files, architecture, list(directories))
 
 
 def read_architecture(files: NodeFiles) -> str | None:
     for path in ELF_WITNESSES:
-        machine = parse_elf_machine(files.data(path, "architecture", 20) or b"")
+        machine = parse_elf_machine(files.head(path, "architecture", 20) or b"")
         if machine in ("x86_64", "aarch64"):
             return machine
         if machine is not None:
@@ -81,8 +85,8 @@ def read_glibc(loader: Loader) -> str | None:
         library = directory + "/libc.so.6"
         if not loader.fits(library, "glibc"):
             continue
-        named = re.match(r"libc-(\d+\.\d+)\.so$", os.path.basename(files.resolve(library)))
-        version = named.group(1) if named else parse_glibc(files.data(library, "glibc") or b"")
+        named = re.match(r"libc-([0-9]+\.[0-9]+)\.so$", os.path.basename(files.resolve(library)))
+        version = named.group(1) if named else parse_glibc(files.data(library, "glibc", _LIBRARY_BYTES) or b"")
         if version is None:
             files.add_unread("glibc", f"{library} does not say its version")
         return version
@@ -90,12 +94,14 @@ def read_glibc(loader: Loader) -> str | None:
     return None
 
 
-def _loader_conf_directories(files: NodeFiles, path: str, fact: str) -> Iterator[str]:
+def _loader_conf_directories(files: NodeFiles, path: str, fact: str, read: set[str]) -> Iterator[str]:
+    """Each file counts once, at its first place: they may include each other."""
+    read.add(path)
     for line in parse_loader_conf(files.text(path, fact) or ""):
         if line.startswith("/"):
             yield line
             continue
         pattern = os.path.join("/etc", line.split(None, 1)[1])
         for included in files.glob(pattern, fact):
-            if included != path:
-                yield from _loader_conf_directories(files, included, fact)
+            if included not in read:
+                yield from _loader_conf_directories(files, included, fact, read)

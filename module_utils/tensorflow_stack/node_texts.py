@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, AnyStr, Mapping, NamedTuple
+
+from .reading import parse_object
 
 ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 
@@ -19,6 +20,9 @@ OS_FAMILIES = {
 }
 
 
+_LONGEST_VERSION = 40
+
+
 class DriverModule(NamedTuple):
     version: str
     kind: str
@@ -26,7 +30,7 @@ class DriverModule(NamedTuple):
 
 def parse_driver_version(text: str) -> DriverModule | None:
     """The loaded module by /proc/driver/nvidia/version, in the proprietary and in the open shape."""
-    shape = r"^NVRM version:\s+(.*\bKernel Module\b.*?)\s+(\d+(?:\.\d+)+)(?:\s|$)"
+    shape = r"^NVRM version:\s+(.*\bKernel Module\b.*?)\s+([0-9]+(?:\.[0-9]+)+)(?:\s|$)"
     match = re.search(shape, text, re.MULTILINE)
     if match is None:
         return None
@@ -66,21 +70,21 @@ def parse_elf_machine(header: bytes) -> str | None:
 
 def parse_glibc(data: bytes) -> str | None:
     """The version that libc.so.6 says of itself."""
-    version = _first_group(rb"GNU C Library [^\n]*? version (\d+\.\d+)", data)
+    version = _first_group(rb"GNU C Library [^\n]*? version ([0-9]+\.[0-9]+)", data)
     return None if version is None else version.decode()
 
 
 def parse_cuda_version_json(text: str) -> str | None:
     """Toolkit version (major.minor) by version.json, which CUDA 11.1 and newer have."""
     try:
-        return _first_group(r"^(\d+\.\d+)", json.loads(text)["cuda"]["version"])
+        return _first_group(r"^([0-9]+\.[0-9]+)", parse_object(text)["cuda"]["version"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def parse_cuda_version_txt(text: str) -> str | None:
     """Toolkit version (major.minor) by version.txt, which CUDA 11.0 and older have."""
-    return _first_group(r"(?m)^CUDA Version (\d+\.\d+)", text)
+    return _first_group(r"(?m)^CUDA Version ([0-9]+\.[0-9]+)", text)
 
 
 def parse_cudart_name(name: str) -> str | None:
@@ -88,23 +92,23 @@ def parse_cudart_name(name: str) -> str | None:
 
     Two numbers only are the soname: libcudart.so.11.0 is what every CUDA 11 has.
     """
-    return _first_group(r"^libcudart\.so\.(\d+\.\d+)\.\d+(\.\d+)*$", name)
+    return _first_group(r"^libcudart\.so\.([0-9]+\.[0-9]+)\.[0-9]+(\.[0-9]+)*$", name)
 
 
 def parse_cudart_header(text: str) -> str | None:
     """Runtime version (major.minor) by cuda_runtime_api.h: 11020 is 11.2."""
-    number = _first_group(r"(?m)^#define CUDART_VERSION\s+(\d+)", text)
+    number = _first_group(r"(?m)^#define CUDART_VERSION\s+([0-9]+)", text)
     return None if number is None else f"{int(number) // 1000}.{int(number) % 1000 // 10}"
 
 
 def parse_cudnn_name(name: str) -> str | None:
     """Version by a file name: libcudnn.so.8.1.0 is 8.1.0; a name with the major only says nothing."""
-    return _first_group(r"^libcudnn\.so\.(\d+\.\d+\.\d+)$", name)
+    return _first_group(r"^libcudnn\.so\.([0-9]+\.[0-9]+\.[0-9]+)$", name)
 
 
 def parse_cudnn_header(text: str) -> str | None:
     """Version by cudnn_version.h (cuDNN 8 and newer) or cudnn.h (7 and older)."""
-    values = dict(re.findall(r"^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL)\s+(\d+)", text, re.MULTILINE))
+    values = dict(re.findall(r"^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL)\s+([0-9]+)", text, re.MULTILINE))
     if len(values) != 3:
         return None
     return "{MAJOR}.{MINOR}.{PATCHLEVEL}".format(**values)
@@ -112,17 +116,17 @@ def parse_cudnn_header(text: str) -> str | None:
 
 def parse_libcuda_name(name: str) -> str | None:
     """Driver version by a file name: libcuda.so.535.183.01. The libcuda.so.1.1 of Windows names none."""
-    return _first_group(r"^libcuda\.so\.(\d{3,}(?:\.\d+)+)$", name)
+    return _first_group(r"^libcuda\.so\.([0-9]{3,}(?:\.[0-9]+)+)$", name)
 
 
 def parse_patchlevel(text: str) -> str | None:
     """Python's version by its patchlevel.h."""
-    return _first_group(r'(?m)^#define\s+PY_VERSION\s+"(\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?)\+?"', text)
+    return _first_group(r'(?m)^#define\s+PY_VERSION\s+"([0-9]+\.[0-9]+\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)\+?"', text)
 
 
 def parse_python_directory(path: str, minor: str) -> str | None:
     """Python's version by the directory it was installed in, as pyenv and uv name them."""
-    found = re.findall(rf"(?<![\d.]){re.escape(minor)}\.\d+(?:(?:a|b|rc)\d+)?(?![\d.])", path)
+    found = re.findall(rf"(?<![0-9.]){re.escape(minor)}\.[0-9]+(?:(?:a|b|rc)[0-9]+)?(?![0-9.])", path)
     return found[-1] if found else None
 
 
@@ -134,9 +138,13 @@ def parse_loader_conf(text: str) -> list[str]:
 
 def _first_group(pattern: AnyStr, text: AnyStr) -> AnyStr | None:
     match = re.search(pattern, text)
-    return match.group(1) if match else None
+    # No version is as long: whoever wrote that did not mean one.
+    return match.group(1) if match and len(match.group(1)) <= _LONGEST_VERSION else None
 
 
 def natural_order(text: str) -> list[Any]:
     """Sort key that puts 3.9 before 3.10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+    parts: list[Any] = re.split(r"([0-9]+)", text)
+    # By length before digits: Python makes no number of very many.
+    parts[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+    return parts

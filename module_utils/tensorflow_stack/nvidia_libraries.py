@@ -40,7 +40,7 @@ def find_libcuda(loader: Loader) -> list[str]:
     unlinked: list[str] = []
     hidden = [path for pattern in UNLINKED_DIRECTORIES for path in files.glob(pattern, "driver.libcuda")]
     for directory in loader.directories + hidden:
-        for path in loader.libraries(directory, r"libcuda\.so\.\d", "driver.libcuda"):
+        for path in loader.libraries(directory, r"libcuda\.so\.[0-9]", "driver.libcuda"):
             # The loader asks for libcuda.so.1 and looks in its directories only.
             taken = os.path.basename(path) == "libcuda.so.1" and directory in loader.directories
             (linked if taken else unlinked).append(files.resolve(path))
@@ -67,7 +67,7 @@ def find_cuda(loader: Loader) -> list[dict[str, Any]]:
         rows.append({"version": version, "prefix": prefix, "library_directory": directory})
     for directory in loader.directories:
         # By names with a full version: a soname with no toolkit around it says none.
-        for path in loader.libraries(directory, r"libcudart\.so\.\d+\.\d+\.\d", "cuda"):
+        for path in loader.libraries(directory, r"libcudart\.so\.[0-9]+\.[0-9]+\.[0-9]", "cuda"):
             library, version = files.resolve(path), parse_cudart_name(os.path.basename(path))
             if version is not None and library not in seen:
                 seen.add(library)
@@ -85,7 +85,7 @@ def _names(loader: Loader, directory: str, pattern: str, fact: str) -> list[str]
 def _find_cudart(loader: Loader, prefix: str) -> tuple[str, str | None]:
     """The first CUDA runtime below a toolkit, and its directory."""
     for directory in _subdirectories(loader.files, prefix, "cuda"):
-        for path in loader.libraries(directory, r"libcudart\.so\.\d", "cuda"):
+        for path in loader.libraries(directory, r"libcudart\.so\.[0-9]", "cuda"):
             return directory, path
     return "", None
 
@@ -112,7 +112,7 @@ def find_cudnn(loader: Loader, cuda: list[dict[str, Any]]) -> list[dict[str, Any
     for prefix in _prefixes(files, CUDNN_PREFIXES, "cudnn"):
         directories += _subdirectories(files, prefix, "cudnn")
     for directory in directories:
-        for path in loader.libraries(directory, r"libcudnn\.so\.\d", "cudnn"):
+        for path in loader.libraries(directory, r"libcudnn\.so\.[0-9]", "cudnn"):
             library = files.resolve(path)
             if library in rows:
                 continue
@@ -175,7 +175,7 @@ def check_libraries(loader: Loader, component: str, wanted: str, directories: li
         found = [
             loader.files.resolve(path)
             for directory in directories
-            for path in loader.libraries(directory, re.escape(name) + r"\.so\.\d", component)
+            for path in loader.libraries(directory, re.escape(name) + r"\.so\.[0-9]", component)
         ]
         libraries.update(found)
         if not found:

@@ -13,23 +13,28 @@ from .packages_closure import Branch, Installed, Package, Refusal, belongs, rank
 # --- Versions -----------------------------------------------------------------------------------------
 
 
+def _is_digit(character: str) -> bool:
+    # Not str.isdigit, which takes "²" for one as well.
+    return "0" <= character <= "9"
+
+
 def _weight(character: str) -> int:
     """The order of deb-version(7): `~` before the end, the end before letters, letters before the rest."""
     if character == "~":
         return -1
-    if not character or character.isdigit():
+    if not character or _is_digit(character):
         return 0
     return ord(character) + (0 if character.isalpha() else 256)
 
 
 def _compare_part(left: str, right: str) -> int:
     while left or right:
-        while (left and not left[0].isdigit()) or (right and not right[0].isdigit()):
+        while (left and not _is_digit(left[0])) or (right and not _is_digit(right[0])):
             difference = _weight(left[:1]) - _weight(right[:1])
             if difference:
                 return 1 if difference > 0 else -1
             left, right = left[1:], right[1:]
-        numbers = [re.match(r"\d*", text).group() for text in (left, right)]  # type: ignore[union-attr]  # always
+        numbers = [re.match(r"[0-9]*", text).group() for text in (left, right)]  # type: ignore[union-attr]  # always
         left, right = left[len(numbers[0]) :], right[len(numbers[1]) :]
         one, other = (int(number or 0) for number in numbers)
         if one != other:

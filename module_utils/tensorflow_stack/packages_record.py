@@ -10,8 +10,10 @@ from typing import Any
 
 from .errors import StackError
 from .packages_closure import Installed, Package, Plan, Request, belongs, upstream
+from .reading import parse_object, read_whole
 
 SCHEMA = 1
+_MOST_BYTES = 4 << 20
 DIRECTORY = "/etc/tensorflow-gpu-stack"
 COMPONENTS = ("driver", "cuda", "cudnn")
 
@@ -52,8 +54,7 @@ def read_records(directory: str = DIRECTORY) -> dict[str, Record]:
     for component in COMPONENTS:
         path = path_of(component, directory)
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = parse_object(read_whole(path, _MOST_BYTES))
             if content.pop("schema") > SCHEMA:
                 raise StackError(f"{path} was written by a newer version of this toolkit: use that one.", path=path)
             if "packages" in content:

@@ -207,7 +207,13 @@ def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
     row = tables.uv(architecture)
     if row is None:
         return None
-    return {"version": row.version, "filename": row.filename, "sha256": row.sha256, "bytes": row.bytes}
+    return {
+        "version": row.version,
+        "filename": row.filename,
+        "sha256": row.sha256,
+        "bytes": row.bytes,
+        "program_sha256": row.program_sha256,
+    }
 
 
 def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
-from .builds import Build, check_owner, find_added, read_record
+from .build_record import read_record
+from .builds import Build, find_added
 from .errors import StackError
 from .probe_judge import GOOD_VERDICTS, judge, make_report
+from .trust import check_program, check_root
 
 # A package of its own for the environment's Python.
 _CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)
@@ -96,10 +98,11 @@ def check(
         return Outcome("environment_missing", f"{missing}: build it with tensorflow_venv.")
 
     root, name = os.path.split(environment.rstrip("/"))
-    check_owner(root)
+    check_root(root)
     known = manifest.read(root)["environments"].get(name)
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
+    check_program(os.path.join(build, "bin", "python"))
     variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
     record = read_record(build)
     evidence_sha256 = _digest(

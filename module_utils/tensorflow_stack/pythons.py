@@ -10,6 +10,7 @@ from .node_files import NodeFiles
 from .node_loader import read_architecture
 from .node_texts import natural_order, parse_elf_machine, parse_patchlevel, parse_python_directory
 from .node_user import User, current_user, data_home, default_environments_root
+from .trust import find_weakness
 
 
 def find_pythons(
@@ -85,7 +86,7 @@ def _resolve_if_possible(files: NodeFiles, path: str) -> str:
 def _candidates(files: NodeFiles, patterns: list[str]) -> Iterator[str]:
     for directory in dict.fromkeys(path for pattern in patterns for path in files.glob(pattern, "pythons")):
         for name in files.names(directory, "pythons"):
-            if re.match(r"python3(\.\d+)?$", name):
+            if re.fullmatch(r"python3(\.[0-9]+)?", name):
                 yield directory + "/" + name
 
 
@@ -102,7 +103,7 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
     """A row without its origin; None for what is no interpreter of its own. Raises _LeftOut."""
     if not files.exists(real, "pythons"):
         raise _LeftOut(f"link to {real}, which is not there")
-    header = files.data(real, "pythons", 20)
+    header = files.head(real, "pythons", 20)
     # A script that starts with #! is pyenv's shim or a wrapper: what it starts is found by itself.
     if header is None or header.startswith(b"#!") or _is_venv(files, os.path.dirname(real)):
         return None
@@ -113,7 +114,10 @@ def _read_python(files: NodeFiles, real: str, architecture: str | None) -> dict[
         raise _LeftOut(f"built for {machine}, this node is {architecture}")
     if not os.access(files.host_path(real), os.X_OK):
         raise _LeftOut("may not be executed by this user")
-    named = re.match(r"(?:platform-)?python(3\.\d+)$", os.path.basename(real))  # platform-python: RHEL 8
+    weakness = find_weakness(files.host_path(real)) if os.geteuid() == 0 else None
+    if weakness:
+        raise _LeftOut(f"not for root: {weakness.path} {weakness.text}")
+    named = re.fullmatch(r"(?:platform-)?python(3\.[0-9]+)", os.path.basename(real))  # platform-python: RHEL 8
     if named is None:
         raise _LeftOut(f"{real} is not named python3.N, as a standard build of CPython is")
     minor = named.group(1)

@@ -26,11 +26,14 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
-from .builds import processes_using, read_record
+from .build_record import read_record
+from .builds import processes_using
 from .downloads import Source, has_credentials
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
+from .reading import parse_object, read_whole
 from .redist_manifest import PLATFORMS, Archive, read_manifest
+from .trust import check_place
 from .unpacking import Tree
 
 RECORDS = "/etc/tensorflow-gpu-stack"
@@ -40,6 +43,7 @@ _LAYOUT = 1
 # Headers, and static libraries that compress well.
 _UNPACKED_PER_ARCHIVE_BYTE = 3
 _MANIFEST_BYTES = 16 << 20
+_RECORD_BYTES = 16 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -119,7 +123,7 @@ def fetch_manifest(
 
 def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
     """What has to be done so that the tree is there; reads only, and refuses what applying would refuse."""
-    _check_place(wish.prefix)
+    _check_place(wish.prefix, records)
     described = _described(wish.record)
     if not os.path.lexists(wish.prefix):
         return _to_be_laid("install", wish, (), ())
@@ -148,7 +152,7 @@ def plan_absent(
     component: str, prefix: str, *, roots: Sequence[str] = (), force: bool = False, records: str = RECORDS
 ) -> Outcome:
     """What removing the tree takes away; raises BuildError where something still uses it, unless forced."""
-    _check_place(prefix)
+    _check_place(prefix, records)
     tree = read_tree(prefix)
     recorded = _read_json(_record_path(records, component))
     if tree is None and not _names(recorded, prefix):
@@ -224,22 +228,17 @@ def _to_be_laid(action: str, wish: Wish, before: tuple[str, ...], drift: tuple[s
     return Outcome(action, before, _described(wish.record), drift, bytes_to_fetch)
 
 
-def _check_place(prefix: str) -> None:
+def _check_place(prefix: str, records: str) -> None:
     """Raises BuildError for a prefix where a tree could be planted or swapped by somebody else."""
     if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix or os.path.dirname(prefix) == "/":
         raise BuildError(f"The prefix is {prefix!r}: it has to be an absolute path, and not at the top of the root.")
     if os.path.islink(prefix) or (os.path.lexists(prefix) and not os.path.isdir(prefix)):
         raise BuildError(f"{prefix} is a link or a file, not a directory that this toolkit laid. Move it away.")
-    for path in (_nearest_directory(prefix), prefix):
-        if not os.path.isdir(path):
-            continue
-        status = os.stat(path)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise BuildError(
-                f"{path} could be changed by others (owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}), and "
-                "everybody's TensorFlow would load what they put there. Make it root's, mode 0755.",
-                path=path,
-            )
+    # Beside the prefix a run puts its lock and what it unpacks.
+    for path in (_nearest_directory(prefix), prefix, records):
+        check_place(
+            path, why="everybody's TensorFlow would load what they put there.", setting="Make it root's, mode 0755."
+        )
 
 
 def _nearest_directory(prefix: str) -> str:
@@ -432,8 +431,6 @@ def _write_new(path: str, content: dict[str, Any]) -> None:
 
 def _read_json(path: str) -> dict[str, Any] | None:
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        return parse_object(read_whole(path, _RECORD_BYTES))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None

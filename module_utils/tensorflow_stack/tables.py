@@ -311,6 +311,7 @@ class Uv:
     filename: str
     sha256: str
     bytes: int
+    program_sha256: str  # of the program in the wheel
     pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
     source: tuple[str, ...]
 

@@ -43,16 +43,15 @@ def ensure_uv(
     opener: urllib.request.OpenerDirector | None = None,
     report: Callable[[str], None] | None = None,
 ) -> str:
-    """Path of the pinned uv, `<directory>/uv-<version>/uv`; fetched when it is not there as it was unpacked.
+    """Path of the pinned uv, `<directory>/uv-<version>/uv`; fetched unless the program there is the pinned one.
 
-    `record` is a row of the table `uv`. `index_url` names a simple index or, as file://, a directory of
-    wheels. `report` is told what is fetched.
+    `record` is a row of the table `uv`; what lies beside the program could be changed with it, and proves nothing.
+    `index_url` names a simple index or, as file://, a directory of wheels. `report` is told what is fetched.
     """
     _refuse_credentials(index_url)
     home = os.path.join(directory, "uv-" + record["version"])
     path = os.path.join(home, "uv")
-    receipt_path = os.path.join(home, "uv.json")
-    if _is_as_unpacked(path, receipt_path, wheel_sha256=record["sha256"]):
+    if _is_pinned(path, record["program_sha256"]):
         return path
     index = _Index(index_url or os.environ.get(INDEX_VARIABLE) or DEFAULT_INDEX, opener)
     if report:
@@ -68,17 +67,9 @@ def ensure_uv(
         wheel = os.path.join(work, "wheel")
         index.download("uv", record, wheel)
         _extract(wheel, unpacked, name=record["filename"])
-        receipt = {
-            "wheel_sha256": record["sha256"],
-            "bytes": os.path.getsize(unpacked),
-            "sha256": sha256_of(unpacked),
-        }
-        unpacked_receipt = os.path.join(work, "uv.json")
-        with open(unpacked_receipt, "w", encoding="utf-8") as stream:
-            json.dump(receipt, stream)
-        # Killed between the two, the pair does not fit and is fetched again.
+        if sha256_of(unpacked) != record["program_sha256"]:
+            raise StackError(f"The uv in {record['filename']} is not the pinned one: the row of uv.yml does not fit.")
         os.replace(unpacked, path)
-        os.replace(unpacked_receipt, receipt_path)
     except OSError as error:
         raise StackError(f"uv cannot be unpacked into {home}: {error}.") from error
     finally:
@@ -192,15 +183,9 @@ def _extract(wheel: str, target: str, *, name: str) -> None:
     os.chmod(target, 0o755)
 
 
-def _is_as_unpacked(path: str, receipt_path: str, *, wheel_sha256: str) -> bool:
+def _is_pinned(path: str, sha256: str) -> bool:
     try:
-        with open(receipt_path, encoding="utf-8") as stream:
-            receipt = json.load(stream)
-        return bool(
-            receipt["wheel_sha256"] == wheel_sha256
-            and os.access(path, os.X_OK)
-            and os.path.getsize(path) == receipt["bytes"]
-            and sha256_of(path) == receipt["sha256"]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        is_program = os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.X_OK)
+        return is_program and sha256_of(path) == sha256
+    except OSError:
         return False

@@ -18,14 +18,13 @@ from typing import Any, Callable, Container
 
 from . import manifest
 from .additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
+from .build_record import BUILD_RECORD, read_record
 from .builds import (
-    BUILD_RECORD,
     Build,
     Damage,
     EnvironmentSpec,
     builds_of,
     check_name,
-    check_owner,
     describe_frame,
     describe_records,
     environment_names,
@@ -33,26 +32,27 @@ from .builds import (
     find_damage,
     live_build,
     processes_using,
-    read_record,
     remove_build,
 )
-from .distributions import read_text
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
 from .installing import (
     BuildLog,
     Installer,
+    compare,
     import_tensorflow,
     install,
     link_compiler,
     link_libraries,
     point_to_compiler,
-    reinstall,
 )
 from .lockfile import parse_lock
+from .reading import read_whole
+from .trust import check_program, check_root
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3
+_LOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def plan_present(
 ) -> Outcome:
     """What has to be done so that the environment is there; reads only, and refuses what applying would refuse."""
     check_name(spec.name)
-    check_owner(spec.root)
+    check_root(spec.root)
+    check_program(spec.python)
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
     hashed = wanted if hashes else ()
@@ -163,7 +164,7 @@ def _superfluous(
 def plan_previous(root: str, name: str) -> Outcome:
     """The build to roll back to: the newest undamaged one that is older than the live one."""
     check_name(name)
-    check_owner(root)
+    check_root(root)
     live = live_build(root, name)
     if live is None:
         raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
@@ -190,7 +191,7 @@ def plan_previous(root: str, name: str) -> Outcome:
 def plan_absent(root: str, name: str) -> Outcome:
     """What removing the environment takes away."""
     check_name(name)
-    check_owner(root)
+    check_root(root)
     live = live_build(root, name)
     builds = builds_of(root, name)
     if live is None and not builds:
@@ -251,7 +252,7 @@ def apply_present(
         if outcome.action == "switch":
             build = Build(os.path.join(spec.root, ".builds", str(outcome.build)), None)
         else:
-            build = _build(spec, installer(), outcome.damage, import_timeout, seconds)
+            build = _build(spec, installer(), import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
         removed, kept = _superfluous(spec.root, spec.name, build.name, keep, drop_additions)
         for superfluous in removed:
@@ -304,7 +305,7 @@ def lock_in_use(root: str, name: str) -> str:
         raise BuildError(f"There is no environment {name} in {root}: {_listed(environment_names(root))}.")
     path = os.path.join(live.path, "lock.txt")
     try:
-        text = read_text(path)
+        text = read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8")
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
         found = "is not the one that it was built from"
@@ -356,7 +357,7 @@ def _make_root(root: str) -> None:
             os.makedirs(path, mode=0o755, exist_ok=True)
         except OSError as error:
             raise _not_writable(root, str(error.strerror)) from error
-    check_owner(root)
+    check_root(root)
 
 
 def _check_writable(root: str) -> None:
@@ -396,7 +397,6 @@ def _check_disk(spec: EnvironmentSpec, bytes_to_fetch: int) -> None:
 def _build(
     spec: EnvironmentSpec,
     installer: Installer,
-    damage: tuple[Damage, ...],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -405,7 +405,7 @@ def _build(
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(_log_path(spec.root, spec.name)) as log:
         try:
-            return _fill(spec, installer, path, log, damage, import_timeout, seconds)
+            return _fill(spec, installer, path, log, import_timeout, seconds)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
@@ -416,7 +416,6 @@ def _fill(
     installer: Installer,
     path: str,
     log: BuildLog,
-    damage: tuple[Damage, ...],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -430,6 +429,23 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
+    build = compare(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
+    seconds["install"] = round(time.monotonic() - started, 3)
+    log.say("Importing TensorFlow from the new build")
+    started = time.monotonic()
+    import_tensorflow(spec, path, log, timeout=import_timeout)
+    seconds["import"] = round(time.monotonic() - started, 3)
+    # Without this a power cut after the rename could leave a live build with empty files.
+    os.sync()
+    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
+        stream.write(json.dumps(build.record, indent=1, sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    log.say("Complete")
+    return build
+
+
+def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[str, str]) -> Build:
     record = {
         "name": spec.name,
         "release": spec.release,
@@ -448,29 +464,7 @@ def _fill(
         "outside": sorted([*outside_entries(path), BUILD_RECORD]),
         **describe_records(path, site_packages, spec.lock.packages),
     }
-    build = Build(path, record)
-    # Builds share their files with uv's cache by hard links: what was changed in place in the damaged build is
-    # changed in the cache.
-    suspects = {package for package, _ in damage if package}
-    if installer.uv and suspects and find_damage(build, hashed=suspects):
-        reinstall(spec, installer, path, log, sorted(suspects & spec.lock.packages.keys()))
-    found = find_damage(build, hashed=suspects)
-    if found:
-        texts = "; ".join(text for _, text in found[:5])
-        raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.")
-    seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow from the new build")
-    started = time.monotonic()
-    import_tensorflow(spec, path, log, timeout=import_timeout)
-    seconds["import"] = round(time.monotonic() - started, 3)
-    # Without this a power cut after the rename could leave a live build with empty files.
-    os.sync()
-    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    log.say("Complete")
-    return build
+    return Build(path, record)
 
 
 def _switch(root: str, name: str, build: str) -> None:

@@ -173,7 +173,7 @@ def test_an_environment_for_the_cpu_needs_no_gpu(
     environment = {"name": "mine", "flavour": flavour}
     root = {"path": "/opt/tensorflow"}
     node("a100_driver535", environments=[environment], manifest={"current": "mine"}, environments_root=root)
-    monkeypatch.setattr(doctor, "check_owner", lambda _: None)
+    monkeypatch.setattr(doctor, "check_root", lambda _: None)
     monkeypatch.setattr(probe, "examine", examine)
     run_module("tensorflow_doctor", diagnoses=ROWS)
     assert (seen["python"], seen["expect_gpu"]) == ("/opt/tensorflow/mine/bin/python", expected)

@@ -86,7 +86,7 @@ def test_the_leftover_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
     [
         pytest.param('{"schema": 1, "environm', "is not JSON", id="cut short"),
         pytest.param("", "is not JSON", id="empty"),
-        pytest.param("[]", "has no schema number", id="not a table"),
+        pytest.param("[]", "is JSON, but not an object", id="not a table"),
         pytest.param('{"schema": 1, "environments": []}', "has no table of environments", id="environments a list"),
         pytest.param('{"schema": 1, "environments": {"a": 1}}', "has no table of environments", id="entry a number"),
         pytest.param('{"schema": 2, "environments": {}}', "has schema 2, this toolkit knows 1", id="newer schema"),

@@ -45,7 +45,7 @@ def test_what_is_absent_leaves_no_row(tmp_path: Path) -> None:
     nodes.build({"files": {"/file": ""}}, tmp_path)
     files = NodeFiles(str(tmp_path))
     assert files.text("/none", "fact") is None
-    assert files.data("/file/below", "fact") is None
+    assert files.data("/file/below", "fact", 100) is None
     assert files.names("/none", "fact") == []
     assert not files.is_dir("/none", "fact")
     assert files.unread == []

@@ -43,6 +43,10 @@ def test_order_of_versions() -> None:
         assert compare_versions(left, right) == (one > other) - (one < other), (left, right)
 
 
+def test_a_digit_that_is_no_number_ends_the_comparison() -> None:
+    assert compare_versions("1.²", "1.2") == -compare_versions("1.2", "1.²") != 0
+
+
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="no dpkg to compare with")
 def test_order_of_versions_is_dpkgs() -> None:
     for left, right in zip(ORDERED, ORDERED[1:]):

@@ -467,8 +467,10 @@ def test_another_build_checks_again(node: Node) -> None:
 def test_what_was_added_to_the_build_checks_again(node: Node) -> None:
     build = Path(os.path.realpath(node.environment))
     (build / "site-packages").mkdir()
-    record = {"digest": "", "packages": {}, "site_packages": "site-packages", "links": {}, "top_level": [], "frame": {}}
-    (build / "build.json").write_text(json.dumps({**record, "records": {}}))
+    texts = dict.fromkeys(("name", "release", "flavour", "digest", "build", "lock_sha256"), "")
+    tables: dict[str, Any] = {key: {} for key in ("packages", "links", "frame", "records", "cuda", "cudnn")}
+    others = {"python": {"minor": "", "path": ""}, "site_packages": "site-packages", "top_level": []}
+    (build / "build.json").write_text(json.dumps({**texts, **tables, **others}))
     node.check()
     assert node.check().reused
     (build / "site-packages" / "sitecustomize.py").write_text("")
@@ -544,7 +546,7 @@ def test_an_environment_for_the_cpu_is_checked_without_gpus(node: Node, monkeypa
 
 def test_a_root_that_cannot_be_written(node: Node) -> None:
     shutil.rmtree(node.root / ".locks")
-    (node.root / ".locks").write_text("")  # also root cannot make the directory
+    (node.root / ".locks" / "manifest").mkdir(parents=True)  # also root cannot open that to write
     outcome = node.check()
     assert (outcome.verdict, outcome.stored) == ("cpu_only_no_gpu", False)
 

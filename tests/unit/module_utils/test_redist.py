@@ -425,8 +425,9 @@ def bind(root: Path, name: str, target: str) -> None:
     """An environment's build with a link to a library."""
     build = root / ".builds" / f"{name}-0123456789ab-1"
     build.mkdir(parents=True)
-    keys = ("digest", "packages", "site_packages", "top_level", "frame", "records")
-    record = {**dict.fromkeys(keys, ""), "links": {"lib/x": target}}
+    texts = ("name", "release", "flavour", "digest", "build", "lock_sha256", "site_packages")
+    record = {**dict.fromkeys(texts, ""), **dict.fromkeys(("packages", "frame", "records"), {}), "top_level": []}
+    record.update(python={"minor": "", "path": ""}, cuda=None, cudnn=None, links={"lib/x": target})
     (build / "build.json").write_text(json.dumps(record))
 
 

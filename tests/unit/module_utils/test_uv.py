@@ -40,7 +40,14 @@ WHEEL = make_wheel("uv", "uvx")
 
 def record_of(wheel: bytes = WHEEL) -> dict[str, Any]:
     digest = hashlib.sha256(wheel).hexdigest()
-    return {"version": "9.8.7", "filename": FILENAME, "sha256": digest, "bytes": len(wheel)}
+    program = hashlib.sha256(PROGRAM).hexdigest()
+    return {
+        "version": "9.8.7",
+        "filename": FILENAME,
+        "sha256": digest,
+        "bytes": len(wheel),
+        "program_sha256": program,
+    }
 
 
 class Response(io.BytesIO):
@@ -102,7 +109,7 @@ def assert_unpacked(path: str, directory: Path) -> None:
     assert path == str(directory / "uv-9.8.7" / "uv")
     assert Path(path).read_bytes() == PROGRAM
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
-    assert sorted(os.listdir(directory / "uv-9.8.7")) == ["uv", "uv.json"]
+    assert sorted(os.listdir(directory / "uv-9.8.7")) == ["uv"]
 
 
 @pytest.mark.parametrize(
@@ -126,22 +133,38 @@ def test_what_is_there_is_used_without_network(tmp_path: Path) -> None:
     assert ensure(tmp_path, Opener()) == first
 
 
-@pytest.mark.parametrize("damage", ["content", "size", "mode", "receipt", "no receipt", "no uv"])
+@pytest.mark.parametrize("damage", ["content", "size", "mode", "link", "no uv"])
 def test_damaged_one_is_fetched_again(tmp_path: Path, damage: str) -> None:
     opener = Opener().will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
     path = Path(ensure(tmp_path, opener))
-    receipt = path.with_name("uv.json")
     {
         "content": lambda: path.write_bytes(PROGRAM.swapcase()),
         "size": lambda: path.write_bytes(PROGRAM[:-1]),
         "mode": lambda: path.chmod(0o644),
-        "receipt": lambda: receipt.write_text("{"),
-        "no receipt": receipt.unlink,
+        "link": lambda: path.symlink_to(path.rename(tmp_path / "elsewhere")),
         "no uv": path.unlink,
     }[damage]()
     opener.will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
     assert_unpacked(ensure(tmp_path, opener), tmp_path)
     assert len(opener.requests) == 4
+
+
+def test_one_that_was_replaced_together_with_what_attests_it_is_fetched_again(tmp_path: Path) -> None:
+    opener = Opener().will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
+    path = Path(ensure(tmp_path, opener))
+    evil = PROGRAM.replace(b"echo", b"evil")
+    path.write_bytes(evil)
+    receipt = {"wheel_sha256": record_of()["sha256"], "bytes": len(evil), "sha256": hashlib.sha256(evil).hexdigest()}
+    path.with_name("uv.json").write_text(json.dumps(receipt))
+    opener.will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
+    assert Path(ensure(tmp_path, opener)).read_bytes() == PROGRAM
+
+
+def test_a_row_whose_program_is_another_is_refused(tmp_path: Path) -> None:
+    opener = Opener().will(PAGE, json_page(FILE_URL), JSON).will(FILE_URL, WHEEL)
+    with pytest.raises(StackError, match="is not the pinned one: the row of uv.yml does not fit"):
+        ensure(tmp_path, opener, program_sha256="0" * 64)
+    assert not (tmp_path / "uv-9.8.7" / "uv").exists()
 
 
 def test_what_is_fetched_is_said(tmp_path: Path) -> None:

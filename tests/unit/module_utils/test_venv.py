@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, trust, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
@@ -122,6 +122,38 @@ def _garble_a_record(site: Site) -> None:
     record.write_bytes(b"numpy/__init__.py,md99=x,notanumber\n\xff\xfe")
 
 
+def _link_to_another_file(site: Site) -> None:
+    path = site.site_packages / "numpy" / "__init__.py"
+    path.rename(path.with_name("mine.py"))
+    path.symlink_to("mine.py")
+
+
+def _link_to_nothing(site: Site) -> None:
+    path = site.site_packages / "numpy" / "__init__.py"
+    path.unlink()
+    path.symlink_to("nothing")
+
+
+def _fifo(site: Site) -> None:
+    path = site.site_packages / "numpy" / "__init__.py"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _fifo_for_a_record(site: Site) -> None:
+    path = site.site_packages / "numpy-1.23.5.dist-info" / "RECORD"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _others_may_write(path: str) -> Callable[[Site], None]:
+    def open_it(site: Site) -> None:
+        os.chmod(site.site_packages / path, 0o777)
+
+    open_it.__name__ = f"others_may_write({path})"
+    return open_it
+
+
 def _remove_interpreter(site: Site) -> None:
     (site.live / "bin" / "python").unlink()
 
@@ -137,6 +169,15 @@ def _remove_interpreter(site: Site) -> None:
         (_link_another_interpreter, "bin/python was changed"),
         (_empty_a_record, "numpy: its RECORD was changed"),
         (_garble_a_record, "numpy: its RECORD was changed"),
+        (_fifo_for_a_record, "numpy: its RECORD was changed"),
+        (_fifo, "numpy: numpy/__init__.py is not a regular file any more"),
+        (_link_to_another_file, "numpy: numpy/__init__.py is not a regular file any more"),
+        (_link_to_nothing, "numpy: numpy/__init__.py is not a regular file any more"),
+        (_others_may_write("numpy/__init__.py"), "numpy: numpy/__init__.py could be changed by others"),
+        (_others_may_write("numpy"), "numpy: its directory "),
+        (_others_may_write("."), "numpy: its directory "),
+        (_others_may_write("../../../bin"), "/"),
+        (_others_may_write("../../.."), "/"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -153,17 +194,126 @@ def test_damage_is_seen_and_repaired_beside(site: Site, break_it, seen: str) -> 
     assert site.apply().action == "keep"
 
 
-def test_same_size_edit_is_seen_by_hashes_alone_and_does_not_come_back_from_the_cache(site: Site) -> None:
+def _edit_in_place(path: Path, text: str) -> None:
+    """As a debugging session does: uv's cache shares this file by a hard link and is changed with it."""
+    assert path.stat().st_nlink > 1
+    with path.open("r+") as stream:
+        stream.write(text)
+        stream.truncate()
+
+
+EDITS = {"longer": "version = 'edited by hand'\n", "of the same size": "version = '6.66.6'\n"}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("case", ["removed and built again", "another environment", "repaired"])
+def test_an_edit_in_place_does_not_come_back_from_the_cache(site: Site, edit: str, case: str) -> None:
+    site.apply()
+    _edit_in_place(site.site_packages / "numpy" / "__init__.py", EDITS[edit])
+    if case == "another environment":
+        assert site.apply(dataclasses.replace(site.spec(), name="other")).action == "build"
+        site.live.unlink()
+        site.live.symlink_to(os.readlink(Path(site.root, "other")))
+    elif case == "repaired":
+        assert site.apply().action == "repair"
+    else:
+        venv.apply_absent(site.root, NAME, lock_timeout=0)
+        assert site.apply().action == "build"
+    assert site.says() == "2.8.0 1.23.5"
+    log = Path(site.root, ".builds", "other.log" if case == "another environment" else f"{NAME}.log").read_text()
+    assert "Fetching numpy anew: the cache was damaged" in log
+
+
+def test_the_other_environment_that_was_edited_is_repaired_by_its_own_run(site: Site) -> None:
+    other = dataclasses.replace(site.spec(), name="other")
+    site.apply()
+    site.apply(other)
+    _edit_in_place(site.site_packages / "numpy" / "__init__.py", EDITS["of the same size"])
+    damage = (("numpy", "numpy: the contents of numpy/__init__.py differ from what was installed"),)
+    assert venv.plan_present(other).damage == damage
+    assert [site.apply(spec).action for spec in (site.spec(), other)] == ["repair", "repair"]
+
+
+def test_an_edit_that_hides_its_time_is_seen_by_hashes_alone(site: Site) -> None:
     site.apply()
     path = site.site_packages / "numpy" / "__init__.py"
-    # In place: uv's cache shares this file by a hard link and is damaged with it.
-    with path.open("r+") as stream:
-        stream.write("version = '6.66.6'\n")
+    before = path.stat()
+    _edit_in_place(path, EDITS["of the same size"])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert venv.plan_present(site.spec()).action == "keep"
     damage = venv.plan_present(site.spec(), hashes=True).damage
     assert damage == (("numpy", "numpy: the contents of numpy/__init__.py differ from what was installed"),)
     site.apply(hashes=True)
     assert site.says() == "2.8.0 1.23.5"
+
+
+def test_a_file_that_was_only_touched_is_kept(site: Site) -> None:
+    site.apply()
+    (site.site_packages / "numpy" / "__init__.py").touch()
+    assert venv.plan_present(site.spec()).action == "keep"
+
+
+def test_a_replaced_file_of_the_cache_is_not_built(site: Site) -> None:
+    site.apply()
+    venv.apply_absent(site.root, NAME, lock_timeout=0)
+    (cached,) = Path(site.root, ".cache", "uv").glob("archive-*/*/numpy/__init__.py")
+    cached.unlink()
+    cached.write_text("version = 'EVIL!'\n\n")
+    site.apply()
+    assert site.says() == "2.8.0 1.23.5"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run as root")
+@pytest.mark.parametrize("name", ["__init__.py", "added.py"])
+def test_what_another_user_left_in_the_cache_is_not_built(site: Site, name: str) -> None:
+    """While others could write there; the directories are closed again, what is in them is still theirs."""
+    site.apply()
+    venv.apply_absent(site.root, NAME, lock_timeout=0)
+    (cached,) = Path(site.root, ".cache", "uv").glob("archive-*/*/numpy/__init__.py")
+    text = cached.read_text()
+    planted = cached.with_name(name)
+    planted.unlink(missing_ok=True)
+    planted.write_text(text)
+    os.chown(planted, 65534, 65534)
+    if name == "__init__.py":
+        site.apply()
+        assert (site.site_packages / "numpy" / name).stat().st_uid == 0
+    else:
+        with pytest.raises(BuildError, match=r"with .*/numpy/added.py, which .*65534.* has written into the cache"):
+            site.apply()
+        os.rename(Path(site.root, ".cache", "uv"), Path(site.root, ".cache", "uv.old"))
+        site.apply()
+    assert site.says() == "2.8.0 1.23.5"
+
+
+def test_offline_an_edited_cache_is_a_message_that_says_what_helps(site: Site) -> None:
+    index = site.wheels.parent / "simple"
+    for distribution in (site.tensorflow, site.numpy):
+        page = index / distribution.name / "index.html"
+        page.parent.mkdir(parents=True)
+        (wheel,) = site.wheels.glob(f"{distribution.name}-*.whl")
+        page.write_text(f'<a href="{wheel.as_uri()}">{wheel.name}</a>')
+
+    def apply(offline: bool) -> venv.Outcome:
+        installer = dataclasses.replace(site.installer(), index_url=index.as_uri(), offline=offline)
+        return venv.apply_present(site.spec(), installer=lambda: installer, keep=2, lock_timeout=0)
+
+    apply(offline=False)
+    _edit_in_place(site.site_packages / "numpy" / "__init__.py", EDITS["longer"])
+    with pytest.raises(BuildError, match=r"cannot be built offline: files of numpy in the cache .*Unset tensorflow_o"):
+        apply(offline=True)
+    assert apply(offline=False).action == "repair"
+    assert site.says() == "2.8.0 1.23.5"
+
+
+def test_a_wheel_that_is_not_what_its_record_says_is_named(site: Site) -> None:
+    text = {"odd/__init__.py": "x = 1\n"}
+    wheel = make_wheel(site.wheels, "odd", "1.0", text, recorded={"odd/__init__.py": "x = 2\n"})
+    with pytest.raises(
+        BuildError, match=r"odd: the contents of odd/__init__.py differ .* in the wheel itself.* of odd"
+    ):
+        site.apply(site.spec(site.tensorflow, site.numpy, wheel))
+    assert builds.builds_of(site.root, NAME) == []
 
 
 def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None:
@@ -326,6 +476,7 @@ def _writable_for_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _writable_for_a_group(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_is_own_group", lambda *_: False)
     os.makedirs(site.root)
     os.chmod(site.root, 0o775)
 
@@ -337,13 +488,18 @@ def _of_another_user(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         os.chown(site.root, 65534, 65534)
 
 
+def _below_a_directory_of_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chmod(os.path.dirname(site.root), 0o777)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (_file_in_its_place, r"The environments' root .* cannot be written: .* is no directory\. Set tensorflow_root"),
         (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
         (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
-        (_of_another_user, r"could be changed by others \(owner \d+, mode 0755\)"),
+        (_of_another_user, r"could be changed by others \(owner \d+, mode 07\d\d\)"),
+        (_below_a_directory_of_others, r"others \(owner \d+, mode 0777\), on the way to .*root: an environment there"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -355,6 +511,22 @@ def test_a_bad_root_is_refused_by_plan_and_run_alike(
         with pytest.raises(BuildError, match=message):
             act()
     assert not os.path.exists(os.path.join(site.root, ".builds"))
+
+
+@pytest.mark.parametrize("own", [".builds", ".cache", ".cache/uv", ".locks"])
+def test_an_own_directory_that_others_may_write_is_refused_by_each_run(site: Site, own: str) -> None:
+    site.apply()
+    os.chmod(os.path.join(site.root, own), 0o777)
+    acts = [
+        lambda: venv.plan_present(site.spec()),
+        site.apply,
+        lambda: venv.apply_previous(site.root, NAME, lock_timeout=0),
+        lambda: venv.apply_absent(site.root, NAME, lock_timeout=0),
+    ]
+    for act in acts:
+        with pytest.raises(BuildError, match=rf"/root/{own} could be changed by others .* chmod go-w "):
+            act()
+    assert site.says() == "2.8.0 1.23.5"
 
 
 def test_a_relative_root_is_refused(site: Site) -> None:

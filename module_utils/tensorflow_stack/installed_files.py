@@ -1,0 +1,149 @@
+"""The files of one distribution in a build, compared with the RECORD that its wheel brought.
+
+By `lstat`: that each is a regular file of its size which nobody else may change. By their contents where that was asked
+for, or where a file was written to after the build was complete.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import stat
+from typing import Iterable, NamedTuple
+
+from .distributions import RECORD_BYTES, contents_digest, parse_rows
+from .reading import open_regular, read_whole
+from .trust import Weakness, judge
+
+_THREADS = 8
+
+
+class Recorded(NamedTuple):
+    """A file whose contents are in question, with the hash that its wheel has of it."""
+
+    package: str
+    name: str
+    path: str
+    hash: str
+    size: int
+
+
+def compare_files(
+    package: str,
+    site_packages: str,
+    dist_info: str,
+    record_sha256: str,
+    *,
+    contents_sha256: str | None = None,
+    hashes: bool = False,
+    complete_since: int | None = None,
+) -> tuple[str | None, list[Recorded]]:
+    """What is wrong with the first file that is not as it was installed, else the files to compare by contents.
+
+    `contents_sha256` is the digest of what its wheel brought, which a second installation of the same wheel keeps.
+    `complete_since` is when the build was complete, in nanoseconds; None for one that is not.
+    """
+    try:
+        content = read_whole(os.path.join(site_packages, dist_info, "RECORD"), RECORD_BYTES, follow=False)
+        rows = parse_rows(content)
+    except (OSError, ValueError, csv.Error):
+        return "its RECORD was changed", []
+    if hashlib.sha256(content).hexdigest() != record_sha256 and contents_digest(rows) != contents_sha256:
+        return "its RECORD was changed", []
+    in_question, seen = [], {os.path.dirname(site_packages)}
+    trusted = (0, os.geteuid())
+    for row in rows:
+        # Bytecode is the interpreter's to rewrite; a RECORD does not list its own size.
+        if row[0].endswith(".pyc") or not row[2]:
+            continue
+        name, recorded_hash, size = row
+        path = f"{site_packages}/{name}"
+        directory = path.rpartition("/")[0]
+        try:
+            status = os.lstat(path)
+            above = None if directory in seen else _weakness_above(directory, seen)
+        except (OSError, ValueError):
+            return f"{name} is missing", []
+        if not stat.S_ISREG(status.st_mode):
+            return f"{name} is not a regular file any more", []
+        if str(status.st_size) != size:
+            return f"{name} has {status.st_size} bytes, not {size}", []
+        # Thousands of files are looked at in each run: those that are in order are not judged one by one.
+        if status.st_mode & 0o022 or status.st_uid not in trusted:
+            weakness = judge(path, status)
+            above = above or (f"{name} {weakness.text}" if weakness else None)
+        if above:
+            return above, []
+        if hashes or (complete_since is not None and status.st_mtime_ns >= complete_since):
+            in_question.append(Recorded(package, name, path, recorded_hash, status.st_size))
+    return None, in_question
+
+
+def find_changed(files: Iterable[Recorded]) -> list[tuple[str, str]]:
+    """Package and text of those whose contents are not what was installed, the first of each package."""
+    # Half of all bytes are in one file: it is begun first.
+    queue = sorted(files, key=lambda file: -file.size)
+    if not queue:
+        return []
+    from concurrent.futures import ThreadPoolExecutor  # a run that changes nothing does without the import
+
+    changed: dict[str, str] = {}
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for file, is_same in zip(queue, pool.map(_has_recorded_hash, queue)):
+            if not is_same:
+                changed.setdefault(file.package, f"the contents of {file.name} differ from what was installed")
+    return sorted(changed.items())
+
+
+def find_foreign(build: str) -> Weakness | None:
+    """The first thing that was installed into a build and that others could change, listed in a RECORD or not."""
+    # Beside these uv puts a lock of its own, which everybody may take.
+    for top in ("bin", "lib"):
+        for directory, names, files in os.walk(os.path.join(build, top)):
+            for path in (os.path.join(directory, name) for name in names + files):
+                weakness = judge(path, os.lstat(path), shared=False)
+                if weakness:
+                    return weakness
+    return None
+
+
+def sha256_or_none(path: str) -> str | None:
+    try:
+        return _digest(path, "sha256").hex()
+    except OSError:
+        return None
+
+
+def _weakness_above(directory: str, seen: set[str]) -> str | None:
+    """The directory of a file, and those between it and site-packages; each is looked at once."""
+    while directory not in seen and len(directory) > 1:
+        seen.add(directory)
+        weakness = judge(directory, os.lstat(directory), shared=False)
+        if weakness:
+            return f"its directory {directory} {weakness.text}"
+        directory = os.path.dirname(directory)
+    return None
+
+
+def _has_recorded_hash(file: Recorded) -> bool:
+    algorithm, _, expected = file.hash.partition("=")
+    if not expected:
+        return True
+    try:
+        digest = _digest(file.path, algorithm)
+    except (OSError, ValueError, TypeError):  # one that Python does not know
+        return False
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == expected
+
+
+def _digest(path: str, algorithm: str) -> bytes:
+    digest = hashlib.new(algorithm)
+    descriptor = open_regular(path)
+    try:
+        for block in iter(lambda: os.read(descriptor, 1 << 20), b""):
+            digest.update(block)
+    finally:
+        os.close(descriptor)
+    return digest.digest()

@@ -1,0 +1,258 @@
+"""Who may change a path, by real directories, links and owners; where another user is one, the test is root's."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.tensorflow_stack import trust
+from ansible.module_utils.tensorflow_stack.errors import BuildError
+
+OTHER = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run as root")
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    trust._is_own_group.cache_clear()
+    trust._owner_outside.cache_clear()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "above" / "root"
+    path.mkdir(parents=True)
+    return path
+
+
+def _of_another_user(root: Path) -> Path:
+    os.chown(root.parent, OTHER, OTHER)
+    return root.parent
+
+
+def _swapped_for_a_link(root: Path) -> Path:
+    """The owner of the directory above has moved it away and put a link to root's own directory there."""
+    elsewhere = root.parents[1] / "elsewhere"
+    root.rename(elsewhere)
+    root.symlink_to(elsewhere)
+    return _of_another_user(root)
+
+
+def _link_of_another_user(root: Path) -> Path:
+    """In a sticky directory, where everybody may put one."""
+    place = root.parents[1] / "sticky"
+    place.mkdir()
+    place.chmod(0o1777)
+    root.rename(place / "real")
+    root.symlink_to(place / "link")
+    (place / "link").symlink_to("real")
+    os.chown(place / "link", OTHER, OTHER, follow_symlinks=False)
+    return place / "link"
+
+
+def _directory_of_another_user_in_a_sticky_one(root: Path) -> Path:
+    root.parent.chmod(0o1777)
+    os.chown(root, OTHER, OTHER)
+    return root
+
+
+@as_root
+@pytest.mark.parametrize(
+    "spoil",
+    [_of_another_user, _swapped_for_a_link, _link_of_another_user, _directory_of_another_user_in_a_sticky_one],
+)
+def test_what_another_user_has_on_the_way_is_refused(root: Path, spoil: Callable[[Path], Path]) -> None:
+    place = spoil(root)
+    with pytest.raises(BuildError, match=rf"^{place} (could be changed by others \(owner|is a link of user) {OTHER}\b"):
+        trust.check_root(str(root))
+    with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below others that"):
+        trust.check_root(str(root / "not" / "there" / "yet"))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775 if os.geteuid() == 0 else 0o757])
+def test_a_directory_on_the_way_that_others_may_write_is_refused_with_the_command(root: Path, mode: int) -> None:
+    root.parent.chmod(mode)
+    with pytest.raises(BuildError) as caught:
+        trust.check_root(str(root))
+    assert f"(owner {os.geteuid()}, mode {mode:04o}), on the way to {root}: " in caught.value.message
+    subprocess.run(caught.value.message.partition("to write there: ")[2], shell=True, check=True)
+    trust.check_root(str(root))
+
+
+def test_a_sticky_directory_is_fine_on_the_way_and_not_as_the_root(root: Path) -> None:
+    root.parent.chmod(0o1777)
+    trust.check_root(str(root))
+    trust.check_root(str(root.parent / "new"))
+    with pytest.raises(BuildError, match="could be changed by others"):
+        trust.check_root(str(root.parent))
+
+
+def test_links_of_ones_own_are_followed(root: Path) -> None:
+    (root.parent / "down").symlink_to("root")
+    (root.parents[1] / "link").symlink_to("above/../above/./down")
+    trust.check_root(f"{root.parents[1]}//link/")
+
+
+def test_a_loop_of_links_ends(root: Path) -> None:
+    (root / "a").symlink_to("b")
+    (root / "b").symlink_to("a")
+    assert trust.find_weakness(str(root / "a" / "x")) is None
+
+
+@pytest.mark.parametrize("path", ["/opt/tensorflow", "/usr/local/share", "/var/lib/tensorflow", "/srv/x", "/tmp/x"])
+def test_usual_places_are_taken(path: str) -> None:
+    assert trust.find_weakness(path) is None
+
+
+# --- The user's own group --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ann(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str | None]:
+    """What is said to a user whose home is 0775, with these groups and accounts."""
+    uid, gid = os.stat(root).st_uid, os.stat(root).st_gid
+
+    def judge(*, name: str = "ann", members: tuple[str, ...] = (), accounts: tuple[tuple[str, int], ...] = ()) -> str:
+        me = pwd.struct_passwd(("ann", "x", 4711, gid, "", "", ""))
+        others = [pwd.struct_passwd((other, "x", 5000, primary, "", "", "")) for other, primary in accounts]
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        monkeypatch.setattr(pwd, "getpwuid", lambda _: me)
+        monkeypatch.setattr(pwd, "getpwall", lambda: [me, *others])
+        monkeypatch.setattr(grp, "getgrgid", lambda _: grp.struct_group((name, "x", gid, list(members))))
+        root.chmod(0o775)
+        weakness = trust.judge(str(root), os.stat_result((0o40775, 0, 0, 1, 4711, gid, 0, 0, 0, 0)))
+        return weakness.text if weakness else ""
+
+    assert uid == os.geteuid()
+    return judge
+
+
+def test_a_directory_of_the_users_private_group_is_fine(ann: Callable[..., str]) -> None:
+    assert ann() == ""
+    trust._is_own_group.cache_clear()
+    assert ann(members=("ann",)) == ""
+
+
+@pytest.mark.parametrize(
+    "group",
+    [{"name": "lab"}, {"members": ("ann", "bob")}, {"accounts": (("bob", os.getegid()),)}],
+    ids=["a group that is not named like the user", "with another member", "the primary one of another user"],
+)
+def test_one_of_a_shared_group_is_not(ann: Callable[..., str], group: dict) -> None:
+    assert ann(**group) == "could be changed by others (owner 4711, mode 0775)"
+
+
+def test_an_acl_makes_the_private_group_no_excuse(ann: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        os, "getxattr", lambda path, name: b"\x02\0\0\0" if name.startswith("system.posix_acl") else b""
+    )
+    assert ann() == "could be changed by others (owner 4711, mode 0775)"
+
+
+# --- User namespaces -------------------------------------------------------------------------------------
+
+
+def _any_python() -> str:
+    """One that every user may start; a checkout in the home of root is closed to others."""
+    return shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+
+
+def test_in_a_user_namespace_the_owner_of_the_top_is_trusted(root: Path) -> None:
+    """There the machine's root has no number; outside, user 65534 is somebody like any other."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from tensorflow_stack import trust; import os;"
+        "print(os.stat('/').st_uid, trust.find_weakness(sys.argv[2]))"
+    )
+    command = ["unshare", "--user", "--map-user=4711", _any_python(), "-c", program]
+    done = subprocess.run(
+        [*command, str(Path(trust.__file__).parents[1]), "/usr/lib"],
+        user=4711 if os.geteuid() == 0 else None,  # whoever is mapped is not without a number
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    assert done.stdout.split() == [str(OTHER), "None"]
+
+
+# --- The toolkit's own directories -----------------------------------------------------------------------
+
+OWN = [".builds", ".cache", ".cache/uv", ".locks", ".pythons", ".tools", ".tools/uv-0.13.9"]
+
+
+@pytest.fixture
+def full(root: Path) -> Path:
+    for name in [*OWN, ".pythons/cpython-3.10.4"]:
+        (root / name).mkdir()
+    (root / ".pythons" / "cpython-3.10").symlink_to("cpython-3.10.4")
+    for name in (".tools/uv-0.13.9/uv", "manifest.json"):
+        (root / name).write_text("{}")
+    return root
+
+
+def test_a_root_as_the_toolkit_makes_it_passes(full: Path) -> None:
+    trust.check_root(str(full))
+
+
+@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", ".pythons/cpython-3.10.4", "manifest.json"])
+def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name: str) -> None:
+    (full / name).chmod(0o777)
+    with pytest.raises(BuildError, match=rf"^{full / name} could be changed by others .*mode 0777") as caught:
+        trust.check_root(str(full))
+    subprocess.run(caught.value.message.partition("are to change it: ")[2], shell=True, check=True)
+    trust.check_root(str(full))
+
+
+@as_root
+@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", ".pythons/cpython-3.10", "manifest.json"])
+def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
+    os.chown(full / name, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(
+        BuildError, match=rf"^{full / name} .*{OTHER}.* Move it away, if it was not put there for you: mv"
+    ):
+        trust.check_root(str(full))
+
+
+@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", "manifest.json"])
+def test_a_link_to_elsewhere_is_refused(full: Path, tmp_path: Path, name: str) -> None:
+    (full / name).rename(tmp_path / "elsewhere")
+    (full / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit does"):
+        trust.check_root(str(full))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_file_in_the_place_of_a_directory_is_refused(full: Path, tmp_path: Path, name: str) -> None:
+    (full / name).rename(tmp_path / "elsewhere")
+    (full / name).write_text("")
+    with pytest.raises(BuildError, match=rf"^{full / name} is no directory.*: mv"):
+        trust.check_root(str(full))
+
+
+# --- What root starts ------------------------------------------------------------------------------------
+
+
+@as_root
+def test_root_starts_no_program_of_another_user(root: Path) -> None:
+    python = root / "python3.10"
+    python.write_text("")
+    trust.check_program(str(python))
+    os.chown(root, OTHER, OTHER)
+    with pytest.raises(
+        BuildError, match=rf"^{python} is not run as root: {root} could be.*Set python_source or tensor"
+    ):
+        trust.check_program(str(python))
+
+
+def test_another_user_starts_what_the_administrator_has_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    root.chmod(0o777)
+    trust.check_program(str(root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import stat
 import tempfile
@@ -10,6 +11,17 @@ from dataclasses import dataclass
 from typing import Callable, Iterator
 
 from .errors import StackError, UnwritableError
+
+
+def sync_file_system(path: str) -> None:
+    """Write everything of the file system of `path` to disk: of that one alone, since another may hang (NFS)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)

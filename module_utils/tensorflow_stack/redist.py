@@ -31,6 +31,7 @@ from .builds import processes_using
 from .downloads import Source, has_credentials
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
+from .file_changes import sync_file_system
 from .reading import parse_object, read_whole
 from .redist_manifest import PLATFORMS, Archive, read_manifest
 from .trust import check_place
@@ -331,7 +332,7 @@ def _lay(wish: Wish, source: Source) -> None:
         os.unlink(path)
     record = {**wish.record, "identity": wish.identity, "files": tree.files}
     # Without this a power cut after the rename could leave a complete tree of empty files.
-    os.sync()
+    sync_file_system(tree.directory)
     _write_new(os.path.join(tree.directory, TREE_RECORD), record)
     _put(tree.directory, wish.prefix)
 

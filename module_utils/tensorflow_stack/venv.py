@@ -36,6 +36,7 @@ from .builds import (
 )
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
+from .file_changes import sync_file_system
 from .installing import (
     BuildLog,
     Installer,
@@ -436,7 +437,7 @@ def _fill(
     import_tensorflow(spec, path, log, timeout=import_timeout)
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
-    os.sync()
+    sync_file_system(path)
     with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
         stream.write(json.dumps(build.record, indent=1, sort_keys=True) + "\n")
         stream.flush()

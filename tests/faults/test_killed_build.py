@@ -21,10 +21,10 @@ POINTS = {
     "before_anything_is_installed": ("install", "before"),
     "in_the_middle_of_the_installation": ("BuildLog.run", "during"),
     "installed_and_not_checked": ("import_tensorflow", "before"),
-    "checked_and_not_complete": ("os.sync", "before"),
+    "checked_and_not_complete": ("sync_file_system", "before"),
     "complete_and_not_switched": ("_switch", "before"),
     "in_the_middle_of_the_switch": ("os.replace", "before"),
-    "switched_and_old_builds_not_removed": ("_prune", "before"),
+    "switched_and_old_builds_not_removed": ("_switch", "after"),
 }
 
 CHILD = """
@@ -50,7 +50,10 @@ def killed(*arguments, **options):
             import time; time.sleep(0.03)
             os.kill(parent, signal.SIGKILL)
             os._exit(0)
-    return original(*arguments, **options)
+    result = original(*arguments, **options)
+    if moment == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
 
 setattr(owner, name, killed)
 installer = installing.Installer(uv=uv, index_url=wheels, cache=os.path.join(spec.root, ".cache", "uv"))
@@ -94,10 +97,12 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
 
-    expected = "2.8.0.post1" if function == "_prune" else "2.8.0"
+    is_switched = (function, moment) == ("_switch", "after")
+    expected = "2.8.0.post1" if is_switched else "2.8.0"
     assert _version(root) == expected, "the live environment works"
     again = venv.apply_present(new, installer=lambda: installer, keep=2, lock_timeout=30)
-    assert again.action == {"_prune": "keep", "_switch": "switch", "os.replace": "switch"}.get(function, "build")
+    unfinished = {"_switch": "switch", "os.replace": "switch"}.get(function, "build")
+    assert again.action == ("keep" if is_switched else unfinished)
     assert _version(root) == "2.8.0.post1"
     assert all(build.record for build in builds.builds_of(root, NAME)), "no leftovers"
     assert venv.plan_present(new).action == "keep"

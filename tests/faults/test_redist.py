@@ -23,7 +23,7 @@ POINTS = {
     "before_unpacking": ("Tree.unpack", 1, "replace"),
     "in_the_middle_of_unpacking": ("Tree.lay_link", 1, "replace"),
     "between_two_unpacked": ("Tree.unpack", 2, "replace"),
-    "unpacked_and_not_on_disk": ("os.sync", 1, "replace"),
+    "unpacked_and_not_on_disk": ("redist.sync_file_system", 1, "replace"),
     "complete_and_not_in_place": ("redist._put", 1, "replace"),
     "in_place_and_old_tree_beside": ("os.fsync", 2, "record"),
     "before_sweeping": ("redist._sweep", 2, "record"),

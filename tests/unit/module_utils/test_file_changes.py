@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError, UnwritableError
-from ansible.module_utils.tensorflow_stack.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.file_changes import FileChanges, sync_file_system
 
 
 def changes(root: Path) -> FileChanges:
@@ -112,3 +112,10 @@ def test_unreadable(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     with pytest.raises(StackError, match="/etc cannot be read: Is a directory"):
         FileChanges(str(tmp_path)).read("/etc")
+
+
+def test_only_the_file_system_of_a_path_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sync", lambda: pytest.fail("every file system would be asked, one that hangs as well"))
+    sync_file_system(str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        sync_file_system(str(tmp_path / "gone"))

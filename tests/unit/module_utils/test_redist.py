@@ -221,6 +221,9 @@ def test_file_system_that_cannot_exchange(node: Node, monkeypatch: pytest.Monkey
             redist.ctypes.set_errno(errno.EINVAL)
             return -1
 
+        def syncfs(self, descriptor: int) -> int:
+            return 0
+
     wish = node.wish()
     node.apply(wish)
     damage_missing(Path(wish.prefix))
@@ -240,6 +243,9 @@ def lower_layer(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def renameat2(self, *arguments: Any) -> int:
             redist.ctypes.set_errno(errno.EXDEV)
             return -1
+
+        def syncfs(self, descriptor: int) -> int:
+            return 0
 
     def refuse(source: str, target: str) -> None:
         if prefix in (source, target) and os.path.exists(prefix):

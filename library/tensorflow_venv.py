@@ -219,7 +219,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import venv
 from ..module_utils.tensorflow_stack.build_record import read_record
-from ..module_utils.tensorflow_stack.builds import EnvironmentSpec
+from ..module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.lockfile import parse_lock

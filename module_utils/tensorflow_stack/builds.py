@@ -6,8 +6,6 @@ A build is a whole venv at its final path, complete once `build.json` is in it (
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,55 +17,9 @@ from .build_record import BUILD_RECORD, read_record
 from .distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .errors import BuildError
 from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
-from .lockfile import Lock
 from .trust import judge
 
-# Bump when the layout of a build changes, so that every environment is rebuilt once.
-_LAYOUT = 1
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
-# Other things below the root have these names, or their locks and logs.
-_RESERVED = {"manifest", "manifest.json", "python", "pythons"}
-
-
-@dataclass(frozen=True)
-class EnvironmentSpec:
-    """Everything that makes one environment what it is; `digest` is its identity."""
-
-    name: str
-    root: str
-    release: str
-    flavour: str
-    python: str
-    lock: Lock
-    cuda: dict[str, Any] | None = None
-    cudnn: dict[str, Any] | None = None
-    # Directories whose libraries TensorFlow's own loader path does not reach. Relative ones are below
-    # site-packages and may hold `*`.
-    library_directories: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.root, self.name)
-
-    @property
-    def cuda_prefixes(self) -> tuple[str, ...]:
-        """Where a CUDA of the node lies; () for one of wheels."""
-        planned = (self.cuda or {}).get("prefix")
-        beside = (os.path.dirname(directory) for directory in self.library_directories if os.path.isabs(directory))
-        return ((planned,) if planned else ()) + tuple(beside)
-
-    @property
-    def digest(self) -> str:
-        return environment_digest(
-            lock_sha256=self.lock.sha256, python=self.python, library_directories=self.library_directories
-        )
-
-
-def environment_digest(*, lock_sha256: str, python: str, library_directories: tuple[str, ...]) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter and the bound libraries."""
-    identity = [_LAYOUT, lock_sha256, python, list(library_directories)]
-    return hashlib.sha256(json.dumps(identity).encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -96,15 +48,6 @@ class Damage(NamedTuple):
 
     package: str | None
     text: str
-
-
-def check_name(name: str) -> None:
-    """Raises BuildError for a name that no environment may have."""
-    if not _NAME.match(name) or name in _RESERVED:
-        raise BuildError(
-            f"{name!r} is no name for an environment: letters, digits and . _ + - only, a letter or digit first, and "
-            f"none of {', '.join(sorted(_RESERVED))}. Set tensorflow_environment to another."
-        )
 
 
 def live_build(root: str, name: str) -> Build | None:
@@ -290,19 +233,3 @@ def remove_build(build: Build) -> None:
     if os.path.lexists(record):
         os.unlink(record)
     shutil.rmtree(build.path)
-
-
-def processes_using(paths: list[str]) -> list[int]:
-    """Processes that were started from below one of `paths` or have a file of it mapped, as far as one may look."""
-    prefixes = tuple(os.path.join(path, "") for path in {*paths, *(os.path.realpath(path) for path in paths)})
-    found = []
-    for process in glob.glob("/proc/[0-9]*"):
-        try:
-            with open(process + "/cmdline", "rb") as stream:
-                program = os.fsdecode(stream.read().split(b"\0")[0])
-            with open(process + "/maps", encoding="utf-8", errors="replace") as maps:
-                if program.startswith(prefixes) or any(line.split(None, 5)[-1].startswith(prefixes) for line in maps):
-                    found.append(int(os.path.basename(process)))
-        except OSError:
-            continue
-    return sorted(found)

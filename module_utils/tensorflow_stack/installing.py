@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable
 
-from .builds import Build, EnvironmentSpec, find_damage
+from .builds import Build, find_damage
+from .environment_spec import EnvironmentSpec
 from .errors import BuildError
 from .installed_files import find_foreign
 from .lockfile import Lock

@@ -24,6 +24,7 @@ from packaging.version import Version
 from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
 from .lockfile import Constraint, Distribution, Lock, lock_path, read_lock
+from .releases import find_release
 from .requirements import (
     TENSORFLOW_PROJECTS,
     TensorflowRequirement,
@@ -31,7 +32,6 @@ from .requirements import (
     UserRequirements,
     tensorflow_requirement,
 )
-from .resolve import find_release
 from .tables import CudaWheels, Release, Tables
 from .uv import uv_environment
 from .wheel_files import FileLister

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from .builds import environment_digest
+from .environment_spec import environment_digest
 from .lockfile import Lock
 from .stack import Driver, Library, Package, Refusal, Stack
 

@@ -9,9 +9,10 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from . import applied, locking, plan, requirements, resolve
-from .builds import check_name
+from .environment_spec import check_name
 from .errors import StackError
 from .lockfile import read_lock
+from .releases import find_release
 from .stack import Assessment, Policy, Refusal, Stack
 from .tables import Tables, load_tables
 
@@ -183,7 +184,7 @@ def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) 
         for specifier in wish.requirement.specifier:
             is_known = any(specifier.contains(release.version) for release in tables.releases)
             if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
-                resolve.find_release(tables, specifier.version, where=f" ({wish.where})")
+                find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
 def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:

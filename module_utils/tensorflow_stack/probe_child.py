@@ -89,7 +89,7 @@ def expand(record: Record) -> List[Stage]:
     ]
     if len(gpus) > 1:
         stages.append(Stage("all_reduce", None, functools.partial(all_reduce, gpus)))
-    return [*stages, Stage("libraries", None, libraries)]
+    return [*stages, Stage("libraries", None, mapped_libraries)]
 
 
 def _on_device(action: Callable[[str], Record], device: str) -> Record:
@@ -200,7 +200,7 @@ def all_reduce(devices: List[str]) -> Record:
     return _compare(list(sums), [sum(given)] * len(devices), tolerance=0.0, places=False)
 
 
-def libraries() -> Record:
+def mapped_libraries() -> Record:
     """What is really mapped: LD_LIBRARY_PATH beats the RUNPATH of the wheels."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         paths = {line.split(None, 5)[5].rstrip("\n") for line in maps if "/" in line}
@@ -258,9 +258,9 @@ def main(level: str, seconds: str, processor: str) -> None:
     # What a library prints on standard output belongs to the log, not between the records.
     records = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    stages = probe_stages.Stages(records, time.monotonic() + float(seconds))
+    runner = probe_stages.Stages(records, time.monotonic() + float(seconds))
     if processor == "gpu":
-        stages.run(probe_driver.stages(), probe_driver.expand)
-        stages.run(probe_libraries.stages(), probe_libraries.expand)
-    if level == "full" and stages.run_here(Stage("import", None, import_tensorflow))["error"] is None:
-        stages.run([Stage("devices", None, list_devices)], expand)
+        runner.run(probe_driver.stages(), probe_driver.expand)
+        runner.run(probe_libraries.stages(), probe_libraries.expand)
+    if level == "full" and runner.run_here(Stage("import", None, import_tensorflow))["error"] is None:
+        runner.run([Stage("devices", None, list_devices)], expand)

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
 from .build_record import read_record
-from .builds import processes_using
 from .downloads import Source, has_credentials
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
 from .file_changes import sync_file_system
+from .processes import processes_using
 from .reading import parse_object, read_whole
 from .redist_manifest import PLATFORMS, Archive, read_manifest
 from .trust import check_place

@@ -22,18 +22,16 @@ from .build_record import BUILD_RECORD, read_record
 from .builds import (
     Build,
     Damage,
-    EnvironmentSpec,
     builds_of,
-    check_name,
     describe_frame,
     describe_records,
     environment_names,
     find_added,
     find_damage,
     live_build,
-    processes_using,
     remove_build,
 )
+from .environment_spec import EnvironmentSpec, check_name
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .exclusive import exclusive_lock
 from .file_changes import sync_file_system
@@ -48,6 +46,7 @@ from .installing import (
     point_to_compiler,
 )
 from .lockfile import parse_lock
+from .processes import processes_using
 from .reading import read_whole
 from .trust import check_program, check_root
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow
 
@@ -61,8 +62,8 @@ venv.apply_present(spec, installer=lambda: installer, keep=2, lock_timeout=0)
 """
 
 
-def _spec(root: str, *distributions) -> builds.EnvironmentSpec:
-    return builds.EnvironmentSpec(
+def _spec(root: str, *distributions) -> EnvironmentSpec:
+    return EnvironmentSpec(
         name=NAME,
         root=root,
         release="2.8.0",

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import venv
-from ansible.module_utils.tensorflow_stack.builds import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.installing import Installer
 from ansible.module_utils.tensorflow_stack.lockfile import read_lock
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock

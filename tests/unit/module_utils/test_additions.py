@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
 from ansible.module_utils.tensorflow_stack.additions import Addition, listed, lost_additions
+from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.node import read_node
 
@@ -152,26 +153,26 @@ def test_a_replaced_package_stops_the_run_and_is_repaired_when_that_is_said(
     assert applied.says() == "2.8.0 1.23.5"
 
 
-def lose_a_file(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+def lose_a_file(site: Site) -> EnvironmentSpec:  # noqa: F811
     (site.site_packages / "numpy" / "__init__.py").unlink()
     return site.spec()
 
 
-def take_another_lock(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+def take_another_lock(site: Site) -> EnvironmentSpec:  # noqa: F811
     newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
     return site.spec(site.tensorflow, newer)
 
 
-def take_another_cuda(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+def take_another_cuda(site: Site) -> EnvironmentSpec:  # noqa: F811
     return site.spec(library_directories=("nvidia/*/lib",))
 
 
-def remove_a_locked_package(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+def remove_a_locked_package(site: Site) -> EnvironmentSpec:  # noqa: F811
     uv_pip(site, "uninstall", "numpy")
     return site.spec()
 
 
-def spoil_the_record(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
+def spoil_the_record(site: Site) -> EnvironmentSpec:  # noqa: F811
     (site.live / "build.json").write_text("{")
     return site.spec()
 
@@ -188,7 +189,7 @@ def spoil_the_record(site: Site) -> builds.EnvironmentSpec:  # noqa: F811
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_build_that_would_lose_additions_stops_before_it_starts(
-    applied: Site, then: Callable[[Site], builds.EnvironmentSpec], lost: str
+    applied: Site, then: Callable[[Site], EnvironmentSpec], lost: str
 ) -> None:
     by_uv(applied)
     spec = then(applied)

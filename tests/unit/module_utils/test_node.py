@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import node
+from ansible.module_utils.tensorflow_stack import node as node_record
 from ansible.module_utils.tensorflow_stack.node_user import User
 from ansible.module_utils.tensorflow_stack.pythons import find_pythons
 
@@ -318,7 +318,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     (environment,) = record["environments"]
     assert environment["name"] == "tensorflow-2.10.1"
     assert environment["packages"]["numpy"] == "1.23.5"
-    assert set(environment) == {*node.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
+    assert set(environment) == {*node_record.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
     assert (environment["additions"], environment["damaged"], environment["also_in"]) == ([], False, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True
@@ -328,7 +328,7 @@ def test_an_environment_is_found_through_a_root_that_is_a_link(tmp_path: Path) -
     root = nodes.materialise("a100_driver535", tmp_path)
     (root / "srv").mkdir()
     (root / "srv/tensorflow").symlink_to("/opt/tensorflow")
-    record = node.read_node(filesystem_root=str(root), environments_root="/srv/tensorflow/")
+    record = node_record.read_node(filesystem_root=str(root), environments_root="/srv/tensorflow/")
     assert [row["name"] for row in record["environments"]] == ["tensorflow-2.10.1"]
     assert record["environments_root"]["path"] == "/srv/tensorflow"
 
@@ -366,7 +366,7 @@ def test_rhel_8(tmp_path: Path) -> None:
             "/usr/lib/libcuda.so.550.54.15": "i386",
         },
     }
-    record = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)), environ={"PATH": "/usr/bin"})
+    record = node_record.read_node(filesystem_root=str(nodes.build(tree, tmp_path)), environ={"PATH": "/usr/bin"})
     assert record["os"]["family"] == "rhel"
     assert record["glibc"] == "2.28"
     assert record["kernel"]["headers"] == f"/usr/src/kernels/{release}"
@@ -379,7 +379,7 @@ def test_rhel_8(tmp_path: Path) -> None:
 def test_gpus_are_in_order_of_address(tmp_path: Path) -> None:
     gpu = {"vendor": "10de", "device": "2330", "pci_class": "030200"}
     tree = {"pci": {address: gpu for address in ("10000:01:00.0", "0000:c3:00.0", "5dc5:00:00.0", "0000:1b:00.0")}}
-    gpus = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
+    gpus = node_record.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
     assert [row["pci_address"] for row in gpus] == ["0000:1b:00.0", "0000:c3:00.0", "5dc5:00:00.0", "10000:01:00.0"]
     assert [row["index"] for row in gpus] == [0, 1, 2, 3]
     assert gpus[0]["bound_to"] is None
@@ -392,7 +392,7 @@ def test_a_virtual_function_is_no_gpu_of_its_host(tmp_path: Path) -> None:
         "pci": {physical: gpu, virtual: gpu},
         "links": {f"/sys/devices/pci0000:00/{virtual}/physfn": f"../{physical}"},
     }
-    gpus = node.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
+    gpus = node_record.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
     assert [row["pci_address"] for row in gpus] == [physical]
 
 
@@ -407,7 +407,7 @@ def test_a_virtual_function_is_no_gpu_of_its_host(tmp_path: Path) -> None:
 )
 def test_a_container_is_told_from_a_machine(tmp_path: Path, path: str, text: str, container: str | None) -> None:
     root = nodes.build({"files": {path: text}}, tmp_path)
-    assert node.read_node(filesystem_root=str(root))["container"] == container
+    assert node_record.read_node(filesystem_root=str(root))["container"] == container
 
 
 @pytest.mark.parametrize(
@@ -425,19 +425,19 @@ def test_a_container_is_told_from_a_machine(tmp_path: Path, path: str, text: str
 )
 def test_where_a_gpu_is_on_no_pci_bus(tmp_path: Path, path: str, text: str, platform: str | None) -> None:
     root = nodes.build({"files": {path: text}}, tmp_path)
-    assert node.read_node(filesystem_root=str(root))["platform"] == platform
+    assert node_record.read_node(filesystem_root=str(root))["platform"] == platform
 
 
 def test_a_damaged_record_of_what_was_installed_has_its_reason(tmp_path: Path) -> None:
     root = nodes.build({"files": {"/etc/tensorflow-gpu-stack/cuda.json": "{"}}, tmp_path)
-    record = node.read_node(filesystem_root=str(root))
+    record = node_record.read_node(filesystem_root=str(root))
     assert record["managed"] == {}
     reasons = [row["reason"] for row in record["unread"] if row["fact"] == "managed"]
     assert reasons[0].startswith("/etc/tensorflow-gpu-stack/cuda.json: not JSON: ")
 
 
 def test_an_empty_root_is_all_null_with_reasons(tmp_path: Path) -> None:
-    record = node.read_node(filesystem_root=str(tmp_path), user=User("root", 0, "/root"), environ={})
+    record = node_record.read_node(filesystem_root=str(tmp_path), user=User("root", 0, "/root"), environ={})
     assert {row["fact"] for row in record["unread"]} == {
         "architecture",
         "boot_id",
@@ -503,7 +503,7 @@ def test_what_another_user_may_not_read_is_a_row(public_directory: Path) -> None
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-        record = node.read_node(filesystem_root=str(root), user=User("nobody", 0, "/root"), environ={})
+        record = node_record.read_node(filesystem_root=str(root), user=User("nobody", 0, "/root"), environ={})
         with os.fdopen(writer, "w") as stream:
             json.dump(record, stream)
         os._exit(0)
@@ -542,7 +542,7 @@ def test_only_files_under_the_root_are_read(name: str, tmp_path: Path) -> None:
     sys.addaudithook(_watch)
     _watched = []
     try:
-        node.read_node(filesystem_root=str(root), user=User("root", 0, "/root"), environ={})
+        node_record.read_node(filesystem_root=str(root), user=User("root", 0, "/root"), environ={})
     finally:
         events, _watched = _watched, None
     assert {event for event, _ in events} <= {"open", "os.listdir", "compile", "exec"}
@@ -555,7 +555,7 @@ def test_only_files_under_the_root_are_read(name: str, tmp_path: Path) -> None:
 
 
 OTHER_PYTHONS = {row["minor"]: row["path"] for row in find_pythons()[0]}
-MODULE_UTILS = str(Path(node.__file__).parent.parent)
+MODULE_UTILS = str(Path(node_record.__file__).parent.parent)
 READ = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack import builds, installing, manifest, trust, venv
+from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
 
@@ -34,10 +35,10 @@ class Site:
         self.tensorflow = make_tensorflow(self.wheels, "2.8.0")
         self.numpy = make_wheel(self.wheels, "numpy", "1.23.5", {"numpy/__init__.py": "version = '1.23.5'\n"})
 
-    def spec(self, *distributions, **values) -> builds.EnvironmentSpec:
+    def spec(self, *distributions, **values) -> EnvironmentSpec:
         lock = make_lock(*(distributions or (self.tensorflow, self.numpy)), release="2.8.0", python=MINOR)
         fields = {"name": NAME, "root": self.root, "release": "2.8.0", "flavour": "cpu", "python": PYTHON, "lock": lock}
-        return builds.EnvironmentSpec(**{**fields, **values})
+        return EnvironmentSpec(**{**fields, **values})
 
     def installer(self) -> installing.Installer:
         return installing.Installer(

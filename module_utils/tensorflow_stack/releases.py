@@ -1,0 +1,40 @@
+"""A release of the tables by its name, or the nearest ones in the words of a refusal."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import InvalidVersion, Version
+
+from .errors import RefusedError
+from .tables import Release, Tables
+
+
+def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
+    """The table's row of a release; RefusedError naming the nearest ones when there is none, and `where` it stands."""
+    release = tables.release(version)
+    if release:
+        return release
+    known = [row.version for row in tables.releases]
+    is_minor = re.fullmatch(r"[0-9]+\.[0-9]+", version)
+    hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor and not where else ""
+    raise RefusedError(
+        f"TensorFlow {version}{where} is not a release that is known here; nearest are "
+        f"{', '.join(_nearest(version, known))}. "
+        f"{'Write one of them there' if where else 'Set tensorflow_version to one of them'}{hint}.",
+        asked=version,
+    )
+
+
+def _nearest(version: str, known: list[str]) -> list[str]:
+    """Up to three known releases: those of the same minor, else the neighbours in order."""
+    try:
+        asked = Version(version)
+    except InvalidVersion:
+        return known[-3:]
+    same_minor = [row for row in known if Version(row).release[:2] == asked.release[:2]]
+    if same_minor:
+        return same_minor[-3:]
+    below = [row for row in known if Version(row) < asked]
+    above = [row for row in known if Version(row) > asked]
+    return below[-2:] + above[:1] or known[-3:]

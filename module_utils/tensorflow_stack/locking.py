@@ -32,7 +32,8 @@ from .requirements import (
     UserRequirements,
     tensorflow_requirement,
 )
-from .tables import CudaWheels, Release, Tables
+from .table_rows import CudaWheels, Release
+from .tables import Tables
 from .uv import uv_environment
 from .wheel_files import FileLister
 

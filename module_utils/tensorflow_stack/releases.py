@@ -7,7 +7,8 @@ import re
 from packaging.version import InvalidVersion, Version
 
 from .errors import RefusedError
-from .tables import Release, Tables
+from .table_rows import Release
+from .tables import Tables
 
 
 def find_release(tables: Tables, version: str, *, where: str = "") -> Release:

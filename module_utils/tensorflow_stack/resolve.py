@@ -17,7 +17,8 @@ from .resolve_cuda import resolve_cuda
 from .resolve_driver import resolve_driver
 from .resolve_gpu import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
 from .stack import Assessment, Findings, Gpu, Policy, Python, Refusal, Stack
-from .tables import Release, Tables, rows_for
+from .table_rows import Release
+from .tables import Tables, rows_for
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.

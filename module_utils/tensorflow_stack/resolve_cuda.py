@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from .resolve_gpu import GpuModel, is_compatible, takes_newer
 from .stack import Findings, Library, Package, Policy
-from .tables import Redist, Release, Tables, rows_for
+from .table_rows import Redist, Release
+from .tables import Tables, rows_for
 
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")

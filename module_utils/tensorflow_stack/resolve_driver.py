@@ -10,7 +10,8 @@ from packaging.version import Version
 
 from .resolve_gpu import ptx_needed
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
-from .tables import DriverPackages, GpuChip, Release, Tables, rows_for
+from .table_rows import DriverPackages, GpuChip, Release
+from .tables import Tables, rows_for
 
 _SOURCES = ("distro", "nvidia_repo")
 # From this branch on NVIDIA's own installer takes the open modules where the GPU has a choice.

@@ -10,7 +10,8 @@ from typing import Any
 from packaging.version import Version
 
 from .stack import Driver, Findings, Gpu, Library, Policy
-from .tables import GpuChip, Release, Tables
+from .table_rows import GpuChip, Release
+from .tables import Tables
 
 # From this CUDA on a release can be given a newer one of the same major: their libraries keep their sonames (11.0 has
 # libcusolver.so.10, later ones .11), and NVIDIA promises that what was built with the older one runs.

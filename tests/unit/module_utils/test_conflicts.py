@@ -16,7 +16,8 @@ from ansible.module_utils.tensorflow_stack.locking import (
     lock_inputs,
 )
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
-from ansible.module_utils.tensorflow_stack.tables import Constraint, Release, Tables
+from ansible.module_utils.tensorflow_stack.table_rows import Constraint, Release
+from ansible.module_utils.tensorflow_stack.tables import Tables
 
 PYTHONS = {"x86_64": ("3.9", "3.10")}
 RELEASES = [

@@ -28,8 +28,9 @@ from ansible.module_utils.tensorflow_stack.locking import (
     resolve_lock,
 )
 from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
-from ansible.module_utils.tensorflow_stack.tables import Constraint as ConstraintRow
-from ansible.module_utils.tensorflow_stack.tables import CudaWheels, Release, SourceDistribution, Tables
+from ansible.module_utils.tensorflow_stack.table_rows import Constraint as ConstraintRow
+from ansible.module_utils.tensorflow_stack.table_rows import CudaWheels, Release, SourceDistribution
+from ansible.module_utils.tensorflow_stack.tables import Tables
 
 CUTOFF = "2026-11-22T00:00:00Z"
 

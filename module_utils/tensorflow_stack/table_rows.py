@@ -1,0 +1,298 @@
+"""The rows of the tables, a class for each table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Release:
+    """One TensorFlow release. `package` is the project with its GPU build."""
+
+    version: str
+    package: str
+    packages: Mapping[str, str]  # project -> gpu, cpu
+    pythons: Mapping[str, tuple[str, ...]]  # architecture -> CPython minors that have a wheel, oldest first
+    aarch64: str  # none, cpu_stub (a wheel that only requires tensorflow-cpu-aws), cpu
+    cuda: str
+    cudnn: str
+    cudnn_floor: str
+    gpu_code: tuple[str, ...] | None  # None: the wheel does not say
+    source: tuple[str, ...]
+
+    @property
+    def cpu_package(self) -> str:
+        return "tensorflow" if "tensorflow" in self.packages else self.package
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A requirement that a release needs today and its metadata lack; `symptom` is what is seen without it."""
+
+    releases: str
+    requirement: str
+    kind: str  # constraint (a limit on what is installed anyway), add (is installed too)
+    symptom: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceDistribution:
+    """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
+
+    releases: str
+    requirement: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A release was built from the lock with this digest, and did what scripts/prove.py asks of it."""
+
+    release: str
+    python: str
+    lock_sha256: str
+    date: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaWheels:
+    """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
+
+    `link`: TensorFlow's RUNPATH does not reach all of them, so they have to be linked into its directory.
+    """
+
+    releases: str
+    cuda: str
+    cudnn: str
+    architecture: str
+    requirements: tuple[str, ...]
+    cudnn_requirements: tuple[str, ...]  # those of them for cuDNN beside a CUDA that comes from elsewhere
+    link: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Kinds of kernels in the wheels of some releases, each {count, machine_code, ptx: {target, version}}."""
+
+    releases: str
+    kernels: tuple[Mapping[str, Any], ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenedLibraries:
+    """The names by which some releases open CUDA or cuDNN, with those of cuDNN's own parts."""
+
+    releases: str
+    component: str  # cuda, cudnn
+    libraries: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaDriver:
+    """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no newer PTX."""
+
+    cuda: str
+    driver: str
+    minor_compatibility_driver: str | None
+    ptx: str  # the newest version that this CUDA and its driver compile
+    lazy_loading: str  # none, possible (its runtime can), default (its driver does so unasked)
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuChip:
+    """`first_` and `last_`: None where every version that a release of TensorFlow takes will do."""
+
+    chip: str
+    architecture: str
+    compute_capability: str
+    first_cuda: str
+    last_cuda: str | None
+    first_cudnn: str | None
+    last_cudnn: str | None
+    last_driver_branch: int | None
+    open_modules: bool
+    proprietary_modules: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GpuDevice:
+    device_id: str
+    chip: str
+    name: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DriverBranch:
+    """`cuda` is the newest CUDA that the branch knows by itself; `end_of_life` a month, None while open."""
+
+    branch: int
+    designation: str | None
+    end_of_life: str | None
+    cuda: str | None
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """A distribution's own package of one CPython; `venv_package` is what `python -m venv` needs beside it."""
+
+    os: str
+    version_id: str
+    minor: str
+    package: str
+    venv_package: str | None
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A package repository of NVIDIA's; `os` rhel is every rebuild of it."""
+
+    os: str
+    version_id: str
+    architecture: str
+    manager: str  # apt, dnf
+    name: str
+    url: str
+    key: str
+    fingerprints: tuple[str, ...]
+    retired_fingerprints: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Components of the distribution's own archive that its NVIDIA packages need."""
+
+    os: str
+    version_id: str
+    components: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudaPackages:
+    """CUDA in one repository. {cuda} stands for one of `cuda` (12.5), {dashed} for the same with a dash (12-5)."""
+
+    os: str
+    version_id: str
+    origin: str  # distro, nvidia_repo
+    cuda: tuple[str, ...]
+    packages: tuple[str, ...]
+    belongs: tuple[str, ...]
+    prefix: str
+    library_directory: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CudnnPackages:
+    """cuDNN in NVIDIA's repository; `cuda` is the major release that it is built for."""
+
+    os: str
+    version_id: str
+    cudnn: str
+    cuda: str
+    packages: tuple[str, ...]
+    belongs: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DriverPackages:
+    """One branch of the driver in one repository, with one kind of kernel modules. {kernel} stands for `uname -r`."""
+
+    os: str
+    version_id: str
+    origin: str  # distro, nvidia_repo
+    branch: int
+    kernel_modules: str  # open, proprietary
+    version: str
+    user_space: tuple[str, ...]  # all that a container needs
+    modules: tuple[str, ...]  # built by DKMS
+    headers: str
+    signed_modules: str | None
+    fabric_manager: str | None
+    stream: str | None  # of a dnf module
+    last_kernel: str | None
+    belongs: tuple[str, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Redist:
+    """CUDA or cuDNN as archives of NVIDIA's, each a row for the module nvidia_redist."""
+
+    component: str  # cuda, cudnn
+    version: str
+    cuda: str  # of a cuDNN the major release that it is built for
+    prefix: str
+    library_directory: str
+    archives: tuple[Mapping[str, Any], ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PythonLife:
+    """`end_of_life` is the month after which a CPython gets no security fixes."""
+
+    minor: str
+    end_of_life: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vulnerability:
+    advisory: str
+    releases: str
+    what: str
+    fixed_in: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What stops TensorFlow or its GPU; read by diagnose.py, which says what the fields mean for the order."""
+
+    rank: int
+    cause: str
+    component: str
+    gpu: bool  # only where a GPU is to be used
+    fallback: bool  # only where nothing before it fits
+    evidence: tuple[Mapping[str, Any], ...]  # {by, line} or {facts}; one of them is enough
+    says: str
+    do: str
+    pains: tuple[int, ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """How a line of a log is taken that has no known cause; read by log_judge.py."""
+
+    kind: str
+    by: str
+    line: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Uv:
+    version: str
+    architecture: str
+    filename: str
+    sha256: str
+    bytes: int
+    program_sha256: str  # of the program in the wheel
+    pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
+    source: tuple[str, ...]

@@ -57,7 +57,7 @@ PLAN = Plan(
 
 
 def test_lock_that_is_not_freed_in_time_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages_apt, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(apt_commands, "_POLL_SECONDS", 0.01)
     apt = Apt(lock_timeout=0.05, run=Commands({"apt-get install": LOCKED}))
     with pytest.raises(BusyError, match=r"lock-frontend is held by process 11708 \(python3\); waited 0.05 s"):
         apt.download(PLAN)
@@ -119,10 +119,10 @@ def test_holder_of_a_lock_is_found(tmp_path: Path) -> None:
 
 
 def test_own_pins_are_left_out_of_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages_apt, "PREFERENCES", str(tmp_path / "tensorflow-gpu-stack-{}.pref"))
+    monkeypatch.setattr(apt_commands, "PREFERENCES", str(tmp_path / "tensorflow-gpu-stack-{}.pref"))
     for name in ("tensorflow-gpu-stack-cudnn.pref", "backports", "b.pref", "c.bak", "d.dpkg-old"):
         (tmp_path / name).write_text(f"# {name}\n")
-    said = packages_apt._pins_of_others()
+    said = apt_commands._pins_of_others()
     assert "# backports" in said and "# b.pref" in said
     assert "tensorflow" not in said and "# c.bak" not in said and "# d.dpkg-old" not in said
 

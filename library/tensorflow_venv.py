@@ -222,8 +222,8 @@ from ..module_utils.tensorflow_stack.build_record import read_record
 from ..module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.installing import Installer
+from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.lockfile import parse_lock
-from ..module_utils.tensorflow_stack.uv import ensure_uv
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
     from tensorflow_stack.errors import StackError
-    from tensorflow_stack.exclusive import exclusive_lock
+    from tensorflow_stack.io.flock import exclusive_lock
 
     try:
         lock = os.path.join(TOOLS, ".locks", "bootstrap")
@@ -114,7 +114,7 @@ def refresh_locks() -> None:
 
 
 def bring_uv() -> str:
-    from tensorflow_stack.uv import ensure_uv
+    from tensorflow_stack.io.uv import ensure_uv
 
     return ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=None, report=say)
 
@@ -122,7 +122,7 @@ def bring_uv() -> str:
 def run(command: list[str]) -> None:
     """Run uv in requirements/, its words on stderr; raises StackError when it fails."""
     from tensorflow_stack.errors import StackError
-    from tensorflow_stack.uv import uv_environment
+    from tensorflow_stack.io.uv import uv_environment
 
     environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
     code = subprocess.run(command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr, check=False).returncode

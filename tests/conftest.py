@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ansible.module_utils.__path__.append(str(REPOSITORY / "module_utils"))
 ansible.modules.__path__.append(str(REPOSITORY / "library"))
 
+from ansible.module_utils.tensorflow_stack.io.uv import ensure_uv  # noqa: E402
 from ansible.module_utils.tensorflow_stack.tables import load_tables  # noqa: E402  # found by the lines above
-from ansible.module_utils.tensorflow_stack.uv import ensure_uv  # noqa: E402
 
 RunModule = Callable[..., dict[str, Any]]
 

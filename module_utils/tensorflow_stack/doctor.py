@@ -14,10 +14,10 @@ from typing import Any
 from . import probe
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
 from .errors import StackError
+from .io.trust import check_program, check_root
 from .log_judge import judge_log
 from .log_text import Log
 from .node import read_node
-from .trust import check_program, check_root
 
 # A driver in trouble can hang whoever asks it.
 _COMMAND_SECONDS = 30

@@ -14,8 +14,8 @@ import stat
 from typing import Iterable, NamedTuple
 
 from .distributions import RECORD_BYTES, contents_digest, parse_rows
-from .reading import open_regular, read_whole
-from .trust import Weakness, judge
+from .io.reading import open_regular, read_whole
+from .io.trust import Weakness, judge
 
 _THREADS = 8
 

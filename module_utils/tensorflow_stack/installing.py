@@ -17,8 +17,8 @@ from .builds import Build, find_damage
 from .environment_spec import EnvironmentSpec
 from .errors import BuildError
 from .installed_files import find_foreign
+from .io.uv import uv_environment
 from .lockfile import Lock
-from .uv import uv_environment
 
 # What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
 # much else lies in the same directories.

@@ -6,8 +6,8 @@ import os
 import subprocess
 
 from .errors import BuildError
-from .exclusive import exclusive_lock
-from .uv import uv_environment
+from .io.flock import exclusive_lock
+from .io.uv import uv_environment
 
 
 def runs_as(path: str, minor: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 from .errors import StackError
-from .file_changes import FileChanges
+from .io.file_changes import FileChanges
 from .kernel_state import (
     BLACKLIST,
     Kernel,

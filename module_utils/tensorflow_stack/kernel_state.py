@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
 from .errors import StackError
-from .file_changes import FileChanges
+from .io.file_changes import FileChanges
 from .kernel_texts import (
     NOUVEAU_DRIVERS,
     DkmsBuild,

@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
+from .io.uv import uv_environment
 from .lockfile import Constraint, Distribution, Lock, lock_path, read_lock
 from .releases import find_release
 from .requirements import (
@@ -34,7 +35,6 @@ from .requirements import (
 )
 from .table_rows import CudaWheels, Release
 from .tables import Tables
-from .uv import uv_environment
 from .wheel_files import FileLister
 
 if sys.version_info >= (3, 11):

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import StackError, UnwritableError
-from .exclusive import exclusive_lock
-from .reading import parse_object, read_whole
+from .io.flock import exclusive_lock
+from .io.reading import parse_object, read_whole
 
 SCHEMA = 1
 MOST_BYTES = 4 << 20

@@ -8,6 +8,7 @@ from typing import Any, Mapping
 
 from .additions import find_additions
 from .build_record import find_misfits
+from .io.reading import parse_object
 from .manifest import find_misfit
 from .node_files import NodeFiles
 from .node_loader import Loader, read_glibc, read_loader
@@ -15,7 +16,6 @@ from .node_texts import os_family, parse_driver_version, parse_libcuda_name, par
 from .node_user import User, current_user, default_environments_root
 from .nvidia_libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
 from .pythons import read_pythons
-from .reading import parse_object
 
 NVIDIA_VENDOR = "10de"
 DISPLAY_CLASSES = ("0300", "0302")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Union
 
 from .errors import StackError
-from .file_changes import FileChanges
+from .io.file_changes import FileChanges
 from .packages_apt import Apt
 from .packages_closure import (
     Installed,

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .errors import StackError
+from .io.reading import parse_object, read_whole
 from .packages_closure import Installed, Package, Plan, Request, belongs, upstream
-from .reading import parse_object, read_whole
 
 SCHEMA = 1
 _MOST_BYTES = 4 << 20

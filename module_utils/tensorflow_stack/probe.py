@@ -24,8 +24,8 @@ from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries,
 from .build_record import read_record
 from .builds import Build, find_added
 from .errors import StackError
+from .io.trust import check_program, check_root
 from .probe_judge import GOOD_VERDICTS, judge, make_report
-from .trust import check_program, check_root
 
 # A package of its own for the environment's Python.
 _CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)

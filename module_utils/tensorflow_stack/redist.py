@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
 from .build_record import read_record
-from .downloads import Source, has_credentials
 from .errors import BuildError, BusyError, StackError, UnwritableError
-from .exclusive import exclusive_lock
-from .file_changes import sync_file_system
-from .processes import processes_using
-from .reading import parse_object, read_whole
+from .io.downloads import Source, has_credentials
+from .io.file_changes import sync_file_system
+from .io.flock import exclusive_lock
+from .io.processes import processes_using
+from .io.reading import parse_object, read_whole
+from .io.trust import check_place
 from .redist_manifest import PLATFORMS, Archive, read_manifest
-from .trust import check_place
 from .unpacking import Tree
 
 RECORDS = "/etc/tensorflow-gpu-stack"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
 
 from .apt_sources import place_of
-from .downloads import Source, has_credentials
 from .errors import BusyError, StackError
-from .file_changes import FileChanges
+from .io.downloads import Source, has_credentials
+from .io.file_changes import FileChanges
 from .openpgp import Key, armour, is_armoured, is_keybox, read_keys
 
 _POLL_SECONDS = 2

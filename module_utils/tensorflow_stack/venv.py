@@ -33,8 +33,6 @@ from .builds import (
 )
 from .environment_spec import EnvironmentSpec, check_name
 from .errors import BuildError, BusyError, StackError, UnwritableError
-from .exclusive import exclusive_lock
-from .file_changes import sync_file_system
 from .installing import (
     BuildLog,
     Installer,
@@ -45,10 +43,12 @@ from .installing import (
     link_libraries,
     point_to_compiler,
 )
+from .io.file_changes import sync_file_system
+from .io.flock import exclusive_lock
+from .io.processes import processes_using
+from .io.reading import read_whole
+from .io.trust import check_program, check_root
 from .lockfile import parse_lock
-from .processes import processes_using
-from .reading import read_whole
-from .trust import check_program, check_root
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import manifest
-from ansible.module_utils.tensorflow_stack.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 
 from tests.needs import python_of, require
 

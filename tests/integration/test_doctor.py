@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Run, Site, run_playbook

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import resolve
+from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.probe_judge import judge
 from ansible.module_utils.tensorflow_stack.stack import Policy
-from ansible.module_utils.tensorflow_stack.uv import uv_environment
 
 from tests.chroots import REPOSITORY
 from tests.needs import require

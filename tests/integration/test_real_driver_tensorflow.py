@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from ansible.module_utils.tensorflow_stack.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 
 from tests.chroots import REPOSITORY
 from tests.needs import require

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import downloads, redist
+from ansible.module_utils.tensorflow_stack import redist
+from ansible.module_utils.tensorflow_stack.io import downloads
 from ansible.module_utils.tensorflow_stack.node import read_node
 
 from tests.repositories.make_repositories import Options, make_repositories

@@ -12,7 +12,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack import repositories
 from ansible.module_utils.tensorflow_stack.apt_repository import AptRepositories
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
 from ansible.module_utils.tensorflow_stack.openpgp import read_keys
 from ansible.module_utils.tensorflow_stack.repositories import (
     Ended,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack import manifest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
+from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
 
 EMPTY = {"schema": 1, "environments": {}}
 

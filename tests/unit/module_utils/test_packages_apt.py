@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import packages_apt as packages_apt
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
 from ansible.module_utils.tensorflow_stack.packages_apt import Apt, complaint, holder
 from ansible.module_utils.tensorflow_stack.packages_closure import Installed, Package, Plan, Transaction

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, manifest, trust, venv
+from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
 from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
-from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
+from ansible.module_utils.tensorflow_stack.io import trust
+from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
 
 from tests.needs import require
 from tests.wheels import make_lock, make_tensorflow, make_wheel

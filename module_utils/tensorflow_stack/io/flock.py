@@ -9,7 +9,7 @@ import os
 import time
 from typing import Iterator
 
-from .errors import BusyError, UnwritableError
+from ..errors import BusyError, UnwritableError
 
 _POLL_SECONDS = 0.2
 

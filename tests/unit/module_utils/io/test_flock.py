@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.exclusive import exclusive_lock
+from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
 
 
 def fail(number: int) -> object:

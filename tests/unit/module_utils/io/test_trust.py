@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import trust
 from ansible.module_utils.tensorflow_stack.errors import BuildError
+from ansible.module_utils.tensorflow_stack.io import trust
 
 OTHER = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run as root")
@@ -172,7 +172,7 @@ def test_in_a_user_namespace_the_owner_of_the_top_is_trusted(root: Path) -> None
     )
     command = ["unshare", "--user", "--map-user=4711", _any_python(), "-c", program]
     done = subprocess.run(
-        [*command, str(Path(trust.__file__).parents[1]), "/usr/lib"],
+        [*command, str(Path(trust.__file__).parents[2]), "/usr/lib"],
         user=4711 if os.geteuid() == 0 else None,  # whoever is mapped is not without a number
         cwd="/",
         capture_output=True,

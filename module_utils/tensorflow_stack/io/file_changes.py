@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
-from .errors import StackError, UnwritableError
+from ..errors import StackError, UnwritableError
 
 
 def sync_file_system(path: str) -> None:

@@ -12,8 +12,8 @@ import urllib.request
 import zipfile
 from typing import Any, Callable, Mapping
 
+from ..errors import StackError
 from .downloads import Answer, Source, has_credentials, sha256_of
-from .errors import StackError
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 # uv's own variable: the index where the caller names none.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import downloads, uv
 from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.io import downloads, uv
 
 INDEX = "https://index.example/simple"
 PAGE = f"{INDEX}/uv/"

@@ -16,7 +16,7 @@ import shlex
 import stat
 from typing import Callable, NamedTuple
 
-from .errors import BuildError
+from ..errors import BuildError
 
 # The toolkit's own, below the root of environments.
 _OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".tools", ".pythons")

@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
-from .errors import StackError
+from ..errors import StackError
 
 _ATTEMPTS = 3
 _TIMEOUT = 30.0

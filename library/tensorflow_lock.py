@@ -302,7 +302,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack import conflicts, locking
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
-from ..module_utils.tensorflow_stack.lockfile import write_lock
+from ..module_utils.tensorflow_stack.records.lockfile import write_lock
 from ..module_utils.tensorflow_stack.requirements import read_requirements
 from ..module_utils.tensorflow_stack.tables import Tables, load_tables
 from ..module_utils.tensorflow_stack.wheel_files import WheelFiles

@@ -218,12 +218,12 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack import venv
-from ..module_utils.tensorflow_stack.build_record import read_record
-from ..module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
-from ..module_utils.tensorflow_stack.lockfile import parse_lock
+from ..module_utils.tensorflow_stack.records.build import read_record
+from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
+from ..module_utils.tensorflow_stack.records.lockfile import parse_lock
 
 
 def main() -> None:

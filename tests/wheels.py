@@ -7,7 +7,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from ansible.module_utils.tensorflow_stack.lockfile import Distribution, Lock
+from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, Lock
 
 
 def make_wheel(

@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Callable
 
 from .builds import Build, find_damage
-from .environment_spec import EnvironmentSpec
 from .errors import BuildError
 from .installed_files import find_foreign
 from .io.uv import uv_environment
-from .lockfile import Lock
+from .records.environment import EnvironmentSpec
+from .records.lockfile import Lock
 
 # What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
 # much else lies in the same directories.

@@ -24,7 +24,7 @@ from packaging.version import Version
 from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
 from .io.uv import uv_environment
-from .lockfile import Constraint, Distribution, Lock, lock_path, read_lock
+from .records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
 from .releases import find_release
 from .requirements import (
     TENSORFLOW_PROJECTS,

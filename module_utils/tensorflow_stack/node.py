@@ -6,16 +6,16 @@ import os
 import re
 from typing import Any, Mapping
 
-from .additions import find_additions
-from .build_record import find_misfits
 from .io.reading import parse_object
-from .manifest import find_misfit
 from .node_files import NodeFiles
 from .node_loader import Loader, read_glibc, read_loader
 from .node_texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
 from .node_user import User, current_user, default_environments_root
 from .nvidia_libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
 from .pythons import read_pythons
+from .records.additions import find_additions
+from .records.build import find_misfits
+from .records.manifest import find_misfit
 
 NVIDIA_VENDOR = "10de"
 DISPLAY_CLASSES = ("0300", "0302")

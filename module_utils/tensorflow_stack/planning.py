@@ -9,9 +9,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from . import applied, locking, plan, requirements, resolve
-from .environment_spec import check_name
 from .errors import StackError
-from .lockfile import read_lock
+from .records.environment import check_name
+from .records.lockfile import read_lock
 from .releases import find_release
 from .stack import Assessment, Policy, Refusal, Stack
 from .tables import Tables, load_tables

@@ -20,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from . import manifest, probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
-from .build_record import read_record
+from . import probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
 from .builds import Build, find_added
 from .errors import StackError
 from .io.trust import check_program, check_root
 from .probe_judge import GOOD_VERDICTS, judge, make_report
+from .records import manifest
+from .records.build import read_record
 
 # A package of its own for the environment's Python.
 _CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)

@@ -16,9 +16,6 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Container
 
-from . import manifest
-from .additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
-from .build_record import BUILD_RECORD, read_record
 from .builds import (
     Build,
     Damage,
@@ -31,7 +28,6 @@ from .builds import (
     live_build,
     remove_build,
 )
-from .environment_spec import EnvironmentSpec, check_name
 from .errors import BuildError, BusyError, StackError, UnwritableError
 from .installing import (
     BuildLog,
@@ -48,7 +44,11 @@ from .io.flock import exclusive_lock
 from .io.processes import processes_using
 from .io.reading import read_whole
 from .io.trust import check_program, check_root
-from .lockfile import parse_lock
+from .records import manifest
+from .records.additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
+from .records.build import BUILD_RECORD, read_record
+from .records.environment import EnvironmentSpec, check_name
+from .records.lockfile import parse_lock
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack import builds, installing, venv
-from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow
 

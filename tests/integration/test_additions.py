@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import pytest
 from ansible.module_utils.tensorflow_stack import locking
-from ansible.module_utils.tensorflow_stack.lockfile import Distribution, write_lock
+from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, write_lock
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import load_tables
 

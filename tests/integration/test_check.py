@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import manifest
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.records import manifest
 
 from tests.needs import python_of, require
 

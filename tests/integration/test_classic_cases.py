@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from ansible.module_utils.tensorflow_stack.lockfile import parse_lock
+from ansible.module_utils.tensorflow_stack.records.lockfile import parse_lock
 
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site

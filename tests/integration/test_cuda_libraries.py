@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import venv
-from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.installing import Installer
-from ansible.module_utils.tensorflow_stack.lockfile import read_lock
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
+from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack.records.lockfile import read_lock
 from ansible.module_utils.tensorflow_stack.tables import load_tables
 from packaging.version import Version
 

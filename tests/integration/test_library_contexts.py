@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.lockfile import Lock
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
+from ansible.module_utils.tensorflow_stack.records.lockfile import Lock
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
 

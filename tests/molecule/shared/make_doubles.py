@@ -23,7 +23,7 @@ FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 sys.path.insert(0, str(REPOSITORY))
 ansible.module_utils.__path__.append(str(REPOSITORY / "module_utils"))
 
-from ansible.module_utils.tensorflow_stack import lockfile  # noqa: E402  # found by the line above
+from ansible.module_utils.tensorflow_stack.records import lockfile  # noqa: E402  # found by the line above
 
 from tests.wheels import make_tensorflow  # noqa: E402
 

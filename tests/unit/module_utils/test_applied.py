@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack import applied, planning
-from ansible.module_utils.tensorflow_stack.additions import Addition
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.lockfile import Distribution, read_lock
 from ansible.module_utils.tensorflow_stack.plan import LockState
+from ansible.module_utils.tensorflow_stack.records.additions import Addition
+from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, read_lock
 
 from tests import nodes
 from tests.unit.module_utils.test_plan import RELEASE_FILES

@@ -8,14 +8,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
-from ansible.module_utils.tensorflow_stack.lockfile import (
-    Constraint,
-    Distribution,
-    Lock,
-    lock_path,
-    parse_lock,
-    write_lock,
-)
 from ansible.module_utils.tensorflow_stack.locking import (
     ClashError,
     LockRequest,
@@ -26,6 +18,14 @@ from ansible.module_utils.tensorflow_stack.locking import (
     lock_requests,
     make_locks,
     resolve_lock,
+)
+from ansible.module_utils.tensorflow_stack.records.lockfile import (
+    Constraint,
+    Distribution,
+    Lock,
+    lock_path,
+    parse_lock,
+    write_lock,
 )
 from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
 from ansible.module_utils.tensorflow_stack.table_rows import Constraint as ConstraintRow

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import manifest, probe, probe_child, probe_judge
+from ansible.module_utils.tensorflow_stack import probe, probe_child, probe_judge
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.probe_judge import judge
+from ansible.module_utils.tensorflow_stack.records import manifest
 
 CAPTURES = Path(__file__).parent / "captures"
 CPU, GPU0, GPU1 = "/device:CPU:0", "/device:GPU:0", "/device:GPU:1"

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, manifest, venv
-from ansible.module_utils.tensorflow_stack.environment_spec import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack import builds, installing, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.io import trust
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
+from ansible.module_utils.tensorflow_stack.records import manifest
+from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.needs import require
 from tests.wheels import make_lock, make_tensorflow, make_wheel

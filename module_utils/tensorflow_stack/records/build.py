@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Container
 
-from .io.reading import parse_object, read_whole
+from ..io.reading import parse_object, read_whole
 
 BUILD_RECORD = "build.json"
 _MOST_BYTES = 4 << 20

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
-from ansible.module_utils.tensorflow_stack.lockfile import (
+from ansible.module_utils.tensorflow_stack.records.lockfile import (
     Constraint,
     Distribution,
     Lock,

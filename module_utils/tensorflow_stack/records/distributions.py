@@ -10,7 +10,7 @@ import os
 import re
 from typing import Iterable
 
-from .io.reading import read_whole
+from ..io.reading import read_whole
 
 RECORD_BYTES = 64 << 20
 _METADATA_BYTES = 8 << 20

@@ -13,7 +13,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 
-from .errors import LockError
+from ..errors import LockError
 
 _HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
 _DISTRIBUTION = re.compile(

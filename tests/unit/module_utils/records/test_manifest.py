@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import manifest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
+from ansible.module_utils.tensorflow_stack.records import manifest
 
 EMPTY = {"schema": 1, "environments": {}}
 

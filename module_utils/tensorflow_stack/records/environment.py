@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BuildError
+from ..errors import BuildError
 from .lockfile import Lock
 
 # Bump when the layout of a build changes, so that every environment is rebuilt once.

@@ -17,9 +17,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .errors import StackError, UnwritableError
-from .io.flock import exclusive_lock
-from .io.reading import parse_object, read_whole
+from ..errors import StackError, UnwritableError
+from ..io.flock import exclusive_lock
+from ..io.reading import parse_object, read_whole
 
 SCHEMA = 1
 MOST_BYTES = 4 << 20

@@ -260,7 +260,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.node import read_node
+from ..module_utils.tensorflow_stack.node.record import read_node
 
 
 def main() -> None:

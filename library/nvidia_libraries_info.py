@@ -79,9 +79,9 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.node_files import NodeFiles
-from ..module_utils.tensorflow_stack.node_loader import read_loader
-from ..module_utils.tensorflow_stack.nvidia_libraries import check_libraries
+from ..module_utils.tensorflow_stack.node.files import NodeFiles
+from ..module_utils.tensorflow_stack.node.libraries import check_libraries
+from ..module_utils.tensorflow_stack.node.loader import read_loader
 
 
 def main() -> None:

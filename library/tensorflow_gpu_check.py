@@ -313,7 +313,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack import probe
 from ..module_utils.tensorflow_stack.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.node import read_node
+from ..module_utils.tensorflow_stack.node.record import read_node
 
 _TAIL_LINES = 40
 

@@ -150,8 +150,9 @@ def pinned_uv(architecture: str) -> dict[str, str | int]:
 
 def choose_python(wish: Wish, uv: str) -> str:
     """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
-    from tensorflow_stack import interpreter, pythons
+    from tensorflow_stack import interpreter
     from tensorflow_stack.errors import BuildError, StackError
+    from tensorflow_stack.node import pythons
 
     # By reading files: a shim of pyenv may start nothing, and the interpreters behind it are not on PATH.
     rows, _ = pythons.find_pythons(environments_root=TOOLS)

@@ -85,7 +85,7 @@ def python_of(*minors: str) -> Python:
 
 
 def _pythons(minors: Iterable[str]) -> list[Python]:
-    from ansible.module_utils.tensorflow_stack.pythons import find_pythons  # conftest.py makes it importable
+    from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons  # conftest.py makes it importable
 
     return [Python(row["path"], row["minor"]) for row in find_pythons()[0] if row["minor"] in minors]
 

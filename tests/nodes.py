@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.tensorflow_stack.node import read_node
-from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
-from ansible.module_utils.tensorflow_stack.node_user import User
+from ansible.module_utils.tensorflow_stack.node.files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node.record import read_node
+from ansible.module_utils.tensorflow_stack.node.user import User
 
 DATA = Path(__file__).parent / "data" / "nodes"
 NAMES = sorted(path.stem for path in DATA.glob("*.yml") if not path.stem.startswith("_"))

@@ -17,7 +17,7 @@ from .errors import StackError
 from .io.trust import check_program, check_root
 from .log_judge import judge_log
 from .log_text import Log
-from .node import read_node
+from .node.record import read_node
 
 # A driver in trouble can hang whoever asks it.
 _COMMAND_SECONDS = 30

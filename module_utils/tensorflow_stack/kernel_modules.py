@@ -22,7 +22,7 @@ from .kernel_state import (
     run_command,
 )
 from .kernel_texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinfo
-from .node_files import NodeFiles
+from .node.files import NodeFiles
 
 # The kernel's words for a module whose signature it does not take, by version of the kernel.
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")

@@ -21,9 +21,9 @@ from .kernel_texts import (
     parse_listing,
     parse_modinfo,
 )
-from .node import read_driver, read_headers, read_modules, read_secure_boot
-from .node_files import NodeFiles
-from .node_loader import read_loader
+from .node.files import NodeFiles
+from .node.loader import read_loader
+from .node.record import read_driver, read_headers, read_modules, read_secure_boot
 
 BLACKLIST = "/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf"
 BLACKLIST_TEXT = """\

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "library"

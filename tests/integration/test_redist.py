@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack import redist
 from ansible.module_utils.tensorflow_stack.io import downloads
-from ansible.module_utils.tensorflow_stack.node import read_node
+from ansible.module_utils.tensorflow_stack.node.record import read_node
 
 from tests.repositories.make_repositories import Options, make_repositories
 from tests.repositories.serve import Server, serve

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
-from ansible.module_utils.tensorflow_stack.node_loader import read_loader
-from ansible.module_utils.tensorflow_stack.nvidia_libraries import find_cuda, find_cudnn, find_libcuda
+from ansible.module_utils.tensorflow_stack.node.files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node.libraries import find_cuda, find_cudnn, find_libcuda
+from ansible.module_utils.tensorflow_stack.node.loader import read_loader
 
 from tests.needs import require
 from tests.repositories.contents import Contents

@@ -148,7 +148,8 @@ def test_architecture_without_uv_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A machine's interpreters, which of them start, and where its own path would be fetched to."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "module_utils"))
-    from tensorflow_stack import interpreter, pythons
+    from tensorflow_stack import interpreter
+    from tensorflow_stack.node import pythons
 
     here: dict[str, Any] = {"rows": [], "broken": [], "fetched": []}
     monkeypatch.setattr(bootstrap, "TOOLS", str(tmp_path))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.node import read_node
+from ansible.module_utils.tensorflow_stack.node.record import read_node
 
 from tests.hosts import engine, run, stand_ins
 from tests.hosts.run import Outcome, Scenario

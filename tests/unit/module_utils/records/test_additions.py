@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack import builds, installing, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError
-from ansible.module_utils.tensorflow_stack.node import read_node
+from ansible.module_utils.tensorflow_stack.node.record import read_node
 from ansible.module_utils.tensorflow_stack.records import manifest
 from ansible.module_utils.tensorflow_stack.records.additions import Addition, listed, lost_additions
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec

@@ -6,8 +6,8 @@ import os
 import re
 from typing import Iterator, NamedTuple
 
-from .node_files import NodeFiles
-from .node_texts import parse_elf_machine, parse_glibc, parse_loader_conf
+from .files import NodeFiles
+from .texts import parse_elf_machine, parse_glibc, parse_loader_conf
 
 # The shell comes first: a loader of a second architecture may be there for cross building.
 ELF_WITNESSES = ("/bin/sh", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")

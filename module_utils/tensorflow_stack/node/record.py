@@ -6,16 +6,16 @@ import os
 import re
 from typing import Any, Mapping
 
-from .io.reading import parse_object
-from .node_files import NodeFiles
-from .node_loader import Loader, read_glibc, read_loader
-from .node_texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
-from .node_user import User, current_user, default_environments_root
-from .nvidia_libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
+from ..io.reading import parse_object
+from ..records.additions import find_additions
+from ..records.build import find_misfits
+from ..records.manifest import find_misfit
+from .files import NodeFiles
+from .libraries import WSL_DIRECTORY, find_cuda, find_cudnn, find_libcuda
+from .loader import Loader, read_glibc, read_loader
 from .pythons import read_pythons
-from .records.additions import find_additions
-from .records.build import find_misfits
-from .records.manifest import find_misfit
+from .texts import os_family, parse_driver_version, parse_libcuda_name, parse_os_release, parse_secure_boot
+from .user import User, current_user, default_environments_root
 
 NVIDIA_VENDOR = "10de"
 DISPLAY_CLASSES = ("0300", "0302")
@@ -353,7 +353,7 @@ def _read_additions(files: NodeFiles, path: str, record: dict[str, Any]) -> dict
         if not find_additions(host, record):
             return nothing
         # Not loaded where it is not needed: it would cost every run some milliseconds.
-        from .builds import Build, find_added, find_damage, other_builds_with
+        from ..builds import Build, find_added, find_damage, other_builds_with
 
         build = Build(host, record)
         damage = find_damage(build)

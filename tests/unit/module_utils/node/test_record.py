@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import node as node_record
-from ansible.module_utils.tensorflow_stack.node_user import User
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.node import record as node_record
+from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.node.user import User
 
 from tests import nodes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node.files import NodeFiles
 
 from tests import nodes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.tensorflow_stack.node_user import User
-from ansible.module_utils.tensorflow_stack.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
+from ansible.module_utils.tensorflow_stack.node.user import User
 
 from tests import nodes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.tensorflow_stack.node_user import User, default_environments_root
+from ansible.module_utils.tensorflow_stack.node.user import User, default_environments_root
 
 
 def test_defaults_of_the_environments_root() -> None:

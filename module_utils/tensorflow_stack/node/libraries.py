@@ -6,9 +6,9 @@ import os
 import re
 from typing import Any, Iterable, NamedTuple
 
-from .node_files import NodeFiles
-from .node_loader import Loader
-from .node_texts import (
+from .files import NodeFiles
+from .loader import Loader
+from .texts import (
     natural_order,
     parse_cuda_version_json,
     parse_cuda_version_txt,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.node import read_node
-from ansible.module_utils.tensorflow_stack.node_files import NodeFiles
-from ansible.module_utils.tensorflow_stack.node_loader import read_loader
-from ansible.module_utils.tensorflow_stack.nvidia_libraries import Check, check_libraries
+from ansible.module_utils.tensorflow_stack.node.files import NodeFiles
+from ansible.module_utils.tensorflow_stack.node.libraries import Check, check_libraries
+from ansible.module_utils.tensorflow_stack.node.loader import read_loader
+from ansible.module_utils.tensorflow_stack.node.record import read_node
 
 from tests import nodes
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.node import read_node
-from ansible.module_utils.tensorflow_stack.node_texts import natural_order
-from ansible.module_utils.tensorflow_stack.node_user import User
+from ansible.module_utils.tensorflow_stack.node.record import read_node
+from ansible.module_utils.tensorflow_stack.node.texts import natural_order
+from ansible.module_utils.tensorflow_stack.node.user import User
 from ansible.module_utils.tensorflow_stack.records import manifest
 from ansible.module_utils.tensorflow_stack.records.build import read_record
 from hypothesis import HealthCheck, given, settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, AnyStr, Mapping, NamedTuple
 
-from .io.reading import parse_object
+from ..io.reading import parse_object
 
 ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 

@@ -6,11 +6,11 @@ import os
 import re
 from typing import Any, Iterator, Mapping
 
-from .io.trust import find_weakness
-from .node_files import NodeFiles
-from .node_loader import read_architecture
-from .node_texts import natural_order, parse_elf_machine, parse_patchlevel, parse_python_directory
-from .node_user import User, current_user, data_home, default_environments_root
+from ..io.trust import find_weakness
+from .files import NodeFiles
+from .loader import read_architecture
+from .texts import natural_order, parse_elf_machine, parse_patchlevel, parse_python_directory
+from .user import User, current_user, data_home, default_environments_root
 
 
 def find_pythons(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.module_utils.tensorflow_stack import node_texts
+from ansible.module_utils.tensorflow_stack.node import texts
 
 PROPRIETARY = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
@@ -52,7 +52,7 @@ OPEN = (
     ],
 )
 def test_parse_driver_version(text: str, expected: tuple[str, str] | None) -> None:
-    assert node_texts.parse_driver_version(text) == expected
+    assert texts.parse_driver_version(text) == expected
 
 
 def test_parse_os_release_unquotes_as_a_shell_does() -> None:
@@ -67,7 +67,7 @@ def test_parse_os_release_unquotes_as_a_shell_does() -> None:
             "no assignment",
         ]
     )
-    assert node_texts.parse_os_release(text) == {
+    assert texts.parse_os_release(text) == {
         "ID": "rocky",
         "PRETTY_NAME": 'Say "hi" for $1',
         "ID_LIKE": "rhel centos fedora",
@@ -90,7 +90,7 @@ def test_parse_os_release_unquotes_as_a_shell_does() -> None:
     ],
 )
 def test_os_family(values: dict[str, str], family: str | None) -> None:
-    assert node_texts.os_family(values) == family
+    assert texts.os_family(values) == family
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_os_family(values: dict[str, str], family: str | None) -> None:
     ],
 )
 def test_parse_secure_boot(data: bytes, expected: bool | None) -> None:
-    assert node_texts.parse_secure_boot(data) is expected
+    assert texts.parse_secure_boot(data) is expected
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_parse_secure_boot(data: bytes, expected: bool | None) -> None:
     ],
 )
 def test_parse_elf_machine(header: bytes, expected: str | None) -> None:
-    assert node_texts.parse_elf_machine(header) == expected
+    assert texts.parse_elf_machine(header) == expected
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_parse_elf_machine(header: bytes, expected: str | None) -> None:
     ],
 )
 def test_parse_glibc(text: str, expected: str | None) -> None:
-    assert node_texts.parse_glibc(b"\x00\x01" + text.encode() + b"\nCompiled by GNU CC version 12.2.0.\n") == expected
+    assert texts.parse_glibc(b"\x00\x01" + text.encode() + b"\nCompiled by GNU CC version 12.2.0.\n") == expected
 
 
 @pytest.mark.parametrize(
@@ -142,17 +142,17 @@ def test_parse_glibc(text: str, expected: str | None) -> None:
 )
 def test_parse_cuda_version_json(version: str | None, expected: str | None) -> None:
     text = json.dumps({"cuda": {"name": "CUDA SDK", "version": version}, "cuda_nvcc": {"version": "9.9.9"}})
-    assert node_texts.parse_cuda_version_json(text) == expected
+    assert texts.parse_cuda_version_json(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cuda": "11.2"}', '{"cuda": {"version": "11.2'])
 def test_parse_cuda_version_json_of_another_shape(text: str) -> None:
-    assert node_texts.parse_cuda_version_json(text) is None
+    assert texts.parse_cuda_version_json(text) is None
 
 
 def test_parse_cuda_version_txt() -> None:
-    assert node_texts.parse_cuda_version_txt("CUDA Version 10.0.130\nCUDA Patch Version 10.0.130.1\n") == "10.0"
-    assert node_texts.parse_cuda_version_txt("CUDA\n") is None
+    assert texts.parse_cuda_version_txt("CUDA Version 10.0.130\nCUDA Patch Version 10.0.130.1\n") == "10.0"
+    assert texts.parse_cuda_version_txt("CUDA\n") is None
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_parse_cuda_version_txt() -> None:
     ],
 )
 def test_parse_cudart_name(name: str, expected: str | None) -> None:
-    assert node_texts.parse_cudart_name(name) == expected
+    assert texts.parse_cudart_name(name) == expected
 
 
 def test_parse_cudart_header() -> None:
-    assert node_texts.parse_cudart_header("/** CUDA Runtime API Version */\n#define CUDART_VERSION  11020\n") == "11.2"
-    assert node_texts.parse_cudart_header("#define CUDART_VERSION 13000\n") == "13.0"
-    assert node_texts.parse_cudart_header("#if CUDART_VERSION >= 12000\n") is None
+    assert texts.parse_cudart_header("/** CUDA Runtime API Version */\n#define CUDART_VERSION  11020\n") == "11.2"
+    assert texts.parse_cudart_header("#define CUDART_VERSION 13000\n") == "13.0"
+    assert texts.parse_cudart_header("#if CUDART_VERSION >= 12000\n") is None
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ def test_parse_cudart_header() -> None:
     ],
 )
 def test_parse_cudnn_name(name: str, expected: str | None) -> None:
-    assert node_texts.parse_cudnn_name(name) == expected
+    assert texts.parse_cudnn_name(name) == expected
 
 
 def test_parse_cudnn_header() -> None:
     text = "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 1\n#define CUDNN_PATCHLEVEL 0\n"
-    assert node_texts.parse_cudnn_header(text) == "8.1.0"
-    assert node_texts.parse_cudnn_header('#include "cudnn_version.h"\n') is None
+    assert texts.parse_cudnn_header(text) == "8.1.0"
+    assert texts.parse_cudnn_header('#include "cudnn_version.h"\n') is None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_parse_cudnn_header() -> None:
     ],
 )
 def test_parse_patchlevel(text: str, expected: str | None) -> None:
-    assert node_texts.parse_patchlevel(f"/* Version as a string */\n{text}\n") == expected
+    assert texts.parse_patchlevel(f"/* Version as a string */\n{text}\n") == expected
 
 
 @pytest.mark.parametrize(
@@ -220,4 +220,4 @@ def test_parse_patchlevel(text: str, expected: str | None) -> None:
     ],
 )
 def test_parse_python_directory(path: str, minor: str, expected: str | None) -> None:
-    assert node_texts.parse_python_directory(path, minor) == expected
+    assert texts.parse_python_directory(path, minor) == expected

@@ -12,8 +12,8 @@ import re
 import stat
 from typing import Callable
 
-from .io.reading import read_head, read_whole
-from .node_texts import natural_order
+from ..io.reading import read_head, read_whole
+from .texts import natural_order
 
 # The headers of CUDA have 0.6 MB.
 _TEXT_BYTES = 2 << 20

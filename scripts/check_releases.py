@@ -35,8 +35,8 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
-from tensorflow_stack.table_rows import Release  # noqa: E402  # found by the line above
-from tensorflow_stack.tables import Tables, load_tables  # noqa: E402  # found by the line above
+from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402  # found by the line above
+from tensorflow_stack.tables.rows import Release  # noqa: E402  # found by the line above
 
 TABLES = REPOSITORY / "roles/tensorflow_release/files/tables"
 PROJECTS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu")

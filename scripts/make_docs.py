@@ -26,8 +26,8 @@ sys.path.insert(0, str(REPOSITORY / "module_utils"))
 from tensorflow_stack.diagnose import FACTS  # noqa: E402  # found by the line above
 from tensorflow_stack.probe_judge import VERDICTS  # noqa: E402
 from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
-from tensorflow_stack.table_rows import Release  # noqa: E402
-from tensorflow_stack.tables import Tables, load_tables  # noqa: E402
+from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
+from tensorflow_stack.tables.rows import Release  # noqa: E402
 
 ROLES = REPOSITORY / "roles"
 PLAYBOOKS = REPOSITORY / "playbooks"

@@ -35,8 +35,8 @@ sys.path.insert(0, str(REPOSITORY / "module_utils"))
 from tensorflow_stack.errors import StackError  # noqa: E402  # found by the line above
 from tensorflow_stack.node.record import read_node  # noqa: E402
 from tensorflow_stack.records.lockfile import lock_path, read_lock  # noqa: E402
-from tensorflow_stack.table_rows import Proof  # noqa: E402
-from tensorflow_stack.tables import Tables, load_tables  # noqa: E402
+from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
+from tensorflow_stack.tables.rows import Proof  # noqa: E402
 
 FILES = REPOSITORY / "roles/tensorflow_release/files"
 PROOFS = FILES / "tables/proofs.yml"

@@ -23,7 +23,7 @@ ansible.module_utils.__path__.append(str(REPOSITORY / "module_utils"))
 ansible.modules.__path__.append(str(REPOSITORY / "library"))
 
 from ansible.module_utils.tensorflow_stack.io.uv import ensure_uv  # noqa: E402
-from ansible.module_utils.tensorflow_stack.tables import load_tables  # noqa: E402  # found by the lines above
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables  # noqa: E402  # found by the lines above
 
 RunModule = Callable[..., dict[str, Any]]
 

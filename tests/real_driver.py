@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 from tests.chroots import REPOSITORY, Chroot, base, chroot

@@ -23,7 +23,7 @@ from .locking import (
     lock_inputs,
 )
 from .requirements import TENSORFLOW_PROJECTS
-from .tables import Tables
+from .tables.load import Tables
 
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8

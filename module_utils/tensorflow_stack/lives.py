@@ -5,8 +5,8 @@ from __future__ import annotations
 from packaging.version import Version
 
 from .stack import Driver, Python
-from .table_rows import Release
-from .tables import Tables
+from .tables.load import Tables
+from .tables.rows import Release
 
 _FIXES = "https://github.com/tensorflow/tensorflow/releases/tag/v2.11.1"
 _BRANCHES = "https://docs.nvidia.com/datacenter/tesla/drivers/supported-drivers-and-cuda-toolkit-versions.html"

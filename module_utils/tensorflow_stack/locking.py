@@ -25,7 +25,6 @@ from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
 from .io.uv import uv_environment
 from .records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
-from .releases import find_release
 from .requirements import (
     TENSORFLOW_PROJECTS,
     TensorflowRequirement,
@@ -33,8 +32,9 @@ from .requirements import (
     UserRequirements,
     tensorflow_requirement,
 )
-from .table_rows import CudaWheels, Release
-from .tables import Tables
+from .tables.load import Tables
+from .tables.releases import find_release
+from .tables.rows import CudaWheels, Release
 from .wheel_files import FileLister
 
 if sys.version_info >= (3, 11):

@@ -12,9 +12,9 @@ from . import applied, locking, plan, requirements, resolve
 from .errors import StackError
 from .records.environment import check_name
 from .records.lockfile import read_lock
-from .releases import find_release
 from .stack import Assessment, Policy, Refusal, Stack
-from .tables import Tables, load_tables
+from .tables.load import Tables, load_tables
+from .tables.releases import find_release
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")

@@ -15,8 +15,8 @@ from packaging.version import Version
 
 from .resolve_gpu import GpuModel, is_compatible, takes_newer
 from .stack import Findings, Library, Package, Policy
-from .table_rows import Redist, Release
-from .tables import Tables, rows_for
+from .tables.load import Tables, rows_for
+from .tables.rows import Redist, Release
 
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, lock_requests
 from ansible.module_utils.tensorflow_stack.records.lockfile import Lock, read_lock
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "tensorflow_release" / "files"
 PATHS = sorted((FILES / "locks").glob("*/*"))

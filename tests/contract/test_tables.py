@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.diagnose import FACTS
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version

@@ -24,7 +24,7 @@ from ansible.module_utils.tensorflow_stack.installing import Installer
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.records.lockfile import read_lock
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 from packaging.version import Version
 
 from tests.needs import python_of, require

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from ansible.module_utils.tensorflow_stack.locking import LockRequest, lock_inputs, resolve_lock
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY

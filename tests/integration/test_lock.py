@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests.playbooks import ANSIBLE_PLAYBOOK, run_playbook
 from tests.wheels import make_tensorflow, make_wheel

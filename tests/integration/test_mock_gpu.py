@@ -20,8 +20,8 @@ import yaml
 from ansible.module_utils.tensorflow_stack.installing import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.probe_judge import GOOD_VERDICTS
-from ansible.module_utils.tensorflow_stack.table_rows import Release
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
+from ansible.module_utils.tensorflow_stack.tables.rows import Release
 from ansible.modules import tensorflow_gpu_check
 from packaging.specifiers import SpecifierSet
 

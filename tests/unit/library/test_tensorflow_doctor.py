@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack import doctor, probe
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 

@@ -16,8 +16,8 @@ from ansible.module_utils.tensorflow_stack.locking import (
     lock_inputs,
 )
 from ansible.module_utils.tensorflow_stack.requirements import read_requirements
-from ansible.module_utils.tensorflow_stack.table_rows import Constraint, Release
-from ansible.module_utils.tensorflow_stack.tables import Tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables
+from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release
 
 PYTHONS = {"x86_64": ("3.9", "3.10")}
 RELEASES = [

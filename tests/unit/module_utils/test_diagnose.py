@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.diagnose import FACTS, Cause, diagnose, read_facts
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 

@@ -28,9 +28,9 @@ from ansible.module_utils.tensorflow_stack.records.lockfile import (
     write_lock,
 )
 from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
-from ansible.module_utils.tensorflow_stack.table_rows import Constraint as ConstraintRow
-from ansible.module_utils.tensorflow_stack.table_rows import CudaWheels, Release, SourceDistribution
-from ansible.module_utils.tensorflow_stack.tables import Tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables
+from ansible.module_utils.tensorflow_stack.tables.rows import Constraint as ConstraintRow
+from ansible.module_utils.tensorflow_stack.tables.rows import CudaWheels, Release, SourceDistribution
 
 CUTOFF = "2026-11-22T00:00:00Z"
 

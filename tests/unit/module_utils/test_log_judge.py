@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.log_judge import judge_log
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 TESTS = Path(__file__).resolve().parents[2]
 ROWS = [

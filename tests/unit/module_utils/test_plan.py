@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack import planning
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.tables import load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack import resolve
 from ansible.module_utils.tensorflow_stack.stack import Policy, Python
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
 

@@ -10,7 +10,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack import resolve
 from ansible.module_utils.tensorflow_stack.resolve_gpu import is_compatible
 from ansible.module_utils.tensorflow_stack.stack import Policy, Stack
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack import resolve
 from ansible.module_utils.tensorflow_stack.stack import Assessment, Driver, Policy
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 

@@ -16,7 +16,7 @@ from ansible.module_utils.tensorflow_stack.resolve_gpu import (
     warn_of_compiling,
 )
 from ansible.module_utils.tensorflow_stack.stack import Assessment, Driver, Findings, Library, Policy
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 

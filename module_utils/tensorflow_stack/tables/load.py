@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from .errors import TableError
-from .table_rows import (
+from ..errors import TableError
+from .rows import (
     Components,
     Constraint,
     CudaDriver,

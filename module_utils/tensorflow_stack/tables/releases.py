@@ -6,9 +6,9 @@ import re
 
 from packaging.version import InvalidVersion, Version
 
-from .errors import RefusedError
-from .table_rows import Release
-from .tables import Tables
+from ..errors import RefusedError
+from .load import Tables
+from .rows import Release
 
 
 def find_release(tables: Tables, version: str, *, where: str = "") -> Release:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import TableError
-from ansible.module_utils.tensorflow_stack.tables import Tables, load_tables
+from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
-TABLES = Path(__file__).resolve().parents[3] / "roles/tensorflow_release/files/tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles/tensorflow_release/files/tables"
 
 
 @pytest.fixture(scope="module")

@@ -303,7 +303,7 @@ from ..module_utils.tensorflow_stack import conflicts, locking
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records.lockfile import write_lock
-from ..module_utils.tensorflow_stack.requirements import read_requirements
+from ..module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ..module_utils.tensorflow_stack.tables.load import Tables, load_tables
 from ..module_utils.tensorflow_stack.wheel_files import WheelFiles
 

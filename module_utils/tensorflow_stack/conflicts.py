@@ -22,7 +22,7 @@ from .locking import (
     involved_lines,
     lock_inputs,
 )
-from .requirements import TENSORFLOW_PROJECTS
+from .requirements.parse import TENSORFLOW_PROJECTS
 from .tables.load import Tables
 
 # One resolution takes a second, or some with an empty cache.

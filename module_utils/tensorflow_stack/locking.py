@@ -25,7 +25,7 @@ from .clashes import Clash, find_clashes, nearest_requirers
 from .errors import LockError
 from .io.uv import uv_environment
 from .records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
-from .requirements import (
+from .requirements.parse import (
     TENSORFLOW_PROJECTS,
     TensorflowRequirement,
     UserRequirement,

@@ -8,10 +8,11 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from . import applied, locking, plan, requirements, resolve
+from . import applied, locking, plan, resolve
 from .errors import StackError
 from .records.environment import check_name
 from .records.lockfile import read_lock
+from .requirements import parse
 from .stack import Assessment, Policy, Refusal, Stack
 from .tables.load import Tables, load_tables
 from .tables.releases import find_release
@@ -35,7 +36,7 @@ def plan_for(
     """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
     _check_root(node["environments_root"]["path"])
     tables = load_tables(tables_directory)
-    wishes = requirements.read_requirements(requirements_path) if requirements_path else None
+    wishes = parse.read_requirements(requirements_path) if requirements_path else None
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
@@ -72,7 +73,7 @@ def plan_for(
 def _applied_lock(
     current: dict[str, Any] | None,
     stack: Stack,
-    wishes: requirements.UserRequirements | None,
+    wishes: parse.UserRequirements | None,
     node: dict[str, Any],
 ) -> plan.LockState | None:
     if current is None or wishes is not None:
@@ -80,9 +81,7 @@ def _applied_lock(
     return applied.lock_as_applied(current, stack, node["environments_root"]["path"])
 
 
-def _lock_request(
-    stack: Stack, wishes: requirements.UserRequirements | None, node: dict[str, Any]
-) -> locking.LockRequest:
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dict[str, Any]) -> locking.LockRequest:
     return locking.LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
@@ -98,7 +97,7 @@ def _plan(
     node: dict[str, Any],
     lock: plan.LockState,
     name: str,
-    wishes: requirements.UserRequirements | None,
+    wishes: parse.UserRequirements | None,
     policy: Policy,
     *,
     is_named: bool,
@@ -151,7 +150,7 @@ def refused_plan(release: str, message: str) -> dict[str, Any]:
 def _assess(
     tables: Tables,
     release: str,
-    wishes: requirements.UserRequirements | None,
+    wishes: parse.UserRequirements | None,
     node: dict[str, Any],
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
@@ -166,21 +165,21 @@ def _assess(
     return resolve.assess_wish(tables, release, node, policy), []
 
 
-def _accepted(assessment: Assessment, wishes: requirements.UserRequirements | None) -> bool:
+def _accepted(assessment: Assessment, wishes: parse.UserRequirements | None) -> bool:
     """Does the user's file, if there is one and it names TensorFlow, allow this release?"""
     if wishes is None or assessment.stack is None:
         return True
-    asked = requirements.tensorflow_requirement(wishes, assessment.stack.python.minor)
+    asked = parse.tensorflow_requirement(wishes, assessment.stack.python.minor)
     if asked is None:
         # Named on another Python only: then this one is not meant.
-        return not requirements.names_tensorflow(wishes)
+        return not parse.names_tensorflow(wishes)
     version = assessment.release.version
     return asked.specifier.contains(version, prereleases=True) and asked.project in assessment.release.packages
 
 
-def _check_named_release(tables: Tables, wishes: requirements.UserRequirements) -> None:
+def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None:
     """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known."""
-    for wish in requirements.named_tensorflow(wishes):
+    for wish in parse.named_tensorflow(wishes):
         for specifier in wish.requirement.specifier:
             is_known = any(specifier.contains(release.version) for release in tables.releases)
             if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
@@ -217,7 +216,7 @@ def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
     }
 
 
-def _nothing_runs(wishes: requirements.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
+def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
     runs = [row["release"] for row in releases if row["runs"]]
     if wishes and runs:
         refusal = Refusal(

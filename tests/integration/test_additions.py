@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 from ansible.module_utils.tensorflow_stack import locking
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, write_lock
-from ansible.module_utils.tensorflow_stack.requirements import read_requirements
+from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests.integration.test_classic_cases import REPORT_SCHEMA

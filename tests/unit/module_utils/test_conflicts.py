@@ -15,7 +15,7 @@ from ansible.module_utils.tensorflow_stack.locking import (
     UnsatisfiableError,
     lock_inputs,
 )
-from ansible.module_utils.tensorflow_stack.requirements import read_requirements
+from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
 from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release
 

@@ -27,7 +27,7 @@ from ansible.module_utils.tensorflow_stack.records.lockfile import (
     parse_lock,
     write_lock,
 )
-from ansible.module_utils.tensorflow_stack.requirements import UserRequirements, read_requirements
+from ansible.module_utils.tensorflow_stack.requirements.parse import UserRequirements, read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
 from ansible.module_utils.tensorflow_stack.tables.rows import Constraint as ConstraintRow
 from ansible.module_utils.tensorflow_stack.tables.rows import CudaWheels, Release, SourceDistribution

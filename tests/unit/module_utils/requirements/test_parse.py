@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.requirements import read_requirements, tensorflow_requirement
+from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements, tensorflow_requirement
 
 
 def write(directory: Path, name: str, content: str | bytes) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.requirement_texts import Refused
-from ansible.module_utils.tensorflow_stack.requirements import read_requirements
+from ansible.module_utils.tensorflow_stack.requirements.formats import Refused
+from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "requirements.md").read_text()
+PAGE = (Path(__file__).resolve().parents[4] / "docs" / "requirements.md").read_text()
 
 
 def rows(heading: str) -> list[list[str]]:

@@ -18,8 +18,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from .errors import StackError
-from .requirement_texts import (
+from ..errors import StackError
+from .formats import (
     Line,
     Refused,
     environment_lines,

@@ -19,7 +19,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from .errors import StackError
+from ..errors import StackError
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -299,13 +299,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import conflicts, locking
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
+from ..module_utils.tensorflow_stack.locking import conflicts, resolver
+from ..module_utils.tensorflow_stack.locking.wheel_files import WheelFiles
 from ..module_utils.tensorflow_stack.records.lockfile import write_lock
 from ..module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ..module_utils.tensorflow_stack.tables.load import Tables, load_tables
-from ..module_utils.tensorflow_stack.wheel_files import WheelFiles
 
 
 def main() -> None:
@@ -369,7 +369,7 @@ def main() -> None:
 @dataclasses.dataclass(frozen=True)
 class _Made:
     release: str
-    run: locking.LockRun
+    run: resolver.LockRun
     without_lock: list[dict[str, str]]
     notes: list[str]
 
@@ -381,8 +381,8 @@ def _make(params: dict[str, Any]) -> _Made:
     if requirements is None and not release:
         raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
     if requirements is not None and not release:
-        release = locking.choose_release(tables, requirements, params["pythons"])
-    requests = locking.lock_requests(
+        release = resolver.choose_release(tables, requirements, params["pythons"])
+    requests = resolver.lock_requests(
         tables,
         release=release,
         requirements=requirements,
@@ -395,14 +395,16 @@ def _make(params: dict[str, Any]) -> _Made:
     index_url = params["index_url"]
     wheel_files = WheelFiles(os.path.join(params["tools_directory"], "wheel-files"), index_url)
 
-    def explained(error: locking.UnsatisfiableError) -> locking.UnsatisfiableError:
-        def resolve(inputs: locking.LockInputs) -> dict[str, str]:
-            return locking.resolve_versions(inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files)
+    def explained(error: resolver.UnsatisfiableError) -> resolver.UnsatisfiableError:
+        def resolve(inputs: resolver.LockInputs) -> dict[str, str]:
+            return resolver.resolve_versions(
+                inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files
+            )
 
         return conflicts.explain(error, tables, resolve)
 
     try:
-        run = locking.make_locks(
+        run = resolver.make_locks(
             requests,
             tables,
             directory=params["directory"],
@@ -413,7 +415,7 @@ def _make(params: dict[str, Any]) -> _Made:
             skip_unsatisfiable=requirements is not None and not params["pythons"],
             list_files=wheel_files,
         )
-    except locking.UnsatisfiableError as error:
+    except resolver.UnsatisfiableError as error:
         refusal = explained(error)
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
     notes = _notes(wheel_files.unread)
@@ -451,7 +453,7 @@ def _uv(tables: Tables, params: dict[str, Any]) -> str:
     )
 
 
-def _result(outcome: locking.LockOutcome) -> dict[str, Any]:
+def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
     lock = outcome.lock
     return {
         "path": outcome.path,

@@ -8,8 +8,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from . import applied, locking, plan, resolve
+from . import applied, plan, resolve
 from .errors import StackError
+from .locking import resolver
 from .records.environment import check_name
 from .records.lockfile import read_lock
 from .requirements import parse
@@ -81,8 +82,8 @@ def _applied_lock(
     return applied.lock_as_applied(current, stack, node["environments_root"]["path"])
 
 
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dict[str, Any]) -> locking.LockRequest:
-    return locking.LockRequest(
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dict[str, Any]) -> resolver.LockRequest:
+    return resolver.LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
         platform=f"linux_{node['architecture']}",
@@ -186,12 +187,12 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
                 find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
-def _find_lock(tables: Tables, request: locking.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
+def _find_lock(tables: Tables, request: resolver.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
-    directory = locking.directory_beside(wishes.path) if wishes else locks
-    inputs = locking.lock_inputs(request, tables).sha256
+    directory = resolver.directory_beside(wishes.path) if wishes else locks
+    inputs = resolver.lock_inputs(request, tables).sha256
     state = "missing"
     for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
         lock = read_lock(path)

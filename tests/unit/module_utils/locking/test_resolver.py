@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
-from ansible.module_utils.tensorflow_stack.locking import (
+from ansible.module_utils.tensorflow_stack.locking.resolver import (
     ClashError,
     LockRequest,
     LockRun,

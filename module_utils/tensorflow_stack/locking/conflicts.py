@@ -11,8 +11,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .errors import LockError
-from .locking import (
+from ..errors import LockError
+from ..requirements.parse import TENSORFLOW_PROJECTS
+from ..tables.load import Tables
+from .resolver import (
     ClashError,
     InputLine,
     LockInputs,
@@ -22,8 +24,6 @@ from .locking import (
     involved_lines,
     lock_inputs,
 )
-from .requirements.parse import TENSORFLOW_PROJECTS
-from .tables.load import Tables
 
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.tensorflow_stack.clashes import Clash, find_clashes, nearest_requirers
+from ansible.module_utils.tensorflow_stack.locking.clashes import Clash, find_clashes, nearest_requirers
 
 ANNOTATED = """\
 nvidia-nccl-cu12==2.32.3  # via -r requirements.in

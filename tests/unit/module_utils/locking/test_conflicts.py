@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.clashes import Clash
-from ansible.module_utils.tensorflow_stack.conflicts import explain
 from ansible.module_utils.tensorflow_stack.errors import LockError
-from ansible.module_utils.tensorflow_stack.locking import (
+from ansible.module_utils.tensorflow_stack.locking.clashes import Clash
+from ansible.module_utils.tensorflow_stack.locking.conflicts import explain
+from ansible.module_utils.tensorflow_stack.locking.resolver import (
     ClashError,
     LockInputs,
     LockRequest,

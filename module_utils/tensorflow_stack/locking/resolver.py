@@ -21,20 +21,20 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from .clashes import Clash, find_clashes, nearest_requirers
-from .errors import LockError
-from .io.uv import uv_environment
-from .records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
-from .requirements.parse import (
+from ..errors import LockError
+from ..io.uv import uv_environment
+from ..records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
+from ..requirements.parse import (
     TENSORFLOW_PROJECTS,
     TensorflowRequirement,
     UserRequirement,
     UserRequirements,
     tensorflow_requirement,
 )
-from .tables.load import Tables
-from .tables.releases import find_release
-from .tables.rows import CudaWheels, Release
+from ..tables.load import Tables
+from ..tables.releases import find_release
+from ..tables.rows import CudaWheels, Release
+from .clashes import Clash, find_clashes, nearest_requirers
 from .wheel_files import FileLister
 
 if sys.version_info >= (3, 11):

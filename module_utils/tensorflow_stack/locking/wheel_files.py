@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .errors import StackError
-from .io.downloads import Source
-from .io.uv import DEFAULT_INDEX, INDEX_VARIABLE
+from ..errors import StackError
+from ..io.downloads import Source
+from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE
 
 # Path as installed, relative to site-packages -> size and CRC-32.
 FileList = Mapping[str, tuple[int, int]]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import wheel_files
-from ansible.module_utils.tensorflow_stack.wheel_files import WheelFiles
+from ansible.module_utils.tensorflow_stack.locking import wheel_files
+from ansible.module_utils.tensorflow_stack.locking.wheel_files import WheelFiles
 
 HASH = "a" * 64
 

@@ -173,8 +173,8 @@ releases:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import planning
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.planning import door
 
 
 def main() -> None:
@@ -221,7 +221,7 @@ def main() -> None:
     )
     params = module.params
     try:
-        result = planning.plan_for(
+        result = door.plan_for(
             release=params["release"],
             requirements_path=params["requirements"],
             node=params["node"],
@@ -234,7 +234,7 @@ def main() -> None:
     except StackError as error:
         module.fail_json(
             msg=error.message,
-            plan=planning.refused_plan(params["release"], error.message),
+            plan=door.refused_plan(params["release"], error.message),
             table=error.message,
             releases=[],
             **error.details,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import resolve
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.stack import Policy
 from ansible.module_utils.tensorflow_stack.probe_judge import judge
-from ansible.module_utils.tensorflow_stack.stack import Policy
 
 from tests.chroots import REPOSITORY
 from tests.needs import require
@@ -194,7 +194,7 @@ def test_too_old_for_cuda_12(node: Node, uv: str, tmp_path: Path) -> None:
     node.load(node.installed)
     wish = Policy(driver_source="found", python_source="uv", cuda_source="wheels", today="2026-11-22")
     for release, refused in (("2.15.1", is_too_old), ("2.8.0", int(node.parts.branch) < 450)):
-        refusals = resolve.assess_wish(TABLES, release, node.record(), wish).refusals
+        refusals = resolution.assess_wish(TABLES, release, node.record(), wish).refusals
         assert [row.component for row in refusals] == ["driver"] * refused
         assert not refused or node.installed in refusals[0].found
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from packaging.version import Version
 
-from .records.environment import environment_digest
-from .records.lockfile import Lock
+from ..records.environment import environment_digest
+from ..records.lockfile import Lock
 from .stack import Driver, Library, Package, Refusal, Stack
 
 # What the paths of the table `redist` are below.

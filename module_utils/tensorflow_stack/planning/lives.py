@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from packaging.version import Version
 
+from ..tables.load import Tables
+from ..tables.rows import Release
 from .stack import Driver, Python
-from .tables.load import Tables
-from .tables.rows import Release
 
 _FIXES = "https://github.com/tensorflow/tensorflow/releases/tag/v2.11.1"
 _BRANCHES = "https://docs.nvidia.com/datacenter/tesla/drivers/supported-drivers-and-cuda-toolkit-versions.html"

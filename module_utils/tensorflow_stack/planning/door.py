@@ -8,15 +8,15 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from . import applied, plan, resolve
-from .errors import StackError
-from .locking import resolver
-from .records.environment import check_name
-from .records.lockfile import read_lock
-from .requirements import parse
+from ..errors import StackError
+from ..locking import resolver
+from ..records.environment import check_name
+from ..records.lockfile import read_lock
+from ..requirements import parse
+from ..tables.load import Tables, load_tables
+from ..tables.releases import find_release
+from . import applied, plan, resolution
 from .stack import Assessment, Policy, Refusal, Stack
-from .tables.load import Tables, load_tables
-from .tables.releases import find_release
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
@@ -156,14 +156,14 @@ def _assess(
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
-        best, assessments = resolve.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
+        best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
         ]
         return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
-    return resolve.assess_wish(tables, release, node, policy), []
+    return resolution.assess_wish(tables, release, node, policy), []
 
 
 def _accepted(assessment: Assessment, wishes: parse.UserRequirements | None) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 from packaging.version import Version
 
-from .resolve_gpu import ptx_needed
+from ..tables.load import Tables, rows_for
+from ..tables.rows import DriverPackages, GpuChip, Release
+from .gpus import ptx_needed
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
-from .tables.load import Tables, rows_for
-from .tables.rows import DriverPackages, GpuChip, Release
 
 _SOURCES = ("distro", "nvidia_repo")
 # From this branch on NVIDIA's own installer takes the open modules where the GPU has a choice.

@@ -9,9 +9,9 @@ from typing import Any
 
 from packaging.version import Version
 
+from ..tables.load import Tables
+from ..tables.rows import GpuChip, Release
 from .stack import Driver, Findings, Gpu, Library, Policy
-from .tables.load import Tables
-from .tables.rows import GpuChip, Release
 
 # From this CUDA on a release can be given a newer one of the same major: their libraries keep their sonames (11.0 has
 # libcusolver.so.10, later ones .11), and NVIDIA promises that what was built with the older one runs.

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import resolve
-from ansible.module_utils.tensorflow_stack.stack import Assessment, Driver, Policy
+from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Policy
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 
-TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 PYTHONS = [
     {
         "version": f"{minor}.1",
@@ -38,7 +38,7 @@ def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def assess(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Assessment:
-    return resolve.assess_wish(tables, release, node, Policy(**{"today": "2026-11-22", **policy}))
+    return resolution.assess_wish(tables, release, node, Policy(**{"today": "2026-11-22", **policy}))
 
 
 def chosen(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Driver:

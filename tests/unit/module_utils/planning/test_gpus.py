@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import resolve
-from ansible.module_utils.tensorflow_stack.resolve_gpu import (
+from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.gpus import (
     hint_of_gpu,
     kernel_code,
     ptx_needed,
     resolve_gpus,
     warn_of_compiling,
 )
-from ansible.module_utils.tensorflow_stack.stack import Assessment, Driver, Findings, Library, Policy
+from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Findings, Library, Policy
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 
-TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 SM_35_TO_80 = ("sm_35", "sm_50", "sm_60", "sm_70", "sm_75", "compute_80")
 A100, RTX_3090, RTX_4090, H100, B200, RTX_5090 = "20f1", "2204", "2684", "2330", "2901", "2b85"
 
@@ -45,7 +45,7 @@ def assess(
 ) -> Assessment:
     node["gpus"][0]["device_id"] = device_id
     node["driver"].update(loaded=driver, installed=driver)
-    return resolve.assess_wish(tables, release, node, Policy(**{"driver_source": "found", **policy}))
+    return resolution.assess_wish(tables, release, node, Policy(**{"driver_source": "found", **policy}))
 
 
 @pytest.mark.parametrize(
@@ -183,13 +183,13 @@ def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
 @pytest.mark.parametrize("name", ["wsl_ubuntu2404", "jetson_orin"])
 def test_a_gpu_on_no_pci_bus_is_said_or_refused(tables: Tables, name: str, tmp_path: Path) -> None:
     machine = {**nodes.read(name, tmp_path), "environments": []}
-    stack = resolve.assess_wish(tables, "2.17.1", machine, Policy()).stack
+    stack = resolution.assess_wish(tables, "2.17.1", machine, Policy()).stack
     assert stack and stack.flavour == "cpu" and stack.unused_gpu
     assert stack.unused_gpu.startswith("No GPU is used: none of NVIDIA's is on the PCI bus, but this is ")
     assert machine["driver"]["libcuda"] in stack.unused_gpu
-    (refusal,) = resolve.assess_wish(tables, "2.17.1", machine, Policy(gpu="required")).refusals
+    (refusal,) = resolution.assess_wish(tables, "2.17.1", machine, Policy(gpu="required")).refusals
     assert str(hint_of_gpu(machine)) in refusal.found
-    meant = resolve.assess_wish(tables, "2.17.1", machine, Policy(gpu="none")).stack
+    meant = resolution.assess_wish(tables, "2.17.1", machine, Policy(gpu="none")).stack
     assert meant and meant.unused_gpu is None
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import resolve
-from ansible.module_utils.tensorflow_stack.resolve_gpu import is_compatible
-from ansible.module_utils.tensorflow_stack.stack import Policy, Stack
+from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.gpus import is_compatible
+from ansible.module_utils.tensorflow_stack.planning.stack import Policy, Stack
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests import nodes
 
-TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 PYTHONS = [
     {
         "version": f"{minor}.1",
@@ -39,7 +39,7 @@ def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def resolved(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> Stack:
-    assessment = resolve.assess_wish(tables, release, node, Policy(**policy))
+    assessment = resolution.assess_wish(tables, release, node, Policy(**policy))
     assert assessment.refusals == ()
     assert assessment.stack
     return assessment.stack
@@ -51,7 +51,7 @@ def sources(stack: Stack) -> tuple[str, str, str, str]:
 
 
 def why_not(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> str:
-    refusals = resolve.assess_wish(tables, release, node, Policy(**policy)).refusals
+    refusals = resolution.assess_wish(tables, release, node, Policy(**policy)).refusals
     return next(refusal.message for refusal in refusals if refusal.component == "cuda")
 
 
@@ -334,7 +334,7 @@ def test_packages_that_do_not_know_the_gpu_are_passed_over(tables: Tables, tmp_p
     message = why_not(tables, machine, "2.8.0", cuda_source="distro")
     assert "found CUDA 11.2 (distro): GPU 0 (GeForce RTX 4090" in message
     machine["managed"] = {"cuda": {"component": "cuda", "source": "distro"}}
-    assessment = resolve.assess_wish(tables, "2.8.0", machine, Policy())
+    assessment = resolution.assess_wish(tables, "2.8.0", machine, Policy())
     assert not [refusal for refusal in assessment.refusals if refusal.component == "cuda"]
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import applied, planning
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.plan import LockState
+from ansible.module_utils.tensorflow_stack.planning import applied, door
+from ansible.module_utils.tensorflow_stack.planning.plan import LockState
 from ansible.module_utils.tensorflow_stack.records.additions import Addition
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, read_lock
+from tests.unit.module_utils.test_plan import RELEASE_FILES
 
 from tests import nodes
-from tests.unit.module_utils.test_plan import RELEASE_FILES
 from tests.wheels import make_lock
 
 PANDAS = Addition("pandas", "2.3.3")
@@ -34,7 +34,7 @@ def node(tmp_path: Path) -> dict[str, Any]:
 def make_plan(node: dict[str, Any], release: str = "current", **wish: Any) -> dict[str, Any]:
     names = ("requirements_path", "environment")
     given = {name: wish.pop(name, None) for name in names}
-    return planning.plan_for(
+    return door.plan_for(
         release=release,
         node=node,
         policy=wish,

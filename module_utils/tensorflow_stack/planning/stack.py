@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .tables.rows import Release
+from ..tables.rows import Release
 
 
 @dataclass(frozen=True)

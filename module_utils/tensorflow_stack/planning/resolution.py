@@ -11,14 +11,14 @@ from typing import Any, Callable
 
 from packaging.version import Version
 
+from ..tables.load import Tables, rows_for
+from ..tables.releases import find_release
+from ..tables.rows import Release
+from .cuda import resolve_cuda
+from .driver import resolve_driver
+from .gpus import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
 from .lives import life_warnings
-from .resolve_cuda import resolve_cuda
-from .resolve_driver import resolve_driver
-from .resolve_gpu import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
 from .stack import Assessment, Findings, Gpu, Policy, Python, Refusal, Stack
-from .tables.load import Tables, rows_for
-from .tables.releases import find_release
-from .tables.rows import Release
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.

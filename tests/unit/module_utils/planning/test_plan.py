@@ -11,13 +11,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack import planning
 from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.planning import door
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 RELEASE_FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 PLANS = REPOSITORY / "tests" / "data" / "plans"
 CASES = yaml.safe_load((PLANS / "cases.yml").read_text())
@@ -28,7 +28,7 @@ SCHEMA = json.loads((RELEASE_FILES / "plan.schema.json").read_text())
 def make_plan(node: dict[str, Any], locks: Path, **wish: Any) -> dict[str, Any]:
     release = wish.pop("release", "newest")
     requirements = wish.pop("requirements", None)
-    return planning.plan_for(
+    return door.plan_for(
         release=release,
         requirements_path=requirements,
         node=node,
@@ -208,7 +208,7 @@ def test_requirements_with_an_unknown_release_name_the_nearest(node: dict[str, A
 
 def test_an_environment_without_a_name_that_it_can_have(node: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(StackError, match="'my env' is no name for an environment"):
-        planning.plan_for(
+        door.plan_for(
             release="2.8.0",
             requirements_path=None,
             node=node,

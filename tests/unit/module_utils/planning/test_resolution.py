@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import resolve
-from ansible.module_utils.tensorflow_stack.stack import Policy, Python
+from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.stack import Policy, Python
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
-TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> Python:
-    assessment = resolve.assess_wish(tables, "2.8.0", node, Policy(**policy))
+    assessment = resolution.assess_wish(tables, "2.8.0", node, Policy(**policy))
     assert assessment.stack is not None, assessment.refusals
     return assessment.stack.python
 
@@ -79,7 +79,7 @@ def test_an_environment_keeps_its_minor_when_a_newer_one_appears(tables: Tables)
 def test_root_takes_an_interpreter_that_all_may_start(tables: Tables) -> None:
     hidden = python("/usr/local/hidden/bin/python3.10", "system", public=False)
     assert chosen(tables, node(hidden, python("/opt/python/bin/python3.10", "opt"))).path.startswith("/opt")
-    stack = resolve.assess_wish(tables, "2.8.0", node(hidden), Policy()).stack
+    stack = resolution.assess_wish(tables, "2.8.0", node(hidden), Policy()).stack
     assert stack is not None
     assert "Only root can use this environment: its interpreter /usr/local/hidden" in stack.warnings[0]
 
@@ -119,5 +119,5 @@ def test_how_to_get_a_python_names_only_what_is_not_so_already(
     tables: Tables, policy: dict[str, str], uid: int, advice: str
 ) -> None:
     machine = node(python("/usr/bin/python3.11", "system", "3.11"), user={"name": "u", "uid": uid, "home": "/"})
-    (refusal,) = resolve.assess_wish(tables, "1.15.0", machine, Policy(**policy)).refusals
+    (refusal,) = resolution.assess_wish(tables, "1.15.0", machine, Policy(**policy)).refusals
     assert refusal.set.endswith(advice)

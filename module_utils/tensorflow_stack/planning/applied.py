@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from .errors import StackError
+from ..errors import StackError
+from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
+from ..records.distributions import normalised
 from .plan import LockState
-from .records.additions import WAYS_OUT, Addition, listed, lost_additions
-from .records.distributions import normalised
 from .stack import Policy, Refusal, Stack
 
 _SHOWN_LINES = 5

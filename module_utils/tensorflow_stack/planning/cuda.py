@@ -13,10 +13,10 @@ from typing import Any
 
 from packaging.version import Version
 
-from .resolve_gpu import GpuModel, is_compatible, takes_newer
+from ..tables.load import Tables, rows_for
+from ..tables.rows import Redist, Release
+from .gpus import GpuModel, is_compatible, takes_newer
 from .stack import Findings, Library, Package, Policy
-from .tables.load import Tables, rows_for
-from .tables.rows import Redist, Release
 
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")

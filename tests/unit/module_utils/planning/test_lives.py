@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.lives import life_warnings
-from ansible.module_utils.tensorflow_stack.stack import Driver, Python
+from ansible.module_utils.tensorflow_stack.planning.lives import life_warnings
+from ansible.module_utils.tensorflow_stack.planning.stack import Driver, Python
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
-TABLES = Path(__file__).resolve().parents[3] / "roles" / "tensorflow_release" / "files" / "tables"
+TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 PYTHON = Python("3.12", "3.12.1", "found", "/usr/bin/python3.12")
 
 

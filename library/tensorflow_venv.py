@@ -217,9 +217,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import venv
+from ..module_utils.tensorflow_stack.environment import venv
+from ..module_utils.tensorflow_stack.environment.installing import Installer
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
-from ..module_utils.tensorflow_stack.installing import Installer
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec

@@ -150,7 +150,7 @@ def pinned_uv(architecture: str) -> dict[str, str | int]:
 
 def choose_python(wish: Wish, uv: str) -> str:
     """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
-    from tensorflow_stack import interpreter
+    from tensorflow_stack.environment import interpreter
     from tensorflow_stack.errors import BuildError, StackError
     from tensorflow_stack.node import pythons
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from . import probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
-from .builds import Build, find_added
+from .environment.builds import Build, find_added
 from .errors import StackError
 from .io.trust import check_program, check_root
 from .probe_judge import GOOD_VERDICTS, judge, make_report

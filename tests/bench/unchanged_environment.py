@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from tensorflow_stack.builds import find_damage, live_build
+from tensorflow_stack.environment.builds import find_damage, live_build
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow

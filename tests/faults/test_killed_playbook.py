@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds
+from ansible.module_utils.tensorflow_stack.environment import builds
 
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import venv
-from ansible.module_utils.tensorflow_stack.installing import Installer
+from ansible.module_utils.tensorflow_stack.environment import venv
+from ansible.module_utils.tensorflow_stack.environment.installing import Installer
 from ansible.module_utils.tensorflow_stack.locking.resolver import LockRequest, lock_inputs, resolve_lock
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.records.lockfile import read_lock

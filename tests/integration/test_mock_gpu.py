@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.installing import link_libraries, point_to_compiler
+from ansible.module_utils.tensorflow_stack.environment.installing import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.probe_judge import GOOD_VERDICTS
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables

@@ -148,7 +148,7 @@ def test_architecture_without_uv_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A machine's interpreters, which of them start, and where its own path would be fetched to."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "module_utils"))
-    from tensorflow_stack import interpreter
+    from tensorflow_stack.environment import interpreter
     from tensorflow_stack.node import pythons
 
     here: dict[str, Any] = {"rows": [], "broken": [], "fetched": []}
@@ -191,7 +191,7 @@ def test_interpreter_is_fetched_where_none_fits(machine: dict[str, Any], capsys:
 
 
 def test_fetch_that_fails_says_what_to_set(machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tensorflow_stack import interpreter
+    from tensorflow_stack.environment import interpreter
     from tensorflow_stack.errors import BuildError, StackError
 
     def fail(*arguments: Any, **rest: Any) -> None:

@@ -353,7 +353,7 @@ def _read_additions(files: NodeFiles, path: str, record: dict[str, Any]) -> dict
         if not find_additions(host, record):
             return nothing
         # Not loaded where it is not needed: it would cost every run some milliseconds.
-        from ..builds import Build, find_added, find_damage, other_builds_with
+        from ..environment.builds import Build, find_added, find_damage, other_builds_with
 
         build = Build(host, record)
         damage = find_damage(build)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 
-from .errors import BuildError
-from .io.flock import exclusive_lock
-from .io.uv import uv_environment
+from ..errors import BuildError
+from ..io.flock import exclusive_lock
+from ..io.uv import uv_environment
 
 
 def runs_as(path: str, minor: str) -> bool:

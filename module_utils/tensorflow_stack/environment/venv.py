@@ -16,6 +16,17 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Container
 
+from ..errors import BuildError, BusyError, StackError, UnwritableError
+from ..io.file_changes import sync_file_system
+from ..io.flock import exclusive_lock
+from ..io.processes import processes_using
+from ..io.reading import read_whole
+from ..io.trust import check_program, check_root
+from ..records import manifest
+from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
+from ..records.build import BUILD_RECORD, read_record
+from ..records.environment import EnvironmentSpec, check_name
+from ..records.lockfile import parse_lock
 from .builds import (
     Build,
     Damage,
@@ -28,7 +39,6 @@ from .builds import (
     live_build,
     remove_build,
 )
-from .errors import BuildError, BusyError, StackError, UnwritableError
 from .installing import (
     BuildLog,
     Installer,
@@ -39,16 +49,6 @@ from .installing import (
     link_libraries,
     point_to_compiler,
 )
-from .io.file_changes import sync_file_system
-from .io.flock import exclusive_lock
-from .io.processes import processes_using
-from .io.reading import read_whole
-from .io.trust import check_program, check_root
-from .records import manifest
-from .records.additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
-from .records.build import BUILD_RECORD, read_record
-from .records.environment import EnvironmentSpec, check_name
-from .records.lockfile import parse_lock
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3

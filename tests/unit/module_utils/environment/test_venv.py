@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.io import trust
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock

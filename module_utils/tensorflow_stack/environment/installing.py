@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable
 
+from ..errors import BuildError
+from ..io.uv import uv_environment
+from ..records.environment import EnvironmentSpec
+from ..records.lockfile import Lock
 from .builds import Build, find_damage
-from .errors import BuildError
 from .installed_files import find_foreign
-from .io.uv import uv_environment
-from .records.environment import EnvironmentSpec
-from .records.lockfile import Lock
 
 # What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
 # much else lies in the same directories.

@@ -13,9 +13,9 @@ import os
 import stat
 from typing import Iterable, NamedTuple
 
-from .io.reading import open_regular, read_whole
-from .io.trust import Weakness, judge
-from .records.distributions import RECORD_BYTES, contents_digest, parse_rows
+from ..io.reading import open_regular, read_whole
+from ..io.trust import Weakness, judge
+from ..records.distributions import RECORD_BYTES, contents_digest, parse_rows
 
 _THREADS = 8
 

@@ -12,12 +12,12 @@ import shutil
 from dataclasses import dataclass
 from typing import Any, Container, Iterable, NamedTuple
 
-from .errors import BuildError
+from ..errors import BuildError
+from ..io.trust import judge
+from ..records.additions import Addition, find_additions
+from ..records.build import BUILD_RECORD, read_record
+from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
-from .io.trust import judge
-from .records.additions import Addition, find_additions
-from .records.build import BUILD_RECORD, read_record
-from .records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 

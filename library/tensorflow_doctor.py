@@ -144,9 +144,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.doctor import describe, examine_log, examine_node
+from ..module_utils.tensorflow_stack.check.doctor import describe, examine_log, examine_node
+from ..module_utils.tensorflow_stack.check.log_text import Log, read_log, split_lines
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.log_text import Log, read_log, split_lines
 
 
 def main() -> None:

@@ -310,8 +310,8 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import probe
-from ..module_utils.tensorflow_stack.diagnose import diagnose_check
+from ..module_utils.tensorflow_stack.check import probe
+from ..module_utils.tensorflow_stack.check.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.node.record import read_node
 

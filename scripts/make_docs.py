@@ -23,8 +23,8 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
-from tensorflow_stack.diagnose import FACTS  # noqa: E402  # found by the line above
-from tensorflow_stack.probe_judge import VERDICTS  # noqa: E402
+from tensorflow_stack.check.diagnose import FACTS  # noqa: E402  # found by the line above
+from tensorflow_stack.check.verdicts import VERDICTS  # noqa: E402
 from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
 from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
 from tensorflow_stack.tables.rows import Release  # noqa: E402

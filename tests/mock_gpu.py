@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from ansible.module_utils.tensorflow_stack.probe_libraries import build_info, sonames
+from ansible.module_utils.tensorflow_stack.check.child.libraries import build_info, sonames
 
 DOUBLES = Path(__file__).parent / "doubles"
 

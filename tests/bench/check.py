@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from tensorflow_stack.probe import observe
+from tensorflow_stack.check.probe import observe
 
 
 def main() -> None:

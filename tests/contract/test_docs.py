@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.probe_judge import VERDICTS
+from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
 from ansible.modules import gpu_node_info
 
 from scripts import make_docs, run_playbook

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.diagnose import FACTS
+from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet

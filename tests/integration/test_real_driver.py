@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.planning import resolution
 from ansible.module_utils.tensorflow_stack.planning.stack import Policy
-from ansible.module_utils.tensorflow_stack.probe_judge import judge
 
 from tests.chroots import REPOSITORY
 from tests.needs import require

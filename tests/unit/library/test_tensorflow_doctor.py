@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack import doctor, probe
+from ansible.module_utils.tensorflow_stack.check import doctor, probe
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack import probe, probe_judge
+from ansible.module_utils.tensorflow_stack.check import probe, verdicts
 from ansible.modules import tensorflow_gpu_check
 
 RunModule = Callable[..., dict[str, Any]]
@@ -16,11 +16,11 @@ KEYS = {field.name for field in dataclasses.fields(probe.Outcome)} | {"changed",
 ARGUMENTS: dict[str, Any] = {"environment": "/opt/tensorflow/tensorflow-2.8.0", "release": "2.8.0", "expect_gpu": False}
 
 
-@pytest.mark.parametrize("verdict", sorted(probe_judge.VERDICTS))
+@pytest.mark.parametrize("verdict", sorted(verdicts.VERDICTS))
 def test_only_a_good_verdict_passes(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, verdict: str) -> None:
     monkeypatch.setattr(probe, "check", lambda *_, **__: probe.Outcome(verdict, "because"))
     result = run_module(tensorflow_gpu_check, **ARGUMENTS)
-    assert result.get("failed", False) is (verdict not in {*probe_judge.GOOD_VERDICTS, "not_checked"})
+    assert result.get("failed", False) is (verdict not in {*verdicts.GOOD_VERDICTS, "not_checked"})
     assert set(result) >= KEYS
     assert (result["verdict"], result["reason"], result["changed"]) == (verdict, "because", False)
     if result.get("failed"):
@@ -97,7 +97,7 @@ def test_a_damaged_manifest_fails_with_all_keys(run_module: RunModule, tmp_path:
 
 def test_documented_verdicts_are_the_table() -> None:
     documented = yaml.safe_load(tensorflow_gpu_check.RETURN)
-    assert documented["verdict"]["choices"] == probe_judge.VERDICTS
+    assert documented["verdict"]["choices"] == verdicts.VERDICTS
     assert set(documented) == KEYS - {"changed"}
     assert set(documented["report"]["contains"]) == set(probe.Outcome("ok", "").report)
 

@@ -20,16 +20,17 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from . import probe_child, probe_driver, probe_judge, probe_libraries, probe_stages
-from .environment.builds import Build, find_added
-from .errors import StackError
-from .io.trust import check_program, check_root
-from .probe_judge import GOOD_VERDICTS, judge, make_report
-from .records import manifest
-from .records.build import read_record
+from ..environment.builds import Build, find_added
+from ..errors import StackError
+from ..io.trust import check_program, check_root
+from ..records import manifest
+from ..records.build import read_record
+from . import verdicts
+from .child import driver, libraries, main, stages
+from .verdicts import GOOD_VERDICTS, judge, make_report
 
 # A package of its own for the environment's Python.
-_CHILD = (probe_stages, probe_driver, probe_libraries, probe_child)
+_CHILD = (stages, driver, libraries, main)
 _RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.probe_child import main; main(*sys.argv[2:])"
 
 _TAIL_BYTES = 64 * 1024
@@ -116,7 +117,7 @@ def check(
         expect_gpu,
         gpu_count,
         cudnn_floor,
-        [_source(module) for module in (*_CHILD, probe_judge, sys.modules[__name__])],
+        [_source(module) for module in (*_CHILD, verdicts, sys.modules[__name__])],
     )
     stored = (known or {}).get("check") or {}
     is_same = stored.get("evidence_sha256") == evidence_sha256

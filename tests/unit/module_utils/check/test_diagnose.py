@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.diagnose import FACTS, Cause, diagnose, read_facts
+from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS, Cause, diagnose, read_facts
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[3]
 CAPTURES = sorted((TESTS / "data" / "captures").glob("*/*.txt"))
 DIAGNOSES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses
 ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import probe, probe_child, probe_judge
+from ansible.module_utils.tensorflow_stack.check import probe, verdicts
+from ansible.module_utils.tensorflow_stack.check.child import main
+from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.probe_judge import judge
 from ansible.module_utils.tensorflow_stack.records import manifest
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -50,7 +51,7 @@ def op(stage: str, device: str, *, ran_on: str | None = None, wrong: int = 0) ->
 
 
 def ops(device: str) -> list[Record]:
-    return [op(stage, device) for stage in probe_child.DEVICE_STAGES]
+    return [op(stage, device) for stage in main.DEVICE_STAGES]
 
 
 LIBRARIES = done("libraries", libraries_mapped=[])
@@ -252,7 +253,7 @@ def test_a_double_of_the_driver_that_computes_nothing_is_refused() -> None:
     verdict = judge(captured("tf2.8.double"), 0, release="2.8.0", expect_gpu=True, gpu_count=1)
     assert verdict.name == "wrong_numbers"
     assert "4096 of 4096" in verdict.reason
-    report = probe_judge.make_report(captured("tf2.8.double"), {})
+    report = verdicts.make_report(captured("tf2.8.double"), {})
     assert report["gpu"] == "present"
     assert "test double" in report["devices"][1]["description"]
     assert {library["name"] for library in report["libraries_mapped"]} >= {"libcuda.so.1", "libcudnn.so.8"}
@@ -264,7 +265,7 @@ def test_an_abort_of_tensorflow_shows_how_far_it_came() -> None:
     verdict = judge(captured("tf2.8.ecc"), -signal.SIGABRT, **arguments)
     assert verdict.name == "killed"
     assert "GPU->CPU Memcpy failed" in verdict.reason
-    report = probe_judge.make_report(captured("tf2.8.ecc"), {})
+    report = verdicts.make_report(captured("tf2.8.ecc"), {})
     assert [(stage["name"], stage["passed"]) for stage in report["stages"]] == [
         ("import", True),
         ("devices", True),
@@ -297,7 +298,7 @@ def test_child_runs_where_the_oldest_tensorflow_does(module: ModuleType) -> None
     ],
 )
 def test_cuda_libraries_are_told_apart(path: str, is_cuda: bool) -> None:
-    assert bool(probe_child.CUDA_LIBRARY.search(path)) is is_cuda
+    assert bool(main.CUDA_LIBRARY.search(path)) is is_cuda
 
 
 # The child process, with programs in the place of Python

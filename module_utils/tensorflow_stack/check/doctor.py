@@ -11,13 +11,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import StackError
+from ..io.trust import check_program, check_root
+from ..node.record import read_node
 from . import probe
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
-from .errors import StackError
-from .io.trust import check_program, check_root
 from .log_judge import judge_log
 from .log_text import Log
-from .node.record import read_node
 
 # A driver in trouble can hang whoever asks it.
 _COMMAND_SECONDS = 30

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import probe_child
+from .child import main
 
 VERDICTS = {
     "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
@@ -261,7 +261,7 @@ def _judge_tensorflow(
         return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {_where(stages)}. {_last_words(stderr)}")
     tested = gpus or [device["name"] for device in devices]
     due = {("import", None), ("devices", None), ("libraries", None)}
-    due.update((stage, device) for device in tested for stage in probe_child.DEVICE_STAGES)
+    due.update((stage, device) for device in tested for stage in main.DEVICE_STAGES)
     if len(gpus) > 1:
         due.add(("all_reduce", None))
     if exit_status != 0 or not tested or due - finished.keys():

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.log_judge import judge_log
+from ansible.module_utils.tensorflow_stack.check.log_judge import judge_log
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[3]
 ROWS = [
     dataclasses.asdict(row)
     for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).log_lines

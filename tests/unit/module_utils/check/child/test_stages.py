@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.probe_stages import Record, Stage, Stages
+from ansible.module_utils.tensorflow_stack.check.child.stages import Record, Stage, Stages
 
 
 def pid() -> Record:

@@ -7,8 +7,9 @@ import signal
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import probe_child, probe_judge
-from ansible.module_utils.tensorflow_stack.probe_judge import judge
+from ansible.module_utils.tensorflow_stack.check import verdicts
+from ansible.module_utils.tensorflow_stack.check.child import main
+from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 
 CPU, GPU = "/device:CPU:0", "/device:GPU:0"
 Record = dict[str, Any]
@@ -49,7 +50,7 @@ class Node:
         self.after_import = True
 
     def fail(self, stage: str, **facts: Any) -> None:
-        devices = {"kernel": "GPU 0", **{name: GPU for name in probe_child.DEVICE_STAGES}}
+        devices = {"kernel": "GPU 0", **{name: GPU for name in main.DEVICE_STAGES}}
         self.replaced[stage] = done(stage, devices.get(stage), **facts)
 
     @property
@@ -72,12 +73,12 @@ class Node:
             rows += [
                 done("import", python="3.10.13", tensorflow_version="2.8.0", numpy_version="1.23.5", build_info={}),
                 done("devices", devices=devices),
-                *(computed(stage, GPU if self.sees_gpu else CPU) for stage in probe_child.DEVICE_STAGES),
+                *(computed(stage, GPU if self.sees_gpu else CPU) for stage in main.DEVICE_STAGES),
                 done("libraries", libraries_mapped=[]),
             ]
         return [self.replaced.get(row["stage"], row) for row in copy.deepcopy(rows)]
 
-    def judge(self, *, exit_status: int | None = 0, gpu_count: int = 1, **options: Any) -> probe_judge.Verdict:
+    def judge(self, *, exit_status: int | None = 0, gpu_count: int = 1, **options: Any) -> verdicts.Verdict:
         wish = {"release": "2.8.0", "expect_gpu": True, "gpu_count": gpu_count, "cudnn_floor": "8.1.0"}
         return judge(self.records, exit_status, **{**wish, **options})
 
@@ -335,4 +336,4 @@ def test_how_a_check_without_tensorflow_ends(node: Node, exit_status: int | None
 def test_a_check_that_said_nothing_is_not_good() -> None:
     for level in ("full", "libraries"):
         found = judge([], 0, release="2.8.0", expect_gpu=True, gpu_count=1, level=level)
-        assert found.name not in probe_judge.GOOD_VERDICTS
+        assert found.name not in verdicts.GOOD_VERDICTS

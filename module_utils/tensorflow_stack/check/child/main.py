@@ -19,8 +19,8 @@ import signal
 import time
 from typing import Any, Callable, List
 
-from . import probe_driver, probe_libraries, probe_stages
-from .probe_stages import Record, Stage
+from . import driver, libraries, stages
+from .stages import Record, Stage
 
 CUDA_LIBRARY = re.compile(
     r"/lib(cuda|cudart|cublas\w*|cudnn\w*|cufft\w*|curand|cusolver\w*|cusparse|nccl|nvinfer\w*|nvidia-ml"
@@ -44,7 +44,7 @@ def import_tensorflow() -> Record:
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def start_devices() -> int:
     """Once in each process; gives back the number of GPUs."""
     tf = importlib.import_module("tensorflow")
@@ -258,9 +258,9 @@ def main(level: str, seconds: str, processor: str) -> None:
     # What a library prints on standard output belongs to the log, not between the records.
     records = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    runner = probe_stages.Stages(records, time.monotonic() + float(seconds))
+    runner = stages.Stages(records, time.monotonic() + float(seconds))
     if processor == "gpu":
-        runner.run(probe_driver.stages(), probe_driver.expand)
-        runner.run(probe_libraries.stages(), probe_libraries.expand)
+        runner.run(driver.stages(), driver.expand)
+        runner.run(libraries.stages(), libraries.expand)
     if level == "full" and runner.run_here(Stage("import", None, import_tensorflow))["error"] is None:
         runner.run([Stage("devices", None, list_devices)], expand)

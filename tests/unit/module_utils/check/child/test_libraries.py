@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import probe_libraries
-from ansible.module_utils.tensorflow_stack.probe_libraries import find_libraries, load_libraries, sonames
+from ansible.module_utils.tensorflow_stack.check.child import libraries
+from ansible.module_utils.tensorflow_stack.check.child.libraries import find_libraries, load_libraries, sonames
 
 from tests.needs import require
 
@@ -55,7 +55,7 @@ class Environment:
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"purelib": str(tmp_path / "site")})
-    monkeypatch.setattr(probe_libraries, "_loader_cache", dict)
+    monkeypatch.setattr(libraries, "_loader_cache", dict)
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     return Environment(tmp_path / "site", "$ORIGIN/:$ORIGIN/../nvidia/cudnn/lib")
 
@@ -137,7 +137,7 @@ def test_the_cache_of_the_loader_comes_after_the_environment(
     environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = cudnn(tmp_path / "lib/libcudnn.so.8", 8900)
-    monkeypatch.setattr(probe_libraries, "_loader_cache", lambda: {"libcudnn.so.8": [str(system)]})
+    monkeypatch.setattr(libraries, "_loader_cache", lambda: {"libcudnn.so.8": [str(system)]})
     assert environment.row()["rule"] == "ld.so.cache"
     cudnn(environment.tensorflow / "libcudnn.so.8", 8600)
     row = environment.row()
@@ -198,5 +198,5 @@ def test_the_loader_agrees(environment: Environment) -> None:
     """What is said here of this machine's own libraries is what ldd says."""
     said = subprocess.run(["ldd", "/bin/sh"], capture_output=True, text=True, check=True).stdout
     path = next(line.split("=> ")[1].split(" ")[0] for line in said.splitlines() if "libc.so.6 =>" in line)
-    search = probe_libraries.Search(str(environment.tensorflow / "libtensorflow_framework.so.2"))
+    search = libraries.Search(str(environment.tensorflow / "libtensorflow_framework.so.2"))
     assert Path(search.copies("libc.so.6")[0].path).resolve() == Path(path).resolve()

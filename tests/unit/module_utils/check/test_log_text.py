@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.tensorflow_stack.check.log_text import bare_forms, read_log, split_lines
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.log_text import bare_forms, read_log, split_lines
 
 LINE = "E: Unable to locate package nvidia-driver-580"
 

@@ -8,7 +8,7 @@ import re
 import stat
 from dataclasses import dataclass
 
-from .errors import StackError
+from ..errors import StackError
 
 # Of a bigger file its start and its end: the one says what runs, the other how it ended.
 _HEAD_BYTES = 1 << 20

@@ -77,7 +77,7 @@ put_back:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.global_links import Node
+from ..module_utils.tensorflow_stack.packages.cuda_links import Node
 
 
 def main() -> None:

@@ -163,9 +163,9 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from ..module_utils.tensorflow_stack import packages
 from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
-from ..module_utils.tensorflow_stack.packages_closure import Request, Wanted
+from ..module_utils.tensorflow_stack.packages import install
+from ..module_utils.tensorflow_stack.packages.closure import Request, Wanted
 
 
 def main() -> None:
@@ -211,20 +211,20 @@ def main() -> None:
     )
 
 
-def _run(module: AnsibleModule) -> packages.Outcome:
+def _run(module: AnsibleModule) -> install.Outcome:
     component, check = module.params["component"], module.check_mode
     absent = module.params["state"] == "absent"
-    if absent and not packages.is_recorded(component):
+    if absent and not install.is_recorded(component):
         # Also on a node that has neither apt nor dnf, where archives take the place of packages.
-        return packages.Outcome(changed=False)
-    if packages.lacks_dnf() and not has_respawned():
+        return install.Outcome(changed=False)
+    if install.lacks_dnf() and not has_respawned():
         # dnf's interface is of the system's own Python, which need not be the one that Ansible uses.
-        interpreter = probe_interpreters_for_module(packages.DNF_INTERPRETERS, "dnf")
+        interpreter = probe_interpreters_for_module(install.DNF_INTERPRETERS, "dnf")
         if interpreter:
             respawn_module(interpreter)
-    manager = packages.find_manager(lock_timeout=module.params["lock_timeout"])
+    manager = install.find_manager(lock_timeout=module.params["lock_timeout"])
     if absent:
-        return packages.apply_absent(component, manager, check=check)
+        return install.apply_absent(component, manager, check=check)
     request = Request(
         component=component,
         source=module.params["source"],
@@ -234,10 +234,10 @@ def _run(module: AnsibleModule) -> packages.Outcome:
         allow_downgrade=module.params["allow_downgrade"],
     )
     try:
-        return packages.apply_present(request, manager, check=check)
+        return install.apply_present(request, manager, check=check)
     except RefusedError:
         if check and module.params["pending"]:
-            return packages.foretell(request)
+            return install.foretell(request)
         raise
 
 

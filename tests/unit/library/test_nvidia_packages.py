@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import packages
 from ansible.module_utils.tensorflow_stack.errors import BusyError, RefusedError
-from ansible.module_utils.tensorflow_stack.packages_closure import Package, Request, Transaction, Wanted
+from ansible.module_utils.tensorflow_stack.packages import install
+from ansible.module_utils.tensorflow_stack.packages.closure import Package, Request, Transaction, Wanted
 
 from tests.conftest import RunModule
 
@@ -20,8 +20,8 @@ WISH: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _apt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "lacks_dnf", lambda: False)
-    monkeypatch.setattr(packages, "find_manager", lambda *, lock_timeout: lock_timeout)
+    monkeypatch.setattr(install, "lacks_dnf", lambda: False)
+    monkeypatch.setattr(install, "find_manager", lambda *, lock_timeout: lock_timeout)
 
 
 def test_result_has_all_keys_and_the_request_is_as_it_was_given(
@@ -29,9 +29,9 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
 ) -> None:
     seen: list[Any] = []
 
-    def present(request: Request, manager: Any, *, check: bool) -> packages.Outcome:
+    def present(request: Request, manager: Any, *, check: bool) -> install.Outcome:
         seen.extend([request, manager, check])
-        return packages.Outcome(
+        return install.Outcome(
             True,
             "535.309.01",
             (Package("libcuda1", "535.309.01-1", "amd64"),),
@@ -42,7 +42,7 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
             [{"before": "", "after": "x"}],
         )
 
-    monkeypatch.setattr(packages, "apply_present", present)
+    monkeypatch.setattr(install, "apply_present", present)
     result = run_module("nvidia_packages", check=True, diff=True, lock_timeout=7, **WISH)
     wanted = (Wanted("libcuda1", "535.*"), Wanted("nvidia-smi", None))
     assert seen == [Request("driver", "distro", wanted, ("*nvidia*", "libcuda1"), "535", False), 7, True]
@@ -68,14 +68,14 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
 def test_absent_where_nothing_is_recorded_needs_no_package_manager(
     run_module: RunModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "is_recorded", lambda component: False)
-    monkeypatch.delattr(packages, "find_manager")
+    monkeypatch.setattr(install, "is_recorded", lambda component: False)
+    monkeypatch.delattr(install, "find_manager")
     assert run_module("nvidia_packages", component="cudnn", state="absent")["changed"] is False
 
 
 def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "is_recorded", lambda component: True)
-    monkeypatch.setattr(packages, "apply_absent", lambda component, manager, *, check: packages.Outcome(False))
+    monkeypatch.setattr(install, "is_recorded", lambda component: True)
+    monkeypatch.setattr(install, "apply_absent", lambda component, manager, *, check: install.Outcome(False))
     result = run_module("nvidia_packages", component="cudnn", state="absent")
     assert result["changed"] is False and result["version"] is None and result["packages"] == []
 
@@ -83,10 +83,10 @@ def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkey
 def test_what_a_repository_lacks_that_is_not_there_yet_is_foretold(
     run_module: RunModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def present(request: Request, manager: Any, *, check: bool) -> packages.Outcome:
+    def present(request: Request, manager: Any, *, check: bool) -> install.Outcome:
         raise RefusedError("no libcuda1 535.*")
 
-    monkeypatch.setattr(packages, "apply_present", present)
+    monkeypatch.setattr(install, "apply_present", present)
     result = run_module("nvidia_packages", check=True, pending=True, **WISH)
     assert (result["changed"], result["version"]) == (True, "535.*")
     assert result["transaction"]["install"] == ["libcuda1=535.*", "nvidia-smi=*"]
@@ -107,7 +107,7 @@ def test_errors_are_failures_with_their_details(
     def present(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(packages, "apply_present", present)
+    monkeypatch.setattr(install, "apply_present", present)
     result = run_module("nvidia_packages", **WISH)
     assert result["failed"] and result["msg"] == str(error) and result[key]
 
@@ -118,7 +118,7 @@ def test_directory_that_cannot_be_read_is_a_failure_not_a_traceback(
     def present(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", "/var/lib/dpkg/lock-frontend")
 
-    monkeypatch.setattr(packages, "apply_present", present)
+    monkeypatch.setattr(install, "apply_present", present)
     result = run_module("nvidia_packages", **WISH)
     assert result["failed"] and "Permission denied" in result["msg"] and "Run as root" in result["msg"]
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import global_links
 from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.packages import cuda_links
 
 
 class Machine:
@@ -16,9 +16,9 @@ class Machine:
         self.commands: list[list[str]] = []
         for directory in ("usr/local", "etc/ld.so.conf.d", "etc/alternatives"):
             (root / directory).mkdir(parents=True)
-        monkeypatch.setattr(global_links, "_ALTERNATIVES", str(root / "etc/alternatives"))
-        monkeypatch.setattr(global_links, "_run", self.run)
-        self.node = global_links.Node(root=str(root), note=str(root / "note.json"))
+        monkeypatch.setattr(cuda_links, "_ALTERNATIVES", str(root / "etc/alternatives"))
+        monkeypatch.setattr(cuda_links, "_run", self.run)
+        self.node = cuda_links.Node(root=str(root), note=str(root / "note.json"))
         self.choices: dict[str, list[str]] = {}
 
     def prefix(self, version: str) -> str:
@@ -175,8 +175,8 @@ def test_what_cannot_be_put_back_is_said(machine: Machine, monkeypatch: pytest.M
     prefix = machine.prefix("11.2")
     machine.node.note(prefix, check=False)
     machine.install("11.2")
-    monkeypatch.setattr(global_links, "_run", lambda command: None)
-    monkeypatch.setattr(global_links.os, "replace", lambda source, target: os.unlink(source))
+    monkeypatch.setattr(cuda_links, "_run", lambda command: None)
+    monkeypatch.setattr(cuda_links.os, "replace", lambda source, target: os.unlink(source))
     with pytest.raises(StackError, match="could not be put back.*It was .*cuda-10.2.*, it is .*cuda-11.2"):
         machine.node.restore(prefix, check=False)
     assert (machine.root / "note.json").exists(), "the next run tries again"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .errors import StackError
-from .io.reading import parse_object, read_whole
-from .packages_closure import Installed, Package, Plan, Request, belongs, upstream
+from ..errors import StackError
+from ..io.reading import parse_object, read_whole
+from .closure import Installed, Package, Plan, Request, belongs, upstream
 
 SCHEMA = 1
 _MOST_BYTES = 4 << 20

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Union
 
-from .errors import StackError
-from .io.file_changes import FileChanges
-from .packages_apt import Apt
-from .packages_closure import (
+from ..errors import StackError
+from ..io.file_changes import FileChanges
+from .apt import Apt
+from .closure import (
     Installed,
     Package,
     Plan,
@@ -22,8 +22,8 @@ from .packages_closure import (
     check_transaction,
     refuse,
 )
-from .packages_dnf import Dnf
-from .packages_record import (
+from .dnf import Dnf
+from .record import (
     DIRECTORY,
     Record,
     asked_of,

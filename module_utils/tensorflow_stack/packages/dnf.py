@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
-from .errors import BusyError, StackError
-from .packages_closure import (
+from ..errors import BusyError, StackError
+from .closure import (
     Branch,
     Installed,
     Package,
@@ -28,7 +28,7 @@ from .packages_closure import (
     sort_transaction,
     upstream,
 )
-from .packages_record import Record
+from .record import Record
 
 LOCKS = "/etc/dnf/plugins/versionlock.list"
 AUTOMATIC = "/etc/dnf/automatic.conf"

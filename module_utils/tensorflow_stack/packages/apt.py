@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
-from .errors import BusyError, RefusedError, StackError
-from .packages_closure import (
+from ..errors import BusyError, RefusedError, StackError
+from .closure import (
     Branch,
     Installed,
     Package,
@@ -32,7 +32,7 @@ from .packages_closure import (
     refused,
     sort_transaction,
 )
-from .packages_debian import (
+from .debian import (
     FORMAT,
     Index,
     Simulated,
@@ -46,7 +46,7 @@ from .packages_debian import (
     parse_stanzas,
     unmet,
 )
-from .packages_record import Record
+from .record import Record
 
 FRONTEND_LOCK = "/var/lib/dpkg/lock-frontend"
 JOURNAL = "/var/lib/dpkg/updates"

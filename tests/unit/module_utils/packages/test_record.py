@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.packages_apt import render_preferences, render_unattended
-from ansible.module_utils.tensorflow_stack.packages_closure import (
+from ansible.module_utils.tensorflow_stack.packages.apt import render_preferences, render_unattended
+from ansible.module_utils.tensorflow_stack.packages.closure import (
     Installed,
     Package,
     Plan,
@@ -15,7 +15,7 @@ from ansible.module_utils.tensorflow_stack.packages_closure import (
     Transaction,
     Wanted,
 )
-from ansible.module_utils.tensorflow_stack.packages_dnf import (
+from ansible.module_utils.tensorflow_stack.packages.dnf import (
     _allows,
     _lock,
     _locks,
@@ -23,7 +23,7 @@ from ansible.module_utils.tensorflow_stack.packages_dnf import (
     _without_block,
     render_automatic,
 )
-from ansible.module_utils.tensorflow_stack.packages_record import (
+from ansible.module_utils.tensorflow_stack.packages.record import (
     Record,
     asked_of,
     find_drift,

@@ -5,8 +5,8 @@ import subprocess
 from itertools import product
 
 import pytest
-from ansible.module_utils.tensorflow_stack.packages_closure import Branch, Installed, Package, Refusal
-from ansible.module_utils.tensorflow_stack.packages_debian import (
+from ansible.module_utils.tensorflow_stack.packages.closure import Branch, Installed, Package, Refusal
+from ansible.module_utils.tensorflow_stack.packages.debian import (
     Index,
     Stanza,
     close,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import RefusedError
-from ansible.module_utils.tensorflow_stack.packages_closure import (
+from ansible.module_utils.tensorflow_stack.packages.closure import (
     Branch,
     Installed,
     Plan,
@@ -21,7 +21,7 @@ from ansible.module_utils.tensorflow_stack.packages_closure import (
     sort_transaction,
     upstream,
 )
-from ansible.module_utils.tensorflow_stack.packages_debian import compare_versions
+from ansible.module_utils.tensorflow_stack.packages.debian import compare_versions
 
 DRIVERS = ["580.159.04-1", "550.163.01-1", "535.309.01-1", "535.104.05-1", "470.256.02-1"]
 

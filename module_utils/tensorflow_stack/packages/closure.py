@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from .errors import RefusedError
+from ..errors import RefusedError
 
 Compare = Callable[[str, str], int]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.packages_apt import Apt, complaint, holder
-from ansible.module_utils.tensorflow_stack.packages_closure import Installed, Package, Plan, Transaction
+from ansible.module_utils.tensorflow_stack.packages.apt import Apt, complaint, holder
+from ansible.module_utils.tensorflow_stack.packages.closure import Installed, Package, Plan, Transaction
 
 # apt 2.6.1, dpkg 1.21.22 of Debian 12.
 LOCKED = (

@@ -14,8 +14,8 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import StackError
-from .io.file_changes import FileChanges
+from ..errors import StackError
+from ..io.file_changes import FileChanges
 
 NOTE = "/etc/tensorflow-gpu-stack/cuda-links.json"
 _LINKS = "/usr/local/cuda*"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from .packages_closure import Branch, Installed, Package, Refusal, belongs, rank, upstream
+from .closure import Branch, Installed, Package, Refusal, belongs, rank, upstream
 
 # --- Versions -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
-from ansible.module_utils.tensorflow_stack.repositories import Ended, Work
+from ansible.module_utils.tensorflow_stack.repositories.common import Ended, Work
 
 from tests.keys import FIRST, FIRST_KEY, SECOND_KEY
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.tensorflow_stack.apt_sources import place_of
-from ansible.module_utils.tensorflow_stack.yum_repos import disable, is_at, read_sections
+from ansible.module_utils.tensorflow_stack.repositories.apt_sources import place_of
+from ansible.module_utils.tensorflow_stack.repositories.yum_repos import disable, is_at, read_sections
 
 URL = "https://developer.download.nvidia.com/compute/cuda/repos/rhel8/x86_64/"
 PLACES = {place_of(URL)}

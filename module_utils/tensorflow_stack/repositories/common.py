@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
 
+from ..errors import BusyError, StackError
+from ..io.downloads import Source, has_credentials
+from ..io.file_changes import FileChanges
 from .apt_sources import place_of
-from .errors import BusyError, StackError
-from .io.downloads import Source, has_credentials
-from .io.file_changes import FileChanges
 from .openpgp import Key, armour, is_armoured, is_keybox, read_keys
 
 _POLL_SECONDS = 2

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible.module_utils.tensorflow_stack.apt_sources import (
+from ansible.module_utils.tensorflow_stack.repositories.apt_sources import (
     disable,
     entries_of_distribution,
     further_components,

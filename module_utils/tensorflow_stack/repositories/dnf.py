@@ -10,9 +10,9 @@ import shutil
 import time
 from typing import Iterator
 
-from .errors import StackError
+from ..errors import StackError
+from .common import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
 from .openpgp import read_keys
-from .repositories import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
 from .yum_repos import disable, is_at, read_sections, section
 
 _SECTIONS_DIRECTORY = "/etc/yum.repos.d"

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
+from ..errors import StackError
 from .apt_sources import (
     Entry,
     disable,
@@ -17,8 +18,7 @@ from .apt_sources import (
     read_entries,
     stanza,
 )
-from .errors import StackError
-from .repositories import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
+from .common import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
 
 _SOURCES = "/etc/apt/sources.list"
 _SOURCES_DIRECTORY = "/etc/apt/sources.list.d"

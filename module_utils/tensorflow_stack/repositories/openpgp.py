@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
-from .errors import StackError
+from ..errors import StackError
 
 _PUBLIC_KEY = 6
 _SECRET_KEY = 5

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import repositories
-from ansible.module_utils.tensorflow_stack.apt_repository import AptRepositories
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
 from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
-from ansible.module_utils.tensorflow_stack.openpgp import read_keys
-from ansible.module_utils.tensorflow_stack.repositories import (
+from ansible.module_utils.tensorflow_stack.repositories import common
+from ansible.module_utils.tensorflow_stack.repositories.apt import AptRepositories
+from ansible.module_utils.tensorflow_stack.repositories.common import (
     Ended,
     VerificationError,
     Work,
     describe,
     repository,
 )
+from ansible.module_utils.tensorflow_stack.repositories.openpgp import read_keys
 
 from tests.keys import FIRST, FIRST_KEY, RETIRED, RETIRED_KEY, SECOND, SECOND_KEY
 
@@ -402,7 +402,7 @@ def test_lock(apt: Apt, monkeypatch: pytest.MonkeyPatch) -> None:
     def release(_: float) -> None:
         apt.said, apt.works = [], True
 
-    monkeypatch.setattr(repositories.time, "sleep", release)
+    monkeypatch.setattr(common.time, "sleep", release)
     plan(apt)[1].apply(lock_timeout=60)
     assert tree(apt.root)[SOURCES] == ENTRY.encode()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.openpgp import armour, is_armoured, is_keybox, read_keys
+from ansible.module_utils.tensorflow_stack.repositories.openpgp import armour, is_armoured, is_keybox, read_keys
 
 from tests.keys import FIRST, FIRST_KEY, RETIRED, RETIRED_KEY, SECOND, SECOND_KEY
 from tests.needs import require

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.dnf_repository import DnfRepositories
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
 from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
-from ansible.module_utils.tensorflow_stack.repositories import Ended, VerificationError, Work, repository
+from ansible.module_utils.tensorflow_stack.repositories.common import Ended, VerificationError, Work, repository
+from ansible.module_utils.tensorflow_stack.repositories.dnf import DnfRepositories
 
 from tests.keys import FIRST, FIRST_KEY, RETIRED, RETIRED_KEY, SECOND, SECOND_KEY
 

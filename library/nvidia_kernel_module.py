@@ -140,9 +140,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.kernel_modules import ensure, give_back
-from ..module_utils.tensorflow_stack.kernel_state import Wish
-from ..module_utils.tensorflow_stack.kernel_texts import upstream_version
+from ..module_utils.tensorflow_stack.kernel.modules import ensure, give_back
+from ..module_utils.tensorflow_stack.kernel.state import Wish
+from ..module_utils.tensorflow_stack.kernel.texts import upstream_version
 
 
 def main() -> None:

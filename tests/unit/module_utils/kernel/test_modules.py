@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.kernel_modules import ensure, give_back
-from ansible.module_utils.tensorflow_stack.kernel_state import BLACKLIST, BLACKLIST_TEXT, Wish, run_command
+from ansible.module_utils.tensorflow_stack.kernel.modules import ensure, give_back
+from ansible.module_utils.tensorflow_stack.kernel.state import BLACKLIST, BLACKLIST_TEXT, Wish, run_command
 
 from tests import nodes
 

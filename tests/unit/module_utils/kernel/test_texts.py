@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.kernel_texts import (
+from ansible.module_utils.tensorflow_stack.kernel.texts import (
     DkmsBuild,
     DkmsSource,
     ModuleFile,

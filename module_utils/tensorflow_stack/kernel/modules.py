@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
-from .errors import StackError
-from .io.file_changes import FileChanges
-from .kernel_state import (
+from ..errors import StackError
+from ..io.file_changes import FileChanges
+from ..node.files import NodeFiles
+from .state import (
     BLACKLIST,
     Kernel,
     Run,
@@ -21,8 +22,7 @@ from .kernel_state import (
     read_state,
     run_command,
 )
-from .kernel_texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinfo
-from .node.files import NodeFiles
+from .texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinfo
 
 # The kernel's words for a module whose signature it does not take, by version of the kernel.
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")

@@ -8,9 +8,12 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
-from .errors import StackError
-from .io.file_changes import FileChanges
-from .kernel_texts import (
+from ..errors import StackError
+from ..io.file_changes import FileChanges
+from ..node.files import NodeFiles
+from ..node.loader import read_loader
+from ..node.record import read_driver, read_headers, read_modules, read_secure_boot
+from .texts import (
     NOUVEAU_DRIVERS,
     DkmsBuild,
     DkmsSource,
@@ -21,9 +24,6 @@ from .kernel_texts import (
     parse_listing,
     parse_modinfo,
 )
-from .node.files import NodeFiles
-from .node.loader import read_loader
-from .node.record import read_driver, read_headers, read_modules, read_secure_boot
 
 BLACKLIST = "/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf"
 BLACKLIST_TEXT = """\

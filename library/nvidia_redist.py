@@ -167,9 +167,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack import redist
+from ..module_utils.tensorflow_stack.archives import redist
+from ..module_utils.tensorflow_stack.archives.manifest import Archive, check_archive
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.redist_manifest import Archive, check_archive
 
 _ARCHIVE = {
     "component": {"type": "str", "required": True},

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible.module_utils.tensorflow_stack.redist import Wish
-from ansible.module_utils.tensorflow_stack.redist_manifest import Archive
+from ansible.module_utils.tensorflow_stack.archives.manifest import Archive
+from ansible.module_utils.tensorflow_stack.archives.redist import Wish
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack import redist
-from ansible.module_utils.tensorflow_stack.redist import Wish
+from ansible.module_utils.tensorflow_stack.archives import redist
+from ansible.module_utils.tensorflow_stack.archives.redist import Wish
 
 from tests.archives import Shelf
 

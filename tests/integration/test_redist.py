@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import redist
+from ansible.module_utils.tensorflow_stack.archives import redist
 from ansible.module_utils.tensorflow_stack.io import downloads
 from ansible.module_utils.tensorflow_stack.node.record import read_node
 

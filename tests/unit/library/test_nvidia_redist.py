@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import redist
+from ansible.module_utils.tensorflow_stack.archives import redist
 
 from tests.archives import Shelf
 

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.archives.manifest import Archive, check_archive, read_manifest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.redist_manifest import Archive, check_archive, read_manifest
 
 SHA256 = "ab" * 32
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack import redist
+from ansible.module_utils.tensorflow_stack.archives import redist
+from ansible.module_utils.tensorflow_stack.archives.redist import Outcome, Wish
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError, StackError
 from ansible.module_utils.tensorflow_stack.io import downloads
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
-from ansible.module_utils.tensorflow_stack.redist import Outcome, Wish
 
 from tests.archives import HOSTILE, Shelf, archive_of, pack
 

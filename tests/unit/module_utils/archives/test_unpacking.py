@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.unpacking import Tree
 
 from tests.archives import HOSTILE, Member, file, folder, hard_link, library, link, pack
 

@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from typing import IO
 
-from .errors import StackError
+from ..errors import StackError
 
 _SPECIAL_BITS = 0o7000
 _BLOCK = 1 << 20

@@ -26,15 +26,15 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
-from .errors import BuildError, BusyError, StackError, UnwritableError
-from .io.downloads import Source, has_credentials
-from .io.file_changes import sync_file_system
-from .io.flock import exclusive_lock
-from .io.processes import processes_using
-from .io.reading import parse_object, read_whole
-from .io.trust import check_place
-from .records.build import read_record
-from .redist_manifest import PLATFORMS, Archive, read_manifest
+from ..errors import BuildError, BusyError, StackError, UnwritableError
+from ..io.downloads import Source, has_credentials
+from ..io.file_changes import sync_file_system
+from ..io.flock import exclusive_lock
+from ..io.processes import processes_using
+from ..io.reading import parse_object, read_whole
+from ..io.trust import check_place
+from ..records.build import read_record
+from .manifest import PLATFORMS, Archive, read_manifest
 from .unpacking import Tree
 
 RECORDS = "/etc/tensorflow-gpu-stack"

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Sequence
 
-from .errors import StackError
+from ..errors import StackError
 
 PLATFORMS = {"x86_64": "linux-x86_64", "aarch64": "linux-sbsa"}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

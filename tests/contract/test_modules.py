@@ -185,19 +185,31 @@ def test_checker_sees_wrong_results_and_examples() -> None:
 # --- What runs where --------------------------------------------------------------------------------
 
 
-def imports_of(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Absolute top-level imports, and modules of tensorflow_stack that are imported relatively."""
-    absolute: set[str] = set()
-    relative: set[str] = set()
+def absolute_imports(tree: ast.AST) -> set[str]:
+    """Top-level names of what is imported, but not relatively."""
+    found: set[str] = set()
     for part in ast.walk(tree):
         if isinstance(part, ast.Import):
-            absolute |= {alias.name.partition(".")[0] for alias in part.names}
+            found |= {alias.name.partition(".")[0] for alias in part.names}
         elif isinstance(part, ast.ImportFrom) and part.level == 0:
-            absolute.add(str(part.module).partition(".")[0])
-        elif isinstance(part, ast.ImportFrom):
-            path = (part.module or "").split(".")[-1]
-            relative |= {alias.name for alias in part.names} if path in ("", UTILS.name) else {path}
-    return absolute, relative
+            found.add(str(part.module).partition(".")[0])
+    return found
+
+
+def stack_imports(path: Path, tree: ast.AST) -> set[Path]:
+    """Files of tensorflow_stack that a file imports; a module of library/ or an action by the name of the package."""
+    found = set()
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and (part.level or UTILS.name in str(part.module)):
+            inside = (part.module or "").split(".") if part.module else []
+            if UTILS in path.parents:
+                base = path.parents[part.level - 1]
+            else:
+                base, inside = UTILS, inside[inside.index(UTILS.name) + 1 :]
+            place = base.joinpath(*inside)
+            targets = [place / alias.name for alias in part.names] if place.is_dir() else [place]
+            found |= {target.with_suffix(".py") for target in targets}
+    return found
 
 
 def closure_of(module: str) -> dict[Path, ast.AST]:
@@ -208,14 +220,14 @@ def closure_of(module: str) -> dict[Path, ast.AST]:
         path = waiting.pop()
         if path not in found:
             found[path] = ast.parse(path.read_text(encoding="utf-8"))
-            waiting += [UTILS / f"{name}.py" for name in imports_of(found[path])[1]]
+            waiting += stack_imports(path, found[path])
     return found
 
 
 def foreign_imports(tree: ast.AST, allowed: Iterable[str] = ()) -> list[str]:
     # tomli is tomllib before Python 3.11.
     known = {*sys.stdlib_module_names, "tomllib", "tomli", "ansible", *allowed}
-    return sorted(imports_of(tree)[0] - known)
+    return sorted(absolute_imports(tree) - known)
 
 
 def newer_than_node(source: str) -> list[str]:
@@ -284,10 +296,8 @@ def test_something_runs_on_nodes_and_something_on_the_controller() -> None:
     assert {bool(requirements_of(name)) for name in MODULES} == {False, True}
     reached = {path for name in MODULES for path in closure_of(name)}
     for action in ACTIONS.glob("*.py"):
-        reached |= {UTILS / f"{name}.py" for name in imports_of(ast.parse(action.read_text(encoding="utf-8")))[1]}
-    # probe_child is started as a program of its own.
-    unreached = {path.name for path in UTILS.glob("*.py")} - {path.name for path in reached}
-    assert unreached <= {"__init__.py", "probe_child.py"}
+        reached |= stack_imports(action, ast.parse(action.read_text(encoding="utf-8")))
+    assert {path for path in UTILS.rglob("*.py") if path.name != "__init__.py"} <= reached
 
 
 FUTURE = "from __future__ import annotations\n"
@@ -316,6 +326,7 @@ def test_checker_sees_foreign_imports() -> None:
     tree = ast.parse("import os\nimport yaml.nodes\nfrom packaging import version\nfrom .errors import StackError\n")
     assert foreign_imports(tree) == ["packaging", "yaml"]
     assert foreign_imports(tree, ["yaml"]) == ["packaging"]
-    assert imports_of(ast.parse("from ..module_utils.tensorflow_stack import a, b\nfrom . import c\n"))[1] == {
-        *("a", "b", "c")
-    }
+    module = ast.parse("from ..module_utils.tensorflow_stack.node import files, texts\nimport os\n")
+    assert stack_imports(LIBRARY / "m.py", module) == {UTILS / "node" / "files.py", UTILS / "node" / "texts.py"}
+    inside = ast.parse("from ..errors import StackError\nfrom . import rows\n")
+    assert stack_imports(UTILS / "tables" / "load.py", inside) == {UTILS / "errors.py", UTILS / "tables" / "rows.py"}

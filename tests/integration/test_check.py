@@ -118,8 +118,8 @@ def test_the_sum_across_devices_is_right(good: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); import tensorflow as tf\n"
         "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
         "tf.config.set_logical_device_configuration(tf.config.list_physical_devices('CPU')[0], two)\n"
-        "from tensorflow_stack import probe_child\n"
-        "print(probe_child.all_reduce(['/device:CPU:0', '/device:CPU:1']))\n"
+        "from tensorflow_stack.check.child import main\n"
+        "print(main.all_reduce(['/device:CPU:0', '/device:CPU:1']))\n"
     )
     utils = Path(__file__).parents[2] / "module_utils"
     command = [good / NAME / "bin/python", "-I", "-c", program, utils]

@@ -1,7 +1,6 @@
 """Run the check of an environment as a child process and judge what it said.
 
-The child (`probe_child.py`) observes and writes records; `probe_judge.py` is the one place that turns them into a
-verdict.
+The child (`child/main.py`) observes and writes records; `verdicts.py` is the one place that turns them into a verdict.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from .verdicts import GOOD_VERDICTS, judge, make_report
 
 # A package of its own for the environment's Python.
 _CHILD = (stages, driver, libraries, main)
-_RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.probe_child import main; main(*sys.argv[2:])"
+_RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.main import main; main(*sys.argv[2:])"
 
 _TAIL_BYTES = 64 * 1024
 # After SIGKILL; a process that hangs in a broken driver cannot be reaped, and the verdict has to come anyway.

@@ -1,6 +1,6 @@
 """What the driver is and whether it computes, asked without TensorFlow and without CUDA's toolkit.
 
-Part of what runs in the environment's own Python (3.6 and newer), as `probe_child.py`: standard library only, no
+Part of what runs in the environment's own Python (3.6 and newer), as `main.py`: standard library only, no
 `from __future__ import annotations`. The numbers of functions, attributes and structures are those of NVIDIA's
 interfaces libcuda and NVML, which never change for a name.
 """

@@ -1,6 +1,6 @@
 """Which libraries TensorFlow would open, found and asked for their versions without importing TensorFlow.
 
-Part of what runs in the environment's own Python (3.6 and newer), as `probe_child.py`: standard library only, no
+Part of what runs in the environment's own Python (3.6 and newer), as `main.py`: standard library only, no
 `from __future__ import annotations`.
 
 TensorFlow opens them by name from libtensorflow_framework, so the loader looks as ld.so(8) says for that file.

@@ -1,8 +1,8 @@
-"""What runs in the environment's own Python: it observes, `probe.py` judges.
+"""What runs in the environment's own Python: it observes, the room above judges.
 
-This file and its siblings `probe_stages.py`, `probe_driver.py` and `probe_libraries.py` are a package of their own
-there, so they import nothing else of ours. They run on Python 3.6 and newer (TensorFlow 2.4 has no wheel above 3.8) and
-on TensorFlow 1.15, which is why they have no `from __future__ import annotations`.
+This file and its siblings are a package of their own there, so they import nothing else of ours. They run on Python
+3.6 and newer (TensorFlow 2.4 has no wheel above 3.8) and on TensorFlow 1.15, which is why they have no
+`from __future__ import annotations`.
 
 TensorFlow is imported once, here; what it does on devices is done in forked processes, which start those devices: a
 process that has started a GPU cannot be forked.

@@ -1,6 +1,6 @@
 """Run the stages of a check, each where it can hang or end its process without ending the check.
 
-Part of what runs in the environment's own Python (3.6 and newer), as `probe_child.py`: standard library only, no
+Part of what runs in the environment's own Python (3.6 and newer), as `main.py`: standard library only, no
 `from __future__ import annotations`.
 
 A group of stages runs in one forked process, so that what is costly (a GPU's context) is made once. A stage that ends

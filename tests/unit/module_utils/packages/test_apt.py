@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
+from ansible.module_utils.tensorflow_stack.packages import apt as apt_commands
 from ansible.module_utils.tensorflow_stack.packages.apt import Apt, complaint, holder
 from ansible.module_utils.tensorflow_stack.packages.closure import Installed, Package, Plan, Transaction
 

@@ -13,9 +13,9 @@ from ansible.module_utils.tensorflow_stack.planning import applied, door
 from ansible.module_utils.tensorflow_stack.planning.plan import LockState
 from ansible.module_utils.tensorflow_stack.records.additions import Addition
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, read_lock
-from tests.unit.module_utils.test_plan import RELEASE_FILES
 
 from tests import nodes
+from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
 from tests.wheels import make_lock
 
 PANDAS = Addition("pandas", "2.3.3")

@@ -32,7 +32,7 @@ CHILD = """
 import os, pickle, signal, sys
 import ansible.module_utils
 ansible.module_utils.__path__.append(sys.argv[1])
-from ansible.module_utils.tensorflow_stack import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
 
 spec, uv, wheels, function, moment = pickle.load(sys.stdin.buffer)
 *owners, name = function.split(".")
@@ -90,7 +90,7 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     installer = installing.Installer(uv=uv, index_url=wheels.as_uri(), cache=os.path.join(root, ".cache", "uv"))
     venv.apply_present(old, installer=lambda: installer, keep=2, lock_timeout=0)
 
-    module_utils = Path(venv.__file__).parents[1]
+    module_utils = Path(venv.__file__).parents[2]
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(module_utils)],
         input=pickle.dumps((new, uv, wheels.as_uri(), function, moment)),

@@ -35,7 +35,8 @@ CHILD = """
 import os, pickle, signal, sys
 import ansible.module_utils
 ansible.module_utils.__path__.append(sys.argv[1])
-from ansible.module_utils.tensorflow_stack import downloads, redist
+from ansible.module_utils.tensorflow_stack.archives import redist
+from ansible.module_utils.tensorflow_stack.io import downloads
 
 wish, url, records, function, number, absent = pickle.load(sys.stdin.buffer)
 owner, name = function.split(".")
@@ -80,7 +81,7 @@ class Node:
 
     def kill(self, wish: Wish, function: str, number: int, *, absent: bool = False) -> None:
         child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(Path(redist.__file__).parents[1])],
+            [sys.executable, "-c", CHILD, str(Path(redist.__file__).parents[2])],
             input=pickle.dumps((wish, self.shelf.url, self.records, function, number, absent)),
             capture_output=True,
         )

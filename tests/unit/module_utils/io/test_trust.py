@@ -167,7 +167,7 @@ def _any_python() -> str:
 def test_in_a_user_namespace_the_owner_of_the_top_is_trusted(root: Path) -> None:
     """There the machine's root has no number; outside, user 65534 is somebody like any other."""
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from tensorflow_stack import trust; import os;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from tensorflow_stack.io import trust; import os;"
         "print(os.stat('/').st_uid, trust.find_weakness(sys.argv[2]))"
     )
     command = ["unshare", "--user", "--map-user=4711", _any_python(), "-c", program]

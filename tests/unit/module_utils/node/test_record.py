@@ -555,11 +555,11 @@ def test_only_files_under_the_root_are_read(name: str, tmp_path: Path) -> None:
 
 
 OTHER_PYTHONS = {row["minor"]: row["path"] for row in find_pythons()[0]}
-MODULE_UTILS = str(Path(node_record.__file__).parent.parent)
+MODULE_UTILS = str(Path(node_record.__file__).parents[2])
 READ = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from tensorflow_stack.node import User, read_node
+from tensorflow_stack.node.record import User, read_node
 user = User("root", 0, "/root")
 print(json.dumps(read_node(filesystem_root=sys.argv[2], user=user, environ={"PATH": sys.argv[3]})))
 print(json.dumps(sorted(sys.modules)))

@@ -173,12 +173,6 @@ def block_of_architecture(title: str) -> Any:
     return yaml.safe_load(match["body"])
 
 
-def test_architecture_has_every_file_of_the_code() -> None:
-    named = re.findall(r"^\| `(?:\.\.\.|module_utils/tensorflow_stack)/(\w+\.py)`", read(ARCHITECTURE), re.MULTILINE)
-    there = {path.name for path in (REPOSITORY / "module_utils" / "tensorflow_stack").glob("*.py")} - {"__init__.py"}
-    assert sorted(named) == sorted(there)
-
-
 def test_architecture_shows_the_plan_as_it_is() -> None:
     schema = json.loads(read(REPOSITORY / "roles/tensorflow_release/files/plan.schema.json"))
     shown = block_of_architecture("The plan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,22 @@ def test_every_room_says_what_it_is_for_and_is_in_the_table() -> None:
     assert rooms == MAY_IMPORT.keys()
     inits = [path for path in STACK.rglob("__init__.py") if path.parent != STACK]
     assert [path for path in inits if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+def test_the_architecture_page_has_the_table() -> None:
+    page = (STACK.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = {
+        room: set(re.findall("`([a-z.]+)`", imports))
+        for room, imports in re.findall(r"^\| `([a-z.]+)` \| .* \| \w+ \|(.*)\|$", page, re.MULTILINE)
+    }
+    assert shown == {room: others for room, others in MAY_IMPORT.items() if room not in ("report", "variables")}
+
+
+def test_every_file_that_the_architecture_page_names_is_there() -> None:
+    page = (STACK.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \.\.\. .* \| `\.\.\./([a-z_/]+\.py)` \|$", page, re.MULTILINE)
+    assert len(named) == 5
+    assert [name for name in named if not (STACK / name).exists()] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -8,7 +8,7 @@ interfaces libcuda and NVML, which never change for a name.
 import ctypes
 import os
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .stages import Record, Stage
 
@@ -98,7 +98,7 @@ def kernel_module() -> Record:
     return {"module": {"version": version, "kind": kind}, "xids": _xids()}
 
 
-def _first_line(path: str) -> str | None:
+def _first_line(path: str) -> Optional[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.readline().strip()
@@ -106,7 +106,7 @@ def _first_line(path: str) -> str | None:
         return None
 
 
-def _xids() -> List[str] | None:
+def _xids() -> Optional[List[str]]:
     """What the driver reported of its GPUs since the boot, the last ones; null where the log cannot be read."""
     try:
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
@@ -163,12 +163,12 @@ class _Nvml:
         self._library = library
         self._handle = handle
 
-    def call(self, name: str, *arguments: Any) -> int | None:
+    def call(self, name: str, *arguments: Any) -> Optional[int]:
         """Its code; null where this NVML has no such function."""
         function = getattr(self._library, name, None)
         return None if function is None else int(function(self._handle, *arguments))
 
-    def numbers(self, name: str, count: int, *before: Any, kind: Any = ctypes.c_uint) -> List[int] | None:
+    def numbers(self, name: str, count: int, *before: Any, kind: Any = ctypes.c_uint) -> Optional[List[int]]:
         values = [kind() for _ in range(count)]
         code = self.call(name, *before, *(ctypes.byref(value) for value in values))
         return [value.value for value in values] if code == 0 else None
@@ -224,7 +224,7 @@ def _nvml_gpu(gpu: _Nvml) -> Record:
     }
 
 
-def _fabric(gpu: _Nvml) -> Record | None:
+def _fabric(gpu: _Nvml) -> Optional[Record]:
     fabric = _Fabric(version=ctypes.sizeof(_Fabric) | 2 << 24)
     if gpu.call("nvmlDeviceGetGpuFabricInfoV", ctypes.byref(fabric)) != 0:
         return None
@@ -232,7 +232,7 @@ def _fabric(gpu: _Nvml) -> Record | None:
     return {"state": _FABRIC_STATES[fabric.state] if known else str(fabric.state), "status": fabric.status}
 
 
-def _processes(gpu: _Nvml) -> List[Dict[str, int]] | None:
+def _processes(gpu: _Nvml) -> Optional[List[Dict[str, int]]]:
     rows = (_Process * 64)()
     count = ctypes.c_uint(len(rows))
     code = gpu.call("nvmlDeviceGetComputeRunningProcesses", ctypes.byref(count), rows)
@@ -364,7 +364,7 @@ def _call(library: Any, name: str, *arguments: Any) -> None:
         raise CudaError(name, code, *texts)
 
 
-def _mapped(name: str) -> str | None:
+def _mapped(name: str) -> Optional[str]:
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         paths = (line.split(None, 5)[5].rstrip("\n") for line in maps if "/" in line)
         return next((path for path in paths if os.path.basename(path).startswith(name)), None)

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .stages import Record, Stage
 
@@ -218,7 +218,7 @@ def _is_library(path: str, machine: str) -> bool:
     return header[4] == 2 and _unpack("<H", header, 18) == _ELF_MACHINES.get(machine)
 
 
-def _compiler(site: str, path: str) -> str | None:
+def _compiler(site: str, path: str) -> Optional[str]:
     found = (os.path.join(site, place, path) for place in _COMPILER_PLACES)
     return next(filter(os.path.exists, found), None)
 
@@ -243,7 +243,7 @@ def load_libraries(libraries: List[Record]) -> Record:
     return {"libraries": loaded}
 
 
-def _version(name: str, library: Any) -> str | None:
+def _version(name: str, library: Any) -> Optional[str]:
     stem = name[3:].split(".so")[0]
     ask = _VERSIONS.get(stem)
     if ask is None or (stem == "cudart" and not name.startswith("libcudart.so.1", 0, 14)):
@@ -254,7 +254,7 @@ def _version(name: str, library: Any) -> str | None:
         return None
 
 
-def _returned(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable[[Any], str | None]:
+def _returned(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable[[Any], Optional[str]]:
     def ask(library: Any) -> str:
         call = getattr(library, function)
         call.restype = ctypes.c_size_t
@@ -263,8 +263,8 @@ def _returned(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable
     return ask
 
 
-def _written(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable[[Any], str | None]:
-    def ask(library: Any) -> str | None:
+def _written(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable[[Any], Optional[str]]:
+    def ask(library: Any) -> Optional[str]:
         value = ctypes.c_int()
         code = getattr(library, function)(ctypes.byref(value))
         return None if code or not value.value else _dotted(join(value.value))
@@ -272,8 +272,8 @@ def _written(function: str, join: Callable[[int], Tuple[int, ...]]) -> Callable[
     return ask
 
 
-def _property(function: str) -> Callable[[Any], str | None]:
-    def ask(library: Any) -> str | None:
+def _property(function: str) -> Callable[[Any], Optional[str]]:
+    def ask(library: Any) -> Optional[str]:
         parts = []
         for kind in range(3):  # MAJOR_VERSION, MINOR_VERSION, PATCH_LEVEL
             value = ctypes.c_int()

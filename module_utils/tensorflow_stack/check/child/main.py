@@ -44,7 +44,7 @@ def import_tensorflow() -> Record:
     }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def start_devices() -> int:
     """Once in each process; gives back the number of GPUs."""
     tf = importlib.import_module("tensorflow")

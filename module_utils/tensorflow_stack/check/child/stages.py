@@ -18,14 +18,14 @@ import signal
 import time
 import traceback
 import warnings
-from typing import IO, Any, Callable, Dict, List, NamedTuple
+from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional
 
 Record = Dict[str, Any]
 
 
 class Stage(NamedTuple):
     name: str
-    device: str | None
+    device: Optional[str]
     action: Callable[[], Record]
 
 
@@ -120,7 +120,7 @@ class _Group:
         record["last_words"] = next((text for text in reversed(log.splitlines()) if text.strip()), None)
         return record
 
-    def _line(self, start: float, deadline: float) -> bytes | None:
+    def _line(self, start: float, deadline: float) -> Optional[bytes]:
         """The next line that the process sends; empty at its end, null when it took too long."""
         # Half of what is left: a stage that hangs leaves time for those that do not.
         limit = start + (deadline - start) / 2

@@ -66,7 +66,11 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
     # A build of an earlier version of this toolkit does not say what else was in its directory.
     if "outside" in record:
         files |= set(outside_entries(path)) - set(record["outside"]) - theirs
-    loose = [Addition(_shown(name)) for name in sorted(files) if not _is_passing(name)]
+    loose = [
+        Addition(_shown(name))
+        for name in sorted(files)
+        if not (_is_passing(name) or _is_empty(os.path.join(site_packages if name in entries else path, name)))
+    ]
     added.sort(key=lambda addition: addition.name in required)
     return added + loose + replaced
 
@@ -94,6 +98,13 @@ def _is_passing(entry: str) -> bool:
     """What Python, pip (`~` is what an uninstall left) and file systems leave behind."""
     name = os.path.basename(entry)
     return name == "__pycache__" or name.startswith(("~", "."))
+
+
+def _is_empty(path: str) -> bool:
+    """A directory without a file: an uninstall leaves those of what it removed, and bytecode in them."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return False
+    return not any(not file.endswith(".pyc") for _, _, files in os.walk(path) for file in files)
 
 
 def _shown(name: str) -> str:

@@ -19,6 +19,7 @@ from ansible.module_utils.tensorflow_stack.records import manifest
 from ansible.module_utils.tensorflow_stack.records.additions import Addition, listed, lost_additions
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
+from tests.needs import require
 from tests.unit.module_utils.environment.test_venv import NAME, Site, site  # noqa: F401  # the fixture
 from tests.wheels import make_wheel
 
@@ -52,6 +53,7 @@ def uv_pip(site: Site, *arguments: str | Path) -> None:  # noqa: F811
 
 def pip(site: Site, *arguments: str | Path) -> None:  # noqa: F811
     """The environment's own, brought as people bring it; it writes other files into a .dist-info than uv does."""
+    require("python3-venv")
     python = site.live / "bin" / "python"
     subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
     command = [python, "-m", "pip", "install", "--no-index", "--find-links", site.wheels]
@@ -91,6 +93,7 @@ def a_pth_file(site: Site) -> set[str]:  # noqa: F811
 
 def a_directory_and_a_module(site: Site) -> set[str]:  # noqa: F811
     (site.site_packages / "mine").mkdir()
+    (site.site_packages / "mine" / "data.json").write_text("{}")
     (site.site_packages / "mine.py").write_text("")
     return {"mine", "mine.py"}
 
@@ -98,6 +101,7 @@ def a_directory_and_a_module(site: Site) -> set[str]:  # noqa: F811
 def a_program(site: Site) -> set[str]:  # noqa: F811
     (site.live / "bin" / "my-tool").write_text("#!/bin/sh\n")
     (site.live / "etc").mkdir()
+    (site.live / "etc" / "my-tool.conf").write_text("")
     return {"bin/my-tool", "etc"}
 
 
@@ -117,6 +121,17 @@ def test_what_python_pip_and_file_systems_leave_is_nobodys(applied: Site, leave:
     (applied.live / ".lock").write_text("")
     outcome = applied.apply()
     assert (outcome.action, outcome.additions) == ("keep", ())
+
+
+def test_what_an_uninstall_leaves_is_nobodys_until_there_is_a_file(applied: Site) -> None:
+    uv_pip(applied, "install", "scipy")
+    uv_pip(applied, "uninstall", "scipy")
+    left = applied.site_packages / "scipy.libs" / "__pycache__"
+    left.mkdir(parents=True, exist_ok=True)
+    (left / "x.cpython-310.pyc").write_text("")
+    assert venv.plan_present(applied.spec()).additions == ()
+    (left.parent / "notes.txt").write_text("mine")
+    assert [addition.text for addition in venv.plan_present(applied.spec()).additions] == ["scipy.libs"]
 
 
 def test_the_same_version_again_from_the_same_wheel_is_the_same(applied: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -254,3 +255,12 @@ def test_checker_accepts_what_agrees() -> None:
 def test_checker_sees_versions(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
     (tmp_path / name).write_text(text)
     assert version_literals(tmp_path / name) == expected
+
+
+def test_choices_of_the_policy_are_those_of_the_module() -> None:
+    """So that make and the role refuse what the module would."""
+    documentation = yaml.safe_load(importlib.import_module("ansible.modules.tensorflow_stack_info").DOCUMENTATION)
+    options = load(REPOSITORY / "roles/tensorflow_release/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    policy = documentation["options"]["policy"]["suboptions"]
+    of_the_role = {name: options[f"tensorflow_release_{name}"].get("choices") for name in policy}
+    assert of_the_role == {name: option.get("choices") for name, option in policy.items()}

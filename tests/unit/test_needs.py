@@ -1,4 +1,4 @@
-"""What tests need of a machine: missing packages are named with the command, installed by root, and never a silent skip."""
+"""What tests need of a machine: named with the command that installs it, got by root, and never skipped in silence."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from ansible.module_utils.tensorflow_stack.archives import redist
 from ansible.module_utils.tensorflow_stack.io import downloads
 from ansible.module_utils.tensorflow_stack.node.record import read_node
 
-from tests.repositories.make_repositories import Options, make_repositories
+from tests.needs import require
+from tests.repositories.make_repositories import PACKAGES, Options, make_repositories
 from tests.repositories.serve import Server, serve
 
 pytestmark = pytest.mark.integration
@@ -26,6 +27,7 @@ COMPONENTS = ["cuda_cudart", "libcublas", "libcufft", "libcurand", "libcusolver"
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require(*PACKAGES)
     directory = tmp_path_factory.mktemp("double")
     make_repositories(directory, Options(distributions=("debian12",)))
     return directory / "redist"

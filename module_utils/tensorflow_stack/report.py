@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import os
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 Result = Mapping[str, Any]
+# Of tensorflow_report, as an argument spec.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "host": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
+    "release_result": {"type": "dict", "default": {}},
+    "venv_result": {"type": "dict", "default": {}},
+    "check_result": {"type": "dict", "default": {}},
+    "system_results": {"type": "dict", "default": {}},
+    "failed_task": {"type": "str", "default": ""},
+    "failed_result": {"type": "dict", "default": {}},
+    "proof_required": {"type": "bool", "default": False},
+}
 _DONE = (
     "changed",
     "action",
@@ -85,3 +101,44 @@ def _message(result: Result) -> Any:
     """Of a loop, that of its first item that failed: the loop's own says only that one did."""
     items = [item for item in result.get("results", ()) if item.get("failed")]
     return (items[0] if items else result).get("msg")
+
+
+def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[str, Any] | None, str | None]:
+    """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
+    host, path = options["host"], options["path"]
+    if host in (".", "..") or "/" in host:
+        return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
+    results = ("release_result", "venv_result", "check_result", "system_results", "failed_result", "failed_task")
+    report = make_report(
+        host,
+        **{name: options[name] for name in results},
+        proof_required=options["proof_required"] and not check_mode,
+        written_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    if not check_mode:
+        try:
+            _write(path, json.dumps(report, indent=2, sort_keys=True) + "\n")
+        except OSError as error:
+            return report, (
+                f"The report {path} cannot be written: {error.strerror}. "
+                "Set stack_report_directory to a directory of yours."
+            )
+    if not report["error"]:
+        return report, None
+    # What failed has said why; a verdict that is missing says so here.
+    failed = f"The task {options['failed_task']!r} failed, see above." if options["failed_result"] else report["error"]
+    return report, failed + ("" if check_mode else f" The report is {path}.")
+
+
+def _write(path: str, text: str) -> None:
+    directory = os.path.dirname(os.path.abspath(path))
+    os.makedirs(directory, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".report-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

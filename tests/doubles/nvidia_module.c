@@ -28,8 +28,10 @@ static char ours[FILES];
 static void loaded(char *text)
 {
     FILE *file = fopen("/sys/module/nvidia/version", "r");
-    if (!file || fscanf(file, "%63s", text) != 1)
+    /* Not by fscanf: its symbol of a new C library is not there in the older roots that this is loaded in. */
+    if (!file || !fgets(text, 64, file))
         text[0] = 0;
+    text[strcspn(text, "\n")] = 0;
     if (file)
         fclose(file);
 }

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.integration.test_classic_cases import REPORT_SCHEMA
+from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
@@ -21,6 +22,11 @@ FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 LOCK = "tensorflow-2.17.1/cp311-linux_x86_64-cpu.txt"
 # A release for whatever Python this machine has: none is started, so a path does.
 PYTHON = {"tensorflow_version": "2.17.1", "tensorflow_python": "3.11"}
+
+
+def python_that_is_here() -> dict[str, Any]:
+    """For what is refused only after the interpreter was looked at."""
+    return {"tensorflow_version": "2.20.0", "tensorflow_python": python_of("3.9", "3.10", "3.11", "3.12", "3.13").minor}
 
 
 def unknown_release(site: Site) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def row_missing_a_field(site: Site) -> dict[str, Any]:
 
 def root_is_a_file(site: Site) -> dict[str, Any]:
     site.root.write_text("")
-    return PYTHON
+    return python_that_is_here()
 
 
 def root_that_others_may_write(site: Site) -> dict[str, Any]:
@@ -66,8 +72,9 @@ def root_that_others_may_write(site: Site) -> dict[str, Any]:
 
 
 def something_else_at_the_path(site: Site) -> dict[str, Any]:
-    (site.root / "tensorflow-2.17.1").mkdir(parents=True)
-    return PYTHON
+    wish = python_that_is_here()
+    (site.root / f"tensorflow-{wish['tensorflow_version']}").mkdir(parents=True)
+    return wish
 
 
 def requirements_missing(site: Site) -> dict[str, Any]:

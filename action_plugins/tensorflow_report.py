@@ -10,12 +10,12 @@ import ansible.module_utils
 from ansible.plugins.action import ActionBase
 
 try:
-    from ..module_utils.tensorflow_stack.report import OPTIONS, leave_report
+    from ..module_utils.tensorflow_stack import report  # type: ignore[import-not-found,misc]  # in a collection
 except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
-    from ansible.module_utils.tensorflow_stack.report import OPTIONS, leave_report
+    from ansible.module_utils.tensorflow_stack import report
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -24,8 +24,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec=OPTIONS)
-        report, failed = leave_report(options, check_mode=self._task.check_mode)
+        _, options = self.validate_argument_spec(argument_spec=report.OPTIONS)
+        made, failed = report.leave_report(options, check_mode=self._task.check_mode)
         if failed:
             return {**result, "failed": True, "msg": failed}
-        return {**result, "changed": False, "report": report}
+        return {**result, "changed": False, "report": made}

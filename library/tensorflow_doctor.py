@@ -35,7 +35,7 @@ options:
   log:
     description:
       - A file with a log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel. It has to be absolute.
-      - Any bytes are taken, UTF-16 too. Of more than 4 MiB the first and the last 3 are read.
+      - Any bytes are taken, UTF-16 too. Of more than 4 MiB the first MiB and the last 3 MiB are read.
     type: path
   text:
     description: The text of such a log.

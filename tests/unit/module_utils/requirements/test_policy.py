@@ -1,4 +1,4 @@
-"""docs/requirements.md says what is taken and what is refused; every line of its tables is tried here."""
+"""docs/requirements.md says what is accepted and what is refused; every line of its tables is tried here."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "project" / "requirements.txt"
 
 
-@pytest.mark.parametrize(("line", "what"), rows("What is taken"))
-def test_taken(path: Path, line: str, what: str) -> None:
+@pytest.mark.parametrize(("line", "what"), rows("What is accepted"))
+def test_accepted(path: Path, line: str, what: str) -> None:
     path.write_text(f"tensorflow==2.8.0\n{example(line)}\n")
     found = read_requirements(str(path))
-    assert len(found.requirements) + len(found.constraints) == (2 if what.startswith("taken") else 1)
-    assert len(found.notes) == what.count("noted")
+    assert len(found.requirements) + len(found.constraints) == (2 if what.startswith("accepted") else 1)
+    assert len(found.notes) == what.count("with a note")
     assert all(note.startswith(f"{path}:2: ") for note in found.notes)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 
 NOTE = "/etc/tensorflow-gpu-stack/cuda-links.json"
 _LINKS = "/usr/local/cuda*"

@@ -91,11 +91,13 @@ node:
       returned: always
       sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
     kernels:
-      description: Every kernel that has a directory of modules, its headers, and whether the kernel itself is there.
+      description: >-
+        Every kernel that has a directory of modules, and its headers. C(needs_driver) is true if the node runs the
+        kernel or can boot it.
       type: list
       elements: dict
       returned: always
-      sample: [{release: 6.1.0-28-amd64, headers: null, image: true}]
+      sample: [{release: 6.1.0-28-amd64, headers: null, needs_driver: true}]
     container:
       description: What runs the container that the node is, such as V(podman); null on a machine of its own.
       type: str

@@ -121,10 +121,9 @@ def test_a_pure_room_touches_nothing(path: Path) -> None:
 
 # Today's exceptions. They only shrink: a file or function that got shorter is taken out, or its number lowered.
 LONG_FILES = {
-    "archives/redist.py": 437,
+    "archives/redist.py": 434,
     "environment/venv.py": 495,
     "locking/resolver.py": 704,
-    "node/record.py": 438,
     "packages/apt.py": 501,
     "packages/dnf.py": 543,
     "planning/cuda.py": 401,

@@ -54,6 +54,7 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy, codespell
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
+	.venv/bin/codespell .
 	.venv/bin/mypy scripts callback_plugins action_plugins
 	.venv/bin/mypy --explicit-package-bases tests/hosts
 	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout

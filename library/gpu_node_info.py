@@ -27,6 +27,11 @@ options:
         C($XDG_DATA_HOME) or C(~/.local/share) for another user.
       - It may be missing and is never created.
     type: path
+  environment:
+    description:
+      - Name of the environment whose files are compared with what was installed.
+      - If not set, the one applied last.
+    type: str
 attributes:
   check_mode:
     description: Can run in check mode and return the same result.
@@ -51,6 +56,10 @@ EXAMPLES = r"""
 - name: Read the environments in a directory of one's own
   gpu_node_info:
     environments_root: /srv/tensorflow
+
+- name: Compare the files of one environment
+  gpu_node_info:
+    environment: tensorflow-2.8.0
 
 - name: Read a root file system that is mounted on this machine
   gpu_node_info:
@@ -215,6 +224,11 @@ node:
       type: dict
       returned: always
       sample: null
+    variables:
+      description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.
+      type: dict
+      returned: always
+      sample: {LD_LIBRARY_PATH: /usr/local/cuda/lib64}
     environments_root:
       description: >-
         The directory of the environments. C(writable) is also true if this user could create it;
@@ -224,9 +238,11 @@ node:
       sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
     environments:
       description: >-
-        Every environment with a current build, from the record of that build. C(requirements) is the requirements file
-        of its lock with its lines, C(additions) are what somebody added to it. C(damaged) and C(also_in) are read only
-        if there are additions.
+        Every environment with a current build, from the record of that build. C(requirements) is the requirements file of
+        its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with the
+        same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
+        stopped run left over; both are read only for O(environment) and for environments with additions. Elsewhere
+        C(damage) is null.
       type: list
       elements: dict
       returned: always
@@ -243,7 +259,8 @@ node:
           packages: {numpy: 1.23.5, tensorflow: 2.10.1}
           requirements: {path: null, is_recorded: true, lines: [tensorflow==2.10.1]}
           additions: [{name: pandas, version: 2.3.3, replaces: null}]
-          damaged: false
+          damage: []
+          unfinished: []
           also_in: []
     manifest:
       description: Content of C(manifest.json) in the directory of the environments, null if it does not exist.
@@ -270,6 +287,7 @@ def main() -> None:
         argument_spec={
             "filesystem_root": {"type": "path", "default": "/"},
             "environments_root": {"type": "path"},
+            "environment": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -286,7 +304,11 @@ def main() -> None:
         )
     module.exit_json(
         changed=False,
-        node=read_node(filesystem_root=filesystem_root, environments_root=environments_root),
+        node=read_node(
+            filesystem_root=filesystem_root,
+            environments_root=environments_root,
+            environment=module.params["environment"],
+        ),
     )
 
 

@@ -181,7 +181,7 @@ reused:
   type: bool
   sample: false
 stored:
-  description: Whether the manifest beside the environment holds this verdict.
+  description: Whether the manifest next to the environment holds this verdict.
   returned: always
   type: bool
   sample: true

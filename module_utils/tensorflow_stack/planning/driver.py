@@ -209,7 +209,7 @@ def _choose(
     if not candidates:
         known = "; ".join(reasons) or f"none is known for {node['os']['name'] or 'this distribution'}"
         return refuse(
-            f"Set the nvidia_driver_ variables to what the node can have, install it yourself, {_CPU_INSTEAD}",
+            f"Set the variables nvidia_driver_* to what the node can have, install it yourself, {_CPU_INSTEAD}",
             found=f"{problem}, and no other that fits: {known}",
         )
     if node["secure_boot"] and not node["container"]:

@@ -150,23 +150,23 @@ verdict:
   choices:
     ok: every GPU that TensorFlow lists, and as many as expected, computed the right numbers
     cpu_only_no_gpu: no GPU was expected and none is listed; the CPU computed the right numbers
-    libraries_ok: "driver and libraries are in order; TensorFlow was not asked (`level: libraries`)"
+    libraries_ok: "driver and libraries are in order; TensorFlow was not started (`level: libraries`)"
     driver_missing: the loader finds no libcuda, the driver's library
-    driver_mismatch: the driver's kernel module, libcuda and NVML are not of one version
+    driver_mismatch: the driver's kernel module, libcuda and NVML have different versions
     driver_too_old: the driver is older than the CUDA that the release is built with
     driver_failed: the driver does not start, or does not run a kernel of the check's own on a GPU
     gpu_missing: the driver works and has fewer GPUs than expected
     library_missing: a library that the release opens is not found or does not load
-    cudnn_too_old: the cuDNN that the loader takes is older than the one that the release is built with
+    cudnn_too_old: the cuDNN that the loader finds first is older than the one that the release is built with
     gpu_not_used: TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU
-    wrong_numbers: an operation, or the check's own kernel, gave other numbers than the CPU
+    wrong_numbers: an operation, or the check's own kernel, computed other numbers than the CPU
     import_failed: "`import tensorflow` raised or ended the process"
-    wrong_release: the environment holds another release than the expected one
+    wrong_release: the environment has another release than the expected one
     op_failed: the devices or an operation raised or ended the process
     compiling_kernels: the time limit passed while kernels were compiled for a GPU that is newer than the release
-    timed_out: the check was not done within the time limit and was ended
-    killed: a signal ended the process, among them TensorFlow's own abort
-    environment_missing: there is no environment, or its Python does not start
+    timed_out: the check exceeded its time limit and was ended
+    killed: a signal ended the process, for example TensorFlow's own abort
+    environment_missing: the environment does not exist, or its Python does not start
     reboot_required: the driver works only after a reboot, so nothing was run
     not_checked: "nothing was run: check mode before the environment exists, or the check itself cannot run"
   sample: cpu_only_no_gpu

@@ -211,10 +211,10 @@ node:
     managed:
       description: >-
         What this toolkit installed, as C(/etc/tensorflow-gpu-stack/<component>.json) says, for C(driver), C(cuda) and
-        C(cudnn); empty when nothing.
+        C(cudnn); empty when nothing. C(kind) is V(packages) or V(archives).
       type: dict
       returned: always
-      sample: null
+      sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
     environments_root:
       description: >-
         The directory of the environments. C(writable) is true also when this user could create it, and
@@ -236,7 +236,7 @@ node:
           flavour: cpu
           digest: 9f86d081884c7d659a2feaa0c55ad015
           build: tensorflow-2.10.1-9f86d081884c-1
-          python: {minor: "3.10", path: /usr/bin/python3.10}
+          python: {minor: "3.10", path: /usr/bin/python3.10, real_path: /usr/bin/python3.10}
           cuda: null
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134

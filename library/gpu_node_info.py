@@ -220,10 +220,10 @@ node:
     managed:
       description: >-
         The records of components that this toolkit installed (C(driver), C(cuda), C(cudnn)), from
-        C(/etc/tensorflow-gpu-stack/<component>.json). Empty if there are none.
+        C(/etc/tensorflow-gpu-stack/<component>.json). C(kind) is V(packages) or V(archives). Empty if there are none.
       type: dict
       returned: always
-      sample: null
+      sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
     variables:
       description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.
       type: dict
@@ -252,7 +252,7 @@ node:
           flavour: cpu
           digest: 9f86d081884c7d659a2feaa0c55ad015
           build: tensorflow-2.10.1-9f86d081884c-1
-          python: {minor: "3.10", path: /usr/bin/python3.10}
+          python: {minor: "3.10", path: /usr/bin/python3.10, real_path: /usr/bin/python3.10}
           cuda: null
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134

@@ -238,9 +238,9 @@ node:
       sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
     environments:
       description: >-
-        Every environment with a current build, from the record of that build. C(requirements) is the requirements file of
-        its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with the
-        same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
+        Every environment with a current build, from the record of that build. C(requirements) is the requirements file
+        of its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with
+        the same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
         stopped run left over; both are read only for O(environment) and for environments with additions. Elsewhere
         C(damage) is null.
       type: list

@@ -269,7 +269,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(
             msg=f"{module.params['name']} below {module.params['root']} was not finished: {error}. "
-            "The environment in use is as it was. Mend what the message names and run again."
+            "The environment in use is unchanged. Correct the cause and run again."
         )
     before = outcome.before.packages if outcome.before else {}
     in_use = {}

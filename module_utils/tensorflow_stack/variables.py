@@ -74,7 +74,7 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
     if kind == "list":
         return _parse_list(name, text, choices)
     if kind == "dict":
-        raise StackError(f"{name} is a mapping, which make does not take. Set it in an inventory.")
+        raise StackError(f"{name} is a mapping, which make does not accept. Set it in an inventory.")
     if choices and text not in choices:
         raise _malformed(name, text, "one of " + ", ".join(choices))
     if name.endswith("_url") and not re.match("(https?|file)://.", text):

@@ -100,7 +100,7 @@ def gpu_required(site: Site) -> dict[str, Any]:
 CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
     (unknown_release, "TensorFlow 2.8.9 is not a release that is known here; nearest are 2.8.2, 2.8.3, 2.8.4."),
     (no_wheel_for_any_python_here, "found tensorflow_python is 3.12"),
-    (corrupt_lock, "cut short or edited"),
+    (corrupt_lock, "truncated or edited"),
     (lock_that_is_none, "is not a lock"),
     (row_missing_a_field, "the field `cuda` is missing"),
     (root_is_a_file, "cannot be written"),

@@ -136,9 +136,9 @@ def _build_to_switch_to(
 
 def _would_lose(spec: EnvironmentSpec, dropped: list[Addition], damage: list[Damage]) -> BuildError:
     others = [text for package, text in damage if not any(package == addition.name for addition in dropped)]
-    why = f" to mend it ({'; '.join(others[:3])})" if others else ""
+    why = f" to repair it ({'; '.join(others[:3])})" if others else ""
     return BuildError(
-        f"{spec.path} would be built anew{why} and lose what somebody put into it: {listed(dropped)}. "
+        f"{spec.path} would be built again{why} and lose what somebody added to it: {listed(dropped)}. "
         f"Nothing was changed. {WAYS_OUT}",
         additions=[addition.text for addition in dropped],
     )
@@ -184,7 +184,7 @@ def plan_previous(root: str, name: str) -> Outcome:
     tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
     raise BuildError(
         f"{name} has no build to roll back to that is older than {live.name}.{tried} "
-        "tensorflow_venv_keep says how many builds are kept."
+        "tensorflow_keep sets the number of builds to keep."
     )
 
 
@@ -308,7 +308,7 @@ def lock_in_use(root: str, name: str) -> str:
         text = read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8")
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
-        found = "is not the one that it was built from"
+        found = "is not the one from which it was built"
     except (OSError, ValueError, StackError):
         found = "cannot be read as a lock"
     raise BuildError(f"{path} {found}. Set tensorflow_version, and tensorflow_requirements if a file was applied.")

@@ -221,7 +221,8 @@ def _judge(state: State, actions: Actions, wish: Wish, said: dict[str, str], roo
             log = _make_log(NodeFiles(root), state.sources, kernel.release) or said.get(kernel.release, "")
             logs.append(last_lines(log))
             reasons[kernel.release] = (
-                f"{_found(kernel)} after DKMS built it ({first_error(log) or last_lines(log, 1) or 'it said nothing'});"
+                f"{_found(kernel)} after DKMS built it "
+                f"({first_error(log) or last_lines(log, 1) or 'it printed nothing'});"
                 " set nvidia_driver_version to one that supports this kernel, or remove the kernel"
             )
     _fail(reasons, state, wish, stderr="\n".join(logs))
@@ -237,7 +238,7 @@ def _judge(state: State, actions: Actions, wish: Wish, said: dict[str, str], roo
         text = last_lines(said.get("load", ""))
         is_refused = any(words in text for words in _SIGNATURE_REFUSALS)
         raise StackError(
-            f"modprobe nvidia did not load the module: {text or 'it said nothing'}. "
+            f"modprobe nvidia did not load the module: {text or 'it printed nothing'}. "
             + (
                 f"Secure Boot refuses its signature. {_SECURE_BOOT_HELP}"
                 if is_refused

@@ -56,7 +56,7 @@ def run_command(command: Sequence[str]) -> str:
         )
     except OSError as error:
         raise StackError(
-            f"{command[0]} cannot be started: {error.strerror}. Install the package that it belongs to.", cmd=command
+            f"{command[0]} cannot be started: {error.strerror}. Install its package.", cmd=command
         ) from error
     return ended.stdout.decode("utf-8", "replace")
 

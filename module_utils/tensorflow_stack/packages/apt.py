@@ -441,7 +441,7 @@ def complaint(said: str) -> str:
     lines = [line.strip() for line in said.splitlines()]
     errors = [re.sub(r"^E: ", "", line) for line in lines if line.startswith("E: ")]
     errors += [line for line in lines if re.search(r" (Depends|PreDepends|Conflicts|Breaks): ", line)]
-    return "; ".join(line.rstrip(". ") for line in errors) or (lines[-1] if lines else "it said nothing")
+    return "; ".join(line.rstrip(". ") for line in errors) or (lines[-1] if lines else "it printed nothing")
 
 
 def render_preferences(record: Record) -> str:

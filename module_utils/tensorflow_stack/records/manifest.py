@@ -111,7 +111,8 @@ def _write(path: str, text: str) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise UnwritableError(
-            f"{path} cannot be written: {error.strerror}. Make room or run as the owner of {os.path.dirname(path)},"
+            f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of "
+            f"{os.path.dirname(path)},"
             " and run the playbook again.",
             path=path,
         ) from error
@@ -119,7 +120,7 @@ def _write(path: str, text: str) -> None:
 
 def _unusable(path: str, found: str) -> StackError:
     return StackError(
-        f"{path} {found}. Move it away and run the playbook again, which writes it anew;"
-        " the environments beside it are not touched.",
+        f"{path} {found}. Move it away and run the playbook again, which writes a new one;"
+        " the environments are not changed.",
         path=path,
     )

@@ -47,7 +47,7 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
     chosen = (url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
         raise StackError(
-            "nvidia_repository_url holds credentials, which would show in the output of every task and in a file that"
+            "nvidia_repository_url contains credentials, which the output of every task would show and in a file that"
             " everybody on the node may read. Name a mirror that needs none, or put them into /etc/apt/auth.conf.d"
             " (for apt) and ~root/.netrc (for the key) on the node."
         )

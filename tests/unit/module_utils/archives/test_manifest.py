@@ -86,7 +86,7 @@ def test_refused_manifest(content: Any, options: dict[str, Any], said: str) -> N
         ({"relative_path": "a/../../b"}, "no path below the base URL"),
         ({"relative_path": "https://example.org/b"}, "no path below the base URL"),
         ({"relative_path": None}, "no path below the base URL"),
-        ({"component": "../x"}, "no name of a component"),
+        ({"component": "../x"}, "not a component's name"),
     ],
 )
 def test_refused_archive(changes: dict[str, Any], said: str) -> None:

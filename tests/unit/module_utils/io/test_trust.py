@@ -72,7 +72,7 @@ def test_what_another_user_has_on_the_way_is_refused(root: Path, spoil: Callable
     place = spoil(root)
     with pytest.raises(BuildError, match=rf"^{place} (could be changed by others \(owner|is a link of user) {OTHER}\b"):
         trust.check_root(str(root))
-    with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below others that"):
+    with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below directories"):
         trust.check_root(str(root / "not" / "there" / "yet"))
 
 
@@ -81,8 +81,8 @@ def test_a_directory_on_the_way_that_others_may_write_is_refused_with_the_comman
     root.parent.chmod(mode)
     with pytest.raises(BuildError) as caught:
         trust.check_root(str(root))
-    assert f"(owner {os.geteuid()}, mode {mode:04o}), on the way to {root}: " in caught.value.message
-    subprocess.run(caught.value.message.partition("to write there: ")[2], shell=True, check=True)
+    assert f"(owner {os.geteuid()}, mode {mode:04o}), which is part of the path to {root}: " in caught.value.message
+    subprocess.run(caught.value.message.partition("may write there: ")[2], shell=True, check=True)
     trust.check_root(str(root))
 
 
@@ -207,7 +207,7 @@ def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name:
     (full / name).chmod(0o777)
     with pytest.raises(BuildError, match=rf"^{full / name} could be changed by others .*mode 0777") as caught:
         trust.check_root(str(full))
-    subprocess.run(caught.value.message.partition("are to change it: ")[2], shell=True, check=True)
+    subprocess.run(caught.value.message.partition("may change it: ")[2], shell=True, check=True)
     trust.check_root(str(full))
 
 
@@ -216,7 +216,7 @@ def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name:
 def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
     os.chown(full / name, OTHER, OTHER, follow_symlinks=False)
     with pytest.raises(
-        BuildError, match=rf"^{full / name} .*{OTHER}.* Move it away, if it was not put there for you: mv"
+        BuildError, match=rf"^{full / name} .*{OTHER}.* If you did not expect it there, move it away: mv"
     ):
         trust.check_root(str(full))
 
@@ -225,7 +225,9 @@ def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
 def test_a_link_to_elsewhere_is_refused(full: Path, tmp_path: Path, name: str) -> None:
     (full / name).rename(tmp_path / "elsewhere")
     (full / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit does"):
+    with pytest.raises(
+        BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit neither"
+    ):
         trust.check_root(str(full))
 
 

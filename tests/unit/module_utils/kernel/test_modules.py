@@ -421,7 +421,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
             "modprobe: ERROR: could not insert 'nvidia': No such device\n",
             "No such device. The kernel's own words are in dmesg.",
         ),
-        ("", "modprobe nvidia did not load the module: it said nothing."),
+        ("", "modprobe nvidia did not load the module: it printed nothing."),
     ],
 )
 def test_module_that_is_not_loaded(node: Node, text: str, said: str) -> None:

@@ -88,7 +88,7 @@ def test_failing_script_is_shown_in_its_own_words() -> None:
 
 
 def test_complaint_of_apt() -> None:
-    assert "404" in complaint(GONE) and complaint("") == "it said nothing"
+    assert "404" in complaint(GONE) and complaint("") == "it printed nothing"
     unmet = " libnvidia-ml1 : Depends: nvidia-alternative (= 535.54.03-1) but 580.159.04-1 is to be installed\n"
     assert "Depends: nvidia-alternative" in complaint(unmet + "E: Unable to correct problems.\n")
 

@@ -288,7 +288,7 @@ def test_key_that_is_there(apt: Apt) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"url": "https://user:secret@mirror.example.org/"}, "nvidia_repository_url holds credentials"),
+        ({"url": "https://user:secret@mirror.example.org/"}, "nvidia_repository_url contains credentials"),
         ({"fingerprints": ["3BF863CC"]}, "'3BF863CC' is no fingerprint"),
     ],
 )

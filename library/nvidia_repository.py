@@ -141,7 +141,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ..module_utils.tensorflow_stack.io.files import FileChanges
 from ..module_utils.tensorflow_stack.repositories.apt import AptRepositories
 from ..module_utils.tensorflow_stack.repositories.common import VerificationError, Work, repository
 from ..module_utils.tensorflow_stack.repositories.dnf import DnfRepositories

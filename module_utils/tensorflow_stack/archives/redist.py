@@ -28,7 +28,7 @@ from typing import Any, Iterator, Sequence
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.downloads import Source, has_credentials
-from ..io.file_changes import sync_file_system
+from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
 from ..io.reading import parse_object, read_whole

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Container
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
-from ..io.file_changes import sync_file_system
+from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
 from ..io.reading import read_whole

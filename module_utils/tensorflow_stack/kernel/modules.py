@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from ..node.files import NodeFiles
 from .state import (
     BLACKLIST,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from ..node.driver import read_driver
 from ..node.files import NodeFiles
 from ..node.kernels import kernels_that_need_the_driver, read_headers, read_modules, read_secure_boot

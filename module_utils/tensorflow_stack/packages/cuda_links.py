@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from ..records.component import STATE_DIRECTORY
 
 NOTE = f"{STATE_DIRECTORY}/cuda-links.json"

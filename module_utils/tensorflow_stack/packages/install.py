@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Union
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from ..records.component import record_path
 from .apt import Apt
 from .closure import (

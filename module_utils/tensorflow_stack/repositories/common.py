@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 from ..errors import BusyError, StackError
 from ..io.downloads import Source, has_credentials
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from .apt_sources import place_of
 from .openpgp import Key, armour, is_armoured, is_keybox, read_keys
 

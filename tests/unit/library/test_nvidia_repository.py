@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
 from ansible.module_utils.tensorflow_stack.repositories.common import Ended, Work
 
 from tests.keys import FIRST, FIRST_KEY, SECOND_KEY

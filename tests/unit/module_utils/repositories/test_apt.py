@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
 from ansible.module_utils.tensorflow_stack.repositories import common
 from ansible.module_utils.tensorflow_stack.repositories.apt import AptRepositories
 from ansible.module_utils.tensorflow_stack.repositories.common import (

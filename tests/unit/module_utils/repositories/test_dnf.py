@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
 from ansible.module_utils.tensorflow_stack.repositories.common import Ended, VerificationError, Work, repository
 from ansible.module_utils.tensorflow_stack.repositories.dnf import DnfRepositories
 

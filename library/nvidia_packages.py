@@ -116,7 +116,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pending:
-  description: In check mode, whether something would be changed and is not yet, so that what it brings cannot be judged.
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
   returned: success
   type: bool
   sample: false

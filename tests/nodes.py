@@ -50,7 +50,8 @@ def environment(name: str = "tensorflow-2.8.0", **changes: Any) -> dict[str, Any
         "packages": {},
         "requirements": {"lines": [], "is_recorded": True, "path": None},
         "additions": [],
-        "damaged": False,
+        "damage": None,
+        "unfinished": [],
         "also_in": [],
         **changes,
     }

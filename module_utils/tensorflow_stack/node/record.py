@@ -7,6 +7,7 @@ import re
 from typing import Any, Mapping
 
 from ..records.component import COMPONENTS, is_record_of, kind_of, record_path
+from ..records.evidence import deciding_variables
 from .driver import read_driver
 from .environments import read_environments, read_environments_root, read_manifest
 from .files import NodeFiles
@@ -35,12 +36,14 @@ def read_node(
     *,
     filesystem_root: str = "/",
     environments_root: str | None = None,
+    environment: str | None = None,
     user: User | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `user` and `environ` are those of this process unless given.
+    `environment` is the one to look into, by default the one applied last. `user` and `environ` are those of this
+    process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -73,8 +76,9 @@ def read_node(
             name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
         ],
         "managed": _read_managed(files),
+        "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
-        "environments": read_environments(files, root, manifest),
+        "environments": read_environments(files, root, manifest, environment),
         "manifest": manifest,
         "unread": files.unread,
     }

@@ -78,7 +78,8 @@ class Environment:
     requirements_path: str | None  # the user's file that they were in
     is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
     additions: tuple[Addition, ...]
-    damaged: bool
+    damage: tuple[str, ...] | None  # how its files differ from what was installed; None if nobody looked
+    unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
 
     @classmethod
@@ -103,7 +104,8 @@ class Environment:
             requirements_path=row["requirements"]["path"],
             is_requirements_path_recorded=row["requirements"]["is_recorded"],
             additions=tuple(Addition(**addition) for addition in row["additions"]),
-            damaged=row["damaged"],
+            damage=None if row["damage"] is None else tuple(row["damage"]),
+            unfinished=tuple(row["unfinished"]),
             also_in=tuple(row["also_in"]),
         )
 
@@ -155,6 +157,7 @@ class NodeFacts:
     cuda: tuple[NodeLibrary, ...]
     cudnn: tuple[NodeLibrary, ...]
     managed: Mapping[str, Managed]
+    variables: Mapping[str, str]  # that decide which GPUs and libraries are found
     root: str  # of the environments
     environments: tuple[Environment, ...]
     current_name: str | None
@@ -181,6 +184,7 @@ class NodeFacts:
                 cuda=tuple(map(_library, record["cuda"])),
                 cudnn=tuple(map(_library, record["cudnn"])),
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
+                variables=record["variables"],
                 root=record["environments_root"]["path"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),

@@ -331,8 +331,15 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     (environment,) = record["environments"]
     assert environment["name"] == "tensorflow-2.10.1"
     assert environment["packages"]["numpy"] == "1.23.5"
-    assert set(environment) == {*environments.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
-    assert (environment["additions"], environment["damaged"], environment["also_in"]) == ([], False, [])
+    assert set(environment) == {
+        *environments.BUILD_KEYS,
+        "requirements",
+        "additions",
+        "damage",
+        "unfinished",
+        "also_in",
+    }
+    assert (environment["additions"], environment["damage"], environment["also_in"]) == ([], None, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True
 

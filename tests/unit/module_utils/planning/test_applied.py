@@ -192,7 +192,7 @@ def test_additions_are_lost_where_the_next_lock_is_without_them(row: dict[str, A
 
 def test_additions_are_lost_where_the_same_build_has_to_be_mended(row: dict[str, Any]) -> None:
     assert losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a") == ([], [])
-    row["damaged"] = True
+    row["damage"] = ["numpy: numpy/version.py was changed"]
     messages, _ = losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a")
     assert ["it is damaged and has to be mended" in message for message in messages] == [True]
 

@@ -43,6 +43,7 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "modules": {"nouveau": False, "nova_core": False},
         "pythons": list(pythons),
         "managed": {},
+        "variables": {},
         "environments_root": {"path": "/opt/tensorflow"},
         **changes,
     }

@@ -12,15 +12,14 @@ import hashlib
 import inspect
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from ..environment.builds import Build, find_added
-from ..errors import StackError
+from ..errors import NotStartedError, StackError
+from ..io.commands import run_into
 from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
@@ -33,8 +32,6 @@ _CHILD = (stages, driver, libraries, main)
 _RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.main import main; main(*sys.argv[2:])"
 
 _TAIL_BYTES = 64 * 1024
-# After SIGKILL; a process that hangs in a broken driver cannot be reaped, and the verdict has to come anyway.
-_REAP_SECONDS = 10
 # Variables that decide which libraries and devices the child finds.
 _DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
 
@@ -135,8 +132,8 @@ def check(
     python = os.path.join(build, "bin", "python")
     try:
         observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu, level=level)
-    except OSError as error:
-        reason = f"{python} does not start ({error.strerror}): rebuild the environment with tensorflow_venv."
+    except NotStartedError as error:
+        reason = f"{python} does not start ({error.reason}): rebuild the environment with tensorflow_venv."
         return Outcome("environment_missing", reason, checked_at=checked_at)
     verdict = judge(
         observation.records,
@@ -167,7 +164,7 @@ def check(
 
 
 def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full") -> Observation:
-    """Run the child in `python`. Raises OSError when that cannot be started."""
+    """Run the child in `python`. Raises NotStartedError."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_PRELOAD"}
     environ.update(LC_ALL="C", TF_CPP_MIN_LOG_LEVEL="0")
     if not has_gpu:
@@ -176,25 +173,8 @@ def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full
     # Files, not pipes: what was written is there whatever became of the writer.
     with TemporaryDirectory() as directory, TemporaryFile() as stdout, TemporaryFile() as stderr:
         _write_child(directory)
-        process = subprocess.Popen(
-            [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd="/",
-            env=environ,
-            start_new_session=True,
-        )
-        exit_status: int | None = None
-        try:
-            exit_status = process.wait(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=_REAP_SECONDS)
+        command = [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"]
+        exit_status = run_into(command, stdout, stderr, env=environ, timeout=time_limit, cwd="/")
         return Observation(
             records=_parse_records(_read(stdout, last=sys.maxsize)),
             exit_status=exit_status,
@@ -254,8 +234,8 @@ def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float)
     """The outcome for any Python, whatever release it has, with its whole log; nothing is reused or stored."""
     try:
         observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu)
-    except OSError as error:
-        return Outcome("environment_missing", f"{python} does not start: {error.strerror}.")
+    except NotStartedError as error:
+        return Outcome("environment_missing", f"{python} does not start: {error.reason}.")
     variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
     report = make_report(observation.records, variables)
     verdict = judge(

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import urllib.parse
@@ -22,6 +21,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from ..errors import LockError
+from ..io.commands import Completed, run
 from ..io.uv import uv_environment
 from ..records.lockfile import Constraint, Distribution, Lock, lock_path, read_lock
 from ..requirements.parse import (
@@ -195,11 +195,11 @@ class LockRun:
     skipped: tuple[tuple[LockRequest, UnsatisfiableError], ...]
 
 
-Runner = Callable[[list[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+Runner = Callable[[list[str], Mapping[str, str]], Completed]
 
 
-def run_command(argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def run_command(argv: list[str], environment: Mapping[str, str]) -> Completed:
+    return run(argv, env=environment, apart=True)
 
 
 def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequence[str]) -> str:
@@ -549,9 +549,9 @@ class _Compiler:
             argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
         argv += ["--constraint", limits, wishes]
         done = self.runner(argv, uv_environment(index_url=self.index_url))
-        if done.returncode != 0:
+        if done.code != 0:
             raise _resolution_error(inputs, done, argv)
-        return done.stdout
+        return done.output
 
     def _refusal(self, inputs: LockInputs, clashes: Sequence[Clash], versions: Mapping[str, str]) -> ClashError:
         with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
@@ -656,12 +656,12 @@ def _fitting_wheels(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> list
     return [wheel for _, _, wheel in sorted(fitting, key=lambda candidate: candidate[:2])]
 
 
-def _resolution_error(inputs: LockInputs, done: subprocess.CompletedProcess[str], argv: list[str]) -> LockError:
-    details = {"cmd": argv, "rc": done.returncode, "stderr": done.stderr}
-    explanation = re.search(r"(Because .*?)(?:\n\s*\n|\Z)", done.stderr, re.DOTALL)
+def _resolution_error(inputs: LockInputs, done: Completed, argv: list[str]) -> LockError:
+    details = {"cmd": argv, "rc": done.code, "stderr": done.errors}
+    explanation = re.search(r"(Because .*?)(?:\n\s*\n|\Z)", done.errors, re.DOTALL)
     if explanation is None:
-        lines = re.findall(r"(?:error|cause): (.+)", done.stderr)
-        summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.returncode}"
+        lines = re.findall(r"(?:error|cause): (.+)", done.errors)
+        summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.code}"
         return LockError(
             f"{inputs.request} could not be resolved: {summary}. "
             "Check the network, and tensorflow_index_url if you set it.",

@@ -16,8 +16,9 @@ from typing import Any
 
 from ..errors import StackError
 from ..io.files import FileChanges
+from ..records.component import STATE_DIRECTORY
 
-NOTE = "/etc/tensorflow-gpu-stack/cuda-links.json"
+NOTE = f"{STATE_DIRECTORY}/cuda-links.json"
 _LINKS = "/usr/local/cuda*"
 _LOADER_FILES = "/etc/ld.so.conf.d/*.conf"
 _ALTERNATIVES = "/etc/alternatives"

@@ -11,6 +11,7 @@ from typing import Union
 
 from ..errors import StackError
 from ..io.files import FileChanges
+from ..records.component import record_path
 from .apt import Apt
 from .closure import (
     Installed,
@@ -30,7 +31,6 @@ from .record import (
     find_drift,
     make_record,
     moved_along,
-    path_of,
     read_records,
 )
 
@@ -240,7 +240,7 @@ def _plan_files(
     for component in {*before, *after, *([gone] if gone else [])}:
         record = after.get(component)
         if record or component in before:
-            wanted[path_of(component, directory)] = record.text() if record else None
+            wanted[record_path(component, directory)] = record.text() if record else None
         wanted.update(manager.hold_files(after, component))
     changes = FileChanges()
     for path, text in sorted(wanted.items()):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import StackError
 from ..io.reading import parse_object, read_whole
+from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path
 from .closure import Installed, Package, Plan, Request, belongs, upstream
 
 SCHEMA = 1
 _MOST_BYTES = 4 << 20
-DIRECTORY = "/etc/tensorflow-gpu-stack"
-COMPONENTS = ("driver", "cuda", "cudnn")
+DIRECTORY = STATE_DIRECTORY
 
 
 @dataclass(frozen=True)
@@ -44,23 +43,19 @@ class Record:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, sort_keys=True) + "\n"
 
 
-def path_of(component: str, directory: str = DIRECTORY) -> str:
-    return os.path.join(directory, f"{component}.json")
-
-
 def read_records(directory: str = DIRECTORY) -> dict[str, Record]:
     """By component. What was laid as archives has a record of another kind, which is not among them."""
     records = {}
     for component in COMPONENTS:
-        path = path_of(component, directory)
+        path = record_path(component.name, directory)
         try:
             content = parse_object(read_whole(path, _MOST_BYTES))
             if content.pop("schema") > SCHEMA:
                 raise StackError(f"{path} was written by a newer version of this toolkit: use that one.", path=path)
-            if "packages" in content:
+            if kind_of(content) == PACKAGES:
                 packages = tuple(Package(**package) for package in content.pop("packages"))
                 brought, held_before = (tuple(content.pop(name)) for name in ("brought", "held_before"))
-                records[component] = Record(packages=packages, brought=brought, held_before=held_before, **content)
+                records[component.name] = Record(packages=packages, brought=brought, held_before=held_before, **content)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -144,7 +144,6 @@ def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
 LONG_FILES = {
     "archives/redist.py": 418,
     "environment/venv.py": 454,
-    "locking/resolver.py": 704,
     "packages/apt.py": 501,
     "packages/dnf.py": 543,
     "planning/cuda.py": 401,

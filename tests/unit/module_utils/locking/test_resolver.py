@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
 from ansible.module_utils.tensorflow_stack.io.commands import Completed
-from ansible.module_utils.tensorflow_stack.locking.resolver import (
-    ClashError,
+from ansible.module_utils.tensorflow_stack.locking.compile import ClashError
+from ansible.module_utils.tensorflow_stack.locking.inputs import (
     LockRequest,
-    LockRun,
     UnsatisfiableError,
     choose_release,
     lock_inputs,
     lock_requests,
-    make_locks,
-    resolve_lock,
 )
+from ansible.module_utils.tensorflow_stack.locking.resolver import LockRun, make_locks, resolve_lock
 from ansible.module_utils.tensorflow_stack.records.lockfile import (
     Constraint,
     Distribution,

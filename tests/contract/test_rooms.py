@@ -124,7 +124,6 @@ LONG_FILES = {
     "archives/redist.py": 437,
     "environment/venv.py": 495,
     "locking/resolver.py": 704,
-    "node/record.py": 438,
     "packages/apt.py": 501,
     "packages/dnf.py": 543,
     "planning/cuda.py": 401,

@@ -10,9 +10,10 @@ from typing import Any, Callable, Sequence
 
 from ..errors import StackError
 from ..io.files import FileChanges
+from ..node.driver import read_driver
 from ..node.files import NodeFiles
+from ..node.kernels import read_headers, read_modules, read_secure_boot
 from ..node.loader import read_loader
-from ..node.record import read_driver, read_headers, read_modules, read_secure_boot
 from .texts import (
     NOUVEAU_DRIVERS,
     DkmsBuild,

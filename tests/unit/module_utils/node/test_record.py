@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.node import environments
 from ansible.module_utils.tensorflow_stack.node import record as node_record
 from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.node.user import User
@@ -318,7 +319,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     (environment,) = record["environments"]
     assert environment["name"] == "tensorflow-2.10.1"
     assert environment["packages"]["numpy"] == "1.23.5"
-    assert set(environment) == {*node_record.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
+    assert set(environment) == {*environments.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
     assert (environment["additions"], environment["damaged"], environment["also_in"]) == ([], False, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True

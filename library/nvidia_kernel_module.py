@@ -30,7 +30,7 @@ options:
     type: str
     choices: [open, proprietary]
   kernels:
-    description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
+    description: Releases of the kernels that need it. If not set, the running one and all that the node can boot.
     type: list
     elements: str
   services:

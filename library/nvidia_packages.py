@@ -184,12 +184,13 @@ from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
 from ..module_utils.tensorflow_stack.packages import install
 from ..module_utils.tensorflow_stack.packages.model import PackageRequest, WantedPackage
 from ..module_utils.tensorflow_stack.packages.result import PackagesOutcome
+from ..module_utils.tensorflow_stack.records.component import COMPONENTS
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "component": {"type": "str", "choices": ["driver", "cuda", "cudnn"], "required": True},
+            "component": {"type": "str", "choices": [component.name for component in COMPONENTS], "required": True},
             "source": {"type": "str", "choices": ["nvidia_repo", "distro"]},
             "packages": {
                 "type": "list",

@@ -170,6 +170,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack.archives import redist
 from ..module_utils.tensorflow_stack.archives.manifest import Archive, check_archive
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.records.component import LIBRARIES
 
 _ARCHIVE = {
     "component": {"type": "str", "required": True},
@@ -183,7 +184,7 @@ _ARCHIVE = {
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "component": {"type": "str", "choices": ["cuda", "cudnn"], "required": True},
+            "component": {"type": "str", "choices": [component.name for component in LIBRARIES], "required": True},
             "prefix": {"type": "path", "required": True},
             "version": {"type": "str"},
             "url": {"type": "str"},

@@ -77,7 +77,7 @@ options:
     default: true
   evidence:
     description:
-      - What identifies the state of the node that the verdict holds for, such as driver version, GPUs and boot ID.
+      - What the verdict holds for, such as driver version, GPUs, boot ID, and the code of the check.
       - C(CUDA_VISIBLE_DEVICES), C(LD_LIBRARY_PATH) and C(NVIDIA_VISIBLE_DEVICES) are always part of it.
       - Without evidence no verdict is reused.
     type: dict

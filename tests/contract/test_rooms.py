@@ -121,7 +121,7 @@ def test_a_pure_room_touches_nothing(path: Path) -> None:
 
 # Today's exceptions. They only shrink: a file or function that got shorter is taken out, or its number lowered.
 LONG_FILES = {
-    "archives/redist.py": 437,
+    "archives/redist.py": 434,
     "environment/venv.py": 495,
     "locking/resolver.py": 704,
     "packages/apt.py": 501,

@@ -34,10 +34,11 @@ from ..io.processes import processes_using
 from ..io.reading import parse_object, read_whole
 from ..io.trust import check_place
 from ..records.build import read_record
+from ..records.component import STATE_DIRECTORY, record_path
 from .manifest import PLATFORMS, Archive, read_manifest
 from .unpacking import Tree
 
-RECORDS = "/etc/tensorflow-gpu-stack"
+RECORDS = STATE_DIRECTORY
 TREE_RECORD = ".tensorflow-gpu-stack.json"
 # Bump when archives are laid in another way, so that every tree is laid anew once.
 _LAYOUT = 1
@@ -129,7 +130,7 @@ def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
     if not os.path.lexists(wish.prefix):
         return _to_be_laid("install", wish, (), ())
     tree = read_tree(wish.prefix)
-    recorded = _read_json(_record_path(records, wish.component))
+    recorded = _read_json(record_path(wish.component, records))
     if tree is None:
         if not _names(recorded, wish.prefix):
             raise BuildError(
@@ -155,7 +156,7 @@ def plan_absent(
     """What removing the tree takes away; raises BuildError where something still uses it, unless forced."""
     _check_place(prefix, records)
     tree = read_tree(prefix)
-    recorded = _read_json(_record_path(records, component))
+    recorded = _read_json(record_path(component, records))
     if tree is None and not _names(recorded, prefix):
         if os.path.lexists(prefix):
             raise BuildError(f"{prefix} was not laid by this toolkit (it has no {TREE_RECORD}): it is not removed.")
@@ -309,7 +310,7 @@ def apply_absent(
         if os.path.isdir(prefix):
             _move_away(prefix, _work_path(prefix))
             _sweep(prefix)
-        path = _record_path(records, component)
+        path = record_path(component, records)
         if _names(_read_json(path), prefix):
             os.unlink(path)
     return outcome
@@ -407,12 +408,8 @@ def _work_path(prefix: str) -> str:
     return os.path.join(parent, f".{name}.new")
 
 
-def _record_path(records: str, component: str) -> str:
-    return os.path.join(records, f"{component}.json")
-
-
 def _write_record(records: str, wish: Wish) -> None:
-    path = _record_path(records, wish.component)
+    path = record_path(wish.component, records)
     os.makedirs(records, mode=0o755, exist_ok=True)
     temporary = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):

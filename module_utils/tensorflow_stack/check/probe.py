@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import inspect
 import json
 import os
@@ -24,6 +23,7 @@ from ..errors import StackError
 from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
+from ..records.evidence import deciding_variables, evidence_digest
 from . import verdicts
 from .child import driver, libraries, main, stages
 from .verdicts import GOOD_VERDICTS, judge, make_report
@@ -35,8 +35,6 @@ _RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.main impor
 _TAIL_BYTES = 64 * 1024
 # After SIGKILL; a process that hangs in a broken driver cannot be reaped, and the verdict has to come anyway.
 _REAP_SECONDS = 10
-# Variables that decide which libraries and devices the child finds.
-_DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,19 +102,17 @@ def check(
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
     check_program(os.path.join(build, "bin", "python"))
-    variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
+    variables = deciding_variables(os.environ)
     record = read_record(build)
-    evidence_sha256 = _digest(
-        evidence,
-        # What somebody added may break TensorFlow, though the build is the same.
-        find_added(Build(build, record)) if record else [],
-        variables,
-        build,
-        release,
-        expect_gpu,
-        gpu_count,
-        cudnn_floor,
-        [_source(module) for module in (*_CHILD, verdicts, sys.modules[__name__])],
+    evidence_sha256 = evidence_digest(
+        evidence=evidence,
+        additions=find_added(Build(build, record)) if record else (),
+        variables=variables,
+        build=os.path.basename(build),
+        release=release,
+        expect_gpu=expect_gpu,
+        gpu_count=gpu_count,
+        cudnn_floor=cudnn_floor,
     )
     stored = (known or {}).get("check") or {}
     is_same = stored.get("evidence_sha256") == evidence_sha256
@@ -233,10 +229,6 @@ def _source(module: Any) -> str:
     return inspect.getsource(module)
 
 
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def _store(root: str, name: str, entry: Mapping[str, Any]) -> bool:
     """Whether the manifest holds the verdict now; one that may not be written is no failure."""
 
@@ -256,7 +248,7 @@ def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float)
         observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu)
     except OSError as error:
         return Outcome("environment_missing", f"{python} does not start: {error.strerror}.")
-    variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
+    variables = deciding_variables(os.environ)
     report = make_report(observation.records, variables)
     verdict = judge(
         observation.records,

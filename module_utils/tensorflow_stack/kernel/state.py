@@ -12,7 +12,7 @@ from ..errors import StackError
 from ..io.files import FileChanges
 from ..node.driver import read_driver
 from ..node.files import NodeFiles
-from ..node.kernels import read_headers, read_modules, read_secure_boot
+from ..node.kernels import kernels_that_need_the_driver, read_headers, read_modules, read_secure_boot
 from ..node.loader import read_loader
 from .texts import (
     NOUVEAU_DRIVERS,
@@ -130,9 +130,10 @@ def read_state(wish: Wish, root: str, run: Run) -> State:
     builds = parse_dkms_status(run(["/usr/sbin/dkms", "status"])) if sources else []
     tool = next((tool for tool in _INITRAMFS_TOOLS if files.exists(tool.lister, "initramfs")), None)
     headers = next((name for path, name in _HEADER_PACKAGES.items() if files.exists(path, "headers")), "headers of {}")
+    releases = kernels_that_need_the_driver(files) if wish.kernels is None else wish.kernels
     return State(
         running=files.text("/proc/sys/kernel/osrelease", "kernel") or "",
-        kernels=[_read_kernel(release, wish, files, sources, builds, tool, run) for release in _releases(files, wish)],
+        kernels=[_read_kernel(release, wish, files, sources, builds, tool, run) for release in releases],
         sources=sources,
         tool=tool,
         is_blacklisted=not blacklist_file(root),
@@ -142,21 +143,6 @@ def read_state(wish: Wish, root: str, run: Run) -> State:
         secure_boot=read_secure_boot(files),
         header_package=headers,
     )
-
-
-def _releases(files: NodeFiles, wish: Wish) -> list[str]:
-    """Kernels that the node can boot or was prepared for; a directory of modules alone is what a purge leaves."""
-    if wish.kernels is not None:
-        return list(wish.kernels)
-    releases = [os.path.basename(path) for path in files.glob("/lib/modules/*", "kernels")]
-    return [
-        release
-        for release in releases
-        if read_headers(files, release)
-        or any(
-            files.exists(path.format(release), "kernels") for path in ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
-        )
-    ]
 
 
 def _read_sources(files: NodeFiles, wish: Wish) -> list[DkmsSource]:

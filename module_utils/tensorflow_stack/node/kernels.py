@@ -15,20 +15,29 @@ SECURE_BOOT_VARIABLE = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-
 
 def read_kernels(files: NodeFiles) -> list[dict[str, Any]]:
     """Every one under /lib/modules."""
+    running = files.text("/proc/sys/kernel/osrelease", "kernel")
     return [
-        _read_kernel(files, os.path.basename(path))
+        _read_kernel(files, os.path.basename(path), running)
         for path in files.glob("/lib/modules/*", "kernels")
         if files.is_dir(path, "kernels")
     ]
 
 
-def _read_kernel(files: NodeFiles, release: str) -> dict[str, Any]:
-    """Modules and headers of a kernel can be there without the kernel: what DKMS left, or headers alone."""
+def kernels_that_need_the_driver(files: NodeFiles) -> list[str]:
+    """Releases of the kernels for which the driver needs modules."""
+    return [row["release"] for row in read_kernels(files) if row["needs_driver"]]
+
+
+def _read_kernel(files: NodeFiles, release: str, running: str | None) -> dict[str, Any]:
+    """A kernel needs the driver if the node runs it or can boot it.
+
+    A directory of modules can be what DKMS left, and headers can be of a kernel that was never installed.
+    """
     images = (f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz")
     return {
         "release": release,
         "headers": read_headers(files, release),
-        "image": any(files.exists(path, "kernels") for path in images),
+        "needs_driver": release == running or any(files.exists(path, "kernels") for path in images),
     }
 
 

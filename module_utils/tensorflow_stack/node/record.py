@@ -6,6 +6,8 @@ import os
 import re
 from typing import Any, Mapping
 
+from ..records.component import COMPONENTS, is_record_of, kind_of, record_path
+from ..records.evidence import deciding_variables
 from .driver import read_driver
 from .environments import read_environments, read_environments_root, read_manifest
 from .files import NodeFiles
@@ -16,10 +18,6 @@ from .pci import read_pci
 from .pythons import read_pythons
 from .texts import os_family, parse_os_release
 from .user import User, current_user, default_environments_root
-
-# Where this toolkit writes down what it installed of a component.
-MANAGED_DIRECTORY = "/etc/tensorflow-gpu-stack"
-MANAGED_COMPONENTS = ("driver", "cuda", "cudnn")
 
 # Files by which a container can be told from a machine, where the first one does not name it.
 CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
@@ -38,12 +36,13 @@ def read_node(
     *,
     filesystem_root: str = "/",
     environments_root: str | None = None,
+    environment: str | None = None,
     user: User | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `user` and `environ` are those of this process unless given.
+    `environment` is the one to look into, by default the one applied last. `user` and `environ` are those of this process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -76,8 +75,9 @@ def read_node(
             name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
         ],
         "managed": _read_managed(files),
+        "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
-        "environments": read_environments(files, root, manifest),
+        "environments": read_environments(files, root, manifest, environment),
         "manifest": manifest,
         "unread": files.unread,
     }
@@ -121,35 +121,18 @@ def _read_platform(files: NodeFiles, kernel: str | None) -> str | None:
 
 
 def _read_managed(files: NodeFiles) -> dict[str, dict[str, Any]]:
-    """What this toolkit wrote down of each component; what it cannot have written is left out."""
+    """What this toolkit recorded of each component; what it cannot have written is left out."""
     managed = {}
-    for component in MANAGED_COMPONENTS:
-        path = f"{MANAGED_DIRECTORY}/{component}.json"
+    for component in COMPONENTS:
+        path = record_path(component.name)
         record = files.json(path, "managed")
         if record is None:
             continue
-        if _is_record_of(component, record):
-            managed[component] = record
+        if is_record_of(component, record):
+            managed[component.name] = {**record, "kind": kind_of(record)}
         else:
             files.add_unread("managed", f"{path}: not a record that this toolkit wrote")
     return managed
-
-
-def _is_record_of(component: str, record: dict[str, Any]) -> bool:
-    asked = record.get("asked", {})
-    wishes: dict[str, Any] = asked if isinstance(asked, dict) else {"packages": None}
-    lists = [record.get("packages", []), wishes.get("packages", [])]
-    rows: list[Any] = [row for found in lists for row in (found if isinstance(found, list) else [None])]
-    version = record.get("version")
-    # Of CUDA and cuDNN it is what their packages say: 11.8.89~11.8.0.
-    shape = r"[0-9]+(\.[0-9]+)*" if component == "driver" else r"[0-9][0-9A-Za-z.+~-]*"
-    return (
-        isinstance(record.get("source"), str)
-        and isinstance(version, str)
-        and re.fullmatch(shape, version) is not None
-        and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
-        and all(row.get("version") is None or isinstance(row["version"], str) for row in rows)
-    )
 
 
 def _sayable(value: Any) -> Any:

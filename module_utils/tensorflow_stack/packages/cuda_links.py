@@ -18,8 +18,9 @@ from ..errors import StackError
 from ..io.commands import run
 from ..io.files import FileChanges
 from ..io.reading import read_json
+from ..records.component import STATE_DIRECTORY
 
-RECORD = "/etc/tensorflow-gpu-stack/cuda-links.json"
+RECORD = f"{STATE_DIRECTORY}/cuda-links.json"
 _LINKS = "/usr/local/cuda*"
 _LOADER_FILES = "/etc/ld.so.conf.d/*.conf"
 _ALTERNATIVES = "/etc/alternatives"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import StackError
 from ..io.files import FileChanges
+from ..records.component import STATE_DIRECTORY, record_path
 from .apt import Apt
 from .dnf import Dnf
 from .manager import PackageManager, Solution
@@ -23,12 +24,10 @@ from .model import (
     refuse,
 )
 from .record import (
-    DIRECTORY,
     PackagesRecord,
     asked_of,
     find_drift,
     make_record,
-    path_of,
     read_records,
     with_versions,
 )
@@ -149,7 +148,7 @@ def predict(request: PackageRequest) -> PackagesOutcome:
     return PackagesOutcome(changed=True, version=version, transaction=Transaction(install=asked))
 
 
-def is_recorded(component: str, directory: str = DIRECTORY) -> bool:
+def is_recorded(component: str, directory: str = STATE_DIRECTORY) -> bool:
     return component in read_records(directory)
 
 
@@ -297,7 +296,7 @@ def _plan_files(
     wanted: dict[str, str | None] = {}
     for component in {*before, *after}:
         record = after.get(component)
-        wanted[path_of(component, directory)] = record.text() if record else None
+        wanted[record_path(component, directory)] = record.text() if record else None
         wanted.update(manager.hold_files(after, component))
     changes = FileChanges()
     for path, text in sorted(wanted.items()):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import StackError
 from ..io.reading import parse_object, read_whole
+from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path
 from .model import (
     ClosurePlan,
     InstalledPackage,
@@ -22,8 +22,6 @@ from .model import (
 
 SCHEMA = 1
 _MOST_BYTES = 4 << 20
-DIRECTORY = "/etc/tensorflow-gpu-stack"
-COMPONENTS = ("driver", "cuda", "cudnn")
 
 
 @dataclass(frozen=True)
@@ -56,21 +54,17 @@ class PackagesRecord:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, sort_keys=True) + "\n"
 
 
-def path_of(component: str, directory: str = DIRECTORY) -> str:
-    return os.path.join(directory, f"{component}.json")
-
-
-def read_records(directory: str = DIRECTORY) -> dict[str, PackagesRecord]:
+def read_records(directory: str = STATE_DIRECTORY) -> dict[str, PackagesRecord]:
     """By component. A component that was installed as archives has a record of another kind and is not among them."""
     records = {}
     for component in COMPONENTS:
-        path = path_of(component, directory)
+        path = record_path(component.name, directory)
         try:
             content = parse_object(read_whole(path, _MOST_BYTES))
             if content.pop("schema") > SCHEMA:
                 raise StackError(f"{path} was written by a newer version of this toolkit: use that one.", path=path)
-            if "packages" in content:
-                records[component] = _parse(content)
+            if kind_of(content) == PACKAGES:
+                records[component.name] = _parse(content)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

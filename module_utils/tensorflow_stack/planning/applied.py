@@ -106,7 +106,7 @@ def find_losses(
     if not is_same and lock.state != "applied":
         refusals += _replaced_file(row, path, lock, is_named, supplied)
     additions = [Addition(**addition) for addition in row.get("additions") or ()]
-    if not additions or (is_same and not row["damaged"]) or (not is_same and digest in row["also_in"]):
+    if not additions or (is_same and not row["damage"]) or (not is_same and digest in row["also_in"]):
         return tuple(refusals), ()
     warnings: tuple[str, ...] = ()
     if is_same or lock.state == "applied":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -20,6 +21,66 @@ from .stack import Assessment, Policy, Refusal, Stack
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
+
+# Of tensorflow_stack_info, as an argument spec.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "release": {"type": "str", "default": "newest"},
+    "requirements": {"type": "path"},
+    "node": {"type": "dict", "required": True},
+    "environment": {"type": "str"},
+    "policy": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
+            "driver_source": {
+                "type": "str",
+                "choices": ["auto", "found", "distro", "nvidia_repo"],
+                "default": "auto",
+            },
+            "driver_version": {"type": "str", "default": ""},
+            "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+            "allow_downgrade": {"type": "bool", "default": False},
+            "cuda_source": {
+                "type": "str",
+                "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
+                "default": "auto",
+            },
+            "cudnn_source": {
+                "type": "str",
+                "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
+                "default": "auto",
+            },
+            "python": {"type": "str", "default": ""},
+            "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
+            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+        },
+    },
+    "tables": {"type": "path", "required": True},
+    "shipped_locks": {"type": "path", "required": True},
+    "locks": {"type": "path", "required": True},
+    "enforced": {"type": "bool", "default": True},
+}
+
+
+def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
+    try:
+        result = plan_for(
+            release=options["release"],
+            requirements_path=options["requirements"],
+            node=options["node"],
+            environment=options["environment"],
+            policy=options["policy"],
+            tables_directory=options["tables"],
+            shipped_locks=options["shipped_locks"],
+            locks=options["locks"],
+        )
+    except StackError as error:
+        plan_of_it = refused_plan(options["release"], error.message)
+        return {"plan": plan_of_it, "table": error.message, "releases": [], **error.details}, error.message
+    is_refused = result["plan"]["refusals"] and options["enforced"]
+    return result, result["table"] if is_refused else None
 
 
 def plan_for(

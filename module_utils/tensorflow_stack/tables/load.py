@@ -7,6 +7,7 @@ unknown field, and a version without quotes, which YAML reads as a number (3.10 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -211,8 +212,27 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
     return [row for row in rows if row.os in names and _same_release(version_id, row.version_id)]
 
 
+def preload_tables(directory: str) -> None:
+    """Load every table of a directory once, for all processes that are forked from this one afterwards.
+
+    A table that cannot be loaded is for whoever needs it to report.
+    """
+    with contextlib.suppress(TableError):
+        tables = load_tables(directory)
+        for name, value in vars(Tables).items():
+            if isinstance(value, cached_property):
+                getattr(tables, name)
+        _PRELOADED[os.path.realpath(directory)] = tables
+
+
+_PRELOADED: dict[str, Tables] = {}
+
+
 def load_tables(directory: str) -> Tables:
     """Every table of a directory. Raises TableError naming the file, and the row and field where there is one."""
+    preloaded = _PRELOADED.get(os.path.realpath(directory))
+    if preloaded is not None:
+        return preloaded
     releases = _load(directory, "releases", Release)
     return Tables(
         directory=directory,

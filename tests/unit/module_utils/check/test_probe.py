@@ -488,13 +488,6 @@ def test_another_library_path_checks_again(node: Node, monkeypatch: pytest.Monke
     assert outcome.report["variables"] == {"LD_LIBRARY_PATH": "/usr/local/cuda/lib64"}
 
 
-def test_another_check_checks_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    node.check()
-    source = probe._source
-    monkeypatch.setattr(probe, "_source", lambda module: source(module) + "# newer\n")
-    assert not node.check().reused
-
-
 def test_a_bad_verdict_is_stored_and_never_reused(node: Node) -> None:
     for _ in range(2):
         outcome = node.check(expect_gpu=True)

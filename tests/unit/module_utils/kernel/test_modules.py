@@ -209,6 +209,16 @@ def test_directory_that_a_purge_left_is_no_kernel(node: Node) -> None:
     assert [kernel["release"] for kernel in node.ensure()["kernels"]] == [RELEASE]
 
 
+def test_headers_of_a_kernel_that_was_never_installed_ask_for_no_module(node: Node) -> None:
+    """As of another flavour: the plan asks for no headers of it, and a build that fails would fail the run."""
+    node.settle()
+    node.write("/lib/modules/6.1.0-56-rt-amd64/modules.dep")
+    node.write("/usr/src/linux-headers-6.1.0-56-rt-amd64/Makefile")
+    result = node.ensure()
+    assert [kernel["release"] for kernel in result["kernels"]] == [RELEASE]
+    assert result["changed"] is False
+
+
 def test_module_of_another_version_is_built_anew(node: Node) -> None:
     node.settle()
     node.answers[f"/sbin/modinfo -k {RELEASE} nvidia-current"] = modinfo("470.256.02")

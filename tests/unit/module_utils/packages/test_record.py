@@ -20,10 +20,10 @@ from ansible.module_utils.tensorflow_stack.packages.record import (
     asked_of,
     find_drift,
     make_record,
-    path_of,
     read_records,
     with_versions,
 )
+from ansible.module_utils.tensorflow_stack.records.component import record_path
 
 REQUEST = PackageRequest("cudnn", "nvidia_repo", (WantedPackage("libcudnn8", "8.1.*"),), ("libcudnn*", "libcublas*"))
 CUDNN = ResolvedPackage("libcudnn8", "8.1.0.77-1+cuda11.2", "amd64")
@@ -38,13 +38,13 @@ def installed(package: ResolvedPackage, *, version: str = "", held: bool = True)
 
 
 def test_record_is_read_back(tmp_path: Path) -> None:
-    Path(path_of("cudnn", str(tmp_path))).write_text(RECORD.text())
+    Path(record_path("cudnn", str(tmp_path))).write_text(RECORD.text())
     assert read_records(str(tmp_path)) == {"cudnn": RECORD}
 
 
 def test_record_of_archives_is_of_another_kind(tmp_path: Path) -> None:
     text = json.dumps({"schema": 1, "component": "cuda", "source": "redist", "archives": []})
-    Path(path_of("cuda", str(tmp_path))).write_text(text)
+    Path(record_path("cuda", str(tmp_path))).write_text(text)
     assert read_records(str(tmp_path)) == {}
 
 
@@ -58,10 +58,10 @@ def test_record_of_archives_is_of_another_kind(tmp_path: Path) -> None:
     ],
 )
 def test_record_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
-    Path(path_of("cuda", str(tmp_path))).write_text(text)
+    Path(record_path("cuda", str(tmp_path))).write_text(text)
     with pytest.raises(StackError, match=said) as caught:
         read_records(str(tmp_path))
-    assert path_of("cuda", str(tmp_path)) in caught.value.message
+    assert record_path("cuda", str(tmp_path)) in caught.value.message
 
 
 def test_record_knows_what_was_newly_installed_and_what_was_held_before() -> None:
@@ -149,7 +149,7 @@ def test_record_knows_the_stream_before_the_first_run(
 
 def test_record_with_a_stream_is_read_back(tmp_path: Path) -> None:
     record = replace(RECORD, asked=asked_of(WITH_STREAM), stream=StreamChange("nvidia-driver", None, "580-open"))
-    Path(path_of("cudnn", str(tmp_path))).write_text(record.text())
+    Path(record_path("cudnn", str(tmp_path))).write_text(record.text())
     assert read_records(str(tmp_path)) == {"cudnn": record}
 
 

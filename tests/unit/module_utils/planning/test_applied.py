@@ -67,7 +67,8 @@ def apply(node: dict[str, Any], name: str | None = None, **wish: Any) -> dict[st
         "packages": lock.packages,
         "requirements": copy.deepcopy(ALONE),
         "additions": [],
-        "damaged": False,
+        "damage": None,
+        "unfinished": [],
         "also_in": [],
     }
     after = {**node, "environments": [*node["environments"], row], "manifest": {"current": row["name"]}}
@@ -158,7 +159,8 @@ def row(node: dict[str, Any]) -> dict[str, Any]:
         "packages": {"numpy": "1.23.5"},
         "requirements": copy.deepcopy(ALONE),
         "additions": [dict(PANDAS._asdict())],
-        "damaged": False,
+        "damage": None,
+        "unfinished": [],
         "also_in": [],
     }
 
@@ -192,7 +194,7 @@ def test_additions_are_lost_where_the_next_lock_is_without_them(row: dict[str, A
 
 def test_additions_are_lost_where_the_same_build_has_to_be_mended(row: dict[str, Any]) -> None:
     assert losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a") == ([], [])
-    row["damaged"] = True
+    row["damage"] = ["numpy: numpy/version.py was changed"]
     messages, _ = losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a")
     assert ["it is damaged and has to be mended" in message for message in messages] == [True]
 
@@ -244,6 +246,6 @@ def test_the_same_lock_takes_nothing_over(row: dict[str, Any]) -> None:
 
 
 def test_a_node_record_of_an_earlier_version_loses_nothing(row: dict[str, Any]) -> None:
-    for key in ("requirements", "additions", "damaged", "also_in"):
+    for key in ("requirements", "additions", "damage", "unfinished", "also_in"):
         del row[key]
     assert losses(row, lock_state(packages={})) == ([], [])

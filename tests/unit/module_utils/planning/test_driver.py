@@ -224,7 +224,7 @@ def test_a_branch_that_has_ended_is_taken_when_nothing_else_fits(tables: Tables,
 
 def test_a_kernel_that_the_branch_does_not_build_for(tables: Tables, tmp_path: Path) -> None:
     machine = node("kepler_k80_driver470", tmp_path, driver=BARE)
-    machine["kernels"].append({"release": "6.14.0-24-generic", "headers": None, "image": True})
+    machine["kernels"].append({"release": "6.14.0-24-generic", "headers": None, "needs_driver": True})
     refusal = assess(tables, machine, "2.8.0").refusals[0]
     assert "470 (proprietary modules, distro) does not build for the kernel 6.14.0-24-generic" in refusal.found
 

@@ -71,8 +71,8 @@ class DnfSolver:
             return
         modules = self._python.modules(self._base)
         try:
-            # Only dnf's command line refuses to switch from another enabled stream. A reset before would be a first change
-            # of the stream, and dnf refuses a second one.
+            # Only dnf's command line refuses to switch from another enabled stream. With a reset before, this would be the
+            # second change of the stream, which dnf refuses.
             modules.enable([self._request.stream])
         except self._python.dnf.exceptions.MarkingErrors as error:
             found, _ = modules.get_modules(self._stream.module)

@@ -99,7 +99,7 @@ def find_manager(*, lock_timeout: float) -> PackageManager:
 
 
 def apply_present(
-    request: PackageRequest, manager: PackageManager, *, check: bool, directory: str = DIRECTORY
+    request: PackageRequest, manager: PackageManager, *, check: bool, directory: str = STATE_DIRECTORY
 ) -> PackagesOutcome:
     """Install the closure and hold it. Raises RefusedError before anything is changed, BusyError, StackError."""
     node = _inspect(request.component, manager, check=check, directory=directory)
@@ -153,7 +153,7 @@ def is_recorded(component: str, directory: str = STATE_DIRECTORY) -> bool:
 
 
 def apply_absent(
-    component: str, manager: PackageManager, *, check: bool, directory: str = DIRECTORY
+    component: str, manager: PackageManager, *, check: bool, directory: str = STATE_DIRECTORY
 ) -> PackagesOutcome:
     """Remove what was installed for this component alone and nothing else needs, with its pins, holds and record."""
     node = _inspect(component, manager, check=check, directory=directory)

@@ -29,8 +29,8 @@ AUTOMATIC = "/etc/dnf/automatic.conf"
 class Dnf(PackageManager):
     """One node's dnf. `lock_timeout` is for each wait for a lock."""
 
-    def __init__(self, *, lock_timeout: float) -> None:
-        self._python = DnfPython(lock_timeout=lock_timeout)
+    def __init__(self, *, lock_timeout: float, python: DnfPython | None = None) -> None:
+        self._python = python or DnfPython(lock_timeout=lock_timeout)
 
     # --- What is installed ----------------------------------------------------------------------------
 

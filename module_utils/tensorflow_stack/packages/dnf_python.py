@@ -18,11 +18,11 @@ _POLL_SECONDS = 1.0
 class DnfPython:
     """`lock_timeout` is for each wait for a lock."""
 
-    def __init__(self, *, lock_timeout: float) -> None:
-        self.dnf: Any = importlib.import_module("dnf")
-        self.hawkey: Any = importlib.import_module("hawkey")
-        self._modules: Any = importlib.import_module("dnf.module.module_base")
-        self._rpm: Any = importlib.import_module("rpm")
+    def __init__(self, *, lock_timeout: float, import_module: Callable[[str], Any] = importlib.import_module) -> None:
+        self.dnf = import_module("dnf")
+        self.hawkey = import_module("hawkey")
+        self._modules = import_module("dnf.module.module_base")
+        self._rpm = import_module("rpm")
         self._lock_timeout = lock_timeout
         self._native = str(self.dnf.rpm.basearch(self.hawkey.detect_arch()))
 

@@ -71,7 +71,7 @@ class DnfSolver:
             return
         modules = self._python.modules(self._base)
         try:
-            # Only dnf's command line refuses to switch from another enabled stream. With a reset before, this would be the
+            # Only dnf's command line refuses to switch from another enabled stream. A reset before would make this the
             # second change of the stream, which dnf refuses.
             modules.enable([self._request.stream])
         except self._python.dnf.exceptions.MarkingErrors as error:

@@ -65,7 +65,6 @@ class _Node:
 class _Change:
     """What a run does to a node: the plan, and the files and holds that belong to the records as they are to be."""
 
-    component: str
     plan: ClosurePlan
     records: dict[str, PackagesRecord]
     files: FileChanges
@@ -279,7 +278,7 @@ def _plan_change(
         records[component] = after
     files = _plan_files(manager, node.records, records, directory)
     place, lift = _plan_holds(records, node, state_after(node.state, plan))
-    return _Change(component, plan, records, files, place if after else set(), lift)
+    return _Change(plan, records, files, place if after else set(), lift)
 
 
 def _text(files: FileChanges, path: str) -> str | None:

@@ -24,7 +24,6 @@ from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
-from . import verdicts
 from .child import driver, libraries, main, stages
 from .verdicts import GOOD_VERDICTS, judge, make_report
 

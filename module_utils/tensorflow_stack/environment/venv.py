@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Container
+from typing import Callable, Container
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system

@@ -3,8 +3,8 @@
 Each scenario's hosts are made and prepared once a run and kept as images until its end; what is broken is applied to
 fresh hosts of these. A scenario has to pass before it is asked about what is broken. Where it is the making or
 preparing of hosts that fails, nothing was noticed: the run ends there. All 76 took 100 minutes on two cores that others
-used as well; a test notices in seconds, a scenario in one to four minutes. `turn` runs eight of them, the next eight on the
-next day.
+used as well; a test notices in seconds, a scenario in one to four minutes. `turn` runs eight of them, and the next
+eight on the next day.
 """
 
 from __future__ import annotations

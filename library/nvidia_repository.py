@@ -104,6 +104,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would change, so that its result cannot be checked yet.
+  returned: success
+  type: bool
 repaired:
   description: Conflicting entries and keys that were disabled or removed.
   returned: success
@@ -195,6 +199,7 @@ def _provide(module: AnsibleModule) -> dict[str, Any]:
         module.warn(warning)
     return {
         "changed": manager.is_changed,
+        "pending": module.check_mode and manager.is_changed,
         "repaired": work.repaired,
         "refreshed": refresh,
         "diff": manager.diff(),

@@ -14,7 +14,7 @@ import yaml
 from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
 from ansible.module_utils.tensorflow_stack.node.kernels import KERNEL_MODULES
 
-from scripts import run_playbook
+from scripts import make_docs, run_playbook
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLES = REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"
@@ -75,7 +75,9 @@ def names_of_this_repository() -> frozenset[str]:
         for path in REPOSITORY.glob(pattern)
         for name in re.findall(r"^ *register: (\w+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
-    return frozenset({*variables, *values, *files, *roles, *results, *tables, *KERNEL_MODULES})
+    return frozenset(
+        {*variables, *make_docs.PLAY_VARIABLES, *values, *files, *roles, *results, *tables, *KERNEL_MODULES}
+    )
 
 
 def unknown_names(text: str) -> list[str]:

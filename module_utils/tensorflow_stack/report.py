@@ -118,7 +118,7 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
     host, path = options["host"], options["path"]
     if host in (".", "..") or "/" in host:
-        return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
+        return None, f"No report is written: the name of the host {host!r} is not a valid file name."
     results = (
         "release_result",
         "kept",

@@ -74,7 +74,7 @@ problems:
   returned: success
   type: list
   elements: str
-  sample: ["libcufft is neither in /usr/local/cuda-11.2/lib64 nor where the loader looks by itself (/usr/lib64)"]
+  sample: ["libcufft is neither in /usr/local/cuda-11.2/lib64 nor in the loader's directories (/usr/lib64)"]
 """
 
 from ansible.module_utils.basic import AnsibleModule

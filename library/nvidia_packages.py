@@ -221,7 +221,7 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
         module.fail_json(
-            msg=f"The packages of {module.params['component']} could not be looked after: {error}. "
+            msg=f"The packages of {module.params['component']} could not be managed: {error}. "
             "Run as root on a node with apt or dnf."
         )
     module.exit_json(

@@ -50,7 +50,7 @@ msg:
   description: The errors, one in each line.
   returned: failure
   type: str
-  sample: tensorflow_verison is set, and no variable of this toolkit; tensorflow_version is one.
+  sample: tensorflow_verison is set, but is no variable of this toolkit; tensorflow_version is one.
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -99,7 +99,7 @@ def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
 
 
 def _malformed(name: str, text: str, wanted: str) -> StackError:
-    return StackError(f"{name} is {text!r}, and has to be {wanted}.")
+    return StackError(f"{name} is {text!r}, but must be {wanted}.")
 
 
 def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -113,7 +113,7 @@ def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
         elif isinstance(value, (list, dict)):
             if kind not in ("list", "dict"):
                 found.append(
-                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value."
+                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, but must be a single value."
                 )
         elif kind != "dict" and not isinstance(value, bool) and "{" not in str(value) and str(value):
             try:

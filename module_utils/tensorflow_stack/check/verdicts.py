@@ -116,13 +116,15 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     module, nvml = facts["module"]["version"], facts["nvml"]
     if libcuda["path"] is None:
         loaded = f"the kernel module is {module}" if module else "no kernel module nvidia is loaded"
-        return Verdict("driver_missing", f"There is no driver for TensorFlow to open ({libcuda['error']}); {loaded}.")
+        return Verdict(
+            "driver_missing", f"There is no driver that TensorFlow could open ({libcuda['error']}); {loaded}."
+        )
     versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
     different = len({_integers(version) for version in versions.values() if version}) > 1
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
         said = [nvml["text"] if nvml["code"] else None, libcuda["error"]]
-        what = "Of different versions" if different else "They do not fit each other"
+        what = "Of different versions" if different else "They do not match"
         return Verdict("driver_mismatch", ". ".join([f"{what}: {found}", *filter(None, said)]) + ".")
     if libcuda["code"]:
         no_module = "" if module else "; no kernel module nvidia is loaded"
@@ -184,7 +186,7 @@ def _judge_libraries(stages: Mapping[Any, Record], cudnn_floor: str | None) -> V
         return Verdict("library_missing", f"{', '.join(missing)}: in none of {where}.")
     broken = [f"{row['path']}: {row['error']}" for row in rows if row["error"]]
     if broken:
-        return Verdict("library_missing", f"Found, but not to be loaded: {'; '.join(broken)}.")
+        return Verdict("library_missing", f"Found, but cannot be loaded: {'; '.join(broken)}.")
     cudnn = next((row for row in rows if row["name"].startswith("libcudnn.")), None)
     if cudnn and cudnn["version"] and cudnn_floor:
         have, floor = _integers(cudnn["version"]), _integers(cudnn_floor)
@@ -210,7 +212,7 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     if exit_status or due - finished:
         return Verdict("op_failed", f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
     if not wanted:
-        return Verdict("libraries_ok", "No GPU is expected, so there is no driver and no CUDA to look at.")
+        return Verdict("libraries_ok", "No GPU is expected, so neither driver nor CUDA was checked.")
     for stage in _of(stages, ("kernel",)):
         if stage.get("skipped"):
             reason = (
@@ -223,7 +225,9 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     nvml = facts["nvml"]
     # TensorFlow 2.21 asks it first.
     warning = (
-        f" NVML cannot be opened ({nvml['text']}): TensorFlow 2.21 uses no GPU so." if nvml["code"] is None else ""
+        f" NVML cannot be opened ({nvml['text']}): without it TensorFlow 2.21 uses no GPU."
+        if nvml["code"] is None
+        else ""
     )
     return Verdict(
         "libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.{warning}"
@@ -281,7 +285,7 @@ def _compiling(reason: str) -> Verdict:
     return Verdict(
         "compiling_kernels",
         "The release has no machine code for this GPU: the driver compiles its kernels once, which can take minutes. "
-        f"{reason} What is compiled is kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
+        f"{reason} Compiled kernels are kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
     )
 
 

@@ -28,7 +28,7 @@ from .texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinf
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
 _SECURE_BOOT_HELP = (
     "Sign it with a key that the machine trusts (mokutil --import, then confirm at the console during the next boot),"
-    " use the distribution's signed modules, or set nvidia_driver_source to found and keep the driver that is there."
+    " use the distribution's signed modules, or set nvidia_driver_source to found to keep the installed driver."
 )
 
 
@@ -251,7 +251,7 @@ def _judge(
             + (
                 f"Secure Boot refuses its signature. {_SECURE_BOOT_HELP}"
                 if is_refused
-                else "The kernel's own words are in dmesg."
+                else "The kernel's messages are in dmesg."
             ),
             stderr=text,
         )

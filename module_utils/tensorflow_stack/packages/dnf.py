@@ -176,7 +176,8 @@ class DnfSolution(Solution):
             wanted = ", ".join(str(package) for package in packages)
             raise StackError(
                 f"Not every file of {wanted} could be fetched: {' '.join(str(error).split())}. Nothing was changed. "
-                "Refresh the lists (nvidia_repository), ask for another version, or mend the way to the repository."
+                "Refresh the lists (nvidia_repository), request another version, or repair the connection to the "
+                "repository."
             ) from error
 
     def apply(self) -> str:

@@ -261,7 +261,7 @@ class DnfSolver:
             "unsolvable",
             tuple(sorted(requested)),
             f"dnf cannot install {self._request} on this node: {problem}. "
-            "Mend what dnf names, or ask for another version.",
+            "Correct what dnf reports, or request another version.",
         )
 
 

@@ -71,7 +71,7 @@ def _held(request: PackageRequest, held: InstalledPackage, version: str | None, 
 def _pinned(request: PackageRequest, name: str, version: str | None, component: str, pinned: str) -> PackageRefusal:
     need = f"at {version}" if version else "removed"
     text = (
-        f"{name} was asked for at {pinned} as {component}, but {request} needs it {need}. "
+        f"{name} was requested at {pinned} as {component}, but {request} needs it {need}. "
         "Ask for versions that go together."
     )
     return PackageRefusal("held_by_others", (name,), text)

@@ -41,7 +41,7 @@ def _release_warning(tables: Tables, release: Release) -> str:
     minor = Version(release.version).release[:2]
     last = [row.version for row in tables.releases if Version(row.version).release[:2] == minor][-1]
     return (
-        f"TensorFlow {release.version} gets no security fixes, these go into the newest release alone ({_FIXES})"
+        f"TensorFlow {release.version} gets no security fixes, only the newest release does ({_FIXES})"
         + (f"; known of it: {known}" if known else "")
         + "."
         + (f" {last} has the last fixes of its minor." if last != release.version else "")

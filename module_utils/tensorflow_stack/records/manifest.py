@@ -94,8 +94,8 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
             write_json(path, after)
         except OSError as error:
             raise UnwritableError(
-                f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of {root}, and run the"
-                " playbook again.",
+                f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of {root}, and run "
+                "the playbook again.",
                 path=path,
             ) from error
         return True

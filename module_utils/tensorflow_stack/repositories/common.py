@@ -49,7 +49,7 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
     for text in wanted:
         if not re.fullmatch("[0-9A-F]{40}", text):
             raise StackError(
-                f"{text!r} is no fingerprint of a repository's key: 40 hexadecimal digits are wanted, as `gpg"
+                f"{text!r} is no fingerprint of a repository's key: 40 hexadecimal digits are required, as `gpg"
                 " --show-keys` prints them. Set nvidia_repository_fingerprints."
             )
     return SignedRepository(
@@ -184,10 +184,10 @@ def _checked_key(data: bytes, repository: SignedRepository) -> Key:
     found = [key.fingerprint or f"a key of version {key.version}" for key in keys]
     if len(keys) != 1:
         raise StackError(
-            f"{where} was to hold the key {wanted} alone, but holds {len(keys)}: {', '.join(found)}. Nothing was"
+            f"{where} should contain the key {wanted} alone, but contains {len(keys)}: {', '.join(found)}. Nothing was"
             f" trusted. {hint}",
             found=found,
         )
     if keys[0].fingerprint not in repository.fingerprints:
-        raise StackError(f"{where} is {found[0]}, wanted was {wanted}. Nothing was trusted. {hint}", found=found)
+        raise StackError(f"{where} is {found[0]}, expected was {wanted}. Nothing was trusted. {hint}", found=found)
     return keys[0]

@@ -103,8 +103,8 @@ class DnfRepositories:
                 ended = self._work.run(["rpmkeys", "--import", path])
                 if fingerprint not in _imported_keys(self._work).values():
                     raise StackError(
-                        f"rpm did not take the key {fingerprint} from {path}, and said"
-                        f" '{' '.join(ended.lines)}'. Look at the crypto policy of the node.",
+                        f"rpm did not take the key {fingerprint} from {path}, and printed"
+                        f" '{' '.join(ended.lines)}'. Check the crypto policy of the node.",
                         rc=ended.code,
                     )
             yield
@@ -125,7 +125,8 @@ class DnfRepositories:
         if ended.code or self._refreshed(repository) < started:
             errors = [line for line in ended.lines if re.match(r"Error|  - |.*[Ee]rror:", line)]
             raise VerificationError(
-                f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf brought no list of it'}."
+                f"The repository {repository.url} cannot be used: "
+                f"{'; '.join(errors) or 'dnf downloaded no list of it'}."
                 " The node's repositories and keys are as they were. If it is not reachable from the node, set"
                 " nvidia_repository_url to a mirror that is; if it is signed by another key that you trust, set"
                 " nvidia_repository_fingerprints to that one's.",

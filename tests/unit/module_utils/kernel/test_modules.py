@@ -450,7 +450,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
         ),
         (
             "modprobe: ERROR: could not insert 'nvidia': No such device\n",
-            "No such device. The kernel's own words are in dmesg.",
+            "No such device. The kernel's messages are in dmesg.",
         ),
         ("", "modprobe nvidia did not load the module: it printed nothing."),
     ],

@@ -177,7 +177,7 @@ def test_what_cannot_be_put_back_is_said(machine: Machine, monkeypatch: pytest.M
     machine.install("11.2")
     monkeypatch.setattr(cuda_links, "_run", lambda command: None)
     monkeypatch.setattr(cuda_links.os, "replace", lambda source, target: os.unlink(source))
-    with pytest.raises(StackError, match="could not be put back.*They were .*cuda-10.2.*, they are .*cuda-11.2"):
+    with pytest.raises(StackError, match="could not be restored.*They were .*cuda-10.2.*, they are .*cuda-11.2"):
         machine.cuda_links.restore(prefix, check=False)
     assert (machine.root / "record.json").exists(), "the next run tries again"
 

@@ -85,7 +85,7 @@ def test_transaction_that_may_be() -> None:
             check(DOWN, pinned_by={"libcudnn8": ("cuda", "8.6-1")}),
             "held_by_others",
             ("libcudnn8",),
-            "libcudnn8 was asked for at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it at 8.1-1. "
+            "libcudnn8 was requested at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it at 8.1-1. "
             "Ask for versions that go together.",
             id="another component",
         ),
@@ -93,7 +93,7 @@ def test_transaction_that_may_be() -> None:
             check(REMOVED, pinned_by={"libcudnn8-dev": ("cuda", "8.6-1")}),
             "held_by_others",
             ("libcudnn8-dev",),
-            "libcudnn8-dev was asked for at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it removed. "
+            "libcudnn8-dev was requested at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it removed. "
             "Ask for versions that go together.",
             id="removed from another component",
         ),

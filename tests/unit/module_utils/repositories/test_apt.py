@@ -258,8 +258,8 @@ def test_retired_key(apt: Apt) -> None:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        (SECOND_KEY, f"3bf863cc.pub is {SECOND}, wanted was {FIRST}. Nothing was trusted."),
-        (FIRST_KEY + SECOND_KEY, f"the key {FIRST} alone, but holds 2: {FIRST}, {SECOND}. Nothing was trusted."),
+        (SECOND_KEY, f"3bf863cc.pub is {SECOND}, expected was {FIRST}. Nothing was trusted."),
+        (FIRST_KEY + SECOND_KEY, f"the key {FIRST} alone, but contains 2: {FIRST}, {SECOND}. Nothing was trusted."),
         (b"<html>sign in</html>", f"is not the key {FIRST}: it is no OpenPGP data."),
         (b"\xc6\x29\x06" + bytes(40), "3bf863cc.pub is a key of version 6, wanted was"),
     ],
@@ -350,7 +350,7 @@ def test_old_index_does_not_pass_for_a_new_one(apt: Apt) -> None:
     apt.put_indexes()
     time.sleep(1.1)
     apt.works = False
-    with pytest.raises(VerificationError, match="brought no list of its packages"):
+    with pytest.raises(VerificationError, match="downloaded no list of its packages"):
         plan(apt)[1].apply(lock_timeout=0)
 
 

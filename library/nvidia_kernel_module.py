@@ -118,7 +118,7 @@ reboot_reasons:
   returned: success
   type: list
   elements: str
-  sample: ["kernel module 470.256.02 is loaded, the libraries are of 535.309.01"]
+  sample: ["kernel module 470.256.02 is loaded, the libraries have version 535.309.01"]
 processes:
   description: Processes that use the GPU.
   returned: success

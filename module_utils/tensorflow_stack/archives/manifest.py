@@ -96,7 +96,7 @@ def _file_of(row: Mapping[str, Any], what: str, variant: str | None) -> Mapping[
     there = sorted(key for key, value in row.items() if isinstance(value, dict))
     if variant not in there:
         raise StackError(
-            f"{what} is there for {', '.join(there) or 'nothing'}, asked for was {variant or 'none of these'}. "
+            f"{what} exists for {', '.join(there) or 'nothing'}, but {variant or 'no variant'} was requested. "
             "Set variant to one of them."
         )
     chosen: Mapping[str, Any] = row[variant]

@@ -173,7 +173,7 @@ class Apt(PackageManager):
             if version is None and not found:
                 raise StackError(
                     f"{name} {state[name].version} was left {state[name].trouble}, and no package repository of this "
-                    f"node has it to install it again. Provide one, or remove it: "
+                    f"node has it to install it again. Add one, or remove it: "
                     f"dpkg --remove --force-remove-reinstreq {name}",
                     package=name,
                 )

@@ -112,7 +112,7 @@ class CudaLinks:
             return CudaLinksChange(before, before)
         if os.path.lexists(path) and not os.path.islink(path):
             raise StackError(
-                f"{path} is not a link and cannot lead to {prefix}. Move it away, or unset cuda_toolkit_global_link."
+                f"{path} is not a link and cannot point to {prefix}. Move it away, or unset cuda_toolkit_global_link."
             )
         link = CudaLink(f"{_ALTERNATIVES}/cuda", wanted)
         after = CudaLinksState({**before.links, path: link}, before.loader_files)

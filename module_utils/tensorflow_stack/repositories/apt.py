@@ -133,15 +133,15 @@ class AptRepositories:
                     "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update downloaded no list of its packages"
                 )
                 raise VerificationError(
-                    f"{index.name} cannot be used: {said.rstrip('.')}. The node's lists of repositories and keys are as"
-                    " they were. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
+                    f"{index.name} cannot be used: {said.rstrip('.')}. The node's lists of repositories and keys are"
+                    " unchanged. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
                     " (for the distribution's, correct its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
                     cmd=command,
                     rc=ended.code,
                     stderr="\n".join(failures),
                 )
-        self._work.warnings += [f"apt-get update says of another repository: {line}" for line in failures]
+        self._work.warnings += [f"apt-get update reports for another repository: {line}" for line in failures]
 
     def _targets(self) -> list[_Target]:
         ended = self._work.run(["apt-get", "indextargets", "Created-By: Packages"])

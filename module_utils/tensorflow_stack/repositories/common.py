@@ -41,8 +41,8 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
     chosen = (url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
         raise StackError(
-            "nvidia_repository_url contains credentials, which the output of every task would show and in a file that"
-            " everybody on the node may read. Name a mirror that needs none, or put them into /etc/apt/auth.conf.d"
+            "nvidia_repository_url contains credentials, which the output of every task would show, and a file that"
+            " everybody on the node may read. Use a mirror that needs none, or put them into /etc/apt/auth.conf.d"
             " (for apt) and ~root/.netrc (for the key) on the node."
         )
     wanted = [re.sub(r"\s", "", text).upper() for text in (fingerprints or row["fingerprints"])]
@@ -102,7 +102,7 @@ class Work:
                 for fingerprint in repository.retired:
                     if bytes.fromhex(fingerprint) in data:
                         self.warnings.append(
-                            f"{path} holds the retired key {fingerprint}, in a format of gpg's own that apt does not"
+                            f"{path} contains the retired key {fingerprint}, in a format of gpg's own that apt does not"
                             f" read: gpg --no-default-keyring --keyring {path} --delete-keys {fingerprint} removes it."
                         )
                 continue

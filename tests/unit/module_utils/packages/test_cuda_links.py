@@ -166,7 +166,7 @@ def test_link(machine: Machine, before: object) -> None:
 
 def test_directory_cannot_lead(machine: Machine) -> None:
     machine.link("cuda").mkdir()
-    with pytest.raises(StackError, match="is not a link and cannot lead to .*cuda_toolkit_global_link"):
+    with pytest.raises(StackError, match="is not a link and cannot point to .*cuda_toolkit_global_link"):
         machine.cuda_links.link(machine.prefix("11.2"), check=False)
 
 

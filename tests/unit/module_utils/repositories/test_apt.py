@@ -260,8 +260,8 @@ def test_retired_key(apt: Apt) -> None:
     [
         (SECOND_KEY, f"3bf863cc.pub is {SECOND}, expected was {FIRST}. Nothing was trusted."),
         (FIRST_KEY + SECOND_KEY, f"the key {FIRST} alone, but contains 2: {FIRST}, {SECOND}. Nothing was trusted."),
-        (b"<html>sign in</html>", f"is not the key {FIRST}: it is no OpenPGP data."),
-        (b"\xc6\x29\x06" + bytes(40), "3bf863cc.pub is a key of version 6, wanted was"),
+        (b"<html>sign in</html>", f"is not the key {FIRST}: it is not OpenPGP data."),
+        (b"\xc6\x29\x06" + bytes(40), "3bf863cc.pub is a key of version 6, expected was"),
     ],
 )
 def test_another_key_is_refused(apt: Apt, key: bytes, said: str) -> None:
@@ -376,7 +376,7 @@ def test_another_repository_that_is_down_is_said(apt: Apt) -> None:
     apt.said = [*OTHERS, f"W: {SITE}/InRelease: Signature by key {FIRST} uses weak digest algorithm (SHA1)"]
     work, manager = plan(apt, components=True)
     manager.apply(lock_timeout=0)
-    assert work.warnings == [f"apt-get update says of another repository: {line}" for line in OTHERS]
+    assert work.warnings == [f"apt-get update reports for another repository: {line}" for line in OTHERS]
 
 
 @pytest.mark.parametrize(

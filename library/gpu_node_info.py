@@ -44,7 +44,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Read what is on the node
+- name: Read the node
   gpu_node_info:
   register: node_facts
 

@@ -83,7 +83,7 @@ EXAMPLES = r"""
     kernels: [6.1.0-56-amd64]
     services: [nvidia-persistenced, nvidia-fabricmanager]
 
-- name: Let nouveau have the GPU again
+- name: Enable nouveau again
   nvidia_kernel_module:
     state: absent
 """

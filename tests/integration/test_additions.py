@@ -197,7 +197,7 @@ def test_damage_is_mended_by_what_verify_says_unless_that_would_lose_something(m
     pandas.unlink()
     run = machine.play("verify")
     assert run.code != 0
-    assert "pandas: pandas/__init__.py is missing. A new build would lose what somebody put into it: scipy" in said(run)
+    assert "pandas: pandas/__init__.py is missing. A new build would lose what somebody added to it: scipy" in said(run)
     assert "with tensorflow_additions=drop" in said(run)
     stopped = machine.play("workstation", tensorflow_version="current")
     assert stopped.code != 0 and "it is damaged and must be repaired" in said(stopped)

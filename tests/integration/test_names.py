@@ -64,7 +64,7 @@ def test_a_misspelt_variable_is_named_before_anything_is_done(site: Site, playbo
     message = "tensorfow_version is set, but is no variable of this toolkit; tensorflow_version is one."
     said = " ".join(run.output.split())
     assert message in said and "tensorflow_port" not in said
-    assert run.counts["changed"] == 0 and "Read what is on the node" not in run.output
+    assert run.counts["changed"] == 0 and "Read the node" not in run.output
     if playbook in ("workstation", "verify", "rollback"):
         assert run.report["error"].startswith(message)
     assert [path.name for path in site.path.iterdir()] == (["localhost.json"] if run.report else [])
@@ -150,7 +150,7 @@ def test_a_run_of_a_part_is_no_failure_in_check_mode(site: Site) -> None:
 def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     run = site.play("verify")
     assert run.code == 2, run.output
-    message = "It is not known which environment below"
+    message = "It is unknown which environment below"
     assert run.report["error"].startswith(message)
     assert run.output.count("fatal: ") == 2, "the task that failed, and the report"
     assert "The task 'Resolve the release to a plan' failed, see above." in " ".join(run.output.split())

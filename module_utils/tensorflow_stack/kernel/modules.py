@@ -65,7 +65,7 @@ def ensure(request: ModuleRequest, *, check: bool, root: str = "/", run: RunText
 
 
 def give_back(*, check: bool, root: str = "/", run: RunText = run_command) -> dict[str, Any]:
-    """Let nouveau have the GPU again from the next boot on; a result as that of `ensure`. Raises StackError."""
+    """Enable nouveau again from the next boot on; a result as that of `ensure`. Raises StackError."""
     request = ModuleRequest(version="", kind="")
     state = read_state(request, root, run)
     changes = FileChanges(root)

@@ -26,7 +26,7 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
         there = ", ".join(row.name for row in node.environments) or "none"
         raise StackError(f"There is no environment {name} below {node.root}; there are: {there}.")
     raise StackError(
-        f"It is not known which environment below {node.root} was applied last. Set tensorflow_version to the release "
+        f"It is unknown which environment below {node.root} was applied last. Set tensorflow_version to the release "
         "you mean, and tensorflow_environment if it has a name of its own."
     )
 

@@ -179,7 +179,7 @@ def test_2_10_without_quotes_is_2_1(node: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"It is not known which environment below /opt/tensorflow was"):
+    with pytest.raises(StackError, match=r"It is unknown which environment below /opt/tensorflow was"):
         make_plan(node, tmp_path, release="current")
 
 
@@ -199,7 +199,7 @@ def test_the_current_environment_is_meant_by_its_name(node: dict[str, Any], tmp_
     plan = make_plan(node, tmp_path, release="current")["plan"]
     assert (plan["release"], plan["environment"]["name"]) == ("2.8.0", "work")
     node["manifest"] = {"current": "gone"}
-    with pytest.raises(StackError, match="It is not known which environment"):
+    with pytest.raises(StackError, match="It is unknown which environment"):
         make_plan(node, tmp_path, release="current")
 
 

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from ..environment.builds import Build, find_added
+from ..environment.builds import Build
+from ..environment.damage import find_added
 from ..errors import NotStartedError, StackError
 from ..io.commands import run_into
 from ..io.trust import check_program, check_root

@@ -220,10 +220,10 @@ node:
     managed:
       description: >-
         What this toolkit installed, as C(/etc/tensorflow-gpu-stack/<component>.json) says, for C(driver), C(cuda) and
-        C(cudnn); empty when nothing.
+        C(cudnn); empty when nothing. C(kind) is V(packages) or V(archives).
       type: dict
       returned: always
-      sample: null
+      sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
     variables:
       description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.
       type: dict
@@ -240,8 +240,8 @@ node:
       description: >-
         Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
         for with its lines, C(additions) what somebody put into it, C(also_in) the digests of builds that have the same
-        additions. C(damage) is how its files differ from what was installed, and C(unfinished) what a stopped run left to
-        do; both are looked for only in O(environment) and where somebody added something. C(damage) is null elsewhere.
+        additions. C(damage) is how its files differ from what was installed, and C(unfinished) what a stopped run left
+        to do; both are looked for only in O(environment) and where somebody added something. C(damage) is null elsewhere.
       type: list
       elements: dict
       returned: always
@@ -251,7 +251,7 @@ node:
           flavour: cpu
           digest: 9f86d081884c7d659a2feaa0c55ad015
           build: tensorflow-2.10.1-9f86d081884c-1
-          python: {minor: "3.10", path: /usr/bin/python3.10}
+          python: {minor: "3.10", path: /usr/bin/python3.10, real_path: /usr/bin/python3.10}
           cuda: null
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134

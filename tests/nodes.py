@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,29 @@ def read(name: str, tmp_path: Path, **arguments: Any) -> dict[str, Any]:
     return record
 
 
+def environment(name: str = "tensorflow-2.8.0", **changes: Any) -> dict[str, Any]:
+    """A row of a record's environments."""
+    python = {"minor": "3.10", "path": "/usr/bin/python3.10", "real_path": "/usr/bin/python3.10"}
+    return {
+        "name": name,
+        "release": "2.8.0",
+        "flavour": "cpu",
+        "digest": "0" * 64,
+        "build": f"{name}-{'0' * 12}-1",
+        "python": python,
+        "cuda": None,
+        "cudnn": None,
+        "lock_sha256": "0" * 64,
+        "packages": {},
+        "requirements": {"lines": [], "is_recorded": True, "path": None},
+        "additions": [],
+        "damage": None,
+        "unfinished": [],
+        "also_in": [],
+        **changes,
+    }
+
+
 def build(description: dict[str, Any], root: Path) -> Path:
     """Writes the tree; README.md beside the descriptions says what their keys mean."""
     root.mkdir(parents=True, exist_ok=True)
@@ -58,8 +82,9 @@ def build(description: dict[str, Any], root: Path) -> Path:
     return root
 
 
+@cache
 def describe(name: str) -> dict[str, Any]:
-    """A description with what it extends merged in; its own entries win."""
+    """A description with what it extends merged in; its own entries win. To be read, not changed."""
     text = (DATA / f"{name}.yml").read_text()
     architecture = yaml.safe_load(text)["architecture"]
     return _merge(name, architecture)

@@ -15,6 +15,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "host": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
     "release_result": {"type": "dict", "default": {}},
+    "kept": {"type": "dict", "default": {}},
     "venv_result": {"type": "dict", "default": {}},
     "check_result": {"type": "dict", "default": {}},
     "system_results": {"type": "dict", "default": {}},
@@ -57,6 +58,7 @@ def make_report(
     host: str,
     *,
     release_result: Result,
+    kept: Mapping[str, Result | None],
     venv_result: Result,
     check_result: Result,
     system_results: Mapping[str, Result],
@@ -65,10 +67,15 @@ def make_report(
     proof_required: bool,
     written_at: str,
 ) -> dict[str, Any]:
-    """The report of one node. A part that did not run has an empty result; `failed_result` is that of what failed."""
+    """The report of one node. A part that did not run has an empty result; `failed_result` is that of what failed.
+
+    `kept` has the result of a build and of a check that need not run, since the plan found them done.
+    """
     plan = release_result.get("plan")
-    ran = {name: result for name, result in system_results.items() if result and not result.get("skipped")}
-    verdict = check_result.get("verdict")
+    done = venv_result if _ran(venv_result) else kept.get("environment") or {}
+    checked = check_result if _ran(check_result) else kept.get("check") or {}
+    ran = {name: result for name, result in system_results.items() if _ran(result)}
+    verdict = checked.get("verdict")
     proven = verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS)
     error = None
     if failed_result or failed_task:
@@ -82,19 +89,23 @@ def make_report(
         "schema": 1,
         "host": host,
         "written_at": written_at,
-        "release": plan["release"] if plan else venv_result.get("release"),
+        "release": plan["release"] if plan else done.get("release"),
         "plan": plan,
         "system": {
             name: {key: result[key] for key in _SYSTEM if key in result}
             for name, result in ran.items()
             if not result.get("failed")
         },
-        "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
-        "additions": venv_result.get("additions") or [],
-        "check": {key: check_result[key] for key in _CHECK} if verdict else None,
+        "done": {key: done[key] for key in _DONE} if "action" in done else None,
+        "additions": done.get("additions") or [],
+        "check": {key: checked[key] for key in _CHECK} if verdict else None,
         "error": error,
         "succeeded": error is None and proven,
     }
+
+
+def _ran(result: Result) -> bool:
+    return bool(result) and not result.get("skipped")
 
 
 def _message(result: Result) -> Any:
@@ -108,7 +119,15 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     host, path = options["host"], options["path"]
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
-    results = ("release_result", "venv_result", "check_result", "system_results", "failed_result", "failed_task")
+    results = (
+        "release_result",
+        "kept",
+        "venv_result",
+        "check_result",
+        "system_results",
+        "failed_result",
+        "failed_task",
+    )
     report = make_report(
         host,
         **{name: options[name] for name in results},

@@ -42,10 +42,7 @@ ONLY_IO = {"fcntl", "http", "socket", "subprocess", "urllib.error", "urllib.requ
 BESIDE_IO = {
     "check/child/libraries.py": "the check's child imports nothing of this toolkit",
     "locking/wheel_files.py": "zipfile reads from a server by it, and errors of the server are told apart",
-    "packages/apt.py": "",
-    "packages/cuda_links.py": "",
-    "kernel/state.py": "",
-    "repositories/common.py": "",
+    "packages/dpkg_lock.py": "asks for dpkg's own locks, which are fcntl's record locks",
 }
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
@@ -141,15 +138,8 @@ def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
 # --- Sizes ------------------------------------------------------------------------------------------
 
 # Today's exceptions. They only shrink: a file or function that got shorter is taken out, or its number lowered.
-LONG_FILES = {
-    "packages/apt.py": 501,
-    "packages/dnf.py": 543,
-    "planning/cuda.py": 401,
-    "planning/plan.py": 405,
-}
-LONG_FUNCTIONS = {
-    "packages/closure.py:check_transaction": 63,
-}
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

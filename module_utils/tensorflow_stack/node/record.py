@@ -42,7 +42,8 @@ def read_node(
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment` is the one to look into, by default the one applied last. `user` and `environ` are those of this process unless given.
+    `environment` is the one to look into, by default the one applied last. `user` and `environ` are those of this
+    process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
+import pathlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -17,7 +21,10 @@ from ..requirements import parse
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release
 from . import applied, plan, resolution
-from .stack import Assessment, Policy, Refusal, Stack
+from .kept import find_kept
+from .node import Environment, NodeFacts
+from .stack import Assessment, LockState, Policy, Refusal, Stack
+from .table import render_table
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
@@ -77,8 +84,9 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             locks=options["locks"],
         )
     except StackError as error:
-        plan_of_it = refused_plan(options["release"], error.message)
-        return {"plan": plan_of_it, "table": error.message, "releases": [], **error.details}, error.message
+        made = refused_plan(options["release"], error.message)
+        kept = {"environment": None, "check": None}
+        return {"plan": made, "table": error.message, "releases": [], "kept": kept, **error.details}, error.message
     is_refused = result["plan"]["refusals"] and options["enforced"]
     return result, result["table"] if is_refused else None
 
@@ -95,59 +103,64 @@ def plan_for(
     locks: str,
     today: str | None = None,
 ) -> dict[str, Any]:
-    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
-    _check_root(node["environments_root"]["path"])
+    """The result of `tensorflow_stack_info`. `today` decides what has ended."""
+    facts = NodeFacts.read(node)
+    _check_root(facts.root)
     tables = load_tables(tables_directory)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
-    current = applied.find_applied(node, environment) if release == "current" else None
+    current = applied.find_applied(facts, environment) if release == "current" else None
     if current:
-        release = current["release"]
+        release = current.release
     if wishes and release == "newest":
         _check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(asked, current) if current else asked
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
-    seen = {**node, "environments": [current]} if current else node
+    seen = replace(facts, environments=(current,)) if current else facts
     assessment, releases = _assess(tables, release, wishes, seen, wanted)
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return {"plan": refused, "table": _table(refused, releases), "releases": releases}
+        return _result(refused, releases, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
         made = plan.refuse(assessment.release.version, refusals)
     else:
-        name = environment or (current["name"] if current else f"tensorflow-{assessment.release.version}")
-        lock = _applied_lock(current, assessment.stack, wishes, node)
+        name = environment or (current.name if current else f"tensorflow-{assessment.release.version}")
+        lock = _applied_lock(current, assessment.stack, wishes, facts)
         lock = lock or _find_lock(
-            tables, _lock_request(assessment.stack, wishes, node), locks=locks, shipped_locks=shipped_locks
+            tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
         )
-        made = _plan(tables, assessment.stack, node, lock, name, wishes, asked, is_named=bool(environment))
+        made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
         if current and not made["refusals"]:
-            made["warnings"] += applied.warn_of_gpus(current, node, asked)
-    return {"plan": made, "table": _table(made, releases), "releases": releases}
+            made["warnings"] += applied.warn_of_gpus(current, facts, asked)
+    return _result(made, releases, facts)
+
+
+def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
+    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
 def _applied_lock(
-    current: dict[str, Any] | None,
+    current: Environment | None,
     stack: Stack,
     wishes: parse.UserRequirements | None,
-    node: dict[str, Any],
-) -> plan.LockState | None:
+    node: NodeFacts,
+) -> LockState | None:
     if current is None or wishes is not None:
         return None
-    return applied.lock_as_applied(current, stack, node["environments_root"]["path"])
+    return applied.lock_as_applied(current, stack, node.root)
 
 
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dict[str, Any]) -> LockRequest:
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
     return LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
-        platform=f"linux_{node['architecture']}",
+        platform=f"linux_{node.architecture}",
         flavour=stack.lock_flavour,
         requirements=wishes,
     )
@@ -156,8 +169,8 @@ def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dic
 def _plan(
     tables: Tables,
     stack: Stack,
-    node: dict[str, Any],
-    lock: plan.LockState,
+    node: NodeFacts,
+    lock: LockState,
     name: str,
     wishes: parse.UserRequirements | None,
     policy: Policy,
@@ -169,15 +182,15 @@ def _plan(
         stack=stack,
         node=node,
         lock=lock,
-        root=node["environments_root"]["path"],
         name=name,
-        uv=_uv(tables, node["architecture"]),
+        check_code=_check_code(),
+        uv=_uv(tables, node.architecture),
         warnings=tuple(wishes.notes) if wishes else (),
     )
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
-        next((row for row in node["environments"] if row["name"] == name), None),
+        node.environment(name),
         environment=made["environment"],
         lock=lock,
         is_named=is_named,
@@ -190,6 +203,13 @@ def _plan(
         return plan.refuse(stack.release.version, refusals)
     made["warnings"] += warnings
     return made
+
+
+@functools.cache
+def _check_code() -> str:
+    """A digest of the check's code: a verdict does not hold for another check."""
+    room = pathlib.Path(__file__).resolve().parents[1] / "check"
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
 def _check_root(path: str) -> None:
@@ -213,7 +233,7 @@ def _assess(
     tables: Tables,
     release: str,
     wishes: parse.UserRequirements | None,
-    node: dict[str, Any],
+    node: NodeFacts,
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
@@ -248,7 +268,7 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
                 find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
-def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
+def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
@@ -260,12 +280,12 @@ def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_lock
         if lock is None:
             continue
         if lock.inputs_sha256 == inputs:
-            return plan.LockState(path, directory, "ready", lock, wished_by)
+            return LockState(path, directory, "ready", lock, wished_by)
         state = "stale"
-    return plan.LockState(request.path_in(directory), directory, state, None, wished_by)
+    return LockState(request.path_in(directory), directory, state, None, wished_by)
 
 
-def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
+def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
     row = tables.uv(architecture)
     if row is None:
         return None
@@ -302,7 +322,7 @@ def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str
 
 
 def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
-    lines = [plan.render_table(made)]
+    lines = [render_table(made)]
     for row in releases:
         why_not = "" if row["runs"] else "  " + row["reasons"][0]
         lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")

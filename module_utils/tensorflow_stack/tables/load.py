@@ -176,7 +176,7 @@ class Tables:
             return None
         return next(row for row in self.gpu_chips if row.chip == device.chip), device.name
 
-    def uv(self, architecture: str) -> Uv | None:
+    def uv(self, architecture: str | None) -> Uv | None:
         return next((row for row in self.uvs if row.architecture == architecture), None)
 
     @property
@@ -184,8 +184,9 @@ class Tables:
         """CPython minors that the pinned uv can download, whatever the architecture."""
         return tuple(minor for minor in self.uvs[0].pythons if all(minor in row.pythons for row in self.uvs))
 
-    def python_package(self, os_id: str, version_id: str, minor: str) -> PythonPackage | None:
-        """The row of a distribution's release; Rocky 9.4 finds that of Rocky 9."""
+    def python_package(self, distribution: Mapping[str, str | None], minor: str) -> PythonPackage | None:
+        """The row of a distribution's release, a node's `os`; Rocky 9.4 finds that of Rocky 9."""
+        os_id, version_id = distribution["id"], distribution["version_id"] or ""
         for row in self.python_packages:
             if (row.os, row.minor) == (os_id, minor) and _same_release(version_id, row.version_id):
                 return row

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ansible.module_utils.tensorflow_stack.node import environments
 from ansible.module_utils.tensorflow_stack.node import record as node_record
@@ -34,6 +35,10 @@ CUDNN_8 = [
     *(f"libcudnn_{part}_{kind}.so.8" for part in ("adv", "cnn", "ops") for kind in ("infer", "train")),
 ]
 
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[4] / "roles/tensorflow_release/files/node.schema.json").read_text()
+)
 
 # What is special about each node; what all of them have is checked below.
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -318,6 +323,7 @@ def test_node(name: str, tmp_path: Path) -> None:
             found = [BRIEF[fact](row) for row in found]
         assert found == expected, fact
     assert json.loads(json.dumps(record)) == record
+    jsonschema.validate(record, SCHEMA)
 
 
 def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:

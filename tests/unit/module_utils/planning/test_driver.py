@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Policy
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
@@ -38,7 +39,7 @@ def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def assess(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Assessment:
-    return resolution.assess_wish(tables, release, node, Policy(**{"today": "2026-11-22", **policy}))
+    return resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**{"today": "2026-11-22", **policy}))
 
 
 def chosen(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Driver:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible.module_utils.tensorflow_stack.records.additions import Addition
 from ansible.module_utils.tensorflow_stack.records.evidence import deciding_variables, evidence_digest
 

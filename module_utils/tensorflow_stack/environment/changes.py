@@ -10,12 +10,12 @@ from typing import Container
 from ..errors import BuildError
 from ..io.processes import processes_using
 from ..io.space import check_free_space
-from ..io.trust import check_program, check_root
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
 from .builds import Build, builds_of, environment_names, live_build
 from .damage import Damage, find_added, find_damage
+from .root import check_program, check_root
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
 _INSTALLED_PER_WHEEL_BYTE = 3

@@ -20,7 +20,6 @@ from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
 from ..io.reading import read_whole
-from ..io.trust import check_root
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
 from ..records.build import BUILD_RECORD
@@ -40,6 +39,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
+from .root import check_root
 
 _LOCK_BYTES = 16 << 20
 

@@ -288,7 +288,7 @@ def _lay(wish: WantedTree, source: Source) -> None:
 def _locked(prefix: str, wait: float) -> Iterator[None]:
     parent, name = os.path.split(prefix)
     lock = os.path.join(parent, ".locks", name)
-    with exclusive_lock(lock, what=prefix, wait=wait, wait_variable="package_lock_timeout", root_variable=None):
+    with exclusive_lock(lock, what=prefix, wait=wait, wait_setting="raise package_lock_timeout"):
         try:
             yield
         except OSError as error:

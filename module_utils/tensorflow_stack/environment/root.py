@@ -11,6 +11,8 @@ from typing import Callable
 from ..errors import BuildError
 from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judge
 
+# What a user sets who may not write it.
+PLACE_SETTING = "set tensorflow_root to a directory of yours"
 # The toolkit's own, below the root of environments.
 _OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".tools", ".pythons")
 

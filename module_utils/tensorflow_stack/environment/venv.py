@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
-from typing import Callable
+from typing import Callable, ContextManager
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
@@ -39,7 +39,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
-from .root import check_root
+from .root import PLACE_SETTING, check_root
 
 _LOCK_BYTES = 16 << 20
 
@@ -60,11 +60,11 @@ def apply_present(
         if leftovers(spec.root, spec.name):
             # A run that was killed while it removed old builds. One that builds at this moment is left alone.
             with contextlib.suppress(BusyError, UnwritableError):
-                with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path):
+                with _locked(spec.root, spec.name):
                     _sweep(spec.root, spec.name)
         return outcome
     _make_root(spec.root)
-    with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path, wait=lock_timeout):
+    with _locked(spec.root, spec.name, wait=lock_timeout):
         # Another run may have done it while this one waited.
         outcome = plan_present(spec, keep=keep, hashes=hashes, drop_additions=drop_additions)
         if outcome.action == "keep":
@@ -90,7 +90,7 @@ def apply_present(
 
 def apply_previous(root: str, name: str, *, lock_timeout: float) -> EnvironmentOutcome:
     plan_previous(root, name)
-    with exclusive_lock(_lock_path(root, name), what=os.path.join(root, name), wait=lock_timeout):
+    with _locked(root, name, wait=lock_timeout):
         outcome = plan_previous(root, name)
         _switch(root, name, str(outcome.build))
     return outcome
@@ -100,7 +100,7 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> EnvironmentOut
     outcome = plan_absent(root, name)
     if outcome.action == "keep":
         return outcome
-    with exclusive_lock(_lock_path(root, name), what=os.path.join(root, name), wait=lock_timeout):
+    with _locked(root, name, wait=lock_timeout):
         outcome = plan_absent(root, name)
         builds = builds_of(root, name)
         users = processes_using([os.path.join(root, name), *(build.path for build in builds)])
@@ -136,8 +136,14 @@ def lock_in_use(root: str, name: str) -> str:
     raise BuildError(f"{path} {found}. Set tensorflow_version, and tensorflow_requirements if a file was applied.")
 
 
-def _lock_path(root: str, name: str) -> str:
-    return os.path.join(root, ".locks", name)
+def _locked(root: str, name: str, *, wait: float = 0) -> ContextManager[None]:
+    return exclusive_lock(
+        os.path.join(root, ".locks", name),
+        what=os.path.join(root, name),
+        wait=wait,
+        wait_setting="raise tensorflow_venv_lock_timeout",
+        place_setting=PLACE_SETTING,
+    )
 
 
 def _log_path(root: str, name: str) -> str:

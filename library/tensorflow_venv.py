@@ -224,7 +224,7 @@ from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
-from ..module_utils.tensorflow_stack.records.lockfile import parse_lock
+from ..module_utils.tensorflow_stack.records.lockfile import package_lines, parse_lock
 
 
 def main() -> None:
@@ -292,8 +292,8 @@ def main() -> None:
         bytes_to_fetch=outcome.bytes_to_fetch,
         seconds=outcome.seconds,
         diff={
-            "before": _lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
-            "after": _lines(outcome.after_packages),
+            "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
+            "after": package_lines(outcome.after_packages),
             "before_header": module.params["name"],
             "after_header": module.params["name"],
         },
@@ -370,10 +370,6 @@ def _said_of(outcome: changes.EnvironmentOutcome) -> list[str]:
     texts = [text for _, text in outcome.damage]
     gone = [addition.text if addition.replaces else f"{addition.text} was added" for addition in outcome.dropped]
     return texts + [text for text in gone if text not in texts]
-
-
-def _lines(packages: dict[str, str]) -> str:
-    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
+from itertools import chain
 
-# What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
-# much else lies in the same directories.
-_CUDA_LIBRARY = re.compile(
-    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc|nvrtc-builtins)\.so\."
-)
+from ..records.libraries import OPENED, OPENED_BESIDE
+
+# There is much else in the same directories.
+_CUDA_LIBRARY = re.compile(rf"({'|'.join((*chain(*OPENED.values()), *OPENED_BESIDE))})\.so\.")
 # Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) up to 2.19, and in that
 # directory of a wheel from 2.14 on.
 _LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))

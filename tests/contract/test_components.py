@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.node.libraries import OPENED
+from ansible.module_utils.tensorflow_stack.records.libraries import OPENED
 from ansible.module_utils.tensorflow_stack.records.component import COMPONENTS, LIBRARIES, Component
 
 REPOSITORY = Path(__file__).resolve().parents[2]

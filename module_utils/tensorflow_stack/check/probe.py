@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from ..environment.builds import Build, find_added
+from ..environment.builds import Build
+from ..environment.damage import find_added
+from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run_into
-from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest

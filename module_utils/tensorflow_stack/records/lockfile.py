@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import LockError
@@ -115,6 +116,11 @@ def write_lock(path: str, lock: Lock) -> None:
             f"The lock {path} cannot be written: {error.strerror}. Make {directory} writable, or set "
             "tensorflow_lock_directory to another directory."
         ) from error
+
+
+def package_lines(packages: Mapping[str, str]) -> str:
+    """For a diff."""
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
 
 
 def render_lock(lock: Lock) -> str:

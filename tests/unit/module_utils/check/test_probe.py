@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.check import probe, verdicts
-from ansible.module_utils.tensorflow_stack.check.child import main
+from ansible.module_utils.tensorflow_stack.check.child import libraries, main
 from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.records import manifest
+from ansible.module_utils.tensorflow_stack.records.libraries import LOADER_DIRECTORIES, OPENED
 
 CAPTURES = Path(__file__).parent / "captures"
 CPU, GPU0, GPU1 = "/device:CPU:0", "/device:GPU:0", "/device:GPU:1"
@@ -605,3 +606,10 @@ def test_a_relative_environment_is_refused() -> None:
 def test_no_time_is_refused(node: Node) -> None:
     with pytest.raises(StackError, match="time_limit is 0: give a number of seconds above 0"):
         node.check(time_limit=0)
+
+
+def test_the_child_looks_for_what_the_rest_of_the_toolkit_knows() -> None:
+    """It imports nothing of it, so it has lists of its own."""
+    assert {f"lib{name}" for name in libraries._LIBRARIES} == set(OPENED["cuda"])
+    directories = {path.format(name) for path in libraries._DEFAULT_DIRECTORIES for name in ("x86_64", "aarch64")}
+    assert directories == set(LOADER_DIRECTORIES)

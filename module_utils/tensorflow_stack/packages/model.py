@@ -57,7 +57,7 @@ class ResolvedPackage:
 
 @dataclass(frozen=True)
 class InstalledPackage(ResolvedPackage):
-    """`trouble` is empty, or says in what state an installation that did not end left the package.
+    """`trouble` is empty, or names the state in which an interrupted installation left the package.
 
     One that only `waits_for_trigger` is whole, and a trigger of another package has still to run.
     """

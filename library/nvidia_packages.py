@@ -132,6 +132,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  returned: success
+  type: bool
+  sample: false
 version:
   description: Version of the first package that was asked for, without the packager's revision; null when absent.
   returned: success
@@ -221,6 +226,7 @@ def main() -> None:
         )
     module.exit_json(
         changed=outcome.changed,
+        pending=module.check_mode and outcome.changed,
         version=outcome.version,
         packages=[asdict(package) for package in outcome.packages],
         transaction=outcome.transaction.texts(),

@@ -129,6 +129,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  returned: success
+  type: bool
+  sample: false
 action:
   description: What was done, or in check mode would be done.
   returned: success
@@ -215,6 +220,7 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.details)
     module.exit_json(
         changed=outcome.changed,
+        pending=module.check_mode and outcome.changed,
         action=outcome.action,
         prefix=module.params["prefix"],
         version=module.params["version"] if module.params["state"] == "present" else None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
+
+from .io.writing import write_json
 
 Result = Mapping[str, Any]
 # Of tensorflow_report, as an argument spec.
@@ -136,7 +136,8 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     )
     if not check_mode:
         try:
-            _write(path, json.dumps(report, indent=2, sort_keys=True) + "\n")
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            write_json(path, report)
         except OSError as error:
             return report, (
                 f"The report {path} cannot be written: {error.strerror}. "
@@ -147,17 +148,3 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     # What failed has said why; a verdict that is missing says so here.
     failed = f"The task {options['failed_task']!r} failed, see above." if options["failed_result"] else report["error"]
     return report, failed + ("" if check_mode else f" The report is {path}.")
-
-
-def _write(path: str, text: str) -> None:
-    directory = os.path.dirname(os.path.abspath(path))
-    os.makedirs(directory, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".report-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

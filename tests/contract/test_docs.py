@@ -70,6 +70,7 @@ def names_of_this_repository() -> set[str]:
     """Variables of roles and inventories, registered results, and what else looks like these."""
     roles = [path for path in (REPOSITORY / "roles").iterdir() if path.is_dir()]
     names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(VERDICTS)
+    names |= set(make_docs.PLAY_VARIABLES)
     for role in roles:
         names |= set(make_docs.specification(role))
         for tasks in (role / "tasks").glob("*.yml"):
@@ -116,7 +117,6 @@ def document(request: pytest.FixtureRequest) -> Path:
 
 def test_there_are_documents() -> None:
     assert {"README.md", "CONTRIBUTING.md", "architecture.md"} <= {path.name for path in DOCUMENTS}
-    assert len(DECISIONS) >= 9
 
 
 def test_generated_parts_are_current() -> None:

@@ -56,16 +56,14 @@ def return_differences(returned: Mapping[str, Any], schema: Mapping[str, Any], w
     yield from (f"{where}{name} is in one of them only" for name in sorted(returned.keys() ^ fields.keys()))
     for name in sorted(returned.keys() & fields.keys()):
         row, field = returned[name], fields[name]
-        types = field.get("type") or [TYPES_OF_VALUES[type(value)] for value in field["enum"]]
+        # What has no type is one of some texts.
+        types = field.get("type", "string")
         if TYPES[row["type"]] not in ([types] if isinstance(types, str) else types):
             yield f"{where}{name} is documented as {row['type']}"
         if row.get("sample") is not None:
             yield from (f"{where}{name}, sample: {line}" for line in problems(row["sample"], field, NODE))
         if "contains" in row:
             yield from return_differences(row["contains"], field, f"{where}{name}.")
-
-
-TYPES_OF_VALUES = {str: "string", type(None): "null"}
 
 
 def test_the_documentation_of_gpu_node_info_is_the_schemas() -> None:

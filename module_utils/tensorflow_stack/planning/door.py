@@ -14,7 +14,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ..errors import StackError
-from ..locking import resolver
+from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
@@ -156,8 +156,8 @@ def _applied_lock(
     return applied.lock_as_applied(current, stack, node.root)
 
 
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> resolver.LockRequest:
-    return resolver.LockRequest(
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
+    return LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
         platform=f"linux_{node.architecture}",
@@ -268,12 +268,12 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
                 find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
-def _find_lock(tables: Tables, request: resolver.LockRequest, *, locks: str, shipped_locks: str) -> LockState:
+def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
-    directory = resolver.directory_beside(wishes.path) if wishes else locks
-    inputs = resolver.lock_inputs(request, tables).sha256
+    directory = directory_beside(wishes.path) if wishes else locks
+    inputs = lock_inputs(request, tables).sha256
     state = "missing"
     for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
         lock = read_lock(path)

@@ -55,6 +55,7 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
     result.pop("invocation", None)
     assert result == {
         "changed": True,
+        "pending": True,
         "version": "535.309.01",
         "packages": [{"name": "libcuda1", "version": "535.309.01-1", "architecture": "amd64"}],
         "transaction": {

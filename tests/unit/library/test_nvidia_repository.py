@@ -80,7 +80,8 @@ def test_four_runs(run_module, node: Node) -> None:
     runs = [checked, real, checked_again, real_again]
     assert [run["changed"] for run in runs] == [True, True, False, False]
     assert [run["refreshed"] for run in runs] == [True, True, False, False]
-    assert checked == real
+    assert checked == {**real, "pending": True}
+    assert [run["pending"] for run in runs] == [True, False, False, False]
     assert [row["after_header"] for row in real["diff"]] == [
         "/" + KEY,
         f"/etc/apt/sources.list.d/{ROW['name']}.sources",

@@ -14,7 +14,6 @@ A package is named as apt names it: `libcuda1`, and `libcuda1:i386` if it is of 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
@@ -143,11 +142,6 @@ def without_architecture(name: str) -> str:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a package is one of a component, by the component's patterns."""
     return any(fnmatch.fnmatchcase(without_architecture(name), pattern) for pattern in patterns)
-
-
-def upstream_version(version: str) -> str:
-    """535.309.01 for 535.309.01-0+deb12u1 and for 3:535.309.01-1.el8."""
-    return re.sub(r"^\d+:|-[^-]*$", "", version)
 
 
 def sort_transaction(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import StackError
 from ..io.reading import parse_object, read_whole
-from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path
+from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path, upstream_version
 from .model import (
     ClosurePlan,
     InstalledPackage,
@@ -17,7 +17,6 @@ from .model import (
     ResolvedPackage,
     StreamChange,
     matches,
-    upstream_version,
 )
 
 SCHEMA = 1

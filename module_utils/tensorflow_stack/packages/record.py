@@ -123,7 +123,7 @@ def make_record(
 
 
 def _first_change(earlier: StreamChange | None, change: StreamChange | None) -> StreamChange | None:
-    """Both as one, so that a removal enables the stream that was enabled before the first of them."""
+    """Both as one, so that a removal knows whether a stream was enabled before the first of them."""
     if earlier and change:
         change = replace(change, before=earlier.before)
         return change if change.before != change.after else None

@@ -41,12 +41,20 @@ test-packages: test-tools ## Install the packages that tests need, as root by ap
 lock-tools: tools ## Refresh the locks of the tools in requirements/
 	@$(PYTHON) scripts/bootstrap.py --lock
 
-.PHONY: test test-oldest lint unit contract integration slow nightly
-test: lint unit contract integration ## Lint and test everything, on the newest ansible-core
+.PHONY: test test-oldest test-oldest-all lint unit contract component integration slow nightly
+test: lint unit contract component integration ## Lint and test everything, on the newest ansible-core
 
+# Modules and plugins, what is said of them, and the playbooks.
+OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
+  tests/component/library tests/component/callback_plugins \
+  tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## On the oldest supported ansible-core, test what depends on it
 	@$(PYTHON) scripts/bootstrap.py --core oldest
-	.venv-oldest/bin/python -m pytest --ignore tests/unit/module_utils -m "not slow and (not integration or oldest_core)"
+	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)"
+
+test-oldest-all: test-packages ## On the oldest supported ansible-core, test everything that is not slow
+	@$(PYTHON) scripts/bootstrap.py --core oldest
+	.venv-oldest/bin/python -m pytest tests -m "not slow"
 
 # mypy sees library/ and module_utils/ by way of a link: their relative imports need a package above them, and the
 # checkout's own folder may have any name.
@@ -61,8 +69,11 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy
 	  -p checkout.library -p checkout.module_utils
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
-unit: test-packages ## Tests of single functions and modules
+unit: test-packages ## Tests of single functions and modules, which start no installer and no playbook
 	.venv/bin/python -m pytest tests/unit
+
+component: test-packages ## Tests of one part with the real uv, pip or ansible-playbook
+	.venv/bin/python -m pytest tests/component
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
 	.venv/bin/python -m pytest tests/contract
@@ -73,8 +84,8 @@ integration: test-packages ## Tests with real installs and playbook runs
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
 
-nightly: ## What CI leaves out: every scenario, and the slow tests, fresh machines among them; hours
-	$(MAKE) --keep-going molecule molecule-slow slow
+nightly: ## What CI leaves out: every scenario, the slow tests, the oldest core, a few mutations; hours
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow test-oldest-all mutations prove
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ def build(description: dict[str, Any], root: Path) -> Path:
     return root
 
 
+@cache
 def describe(name: str) -> dict[str, Any]:
-    """A description with what it extends merged in; its own entries win."""
+    """A description with what it extends merged in; its own entries win. To be read, not changed."""
     text = (DATA / f"{name}.yml").read_text()
     architecture = yaml.safe_load(text)["architecture"]
     return _merge(name, architecture)

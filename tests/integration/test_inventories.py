@@ -19,7 +19,7 @@ from tests.integration.test_classic_cases import NO_NETWORK
 from tests.needs import python_of
 from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 CHECKOUT = (
     "action_plugins",
@@ -93,6 +93,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     shutil.rmtree(fleet.path)  # several gigabytes
 
 
+@pytest.mark.oldest_core
 def test_plain_list_of_hosts(fleet: Fleet) -> None:
     """Its localhost is an explicit one, for which Ansible takes a Python that it finds, not the controller's."""
     path = {"PATH": f"{fleet.path / 'bin'}:/usr/bin:/bin"}
@@ -106,6 +107,7 @@ def test_plain_list_of_hosts(fleet: Fleet) -> None:
     assert not root.exists()
 
 
+@pytest.mark.oldest_core
 def test_limit_in_check_mode_is_about_one_node(fleet: Fleet) -> None:
     run = fleet.play("workstation", "--check", "--diff", "--limit", "bob")
     assert run.code == 0, run.output

@@ -129,7 +129,7 @@ def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
 
 def test_pinned_uv_is_the_tables_row() -> None:
     rows = yaml.safe_load(Path(bootstrap.UV_TABLE).read_text())["rows"]
-    assert len(rows) >= 2
+    assert sorted(row["architecture"] for row in rows) == ["aarch64", "x86_64"]
     for row in rows:
         wanted = {key: row[key] for key in ("version", "filename", "sha256", "bytes")}
         found = bootstrap.pinned_uv(row["architecture"])
@@ -207,7 +207,7 @@ def test_locks_pin_by_hash_and_name_no_index() -> None:
         text = (REPOSITORY / "requirements" / wish.lock).read_text()
         entries = text.replace("\\\n", " ").splitlines()
         pins = [line for line in entries if line and not line.lstrip().startswith("#")]
-        assert len(pins) > 10
+        assert [line for line in pins if line.startswith("ansible-core==")]
         assert [line for line in pins if "==" not in line or "--hash=sha256:" not in line] == []
         assert "://" not in text
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
 from ..io.reading import read_whole
 from ..io.trust import check_program, check_root
+from ..io.writing import sync_directory, write_json
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
@@ -408,10 +408,7 @@ def _fill(
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
     sync_file_system(path)
-    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
-        stream.write(json.dumps(build.record, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_json(os.path.join(path, BUILD_RECORD), build.record)
     log.say("Complete")
     return build
 
@@ -444,11 +441,7 @@ def _switch(root: str, name: str, build: str) -> None:
         os.unlink(temporary)
     os.symlink(os.path.join(".builds", build), temporary)
     os.replace(temporary, os.path.join(root, name))
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(root)
 
 
 def _sweep(root: str, name: str) -> None:

@@ -16,6 +16,7 @@ from ..records.lockfile import write_lock
 from ..requirements.parse import read_requirements
 from ..tables.load import Tables, load_tables
 from . import conflicts, resolver
+from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
 
 # Of tensorflow_lock, as an argument spec.
@@ -89,8 +90,8 @@ def _make(options: Mapping[str, Any]) -> _Made:
     if requirements is None and not release:
         raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
     if requirements is not None and not release:
-        release = resolver.choose_release(tables, requirements, options["pythons"])
-    requests = resolver.lock_requests(
+        release = choose_release(tables, requirements, options["pythons"])
+    requests = lock_requests(
         tables,
         release=release,
         requirements=requirements,
@@ -103,8 +104,8 @@ def _make(options: Mapping[str, Any]) -> _Made:
     index_url = options["index_url"]
     wheel_files = WheelFiles(os.path.join(options["tools_directory"], "wheel-files"), index_url)
 
-    def explained(error: resolver.UnsatisfiableError) -> resolver.UnsatisfiableError:
-        def resolve(inputs: resolver.LockInputs) -> dict[str, str]:
+    def explained(error: UnsatisfiableError) -> UnsatisfiableError:
+        def resolve(inputs: LockInputs) -> dict[str, str]:
             return resolver.resolve_versions(
                 inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files
             )
@@ -123,7 +124,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
             skip_unsatisfiable=requirements is not None and not options["pythons"],
             list_files=wheel_files,
         )
-    except resolver.UnsatisfiableError as error:
+    except UnsatisfiableError as error:
         refusal = explained(error)
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
     notes = _notes(wheel_files.unread)

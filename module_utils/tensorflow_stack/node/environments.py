@@ -113,7 +113,9 @@ def _look_into(
     row: dict[str, Any] = {"additions": [], "damage": None, "unfinished": [], "also_in": []}
     try:
         host = files.host_path(path)
-        if not is_asked_for and not find_additions(host, record):
+        has_additions = bool(find_additions(host, record))
+        # A record that lacks something is for tensorflow_venv to judge.
+        if not has_additions and (not is_asked_for or find_misfits(record)):
             return row
         # Not loaded where it is not needed: it would cost every run some milliseconds.
         from ..environment.bookkeeping import find_unfinished

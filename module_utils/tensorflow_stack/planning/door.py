@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
+import pathlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,13 +14,14 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ..errors import StackError
-from ..locking import resolver
+from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release
 from . import applied, plan, resolution
+from .kept import find_kept
 from .node import Environment, NodeFacts
 from .stack import Assessment, LockState, Policy, Refusal, Stack
 from .table import render_table
@@ -80,8 +84,9 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             locks=options["locks"],
         )
     except StackError as error:
-        plan_of_it = refused_plan(options["release"], error.message)
-        return {"plan": plan_of_it, "table": error.message, "releases": [], **error.details}, error.message
+        made = refused_plan(options["release"], error.message)
+        kept = {"environment": None, "check": None}
+        return {"plan": made, "table": error.message, "releases": [], "kept": kept, **error.details}, error.message
     is_refused = result["plan"]["refusals"] and options["enforced"]
     return result, result["table"] if is_refused else None
 
@@ -98,7 +103,7 @@ def plan_for(
     locks: str,
     today: str | None = None,
 ) -> dict[str, Any]:
-    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
+    """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     facts = NodeFacts.read(node)
     _check_root(facts.root)
     tables = load_tables(tables_directory)
@@ -120,7 +125,7 @@ def plan_for(
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return {"plan": refused, "table": _table(refused, releases), "releases": releases}
+        return _result(refused, releases, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
         made = plan.refuse(assessment.release.version, refusals)
@@ -133,7 +138,11 @@ def plan_for(
         made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
-    return {"plan": made, "table": _table(made, releases), "releases": releases}
+    return _result(made, releases, facts)
+
+
+def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
+    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
 def _applied_lock(
@@ -147,8 +156,8 @@ def _applied_lock(
     return applied.lock_as_applied(current, stack, node.root)
 
 
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> resolver.LockRequest:
-    return resolver.LockRequest(
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
+    return LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
         platform=f"linux_{node.architecture}",
@@ -174,6 +183,7 @@ def _plan(
         node=node,
         lock=lock,
         name=name,
+        check_code=_check_code(),
         uv=_uv(tables, node.architecture),
         warnings=tuple(wishes.notes) if wishes else (),
     )
@@ -193,6 +203,13 @@ def _plan(
         return plan.refuse(stack.release.version, refusals)
     made["warnings"] += warnings
     return made
+
+
+@functools.cache
+def _check_code() -> str:
+    """A digest of the check's code: a verdict does not hold for another check."""
+    room = pathlib.Path(__file__).resolve().parents[1] / "check"
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
 def _check_root(path: str) -> None:
@@ -251,12 +268,12 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
                 find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
-def _find_lock(tables: Tables, request: resolver.LockRequest, *, locks: str, shipped_locks: str) -> LockState:
+def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
-    directory = resolver.directory_beside(wishes.path) if wishes else locks
-    inputs = resolver.lock_inputs(request, tables).sha256
+    directory = directory_beside(wishes.path) if wishes else locks
+    inputs = lock_inputs(request, tables).sha256
     state = "missing"
     for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
         lock = read_lock(path)

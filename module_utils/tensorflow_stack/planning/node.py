@@ -78,7 +78,7 @@ class Environment:
     requirements_path: str | None  # the user's file that they were in
     is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
     additions: tuple[Addition, ...]
-    damage: tuple[str, ...] | None  # how its files differ from what was installed; None if nobody looked
+    damage: tuple[str, ...] | None  # null where its files were not compared
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
 
@@ -157,10 +157,11 @@ class NodeFacts:
     cuda: tuple[NodeLibrary, ...]
     cudnn: tuple[NodeLibrary, ...]
     managed: Mapping[str, Managed]
-    variables: Mapping[str, str]  # that decide which GPUs and libraries are found
     root: str  # of the environments
+    variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
     environments: tuple[Environment, ...]
     current_name: str | None
+    checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> NodeFacts:
@@ -184,10 +185,11 @@ class NodeFacts:
                 cuda=tuple(map(_library, record["cuda"])),
                 cudnn=tuple(map(_library, record["cudnn"])),
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
-                variables=record["variables"],
                 root=record["environments_root"]["path"],
+                variables=record["variables"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),
+                checks=_checks(record["manifest"] or {}),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise StackError(
@@ -209,6 +211,11 @@ class NodeFacts:
     def has_cudnn(self, version: str, directories: Sequence[str]) -> bool:
         wanted = Version(version).release[:3]
         return any(Version(row.version).release[:3] == wanted and row.directory in directories for row in self.cudnn)
+
+
+def _checks(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    entries = manifest.get("environments", {})
+    return {name: entry["check"] for name, entry in entries.items() if entry.get("check")}
 
 
 def _driver(row: Mapping[str, Any]) -> NodeDriver:

@@ -22,9 +22,13 @@ def make_plan(
     lock: LockState,
     name: str,
     uv: dict[str, Any] | None,
+    check_code: str,
     warnings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """The plan of a stack that can be. `uv` is the pinned uv that a node of this architecture is given."""
+    """The plan of a stack that can be.
+
+    `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code.
+    """
     environment = _environment(stack, node, lock, name)
     return _plan(
         stack.release.version,
@@ -45,7 +49,7 @@ def make_plan(
         environment=environment,
         uv=uv,
         verdict="ok" if stack.flavour == "cuda" else "cpu_only_no_gpu",
-        evidence=_evidence(stack, node),
+        evidence=_evidence(stack, node, check_code),
         roles=_roles(stack, lock),
         steps=make_steps(stack, node, lock, environment),
         unused_gpu=stack.unused_gpu,
@@ -114,11 +118,12 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
     }
 
 
-def _evidence(stack: Stack, node: NodeFacts) -> dict[str, Any]:
+def _evidence(stack: Stack, node: NodeFacts, check_code: str) -> dict[str, Any]:
     """What a verdict holds for: a check need not be repeated while this is the same."""
     if stack.flavour == "cpu":
-        return {"gpus": []}
+        return {"code": check_code, "gpus": []}
     return {
+        "code": check_code,
         "gpus": [row.device_id for row in node.gpus],
         "driver": node.driver.loaded,
         "boot_id": node.boot_id,

@@ -173,12 +173,15 @@ def _environment_step(
         "direction": _direction(before.release if before else None, wanted),
         "source": "lock",
     }
-    if existing and existing.digest == environment["digest"]:
-        why = f"{existing.build} was made from this lock; its files are compared when it is applied"
-        return _step("environment", "keep", why, **values)
+    if existing and existing.digest == environment["digest"] and not existing.damage:
+        compared = "its files are compared when it is applied" if existing.damage is None else "its files are whole"
+        return _step("environment", "keep", f"{existing.build} was made from this lock; {compared}", **values)
     if lock.lock is not None:
         values["packages"] = _package_changes(existing.packages if existing else {}, lock.lock.packages)
         values["bytes"] = _bytes_to_fetch(node, lock.lock)
+    if existing and existing.damage and existing.digest == environment["digest"]:
+        why = f"{existing.build} is damaged ({existing.damage[0]}): a whole build of this lock takes its place"
+        return _step("environment", "change", why, **values)
     if existing:
         return _step("environment", "change", f"built anew beside {existing.build} and switched to", **values)
     others = [row.name for row in node.environments]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,57 +208,6 @@ def test_log_of_an_earlier_run_is_not_said(tmp_path: Path) -> None:
 
 def test_missing_log_is_fine(tmp_path: Path) -> None:
     assert stack_progress.last_line(str(tmp_path / "none.log"), since=0) is None
-
-
-def test_playbook_run_says_only_what_takes_long_and_ends(tmp_path: Path) -> None:
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(
-        "- hosts: all\n"
-        "  gather_facts: false\n"
-        "  tasks:\n"
-        "    - {name: Wait, ansible.builtin.command: sleep 2.5}\n"
-        "    - {name: Be quick, ansible.builtin.command: 'true'}\n"
-    )
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/workstation"]
-    ended = subprocess.run(
-        [*command, str(playbook)],
-        cwd=REPOSITORY,
-        env={**os.environ, "STACK_PROGRESS_INTERVAL": "1", "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    lines = ended.stderr.splitlines()
-    assert lines
-    assert all(line.startswith("[localhost, ") and line.endswith(" s] Wait") for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("inventory", "said"),
-    [
-        pytest.param(None, "No inventory was parsed", id="none there"),
-        pytest.param("", "No task ran on any host", id="empty file"),
-        pytest.param("all: {hosts: [", "No inventory was parsed", id="damaged"),
-        pytest.param("all: {hosts: {}}", "No task ran on any host", id="no host in it"),
-    ],
-)
-def test_run_without_a_host_does_not_end_well(tmp_path: Path, inventory: str | None, said: str) -> None:
-    path = tmp_path / "hosts.yml"
-    if inventory is not None:
-        path.write_text(inventory)
-    ended = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(path), "playbooks/plan.yml"],
-        cwd=REPOSITORY,
-        env={**os.environ, "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode != 0, ended.stdout
-    assert said in ended.stderr
 
 
 def test_what_is_beside_the_lock_is_said() -> None:

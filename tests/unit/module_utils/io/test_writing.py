@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def test_the_mode_is_as_asked_for_whatever_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "shared").read_text() == '{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("shared", "own")] == [0o644, 0o600]
+
+
+def test_what_killed_writers_of_this_file_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    at_work = [f".file.{os.getpid()}-abcdefgh.new", f".other.{ended.pid}-abcdefgh.new", "file.new"]
+    for name in (*at_work, f".file.{ended.pid}-abcdefgh.new"):
+        (tmp_path / name).write_text("half")
+    write_text(str(tmp_path / "file"), "whole")
+    assert sorted(os.listdir(tmp_path)) == sorted(["file", *at_work])
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])

@@ -1,19 +1,14 @@
-"""Whatever stands in a file, it is read or refused with its place; and what is read means to uv what it means here."""
+"""Whatever a file contains, it is read or refused with its place."""
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.requirements.parse import UserRequirements, read_requirements
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from packaging.utils import canonicalize_name
-
-from tests.wheels import make_wheel
 
 VERSIONS = ("1.0", "1.0.1", "1.1rc1", "1.1", "1.10", "2.0.post1", "2.1.dev3", "3!1.0")
 OPERATORS = ("==", "===", "!=", "<=", ">=", "<", ">", "~=")
@@ -76,45 +71,3 @@ def test_a_file_is_read_or_refused_with_its_place(text: bytes) -> None:
 @settings(max_examples=300, deadline=2000)
 def test_a_document_is_read_or_refused(name: str, head: str, tail: str) -> None:
     read(name, (head + tail).encode("utf-8", "surrogatepass"))
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("wheels")
-    for version in VERSIONS:
-        make_wheel(directory, "demo", version, {})
-    return directory
-
-
-@given(requirements)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_read_means_the_same_to_uv(uv: str, wheels: Path, line: str) -> None:
-    found = read("requirements.txt", line.encode())
-    if isinstance(found, StackError):
-        return
-    [wish] = found.requirements
-    assert canonicalize_name(wish.requirement.name) == "demo"
-    marker = wish.requirement.marker
-    target = {"python_version": "3.10", "python_full_version": "3.10.0", "platform_machine": "x86_64", "extra": ""}
-    linux = {"sys_platform": "linux", "os_name": "posix", "platform_version": "", "implementation_name": "cpython"}
-    applies = marker is None or marker.evaluate({**target, **linux})
-    fitting = list(wish.requirement.specifier.filter(VERSIONS)) if applies else []
-    command = [
-        uv,
-        "pip",
-        "compile",
-        "--quiet",
-        "--no-header",
-        "--no-annotate",
-        "--no-config",
-        "--offline",
-        "--no-index",
-    ]
-    command += ["--find-links", str(wheels), "--python-version", "3.10", "--python-platform", "x86_64-manylinux_2_28"]
-    done = subprocess.run([*command, "-"], input=f"{wish.requirement}\n", capture_output=True, text=True)
-    if applies and not fitting:
-        assert "No solution found" in done.stderr
-        return
-    assert done.returncode == 0, done.stderr
-    taken = done.stdout.strip().partition("==")[2]
-    assert (taken in fitting) if applies else not taken

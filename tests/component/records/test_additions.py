@@ -20,8 +20,8 @@ from ansible.module_utils.tensorflow_stack.records import manifest
 from ansible.module_utils.tensorflow_stack.records.additions import Addition, listed, lost_additions
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
+from tests.component.environment.test_venv import NAME, Site, site  # noqa: F401  # the fixture
 from tests.needs import require
-from tests.unit.module_utils.environment.test_venv import NAME, Site, site  # noqa: F401  # the fixture
 from tests.wheels import make_wheel
 
 STAY = r"would be built anew.* and lose what somebody put into it: {}\. Nothing was changed\. .*tensorflow_additions"

@@ -1,0 +1,93 @@
+"""What planning reads: where environments may be, and which lock is taken."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.planning import door
+from ansible.module_utils.tensorflow_stack.records.lockfile import Lock, write_lock
+
+from tests import nodes
+from tests.unit.module_utils.planning.test_plan import RELEASE_FILES, change, make_plan
+from tests.wheels import make_lock, make_tensorflow
+
+SHIPPED = RELEASE_FILES / "locks"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> dict[str, Any]:
+    return change(nodes.read("no_gpu_debian12", tmp_path), tmp_path, {"pythons": ["3.10"], "environments": []}, {})
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/usr", "/var", "/home", "/etc", "/etc/tensorflow", "/lib64/x", "/dev/shm", "/proc/1", "/sys/x"]
+)
+def test_no_environment_is_put_among_the_files_of_the_system(node: dict[str, Any], tmp_path: Path, path: str) -> None:
+    node["environments_root"]["path"] = path
+    with pytest.raises(StackError) as raised:
+        make_plan(node, tmp_path, release="2.8.0")
+    assert raised.value.message == (
+        f"The root of the environments is {path}, which is the system's. "
+        "Set tensorflow_root to a directory for them alone, such as /opt/tensorflow."
+    )
+
+
+@pytest.mark.parametrize("path", ["/opt/tensorflow", "/usr/local/tensorflow", "/var/lib/x", "/dev/shm/x", "/etcetera"])
+def test_environments_may_be_elsewhere(node: dict[str, Any], tmp_path: Path, path: str) -> None:
+    node["environments_root"]["path"] = path
+    assert make_plan(node, tmp_path, release="2.8.0")["plan"]["environment"]["path"] == f"{path}/tensorflow-2.8.0"
+
+
+def old_lock(tmp_path: Path) -> Lock:
+    """One that was made from something else than what goes into it today."""
+    return make_lock(make_tensorflow(tmp_path, "2.8.0"), release="2.8.0", python="3.10")
+
+
+def lock_of(node: dict[str, Any], locks: Path, **wish: Any) -> tuple[str, str]:
+    lock = make_plan(node, locks, **wish)["plan"]["lock"]
+    return lock["state"], lock["path"]
+
+
+def test_a_lock_of_the_users_own_is_taken_before_the_shipped_one(node: dict[str, Any], tmp_path: Path) -> None:
+    state, shipped = lock_of(node, tmp_path / "locks", release="2.8.0")
+    assert state == "ready" and Path(shipped).is_relative_to(SHIPPED)
+    own = tmp_path / "locks" / Path(shipped).relative_to(SHIPPED)
+    own.parent.mkdir(parents=True)
+    shutil.copy(shipped, own)
+    assert lock_of(node, tmp_path / "locks", release="2.8.0") == ("ready", str(own))
+    # The shipped one is as good as ever.
+    own.unlink()
+    write_lock(str(own), old_lock(tmp_path))
+    assert lock_of(node, tmp_path / "locks", release="2.8.0") == ("ready", shipped)
+
+
+def test_the_lock_of_a_file_is_beside_the_file_and_made_anew_if_it_is_stale(
+    node: dict[str, Any], tmp_path: Path
+) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("numpy==1.23.5\n")
+    wish = {"release": "2.8.0", "requirements": str(requirements)}
+    state, path = lock_of(node, tmp_path / "locks", **wish)
+    assert state == "missing" and Path(path).is_relative_to(tmp_path / "mine.locks")
+    Path(path).parent.mkdir(parents=True)
+    write_lock(path, old_lock(tmp_path))
+    assert lock_of(node, tmp_path / "locks", **wish) == ("stale", path)
+
+
+def test_the_newest_release_is_one_that_the_file_allows(node: dict[str, Any], tmp_path: Path) -> None:
+    requirements = tmp_path / "mine.txt"
+    for text, release in (("tensorflow<2.10\n", "2.9.3"), ("numpy\n", "2.21.0"), ("tensorflow-gpu\n", "2.11.0")):
+        requirements.write_text(text)
+        made = make_plan(node, tmp_path / "locks", release="newest", requirements=str(requirements))
+        assert made["plan"]["release"] == release, text
+        assert made["releases"][0]["release"] == "2.21.0"
+
+
+def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
+    refused = door.refused_plan("2.8.0", "mine.txt:1 cannot be read.")
+    assert [row["message"] for row in refused["refusals"]] == ["mine.txt:1 cannot be read."]
+    assert (refused["steps"], refused["roles"]) == ([], [])

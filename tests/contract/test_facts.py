@@ -1,4 +1,7 @@
-"""Facts that age are rows of tables. What code has to know by itself is marked: `# fact: <source, date>`."""
+"""Facts that age are rows of tables. What code has to know by itself is marked `# fact: <source, date>`.
+
+`# example` marks a version that a message gives as one, which does not age.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from pathlib import Path
 import pytest
 
 STACK = Path(__file__).resolve().parents[2] / "module_utils" / "tensorflow_stack"
-# The tables' own code has none; uv.py has the public index, which is where uv itself comes from.
+# Has the public index, which is where uv itself comes from.
 EXEMPT = {"io/uv.py"}
 FILES = sorted(path for path in STACK.rglob("*.py") if path.relative_to(STACK).as_posix() not in EXEMPT)
 # 2.8, cuda-11.2, libcudart.so.11.0, https://example.org.
 LITERAL = re.compile(r"(?<![\w.])(?:[a-z]+-)?v?\d+\.\d+|\.so\.\d+\.\d+|https?://\w", re.IGNORECASE)
 # A constant with such a name and a number is a version without its dots.
-VERSIONED = re.compile(r"_(COMPATIBLE|GLIBC|BRANCH|DRIVER_FROM|BY_DEFAULT)(_|$)")
+VERSIONED = re.compile(r"(^|_)(COMPATIBLE|GLIBC|BRANCH|DRIVER_FROM|BY_DEFAULT)(_|$)")
 FIRST = re.compile(r"_(FIRST|LAST|OLDEST|NEWEST)(_|$)")
-MARK = re.compile(r"# fact: \S+ .*\S")
+MARK = re.compile(r"# (fact: \S.*, .*\d{4}-\d{2}(-\d{2})?|example)$")
 
 
 def docstrings(tree: ast.AST) -> set[int]:
@@ -85,8 +88,10 @@ def test_code_knows_no_version_and_no_address(path: Path) -> None:
         'x = "https://example.org/"',
         "x = release >= (2, 14)",
         "_FIRST_COMPATIBLE_CUDA = 11",
+        "GLIBC_MINOR = 28",
         "_FIRST_TO_LOOK = (2, 14)",
-        'x = "2.8.0"  # fact:',
+        'x = "2.8.0"  # fact: seen',
+        'x = "2.8.0"  # examples of it',
         '# fact: a source, 2026-11-22\n\nx = 1\ny = "2.8.0"',
     ],
 )
@@ -99,6 +104,7 @@ def test_checker_sees_a_fact(source: str) -> None:
     [
         'x = "2.8.0"  # fact: its changelog, 2026-11-22',
         '# fact: its changelog, 2026-11-22\nx = {\n    "2.8.0": 1,\n}',
+        '# example\nraise ValueError("such as 2.8.0")',
         '"""Since 2.8.0."""',
         "import sys\nx = sys.version_info >= (3, 11)",
         "_LAYOUT = 1",

@@ -50,6 +50,10 @@ _SHOWN_ADDITIONS = 8
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
+# What `kept` of a plan has in place of the result of each.
+_PARTS = {"tensorflow_venv": "environment", "tensorflow_gpu_check": "check"}
+
+
 @dataclass(frozen=True)
 class Environment:
     """What the plan says of the environment that is being built."""
@@ -85,7 +89,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         super().__init__()
         self._interval = 5.0
         self._environments: dict[str, Environment] = {}
-        # What the plan of each host found done already, in place of results of tasks that are skipped.
+        # By host, what its plan found done already and no task has shown.
         self._kept: dict[str, dict[str, Any]] = {}
         self._running: dict[tuple[str, str], Running] = {}
         self._guard = threading.Lock()
@@ -118,20 +122,26 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             plan = result._result["plan"]
             if plan["environment"]:
                 self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
-            self._kept[host] = result._result["kept"]
-            for line in [plan_line(plan, is_whole=bool(self._kept[host]["environment"])), *(f"warning: {warning}" for warning in plan["warnings"])]:
+            self._kept[host] = dict(result._result["kept"])
+            for line in [
+                plan_line(plan, is_whole=bool(self._kept[host]["environment"])),
+                *(f"warning: {warning}" for warning in plan["warnings"]),
+            ]:
                 self._display.display(f"{host}: {line}")
-        self._show(host, result._task.action, result._result)
+        if result._task.action in _PARTS:
+            self._kept.get(host, {}).pop(_PARTS[result._task.action], None)
+            self._show(host, result._task.action, result._result)
+        if result._task.action == "tensorflow_report":
+            for action, part in _PARTS.items():
+                kept = self._kept.get(host, {}).pop(part, None)
+                if kept:
+                    self._show(host, action, kept)
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
         self._forget(result)
 
     def v2_runner_on_skipped(self, result: TaskResult) -> None:
-        part = {"tensorflow_venv": "environment", "tensorflow_gpu_check": "check"}.get(result._task.action)
-        kept = self._kept.get(result._host.name, {}).get(part)
-        if kept:
-            self._show(result._host.name, result._task.action, kept)
         self._forget(result)
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
@@ -145,8 +155,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             )
 
     def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
-        lines = environment_lines(result) if action == "tensorflow_venv" else []
-        if action == "tensorflow_gpu_check":
+        if action == "tensorflow_venv":
+            lines = environment_lines(result)
+        else:
             again = ", reached before for this very build" if result["reused"] else ""
             lines = [f"{result['verdict']}{again}: {result['reason']}"]
         for line in lines:

@@ -241,7 +241,7 @@ node:
         Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
         for with its lines, C(additions) what somebody put into it, C(also_in) the digests of builds that have the same
         additions. C(damage) is how its files differ from what was installed, and C(unfinished) what a stopped run left
-        to do; both are looked for only in O(environment) and where somebody added something. C(damage) is null elsewhere.
+        to do; both are looked for only in O(environment) and if somebody added something. Elsewhere C(damage) is null.
       type: list
       elements: dict
       returned: always

@@ -170,7 +170,7 @@ releases:
 kept:
   description:
     - What is on the node already, so that it need not be started there; null if it has to.
-    - C(environment) is what M(tensorflow_venv) would return, if the environment is the planned one and its files are whole.
+    - C(environment) is what M(tensorflow_venv) would return, if the environment is the planned one and whole.
       C(check) is what M(tensorflow_gpu_check) would return, if its stored verdict holds.
     - Both are null if a role has something to do before.
   returned: always

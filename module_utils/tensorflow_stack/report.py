@@ -119,7 +119,15 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     host, path = options["host"], options["path"]
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
-    results = ("release_result", "kept", "venv_result", "check_result", "system_results", "failed_result", "failed_task")
+    results = (
+        "release_result",
+        "kept",
+        "venv_result",
+        "check_result",
+        "system_results",
+        "failed_result",
+        "failed_task",
+    )
     report = make_report(
         host,
         **{name: options[name] for name in results},

@@ -85,6 +85,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         super().__init__()
         self._interval = 5.0
         self._environments: dict[str, Environment] = {}
+        # What the plan of each host found done already, in place of results of tasks that are skipped.
+        self._kept: dict[str, dict[str, Any]] = {}
         self._running: dict[tuple[str, str], Running] = {}
         self._guard = threading.Lock()
         self._ended = threading.Event()
@@ -116,20 +118,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             plan = result._result["plan"]
             if plan["environment"]:
                 self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
-            for line in [plan_line(plan), *(f"warning: {warning}" for warning in plan["warnings"])]:
+            self._kept[host] = result._result["kept"]
+            for line in [plan_line(plan, is_whole=bool(self._kept[host]["environment"])), *(f"warning: {warning}" for warning in plan["warnings"])]:
                 self._display.display(f"{host}: {line}")
-        if result._task.action == "tensorflow_venv":
-            for line in environment_lines(result._result):
-                self._display.display(f"{host}: {line}")
-        if result._task.action == "tensorflow_gpu_check":
-            again = ", reached before for this very build" if result._result["reused"] else ""
-            self._display.display(f"{host}: {result._result['verdict']}{again}: {result._result['reason']}")
+        self._show(host, result._task.action, result._result)
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
         self._forget(result)
 
     def v2_runner_on_skipped(self, result: TaskResult) -> None:
+        part = {"tensorflow_venv": "environment", "tensorflow_gpu_check": "check"}.get(result._task.action)
+        kept = self._kept.get(result._host.name, {}).get(part)
+        if kept:
+            self._show(result._host.name, result._task.action, kept)
         self._forget(result)
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
@@ -141,6 +143,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             raise SystemExit(
                 "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
             )
+
+    def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
+        lines = environment_lines(result) if action == "tensorflow_venv" else []
+        if action == "tensorflow_gpu_check":
+            again = ", reached before for this very build" if result["reused"] else ""
+            lines = [f"{result['verdict']}{again}: {result['reason']}"]
+        for line in lines:
+            self._display.display(f"{host}: {line}")
 
     def _forget(self, result: TaskResult) -> None:
         with self._guard:
@@ -173,7 +183,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             self._ended.set()
 
 
-def plan_line(plan: dict[str, Any]) -> str:
+def plan_line(plan: dict[str, Any], *, is_whole: bool = False) -> str:
     """A plan in one line: what will change, or that nothing will."""
     if plan["refusals"]:
         return f"TensorFlow {plan['release'] or '(newest)'} is refused"
@@ -184,7 +194,8 @@ def plan_line(plan: dict[str, Any]) -> str:
         if step["action"] not in ("keep", "skip")
     ]
     where = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
-    return f"{where}: {', '.join(changes) or 'nothing to change, if its files are as they were installed'}"
+    nothing = "nothing to change" + ("" if is_whole else ", if its files are as they were installed")
+    return f"{where}: {', '.join(changes) or nothing}"
 
 
 def environment_lines(result: dict[str, Any]) -> list[str]:

@@ -27,6 +27,11 @@ options:
         C($XDG_DATA_HOME) or C(~/.local/share) for another user.
       - It need not exist and is never created.
     type: path
+  environment:
+    description:
+      - Name of the environment whose files are compared with what was installed.
+      - When it is not set, it is the one that was applied last.
+    type: str
 attributes:
   check_mode:
     description: Can run in check mode and return the same result.
@@ -51,6 +56,10 @@ EXAMPLES = r"""
 - name: Read the environments in a directory of one's own
   gpu_node_info:
     environments_root: /srv/tensorflow
+
+- name: Compare the files of one environment
+  gpu_node_info:
+    environment: tensorflow-2.8.0
 
 - name: Read a root file system that is mounted on this machine
   gpu_node_info:
@@ -91,11 +100,13 @@ node:
       returned: always
       sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
     kernels:
-      description: Every kernel that has a directory of modules, its headers, and whether the kernel itself is there.
+      description: >-
+        Every kernel that has a directory of modules, and its headers. C(needs_driver) is true if the node runs the
+        kernel or can boot it.
       type: list
       elements: dict
       returned: always
-      sample: [{release: 6.1.0-28-amd64, headers: null, image: true}]
+      sample: [{release: 6.1.0-28-amd64, headers: null, needs_driver: true}]
     container:
       description: What runs the container that the node is, such as V(podman); null on a machine of its own.
       type: str
@@ -209,10 +220,15 @@ node:
     managed:
       description: >-
         What this toolkit installed, as C(/etc/tensorflow-gpu-stack/<component>.json) says, for C(driver), C(cuda) and
-        C(cudnn); empty when nothing.
+        C(cudnn); empty when nothing. C(kind) is V(packages) or V(archives).
       type: dict
       returned: always
-      sample: null
+      sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
+    variables:
+      description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.
+      type: dict
+      returned: always
+      sample: {LD_LIBRARY_PATH: /usr/local/cuda/lib64}
     environments_root:
       description: >-
         The directory of the environments. C(writable) is true also when this user could create it, and
@@ -223,8 +239,9 @@ node:
     environments:
       description: >-
         Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
-        for with its lines, C(additions) what somebody put into it. C(damaged) and C(also_in) are looked for only where
-        there are any.
+        for with its lines, C(additions) what somebody put into it, C(also_in) the digests of builds that have the same
+        additions. C(damage) is how its files differ from what was installed, and C(unfinished) what a stopped run left
+        to do; both are looked for only in O(environment) and where somebody added something. C(damage) is null elsewhere.
       type: list
       elements: dict
       returned: always
@@ -234,14 +251,15 @@ node:
           flavour: cpu
           digest: 9f86d081884c7d659a2feaa0c55ad015
           build: tensorflow-2.10.1-9f86d081884c-1
-          python: {minor: "3.10", path: /usr/bin/python3.10}
+          python: {minor: "3.10", path: /usr/bin/python3.10, real_path: /usr/bin/python3.10}
           cuda: null
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134
           packages: {numpy: 1.23.5, tensorflow: 2.10.1}
           requirements: {path: null, is_recorded: true, lines: [tensorflow==2.10.1]}
           additions: [{name: pandas, version: 2.3.3, replaces: null}]
-          damaged: false
+          damage: []
+          unfinished: []
           also_in: []
     manifest:
       description: What C(manifest.json) in the directory of the environments says, null when it is not there.
@@ -268,6 +286,7 @@ def main() -> None:
         argument_spec={
             "filesystem_root": {"type": "path", "default": "/"},
             "environments_root": {"type": "path"},
+            "environment": {"type": "str"},
         },
         supports_check_mode=True,
     )
@@ -284,7 +303,11 @@ def main() -> None:
         )
     module.exit_json(
         changed=False,
-        node=read_node(filesystem_root=filesystem_root, environments_root=environments_root),
+        node=read_node(
+            filesystem_root=filesystem_root,
+            environments_root=environments_root,
+            environment=module.params["environment"],
+        ),
     )
 
 

@@ -22,7 +22,7 @@ author: TensorFlow GPU Stack contributors
 options:
   version:
     description: >-
-      Version of the driver's packages that are installed. NVIDIA's own, or that of a package. Required when
+      NVIDIA's own version of the driver that is installed, as M(nvidia_packages) returns it. Required when
       O(state=present).
     type: str
   modules:
@@ -30,7 +30,10 @@ options:
     type: str
     choices: [open, proprietary]
   kernels:
-    description: Releases of the kernels that need it. All under C(/lib/modules) with headers or an image when not set.
+    description:
+      - Releases of the kernels that need it, as a plan lists them. Those that no longer exist are left out.
+      - The running kernel and all that the node can boot need it, too. So a kernel that was installed after the plan
+        was made, perhaps with the driver's own packages, gets its module as well.
     type: list
     elements: str
   services:
@@ -73,9 +76,9 @@ EXAMPLES = r"""
     var: kernel_side.processes
   when: kernel_side.reboot_required
 
-- name: Only for one kernel, and say which of the services there are
+- name: Bring the kernel side to a plan, and say which of the services there are
   nvidia_kernel_module:
-    version: 535.309.01-0+deb12u1
+    version: 535.309.01
     modules: open
     kernels: [6.1.0-56-amd64]
     services: [nvidia-persistenced, nvidia-fabricmanager]
@@ -141,8 +144,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.kernel.modules import ensure, give_back
-from ..module_utils.tensorflow_stack.kernel.state import Wish
-from ..module_utils.tensorflow_stack.kernel.texts import upstream_version
+from ..module_utils.tensorflow_stack.kernel.state import ModuleRequest
 
 
 def main() -> None:
@@ -169,14 +171,14 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     if params["state"] == "absent":
         return give_back(check=module.check_mode)
-    wish = Wish(
-        version=upstream_version(params["version"]),
+    request = ModuleRequest(
+        version=params["version"],
         kind=params["modules"],
         kernels=params["kernels"],
         services=params["services"],
         pending=params["pending"],
     )
-    return ensure(wish, check=module.check_mode)
+    return ensure(request, check=module.check_mode)
 
 
 if __name__ == "__main__":

@@ -82,12 +82,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack.node.files import NodeFiles
 from ..module_utils.tensorflow_stack.node.libraries import check_libraries
 from ..module_utils.tensorflow_stack.node.loader import read_loader
+from ..module_utils.tensorflow_stack.records.component import LIBRARIES
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "component": {"type": "str", "choices": ["cuda", "cudnn"], "required": True},
+            "component": {"type": "str", "choices": [component.name for component in LIBRARIES], "required": True},
             "version": {"type": "str", "required": True},
             "directories": {"type": "list", "elements": "path", "required": True},
         },

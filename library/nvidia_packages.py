@@ -52,6 +52,12 @@ options:
   branch:
     description: Branch of the driver. A package of the closure that would be of another branch is refused.
     type: str
+  stream:
+    description:
+      - Stream of a module of dnf that the packages come from, as C(module:stream).
+      - It is enabled in the same transaction, in place of another stream of the module.
+      - With O(state=absent) the module is reset if no stream of it was enabled before.
+    type: str
   allow_downgrade:
     description: Whether a package may become older than it is.
     type: bool
@@ -108,13 +114,29 @@ EXAMPLES = r"""
     belongs: ["*nvidia*", "libcuda*"]
     branch: "535"
 
-- name: Remove what was brought for cuDNN
+- name: Install the driver 580 with the open kernel modules from NVIDIA's repository for RHEL 9
+  nvidia_packages:
+    component: driver
+    source: nvidia_repo
+    packages:
+      - {name: nvidia-driver-cuda, version: "580.*"}
+      - {name: kmod-nvidia-open-dkms, version: "580.*"}
+    belongs: ["kmod-nvidia*", "libnvidia-*", "nvidia-*"]
+    branch: "580"
+    stream: nvidia-driver:580-open
+
+- name: Remove what was installed for cuDNN
   nvidia_packages:
     component: cudnn
     state: absent
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  returned: success
+  type: bool
+  sample: false
 version:
   description: Version of the first package that was asked for, without the packager's revision; null when absent.
   returned: success
@@ -165,13 +187,15 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
 from ..module_utils.tensorflow_stack.packages import install
-from ..module_utils.tensorflow_stack.packages.closure import Request, Wanted
+from ..module_utils.tensorflow_stack.packages.model import PackageRequest, WantedPackage
+from ..module_utils.tensorflow_stack.packages.result import PackagesOutcome
+from ..module_utils.tensorflow_stack.records.component import COMPONENTS
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "component": {"type": "str", "choices": ["driver", "cuda", "cudnn"], "required": True},
+            "component": {"type": "str", "choices": [component.name for component in COMPONENTS], "required": True},
             "source": {"type": "str", "choices": ["nvidia_repo", "distro"]},
             "packages": {
                 "type": "list",
@@ -181,6 +205,7 @@ def main() -> None:
             },
             "belongs": {"type": "list", "elements": "str", "default": []},
             "branch": {"type": "str"},
+            "stream": {"type": "str"},
             "allow_downgrade": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lock_timeout": {"type": "int", "default": 300},
@@ -201,6 +226,7 @@ def main() -> None:
         )
     module.exit_json(
         changed=outcome.changed,
+        pending=module.check_mode and outcome.changed,
         version=outcome.version,
         packages=[asdict(package) for package in outcome.packages],
         transaction=outcome.transaction.texts(),
@@ -211,12 +237,12 @@ def main() -> None:
     )
 
 
-def _run(module: AnsibleModule) -> install.Outcome:
+def _run(module: AnsibleModule) -> PackagesOutcome:
     component, check = module.params["component"], module.check_mode
     absent = module.params["state"] == "absent"
     if absent and not install.is_recorded(component):
         # Also on a node that has neither apt nor dnf, where archives take the place of packages.
-        return install.Outcome(changed=False)
+        return PackagesOutcome(changed=False)
     if install.lacks_dnf() and not has_respawned():
         # dnf's interface is of the system's own Python, which need not be the one that Ansible uses.
         interpreter = probe_interpreters_for_module(install.DNF_INTERPRETERS, "dnf")
@@ -225,19 +251,20 @@ def _run(module: AnsibleModule) -> install.Outcome:
     manager = install.find_manager(lock_timeout=module.params["lock_timeout"])
     if absent:
         return install.apply_absent(component, manager, check=check)
-    request = Request(
+    request = PackageRequest(
         component=component,
         source=module.params["source"],
-        packages=tuple(Wanted(row["name"], row["version"] or None) for row in module.params["packages"]),
-        belongs=tuple(module.params["belongs"]),
+        packages=tuple(WantedPackage(row["name"], row["version"] or None) for row in module.params["packages"]),
+        name_patterns=tuple(module.params["belongs"]),
         branch=module.params["branch"] or None,
+        stream=module.params["stream"] or None,
         allow_downgrade=module.params["allow_downgrade"],
     )
     try:
         return install.apply_present(request, manager, check=check)
     except RefusedError:
         if check and module.params["pending"]:
-            return install.foretell(request)
+            return install.predict(request)
         raise
 
 

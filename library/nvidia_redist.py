@@ -129,6 +129,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  returned: success
+  type: bool
+  sample: false
 action:
   description: What was done, or in check mode would be done.
   returned: success
@@ -170,6 +175,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack.archives import redist
 from ..module_utils.tensorflow_stack.archives.manifest import Archive, check_archive
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.records.component import LIBRARIES
 
 _ARCHIVE = {
     "component": {"type": "str", "required": True},
@@ -183,7 +189,7 @@ _ARCHIVE = {
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "component": {"type": "str", "choices": ["cuda", "cudnn"], "required": True},
+            "component": {"type": "str", "choices": [component.name for component in LIBRARIES], "required": True},
             "prefix": {"type": "path", "required": True},
             "version": {"type": "str"},
             "url": {"type": "str"},
@@ -214,6 +220,7 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.details)
     module.exit_json(
         changed=outcome.changed,
+        pending=module.check_mode and outcome.changed,
         action=outcome.action,
         prefix=module.params["prefix"],
         version=module.params["version"] if module.params["state"] == "present" else None,

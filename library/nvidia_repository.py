@@ -105,6 +105,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+pending:
+  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  returned: success
+  type: bool
 repaired:
   description: What was in the way.
   returned: success
@@ -141,7 +145,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ..module_utils.tensorflow_stack.io.files import FileChanges
 from ..module_utils.tensorflow_stack.repositories.apt import AptRepositories
 from ..module_utils.tensorflow_stack.repositories.common import VerificationError, Work, repository
 from ..module_utils.tensorflow_stack.repositories.dnf import DnfRepositories
@@ -196,6 +200,7 @@ def _provide(module: AnsibleModule) -> dict[str, Any]:
         module.warn(warning)
     return {
         "changed": manager.is_changed,
+        "pending": module.check_mode and manager.is_changed,
         "repaired": work.repaired,
         "refreshed": refresh,
         "diff": manager.diff(),

@@ -77,7 +77,7 @@ options:
     default: true
   evidence:
     description:
-      - What identifies the state of the node that the verdict holds for, such as driver version, GPUs and boot ID.
+      - What the verdict holds for, such as driver version, GPUs, boot ID, and the code of the check.
       - C(CUDA_VISIBLE_DEVICES), C(LD_LIBRARY_PATH) and C(NVIDIA_VISIBLE_DEVICES) are always part of it.
       - Without evidence no verdict is reused.
     type: dict
@@ -339,10 +339,15 @@ def main() -> None:
     )
     rows = module.params.pop("diagnoses")
     unused_gpu = module.params.pop("unused_gpu")
+    waiting = probe.not_run(
+        module.params["environment"],
+        pending=module.params.pop("pending"),
+        reboot_reasons=module.params.pop("reboot_reasons"),
+    )
     try:
-        outcome = probe.check(**module.params, check_mode=module.check_mode)
+        outcome = waiting or probe.check(**module.params, check_mode=module.check_mode)
     except StackError as error:
-        nothing_run = {**dataclasses.asdict(probe.Outcome("not_checked", error.message)), "causes": []}
+        nothing_run = {**dataclasses.asdict(probe.CheckOutcome("not_checked", error.message)), "causes": []}
         module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
     if unused_gpu and outcome.is_good:
         # Not kept with the verdict: it is said of this run's plan.

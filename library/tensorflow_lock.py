@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: TensorFlow GPU Stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: the locks of one TensorFlow release."""
+"""Ansible module: the locks of one TensorFlow release. What runs is action_plugins/tensorflow_lock.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ short_description: Make the locks of one TensorFlow release
 description:
   - Resolves a release, the constraints that it needs today, and a user's requirements, to one lock for each Python,
     architecture and flavour. A lock names every distribution of an environment with the hashes of its wheels.
-  - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
+  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation, and
+    the connection, privileges and Python of the node do not matter to it.
   - A lock stays as it is, and the package index is not asked, while what goes into it is the same. Where that has
     changed, distributions keep their versions as far as these still fit.
   - Distributions that install one path with different contents are a conflict. Their lists of files are read by ranges
@@ -103,7 +104,6 @@ EXAMPLES = r"""
     directory: roles/tensorflow_release/files/locks
     tables: roles/tensorflow_release/files/tables
     tools_directory: .tools
-  delegate_to: localhost
 
 - name: Lock a requirements file for one Python
   tensorflow_lock:
@@ -113,7 +113,6 @@ EXAMPLES = r"""
     directory: inventories/workstation/locks/requirements
     tables: roles/tensorflow_release/files/tables
     tools_directory: .tools
-  delegate_to: localhost
 
 - name: Take what is new since
   tensorflow_lock:
@@ -122,7 +121,6 @@ EXAMPLES = r"""
     directory: inventories/workstation/locks/requirements
     tables: roles/tensorflow_release/files/tables
     tools_directory: .tools
-  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -290,188 +288,22 @@ notes:
   sample: []
 """
 
-import dataclasses
-import datetime
-import functools
-import os
-import platform
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.io.uv import ensure_uv
-from ..module_utils.tensorflow_stack.locking import conflicts, resolver
-from ..module_utils.tensorflow_stack.locking.wheel_files import WheelFiles
-from ..module_utils.tensorflow_stack.records.lockfile import write_lock
-from ..module_utils.tensorflow_stack.requirements.parse import read_requirements
-from ..module_utils.tensorflow_stack.tables.load import Tables, load_tables
+from ..module_utils.tensorflow_stack.locking import door
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "release": {"type": "str"},
-            "requirements": {"type": "path"},
-            "pythons": {"type": "list", "elements": "str", "default": []},
-            "architectures": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["x86_64", "aarch64"],
-                "default": ["x86_64"],
-            },
-            "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda", "cudnn"], "default": []},
-            "directory": {"type": "path", "required": True},
-            "tables": {"type": "path", "required": True},
-            "upgrade": {"type": "bool", "default": False},
-            "cutoff": {"type": "str"},
-            "index_url": {"type": "str"},
-            "tools_directory": {"type": "path", "required": True},
-        },
+        argument_spec=door.OPTIONS,
         supports_check_mode=True,
     )
     try:
-        made = _make(module.params)
-        run = made.run
-        changed = [outcome for outcome in run.outcomes if outcome.state != "unchanged"]
-        if not module.check_mode:
-            for outcome in changed:
-                write_lock(outcome.path, outcome.lock)
+        result = door.answer(module.params, check_mode=module.check_mode)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
-    module.exit_json(
-        changed=bool(changed),
-        release=made.release,
-        locks=[_result(outcome) for outcome in run.outcomes],
-        left_out=[
-            {
-                "python": request.python,
-                "platform": request.platform,
-                "flavour": request.flavour,
-                "reason": error.message,
-            }
-            for request, error in run.skipped
-        ],
-        without_lock=made.without_lock,
-        notes=[*dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes), *made.notes],
-        diff=[
-            {
-                "before_header": outcome.path,
-                "after_header": outcome.path,
-                "before": _lines(outcome.previous.packages if outcome.previous else {}),
-                "after": _lines(outcome.lock.packages),
-            }
-            for outcome in changed
-        ],
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Made:
-    release: str
-    run: resolver.LockRun
-    without_lock: list[dict[str, str]]
-    notes: list[str]
-
-
-def _make(params: dict[str, Any]) -> _Made:
-    tables = load_tables(params["tables"])
-    requirements = read_requirements(params["requirements"]) if params["requirements"] else None
-    release = params["release"]
-    if requirements is None and not release:
-        raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
-    if requirements is not None and not release:
-        release = resolver.choose_release(tables, requirements, params["pythons"])
-    requests = resolver.lock_requests(
-        tables,
-        release=release,
-        requirements=requirements,
-        pythons=params["pythons"],
-        architectures=params["architectures"],
-        flavours=params["flavours"],
-    )
-    uv = functools.cache(lambda: _uv(tables, params))
-    cutoff = params["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
-    index_url = params["index_url"]
-    wheel_files = WheelFiles(os.path.join(params["tools_directory"], "wheel-files"), index_url)
-
-    def explained(error: resolver.UnsatisfiableError) -> resolver.UnsatisfiableError:
-        def resolve(inputs: resolver.LockInputs) -> dict[str, str]:
-            return resolver.resolve_versions(
-                inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files
-            )
-
-        return conflicts.explain(error, tables, resolve)
-
-    try:
-        run = resolver.make_locks(
-            requests,
-            tables,
-            directory=params["directory"],
-            uv=uv,
-            cutoff=cutoff,
-            index_url=index_url,
-            upgrade=params["upgrade"],
-            skip_unsatisfiable=requirements is not None and not params["pythons"],
-            list_files=wheel_files,
-        )
-    except resolver.UnsatisfiableError as error:
-        refusal = explained(error)
-        raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
-    notes = _notes(wheel_files.unread)
-    made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
-    last = {(request.platform, request.flavour): error for request, error in run.skipped}
-    without_lock = [
-        {"platform": target[0], "flavour": target[1], "reason": explained(error).message}
-        for target, error in last.items()
-        if target not in made
-    ]
-    return _Made(release, run, without_lock, notes)
-
-
-def _notes(unread: dict[str, str]) -> list[str]:
-    if not unread:
-        return []
-    reasons = "; ".join(dict.fromkeys(unread.values()))
-    return [
-        f"Whether distributions install the same paths was judged by their names for {', '.join(sorted(unread))}, "
-        f"since their lists of files could not be read: {reasons}"
-    ]
-
-
-def _uv(tables: Tables, params: dict[str, Any]) -> str:
-    record = tables.uv(platform.machine())
-    if record is None:
-        raise StackError(
-            f"The table uv.yml has no uv for this controller's architecture, {platform.machine()}. "
-            "Make the locks on another machine, or add the row."
-        )
-    return ensure_uv(
-        directory=params["tools_directory"],
-        record=dataclasses.asdict(record),
-        index_url=params["index_url"],
-    )
-
-
-def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
-    lock = outcome.lock
-    return {
-        "path": outcome.path,
-        "python": lock.python,
-        "platform": lock.platform,
-        "flavour": lock.flavour,
-        "state": outcome.state,
-        "summary": outcome.summary,
-        **outcome.changes,
-        "bytes": lock.total_bytes,
-        "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
-        "text": lock.text,
-        "without": list(lock.without),
-    }
-
-
-def _lines(packages: dict[str, str]) -> str:
-    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

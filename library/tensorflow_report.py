@@ -25,6 +25,12 @@ options:
     description: Result of M(tensorflow_stack_info); empty where it did not run.
     type: dict
     default: {}
+  kept:
+    description:
+      - The RV(tensorflow_stack_info#module:kept) of the plan, for a build and a check that did not run because nothing
+        was to do.
+    type: dict
+    default: {}
   venv_result:
     description: Result of M(tensorflow_venv); empty where it did not run.
     type: dict

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: TensorFlow GPU Stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: tables + node + policy -> plan."""
+"""Ansible module: tables + node + policy -> plan. What runs is action_plugins/tensorflow_stack_info.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ short_description: Resolve a TensorFlow release on a node to a plan, or to every
 description:
   - Takes what M(gpu_node_info) saw on a node, resolves everything under a release from the tables, and returns the plan
     that the other roles apply. Changes nothing, asks no network.
-  - Runs on the controller (C(delegate_to=localhost)), where the tables and the locks are.
+  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation, and
+    the connection, privileges and Python of the node do not matter to it.
 requirements:
   - packaging
   - PyYAML
@@ -129,7 +130,6 @@ EXAMPLES = r"""
     tables: roles/tensorflow_release/files/tables
     shipped_locks: roles/tensorflow_release/files/locks
     locks: inventories/workstation/locks
-  delegate_to: localhost
 
 - name: See what this node can run
   tensorflow_stack_info:
@@ -138,7 +138,6 @@ EXAMPLES = r"""
     shipped_locks: roles/tensorflow_release/files/locks
     locks: inventories/workstation/locks
     enforced: false
-  delegate_to: localhost
 
 - name: Plan what a requirements file asks for, on the CPU
   tensorflow_stack_info:
@@ -149,7 +148,6 @@ EXAMPLES = r"""
     tables: roles/tensorflow_release/files/tables
     shipped_locks: roles/tensorflow_release/files/locks
     locks: inventories/workstation/locks
-  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -169,78 +167,30 @@ releases:
   type: list
   elements: dict
   sample: [{release: 2.8.0, runs: true, reasons: []}]
+kept:
+  description:
+    - What is on the node already, so that it need not be started there; null if it has to.
+    - C(environment) is what M(tensorflow_venv) would return, if the environment is the planned one and its files are whole.
+      C(check) is what M(tensorflow_gpu_check) would return, if its stored verdict holds.
+    - Both are null if a role has something to do before.
+  returned: always
+  type: dict
+  sample: {environment: null, check: null}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.planning import door
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "release": {"type": "str", "default": "newest"},
-            "requirements": {"type": "path"},
-            "node": {"type": "dict", "required": True},
-            "environment": {"type": "str"},
-            "policy": {
-                "type": "dict",
-                "default": {},
-                "options": {
-                    "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
-                    "driver_source": {
-                        "type": "str",
-                        "choices": ["auto", "found", "distro", "nvidia_repo"],
-                        "default": "auto",
-                    },
-                    "driver_version": {"type": "str", "default": ""},
-                    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-                    "allow_downgrade": {"type": "bool", "default": False},
-                    "cuda_source": {
-                        "type": "str",
-                        "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
-                        "default": "auto",
-                    },
-                    "cudnn_source": {
-                        "type": "str",
-                        "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
-                        "default": "auto",
-                    },
-                    "python": {"type": "str", "default": ""},
-                    "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
-                    "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
-                },
-            },
-            "tables": {"type": "path", "required": True},
-            "shipped_locks": {"type": "path", "required": True},
-            "locks": {"type": "path", "required": True},
-            "enforced": {"type": "bool", "default": True},
-        },
+        argument_spec=door.OPTIONS,
         supports_check_mode=True,
     )
-    params = module.params
-    try:
-        result = door.plan_for(
-            release=params["release"],
-            requirements_path=params["requirements"],
-            node=params["node"],
-            environment=params["environment"],
-            policy=params["policy"],
-            tables_directory=params["tables"],
-            shipped_locks=params["shipped_locks"],
-            locks=params["locks"],
-        )
-    except StackError as error:
-        module.fail_json(
-            msg=error.message,
-            plan=door.refused_plan(params["release"], error.message),
-            table=error.message,
-            releases=[],
-            **error.details,
-        )
-    if result["plan"]["refusals"] and params["enforced"]:
-        module.fail_json(msg=result["table"], **result)
+    result, failed = door.answer(module.params)
+    if failed:
+        module.fail_json(msg=failed, **result)
     module.exit_json(changed=False, **result)
 
 

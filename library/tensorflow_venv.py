@@ -218,6 +218,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.environment import venv
+from ..module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
 from ..module_utils.tensorflow_stack.environment.installing import Installer
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
@@ -263,7 +264,7 @@ def main() -> None:
             built_for = {}
             if module.params["state"] == "present" and module.params["lock"] is not None:
                 built_for = {str(outcome.build): module.params["requirements"]}
-            venv.record_in_manifest(module.params["root"], module.params["name"], built_for)
+            record_in_manifest(module.params["root"], module.params["name"], built_for)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:

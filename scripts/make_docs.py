@@ -34,6 +34,8 @@ PLAYBOOKS = REPOSITORY / "playbooks"
 RELEASE_FILES = ROLES / "tensorflow_release" / "files"
 # A variable that several roles take is described by the first of these.
 FIRST_ROLES = ("tensorflow_release", "tensorflow_venv")
+# What a play sets for all roles, beside their results.
+PLAY_VARIABLES = ("stack_plan", "stack_repository_pending")
 
 PART = re.compile(r"(?P<begin><!-- begin (?P<name>\w+), by scripts/make_docs.py -->\n).*?(?P<end><!-- end -->)", re.S)
 
@@ -62,11 +64,15 @@ def inventory_variables(roles: Iterable[Path]) -> dict[str, tuple[object, str, l
     for role in roles:
         for option in specification(role).values():
             variable = inventory_variable(option.get("default"))
-            # The result of a role is passed on by the play, not set by an inventory.
-            if variable and not variable[0].endswith("_result"):
+            if variable and not _is_of_the_play(variable[0]):
                 name, default = variable
                 found.setdefault(name, (default, _description(option), []))[2].append(role.name)
     return found
+
+
+def _is_of_the_play(name: str) -> bool:
+    """Is it what a play passes on from one role to others, and no inventory sets?"""
+    return name.endswith("_result") or name in PLAY_VARIABLES
 
 
 def known_variables() -> str:
@@ -75,7 +81,7 @@ def known_variables() -> str:
     for role in _roles():
         for name, option in specification(role).items():
             variable = inventory_variable(option.get("default"))
-            for known in [name, *([variable[0]] if variable and not variable[0].endswith("_result") else [])]:
+            for known in [name, *([variable[0]] if variable and not _is_of_the_play(variable[0]) else [])]:
                 found[known] = _kind(option)
     playbooks = yaml.safe_load((PLAYBOOKS / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
     for playbook, content in playbooks["argument_specs"].items():

@@ -35,6 +35,29 @@ def read(name: str, tmp_path: Path, **arguments: Any) -> dict[str, Any]:
     return record
 
 
+def environment(name: str = "tensorflow-2.8.0", **changes: Any) -> dict[str, Any]:
+    """A row of a record's environments."""
+    python = {"minor": "3.10", "path": "/usr/bin/python3.10", "real_path": "/usr/bin/python3.10"}
+    return {
+        "name": name,
+        "release": "2.8.0",
+        "flavour": "cpu",
+        "digest": "0" * 64,
+        "build": f"{name}-{'0' * 12}-1",
+        "python": python,
+        "cuda": None,
+        "cudnn": None,
+        "lock_sha256": "0" * 64,
+        "packages": {},
+        "requirements": {"lines": [], "is_recorded": True, "path": None},
+        "additions": [],
+        "damage": None,
+        "unfinished": [],
+        "also_in": [],
+        **changes,
+    }
+
+
 def build(description: dict[str, Any], root: Path) -> Path:
     """Writes the tree; README.md beside the descriptions says what their keys mean."""
     root.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 
 class StackError(Exception):
@@ -40,3 +40,12 @@ class BusyError(StackError):
 
 class UnwritableError(StackError, OSError):
     """A file of this toolkit cannot be written; an OSError as well, for callers to whom that is no failure."""
+
+
+class NotStartedError(StackError, OSError):
+    """A program cannot be started; an OSError as well, for callers to whom that is an answer."""
+
+    def __init__(self, argv: Sequence[str], reason: str) -> None:
+        message = f"{argv[0]} cannot be started: {reason}. Install the package that it belongs to."
+        super().__init__(message, cmd=list(argv))
+        self.reason = reason

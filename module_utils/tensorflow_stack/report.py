@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
+
+from .io.writing import write_json
 
 Result = Mapping[str, Any]
 # Of tensorflow_report, as an argument spec.
@@ -15,6 +15,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "host": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
     "release_result": {"type": "dict", "default": {}},
+    "kept": {"type": "dict", "default": {}},
     "venv_result": {"type": "dict", "default": {}},
     "check_result": {"type": "dict", "default": {}},
     "system_results": {"type": "dict", "default": {}},
@@ -57,6 +58,7 @@ def make_report(
     host: str,
     *,
     release_result: Result,
+    kept: Mapping[str, Result | None],
     venv_result: Result,
     check_result: Result,
     system_results: Mapping[str, Result],
@@ -65,10 +67,15 @@ def make_report(
     proof_required: bool,
     written_at: str,
 ) -> dict[str, Any]:
-    """The report of one node. A part that did not run has an empty result; `failed_result` is that of what failed."""
+    """The report of one node. A part that did not run has an empty result; `failed_result` is that of what failed.
+
+    `kept` has the result of a build and of a check that need not run, since the plan found them done.
+    """
     plan = release_result.get("plan")
-    ran = {name: result for name, result in system_results.items() if result and not result.get("skipped")}
-    verdict = check_result.get("verdict")
+    done = venv_result if _ran(venv_result) else kept.get("environment") or {}
+    checked = check_result if _ran(check_result) else kept.get("check") or {}
+    ran = {name: result for name, result in system_results.items() if _ran(result)}
+    verdict = checked.get("verdict")
     proven = verdict in ([plan["verdict"]] if plan else _GOOD_VERDICTS)
     error = None
     if failed_result or failed_task:
@@ -82,19 +89,23 @@ def make_report(
         "schema": 1,
         "host": host,
         "written_at": written_at,
-        "release": plan["release"] if plan else venv_result.get("release"),
+        "release": plan["release"] if plan else done.get("release"),
         "plan": plan,
         "system": {
             name: {key: result[key] for key in _SYSTEM if key in result}
             for name, result in ran.items()
             if not result.get("failed")
         },
-        "done": {key: venv_result[key] for key in _DONE} if "action" in venv_result else None,
-        "additions": venv_result.get("additions") or [],
-        "check": {key: check_result[key] for key in _CHECK} if verdict else None,
+        "done": {key: done[key] for key in _DONE} if "action" in done else None,
+        "additions": done.get("additions") or [],
+        "check": {key: checked[key] for key in _CHECK} if verdict else None,
         "error": error,
         "succeeded": error is None and proven,
     }
+
+
+def _ran(result: Result) -> bool:
+    return bool(result) and not result.get("skipped")
 
 
 def _message(result: Result) -> Any:
@@ -108,7 +119,7 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     host, path = options["host"], options["path"]
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
-    results = ("release_result", "venv_result", "check_result", "system_results", "failed_result", "failed_task")
+    results = ("release_result", "kept", "venv_result", "check_result", "system_results", "failed_result", "failed_task")
     report = make_report(
         host,
         **{name: options[name] for name in results},
@@ -117,7 +128,8 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     )
     if not check_mode:
         try:
-            _write(path, json.dumps(report, indent=2, sort_keys=True) + "\n")
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            write_json(path, report)
         except OSError as error:
             return report, (
                 f"The report {path} cannot be written: {error.strerror}. "
@@ -128,17 +140,3 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     # What failed has said why; a verdict that is missing says so here.
     failed = f"The task {options['failed_task']!r} failed, see above." if options["failed_result"] else report["error"]
     return report, failed + ("" if check_mode else f" The report is {path}.")
-
-
-def _write(path: str, text: str) -> None:
-    directory = os.path.dirname(os.path.abspath(path))
-    os.makedirs(directory, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".report-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

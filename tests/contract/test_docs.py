@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
-from ansible.modules import gpu_node_info
 
 from scripts import make_docs, run_playbook
 
@@ -73,6 +70,7 @@ def names_of_this_repository() -> set[str]:
     """Variables of roles and inventories, registered results, and what else looks like these."""
     roles = [path for path in (REPOSITORY / "roles").iterdir() if path.is_dir()]
     names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(VERDICTS)
+    names |= set(make_docs.PLAY_VARIABLES)
     for role in roles:
         names |= set(make_docs.specification(role))
         for tasks in (role / "tasks").glob("*.yml"):
@@ -163,29 +161,6 @@ def test_examples_of_roles_are_playbooks(tmp_path: Path) -> None:
     command = [ansible_playbook, "-i", "inventories/workstation", "--syntax-check", *examples]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def block_of_architecture(title: str) -> Any:
-    section = read(ARCHITECTURE).partition(f"\n## {title}\n")[2]
-    match = FENCE.search(section)
-    assert match, title
-    return yaml.safe_load(match["body"])
-
-
-def test_architecture_shows_the_plan_as_it_is() -> None:
-    schema = json.loads(read(REPOSITORY / "roles/tensorflow_release/files/plan.schema.json"))
-    shown = block_of_architecture("The plan")
-    assert set(shown) == set(schema["properties"])
-    for field in ("lock", "environment", "driver"):
-        assert set(shown[field]) == set(schema["properties"][field]["properties"]), field
-    assert set(shown["steps"][0]) == set(schema["properties"]["steps"]["items"]["properties"])
-
-
-def test_architecture_shows_the_node_as_it_is() -> None:
-    returned = yaml.safe_load(gpu_node_info.RETURN)["node"]["contains"]
-    shown = block_of_architecture("The node record")
-    assert set(shown) == set(returned)
-    assert set(shown["driver"]) == set(returned["driver"]["contains"])
 
 
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)

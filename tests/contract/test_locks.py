@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.locking.resolver import LockRequest, lock_inputs, lock_requests
+from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, lock_inputs, lock_requests
 from ansible.module_utils.tensorflow_stack.records.lockfile import Lock, read_lock
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 

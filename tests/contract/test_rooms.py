@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "repositories": {"io"},
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
-    "report": set(),
+    "report": {"io"},
     "variables": set(),
 }
 # Only what stands in these files of a pure room may read or start something.
@@ -36,6 +36,17 @@ DOORS = {"planning/door.py"}
 PURE = {"planning"}
 # Nothing of the standard library that touches the machine, or asks what time it is.
 IMPURE = {"ctypes", "fcntl", "glob", "os", "shutil", "signal", "socket", "subprocess", "tempfile", "time", "urllib"}
+# Modules by which a program is started, a socket opened or a file locked: `io` has the one way of each. Elsewhere with
+# the reason.
+ONLY_IO = {"fcntl", "http", "socket", "subprocess", "urllib.error", "urllib.request"}
+BESIDE_IO = {
+    "check/child/libraries.py": "the check's child imports nothing of this toolkit",
+    "locking/wheel_files.py": "zipfile reads from a server by it, and errors of the server are told apart",
+    "packages/apt.py": "",
+    "packages/cuda_links.py": "",
+    "kernel/state.py": "",
+    "repositories/common.py": "",
+}
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 FILES = sorted(path for path in STACK.rglob("*.py") if path.name != "__init__.py")
@@ -106,33 +117,35 @@ def test_nothing_is_imported_in_a_circle() -> None:
             del waiting[room]
 
 
+def imported_modules(path: Path) -> set[str]:
+    """By absolute imports, wherever they are."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {
+        *(alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names),
+        *(str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level),
+    }
+    return named
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in PURE], ids=name_of)
 def test_a_pure_room_touches_nothing(path: Path) -> None:
     if name_of(path) not in DOORS:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        named = {
-            *(alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names),
-            *(str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level),
-        }
-        assert {name.partition(".")[0] for name in named} & IMPURE == set()
+        assert {name.partition(".")[0] for name in imported_modules(path)} & IMPURE == set()
+
+
+def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
+    found = {name_of(path) for path in FILES if room_of(path) != "io" and imported_modules(path) & ONLY_IO}
+    assert found == BESIDE_IO.keys()
 
 
 # --- Sizes ------------------------------------------------------------------------------------------
 
 # Today's exceptions. They only shrink: a file or function that got shorter is taken out, or its number lowered.
 LONG_FILES = {
-    "archives/redist.py": 437,
-    "environment/venv.py": 495,
-    "locking/resolver.py": 704,
-    "node/record.py": 438,
-    "packages/apt.py": 501,
-    "packages/dnf.py": 543,
-    "planning/cuda.py": 401,
-    "planning/plan.py": 405,
+    "archives/redist.py": 418,
+    "environment/venv.py": 454,
 }
-LONG_FUNCTIONS = {
-    "check/probe.py:check": 99,
-    "packages/closure.py:check_transaction": 63,
+LONG_FUNCTIONS: dict[str, int] = {
 }
 
 

@@ -17,14 +17,15 @@ from tests.wheels import make_lock, make_tensorflow
 NAME = "tensorflow-2.8.0"
 MINOR = "%d.%d" % sys.version_info[:2]
 
-# Where the run dies: a function of the module venv, and whether before or after it.
+# Where the run dies: a function, and whether before its first or second call, during it or after it.
 POINTS = {
     "before_anything_is_installed": ("install", "before"),
     "in_the_middle_of_the_installation": ("BuildLog.run", "during"),
     "installed_and_not_checked": ("import_tensorflow", "before"),
     "checked_and_not_complete": ("sync_file_system", "before"),
+    "record_written_and_not_in_place": ("os.replace", "before"),
     "complete_and_not_switched": ("_switch", "before"),
-    "in_the_middle_of_the_switch": ("os.replace", "before"),
+    "in_the_middle_of_the_switch": ("os.replace", "second"),
     "switched_and_old_builds_not_removed": ("_switch", "after"),
 }
 
@@ -43,9 +44,9 @@ calls = 0
 def killed(*arguments, **options):
     global calls
     calls += 1
-    if moment == "before":
+    if moment == "before" or (moment, calls) == ("second", 2):
         os.kill(os.getpid(), signal.SIGKILL)
-    if calls == 2:  # the first command makes the empty venv, the second one fills it
+    if calls == 2 and moment == "during":  # the first command makes the empty venv, the second one fills it
         if os.fork() == 0:
             parent = os.getppid()
             import time; time.sleep(0.03)
@@ -102,8 +103,8 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     expected = "2.8.0.post1" if is_switched else "2.8.0"
     assert _version(root) == expected, "the live environment works"
     again = venv.apply_present(new, installer=lambda: installer, keep=2, lock_timeout=30)
-    unfinished = {"_switch": "switch", "os.replace": "switch"}.get(function, "build")
-    assert again.action == ("keep" if is_switched else unfinished)
+    is_complete = function == "_switch" or moment == "second"
+    assert again.action == ("keep" if is_switched else "switch" if is_complete else "build")
     assert _version(root) == "2.8.0.post1"
     assert all(build.record for build in builds.builds_of(root, NAME)), "no leftovers"
     assert venv.plan_present(new).action == "keep"

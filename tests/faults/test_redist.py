@@ -28,7 +28,7 @@ POINTS = {
     "in_place_and_old_tree_beside": ("os.fsync", 2, "record"),
     "before_sweeping": ("redist._sweep", 2, "record"),
     "before_the_record": ("redist._write_record", 1, "record"),
-    "record_written_and_not_in_place": ("os.replace", 1, "record"),
+    "record_written_and_not_in_place": ("os.replace", 2, "record"),
 }
 
 CHILD = """

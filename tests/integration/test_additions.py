@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ansible.module_utils.tensorflow_stack.locking import resolver
+from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, directory_beside, lock_inputs
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, write_lock
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
@@ -52,20 +52,20 @@ class Machine:
         self.lock(None, self.tensorflow, self.numpy)
 
     def lock(self, requirements: Path | None, *distributions: Distribution) -> None:
-        request = resolver.LockRequest(
+        request = LockRequest(
             release=str(RELEASE),
             python=MINOR,
             platform="linux_x86_64",
             flavour="cpu",
             requirements=read_requirements(str(requirements)) if requirements else None,
         )
-        inputs = resolver.lock_inputs(request, load_tables(str(TABLES)))
+        inputs = lock_inputs(request, load_tables(str(TABLES)))
         lock = dataclasses.replace(
             make_lock(*distributions, release=str(RELEASE), python=MINOR),
             inputs_sha256=inputs.sha256,
             requirements=tuple(sorted({line.text for line in inputs.requirements})),
         )
-        directory = resolver.directory_beside(str(requirements)) if requirements else str(self.site.locks)
+        directory = directory_beside(str(requirements)) if requirements else str(self.site.locks)
         path = Path(request.path_in(directory))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_lock(str(path), lock)

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import venv
 from ansible.module_utils.tensorflow_stack.environment.installing import Installer
-from ansible.module_utils.tensorflow_stack.locking.resolver import LockRequest, lock_inputs, resolve_lock
+from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, lock_inputs
+from ansible.module_utils.tensorflow_stack.locking.resolver import resolve_lock
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 from ansible.module_utils.tensorflow_stack.records.lockfile import read_lock
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from ansible.module_utils.tensorflow_stack.locking.resolver import LockRequest, lock_inputs, resolve_lock
+from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, lock_inputs
+from ansible.module_utils.tensorflow_stack.locking.resolver import resolve_lock
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
 from tests.needs import python_of

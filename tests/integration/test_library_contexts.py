@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.locking.resolver import LockRequest, lock_inputs, resolve_lock
+from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, lock_inputs
+from ansible.module_utils.tensorflow_stack.locking.resolver import resolve_lock
 from ansible.module_utils.tensorflow_stack.records.lockfile import Lock
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables

@@ -70,7 +70,7 @@ def test_partly_installed_at_another_version(node: Node) -> None:
     done = node.both(**driver("535.309.01-1"))
     assert done["transaction"]["upgrade"] == ["libnvidia-ml1=535.309.01-1", "nvidia-alternative=535.309.01-1"]
     assert set(node.versions().values()) == {"535.309.01-1"}
-    assert "libnvidia-ml1" not in node.record("driver")["brought"]
+    assert "libnvidia-ml1" not in node.record("driver")["newly_installed"]
 
 
 def test_partly_installed_at_another_version_of_a_pattern(node: Node) -> None:
@@ -281,7 +281,7 @@ def test_two_components_share_a_package(node: Node) -> None:
     assert not node.both(**cuda)["changed"]
 
 
-def test_absent_removes_what_it_brought_and_nobody_needs(node: Node) -> None:
+def test_absent_removes_what_was_installed_for_it_and_nobody_needs(node: Node) -> None:
     before = node.root.run("dpkg-query", "-W", "-f", r"${Package} ${Version} ${db:Status-Abbrev}\n")
     node.both(**cudnn(OLD, "libcudnn8-dev"))
     done = node.both(component="cudnn", state="absent")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests import package_nodes
@@ -31,22 +33,109 @@ def test_up_down_and_the_same_in_one_transaction(node: Node) -> None:
     assert refused["refusals"][0]["reason"] == "vanished" and MIDDLE in refused["msg"]
 
 
-def rhel_driver(version: str, branch: str = "535") -> dict[str, object]:
-    wanted = ("nvidia-driver", "nvidia-driver-cuda", "kmod-nvidia-latest-dkms")
+def rhel_driver(
+    version: str, *, stream: str | None, branch: str = "535", kernel_modules: str = "kmod-nvidia-latest-dkms"
+) -> dict[str, object]:
+    wanted = ("nvidia-driver", "nvidia-driver-cuda", kernel_modules)
     packages = [{"name": name, "version": version} for name in wanted]
-    return {**driver(version, branch=branch), "packages": packages, "allow_downgrade": True}
+    belongs = ["kmod-nvidia*", "libnvidia-*", "nvidia-*"]
+    wish = {**driver(version, branch=branch), "packages": packages, "belongs": belongs, "allow_downgrade": True}
+    return {**wish, "stream": f"nvidia-driver:{stream}"} if stream else wish
 
 
 def test_driver_at_one_version_up_and_down(node: Node) -> None:
     node.root.run("dnf", "-y", "module", "enable", "nvidia-driver:535-dkms")
-    done = node.both(**rhel_driver("535.*"))
+    done = node.both(**rhel_driver("535.*", stream=None))
     assert set(node.rpms().values()) == {"535.309.01-1.el8"}, done
     assert done["version"] == "535.309.01" and {row["name"] for row in done["packages"]} == set(node.rpms())
-    node.both(**rhel_driver("535.104.05-1.el8"))
+    node.both(**rhel_driver("535.104.05-1.el8", stream=None))
     assert set(node.rpms().values()) == {"535.104.05-1.el8"}
-    refused = node.both(**{**rhel_driver("535.54.03-1.el8"), "allow_downgrade": False})
+    refused = node.both(**{**rhel_driver("535.54.03-1.el8", stream=None), "allow_downgrade": False})
     assert refused["refusals"][0]["reason"] == "downgrade"
-    assert not node.both(**rhel_driver("535.*"))["changed"] or node.rpms()["nvidia-driver"] == "535.104.05-1.el8"
+    again = node.both(**rhel_driver("535.*", stream=None))
+    assert not again["changed"] or node.rpms()["nvidia-driver"] == "535.104.05-1.el8"
+
+
+LATEST, OPEN = "kmod-nvidia-latest-dkms", "kmod-nvidia-open-dkms"
+
+
+def enabled(node: Node) -> str | None:
+    """What dnf's own table says of the module, `[e]` being an enabled stream."""
+    lines = node.root.run("dnf", "module", "list", "nvidia-driver").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("nvidia-driver ") and "[e]" in line), None)
+
+
+def of_stream(done: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [row for row in done["diff"] if row["before_header"] == "module nvidia-driver"]
+    return [(row["before"], row["after"]) for row in rows]
+
+
+def test_stream_is_enabled_with_its_packages(node: Node) -> None:
+    wish = rhel_driver("580.159.04-1.el8", branch="580", stream="580-open", kernel_modules=OPEN)
+    done = node.both(**wish)
+    assert OPEN in node.rpms() and enabled(node) == "580-open", done
+    assert of_stream(done) == [("", "stream=580-open\n")]
+    again = node.both(**wish)
+    assert not again["changed"] and again["diff"] == [] and again["drift"] == []
+    newer = node.root.run("dnf", "--disableplugin=versionlock", "list", "--available", check=False)
+    assert LATEST not in newer
+
+
+def test_stream_is_switched_and_reset(node: Node) -> None:
+    node.both(**rhel_driver("535.309.01-1.el8", stream="535-dkms"))
+    assert enabled(node) == "535-dkms" and set(node.rpms().values()) == {"535.309.01-1.el8"}
+    wish = rhel_driver("580.159.04-1.el8", branch="580", stream="580-open", kernel_modules=OPEN)
+    done = node.both(**wish)
+    assert enabled(node) == "580-open" and set(node.rpms().values()) == {"580.159.04-1.el8"}, done
+    assert OPEN in node.rpms() and LATEST not in node.rpms()
+    assert of_stream(done) == [("stream=535-dkms\n", "stream=580-open\n")]
+    gone = node.both(component="driver", state="absent")
+    assert node.rpms() == {} and enabled(node) is None, gone
+    assert of_stream(gone) == [("stream=580-open\n", "")]
+    assert not node.root.exists("/etc/tensorflow-gpu-stack/driver.json")
+
+
+def test_stream_alone_is_enabled_where_the_packages_are_right(node: Node) -> None:
+    wish = rhel_driver("535.309.01-1.el8", stream=None)
+    node.both(**wish)
+    node.root.run("dnf", "-y", "module", "reset", "nvidia-driver")
+    before = node.rpms()
+    done = node.both(**rhel_driver("535.309.01-1.el8", stream="535-dkms"))
+    assert done["changed"] and not any(done["transaction"].values()), done
+    assert node.rpms() == before and enabled(node) == "535-dkms"
+
+
+def test_stream_that_somebody_else_changed_is_drift_and_repaired(node: Node) -> None:
+    wish = rhel_driver("535.309.01-1.el8", stream="535-dkms")
+    node.both(**wish)
+    node.root.run("dnf", "-y", "module", "reset", "nvidia-driver")
+    node.root.run("dnf", "-y", "module", "enable", "nvidia-driver:580-dkms")
+    done = node.both(**wish)
+    drift = {"name": "nvidia-driver", "problem": "other stream", "recorded": "535-dkms", "found": "580-dkms"}
+    assert done["drift"] == [drift] and enabled(node) == "535-dkms"
+    assert not node.both(**wish)["changed"]
+
+
+def test_stream_that_was_enabled_before_stays_after_a_removal(node: Node) -> None:
+    node.root.run("dnf", "-y", "module", "enable", "nvidia-driver:535-dkms")
+    assert of_stream(node.both(**rhel_driver("535.309.01-1.el8", stream="535-dkms"))) == []
+    node.both(component="driver", state="absent")
+    assert node.rpms() == {} and enabled(node) == "535-dkms"
+
+
+def test_stream_that_no_repository_has_is_refused(node: Node) -> None:
+    refused = node.both(**rhel_driver("535.309.01-1.el8", stream="525-dkms"))
+    assert refused["refusals"][0]["reason"] == "no_stream"
+    assert "cannot enable the module stream nvidia-driver:525-dkms" in refused["msg"]
+    assert "Their streams of nvidia-driver are: 470-dkms, 535-dkms, 550-dkms" in refused["msg"]
+    assert node.rpms() == {} and enabled(node) is None
+
+
+def test_stream_is_not_enabled_if_a_file_is_gone(node: Node) -> None:
+    node.server.faults.append("404:*/kmod-nvidia-open-dkms-580*")
+    failed = node(**rhel_driver("580.159.04-1.el8", branch="580", stream="580-open", kernel_modules=OPEN))
+    assert failed["failed"] and "Nothing was changed" in failed["msg"], failed
+    assert node.rpms() == {} and enabled(node) is None
 
 
 def test_held_by_versionlock_and_out_of_automatic_upgrades(node: Node) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Policy
 
 from tests.chroots import REPOSITORY
@@ -194,7 +195,7 @@ def test_too_old_for_cuda_12(node: Node, uv: str, tmp_path: Path) -> None:
     node.load(node.installed)
     wish = Policy(driver_source="found", python_source="uv", cuda_source="wheels", today="2026-11-22")
     for release, refused in (("2.15.1", is_too_old), ("2.8.0", int(node.parts.branch) < 450)):
-        refusals = resolution.assess_wish(TABLES, release, node.record(), wish).refusals
+        refusals = resolution.assess_wish(TABLES, release, NodeFacts.read(node.record()), wish).refusals
         assert [row.component for row in refusals] == ["driver"] * refused
         assert not refused or node.installed in refusals[0].found
 

@@ -28,16 +28,18 @@ from typing import Any, Iterator, Sequence
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.downloads import Source, has_credentials
-from ..io.file_changes import sync_file_system
+from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
-from ..io.reading import parse_object, read_whole
+from ..io.reading import read_json
 from ..io.trust import check_place
+from ..io.writing import sync_directory, write_json
 from ..records.build import read_record
+from ..records.component import STATE_DIRECTORY, record_path
 from .manifest import PLATFORMS, Archive, read_manifest
 from .unpacking import Tree
 
-RECORDS = "/etc/tensorflow-gpu-stack"
+RECORDS = STATE_DIRECTORY
 TREE_RECORD = ".tensorflow-gpu-stack.json"
 # Bump when archives are laid in another way, so that every tree is laid anew once.
 _LAYOUT = 1
@@ -129,7 +131,7 @@ def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
     if not os.path.lexists(wish.prefix):
         return _to_be_laid("install", wish, (), ())
     tree = read_tree(wish.prefix)
-    recorded = _read_json(_record_path(records, wish.component))
+    recorded = _read_json(record_path(wish.component, records))
     if tree is None:
         if not _names(recorded, wish.prefix):
             raise BuildError(
@@ -155,7 +157,7 @@ def plan_absent(
     """What removing the tree takes away; raises BuildError where something still uses it, unless forced."""
     _check_place(prefix, records)
     tree = read_tree(prefix)
-    recorded = _read_json(_record_path(records, component))
+    recorded = _read_json(record_path(component, records))
     if tree is None and not _names(recorded, prefix):
         if os.path.lexists(prefix):
             raise BuildError(f"{prefix} was not laid by this toolkit (it has no {TREE_RECORD}): it is not removed.")
@@ -309,7 +311,7 @@ def apply_absent(
         if os.path.isdir(prefix):
             _move_away(prefix, _work_path(prefix))
             _sweep(prefix)
-        path = _record_path(records, component)
+        path = record_path(component, records)
         if _names(_read_json(path), prefix):
             os.unlink(path)
     return outcome
@@ -333,7 +335,7 @@ def _lay(wish: Wish, source: Source) -> None:
     record = {**wish.record, "identity": wish.identity, "files": tree.files}
     # Without this a power cut after the rename could leave a complete tree of empty files.
     sync_file_system(tree.directory)
-    _write_new(os.path.join(tree.directory, TREE_RECORD), record)
+    write_json(os.path.join(tree.directory, TREE_RECORD), record)
     _put(tree.directory, wish.prefix)
 
 
@@ -343,11 +345,7 @@ def _put(tree: str, prefix: str) -> None:
         _exchange(tree, prefix)
     else:
         os.rename(tree, prefix)
-    descriptor = os.open(os.path.dirname(prefix), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(os.path.dirname(prefix))
 
 
 def _exchange(left: str, right: str) -> None:
@@ -407,31 +405,14 @@ def _work_path(prefix: str) -> str:
     return os.path.join(parent, f".{name}.new")
 
 
-def _record_path(records: str, component: str) -> str:
-    return os.path.join(records, f"{component}.json")
-
-
 def _write_record(records: str, wish: Wish) -> None:
-    path = _record_path(records, wish.component)
+    path = record_path(wish.component, records)
     os.makedirs(records, mode=0o755, exist_ok=True)
-    temporary = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    _write_new(temporary, wish.record)
-    os.replace(temporary, path)
-
-
-def _write_new(path: str, content: dict[str, Any]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), 0o644)
-        stream.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_json(path, wish.record)
 
 
 def _read_json(path: str) -> dict[str, Any] | None:
     try:
-        return parse_object(read_whole(path, _RECORD_BYTES))
+        return read_json(path, _RECORD_BYTES)
     except (OSError, ValueError):
         return None

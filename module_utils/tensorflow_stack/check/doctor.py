@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import StackError
+from ..errors import NotStartedError, StackError
+from ..io.commands import run
 from ..io.trust import check_program, check_root
 from ..node.record import read_node
 from . import probe
@@ -186,15 +186,7 @@ def _run(command: list[str]) -> str:
     if shutil.which(command[0]) is None:
         return ""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_COMMAND_SECONDS,
-            cwd="/",
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = run(command, timeout=_COMMAND_SECONDS, cwd="/", apart=True)
+    except NotStartedError:
         return ""
-    return done.stdout.decode("utf-8", "replace")
+    return "" if done.code is None else done.output

@@ -8,35 +8,31 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import inspect
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from ..environment.builds import Build, find_added
-from ..errors import StackError
+from ..errors import NotStartedError, StackError
+from ..io.commands import run_into
 from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
-from . import verdicts
+from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
 from .verdicts import GOOD_VERDICTS, judge, make_report
 
+# What the manifest keeps of an outcome.
+_STORED = ("verdict", "reason", "checked_at", "report")
 # A package of its own for the environment's Python.
 _CHILD = (stages, driver, libraries, main)
 _RUN_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from check.main import main; main(*sys.argv[2:])"
 
 _TAIL_BYTES = 64 * 1024
-# After SIGKILL; a process that hangs in a broken driver cannot be reaped, and the verdict has to come anyway.
-_REAP_SECONDS = 10
-# Variables that decide which libraries and devices the child finds.
-_DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Observation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """The result keys of `tensorflow_gpu_check`."""
 
     verdict: str
@@ -65,6 +61,18 @@ class Outcome:
         return self.verdict in GOOD_VERDICTS
 
 
+def not_run(environment: str, *, pending: bool, reboot_reasons: Sequence[str]) -> CheckOutcome | None:
+    """The outcome if the check of this environment has to wait."""
+    if pending:
+        return CheckOutcome("not_checked", f"{environment} is about to be changed.")
+    if reboot_reasons:
+        return CheckOutcome(
+            "reboot_required",
+            f"{'; '.join(reboot_reasons)}. Reboot the node and run again, or set nvidia_driver_reboot to true.",
+        )
+    return None
+
+
 def check(
     environment: str,
     *,
@@ -77,97 +85,100 @@ def check(
     reuse: bool = True,
     evidence: Mapping[str, Any],
     check_mode: bool = False,
-    pending: bool = False,
-    reboot_reasons: Sequence[str] = (),
-) -> Outcome:
+) -> CheckOutcome:
     """The outcome for the build that `environment` points to, run now or taken from the manifest."""
-    if pending:
-        return Outcome("not_checked", f"{environment} is about to be changed.")
-    if reboot_reasons:
-        return Outcome(
-            "reboot_required",
-            f"{'; '.join(reboot_reasons)}. Reboot the node and run again, or set nvidia_driver_reboot to true.",
-        )
     if not os.path.isabs(environment):
         raise StackError(f"environment is {environment!r}: give an absolute path.")
     if time_limit <= 0:
         raise StackError(f"time_limit is {time_limit}: give a number of seconds above 0.")
     if not os.path.lexists(environment):
-        missing = f"There is no environment at {environment}"
-        if check_mode:
-            return Outcome("not_checked", f"{missing} yet.")
-        return Outcome("environment_missing", f"{missing}: build it with tensorflow_venv.")
-
+        return _without_environment(environment, check_mode=check_mode)
     root, name = os.path.split(environment.rstrip("/"))
     check_root(root)
     known = manifest.read(root)["environments"].get(name)
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
-    check_program(os.path.join(build, "bin", "python"))
-    variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
-    record = read_record(build)
-    evidence_sha256 = _digest(
-        evidence,
-        # What somebody added may break TensorFlow, though the build is the same.
-        find_added(Build(build, record)) if record else [],
-        variables,
-        build,
-        release,
-        expect_gpu,
-        gpu_count,
-        cudnn_floor,
-        [_source(module) for module in (*_CHILD, verdicts, sys.modules[__name__])],
-    )
-    stored = (known or {}).get("check") or {}
-    is_same = stored.get("evidence_sha256") == evidence_sha256
-    is_whole = level == "full"
-    if is_whole and reuse and evidence and is_same and stored["verdict"] in GOOD_VERDICTS:
-        return Outcome(
-            stored["verdict"],
-            stored["reason"],
-            reused=True,
-            stored=True,
-            checked_at=stored["checked_at"],
-            report=stored["report"],
-        )
-
-    checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     python = os.path.join(build, "bin", "python")
+    check_program(python)
+    expected = {"release": release, "expect_gpu": expect_gpu, "gpu_count": gpu_count, "cudnn_floor": cudnn_floor}
+    digest = _evidence_digest(build, evidence, expected)
+    is_whole = level == "full"
+    reused = _reused(known or {}, digest) if is_whole and reuse and evidence else None
+    if reused:
+        return reused
+    checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu, level=level)
-    except OSError as error:
-        reason = f"{python} does not start ({error.strerror}): rebuild the environment with tensorflow_venv."
-        return Outcome("environment_missing", reason, checked_at=checked_at)
-    verdict = judge(
-        observation.records,
-        observation.exit_status,
-        release=release,
-        expect_gpu=expect_gpu,
-        gpu_count=gpu_count,
-        cudnn_floor=cudnn_floor,
-        level=level,
-        stderr=observation.stderr,
+    except NotStartedError as error:
+        reason = f"{python} does not start ({error.reason}): rebuild the environment with tensorflow_venv."
+        return CheckOutcome("environment_missing", reason, checked_at=checked_at)
+    outcome = dataclasses.replace(_judged(observation, expected, level=level), checked_at=checked_at)
+    is_kept = is_whole and known is not None and not check_mode
+    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, outcome, digest))
+
+
+def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
+    missing = f"There is no environment at {environment}"
+    if check_mode:
+        return CheckOutcome("not_checked", f"{missing} yet.")
+    return CheckOutcome("environment_missing", f"{missing}: build it with tensorflow_venv.")
+
+
+def _evidence_digest(build: str, evidence: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    record = read_record(build)
+    return evidence_digest(
+        evidence=evidence,
+        additions=find_added(Build(build, record)) if record else (),
+        variables=deciding_variables(os.environ),
+        build=os.path.basename(build),
+        **expected,
     )
-    report = make_report(observation.records, variables)
-    entry = {
-        "verdict": verdict.name,
-        "reason": verdict.reason,
-        "evidence_sha256": evidence_sha256,
-        "checked_at": checked_at,
-        "report": report,
-    }
-    return Outcome(
+
+
+def _reused(entry: Mapping[str, Any], digest: str) -> CheckOutcome | None:
+    """The good verdict in an environment's entry of the manifest, if it holds for the same evidence."""
+    stored = entry.get("check") or {}
+    if stored.get("evidence_sha256") != digest or stored["verdict"] not in GOOD_VERDICTS:
+        return None
+    return CheckOutcome(**{key: stored[key] for key in _STORED}, reused=True, stored=True)
+
+
+def _judged(observation: Observation, expected: Mapping[str, Any], *, level: str = "full") -> CheckOutcome:
+    verdict = judge(observation.records, observation.exit_status, stderr=observation.stderr, level=level, **expected)
+    return CheckOutcome(
         verdict.name,
         verdict.reason,
-        stored=is_whole and known is not None and not check_mode and _store(root, name, entry),
-        checked_at=checked_at,
-        report=report,
+        report=make_report(observation.records, deciding_variables(os.environ)),
         stderr_tail=observation.stderr.splitlines(),
     )
 
 
+def _store(root: str, name: str, outcome: CheckOutcome, digest: str) -> bool:
+    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
+
+    def change(content: dict[str, Any]) -> None:
+        entry = {key: getattr(outcome, key) for key in _STORED}
+        content["environments"][name]["check"] = {**entry, "evidence_sha256": digest}
+
+    try:
+        manifest.update(root, change)
+    except (OSError, KeyError):
+        return False
+    return True
+
+
+def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float) -> CheckOutcome:
+    """The outcome for any Python, whatever release it has, with its whole log; nothing is reused or stored."""
+    try:
+        observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu)
+    except NotStartedError as error:
+        return CheckOutcome("environment_missing", f"{python} does not start: {error.reason}.")
+    found = make_report(observation.records, {})["tensorflow_version"] or ""
+    return _judged(observation, {"release": found.replace("-", ""), "expect_gpu": expect_gpu, "gpu_count": gpu_count})
+
+
 def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full") -> Observation:
-    """Run the child in `python`. Raises OSError when that cannot be started."""
+    """Run the child in `python`. Raises NotStartedError."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_PRELOAD"}
     environ.update(LC_ALL="C", TF_CPP_MIN_LOG_LEVEL="0")
     if not has_gpu:
@@ -176,25 +187,8 @@ def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full
     # Files, not pipes: what was written is there whatever became of the writer.
     with TemporaryDirectory() as directory, TemporaryFile() as stdout, TemporaryFile() as stderr:
         _write_child(directory)
-        process = subprocess.Popen(
-            [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd="/",
-            env=environ,
-            start_new_session=True,
-        )
-        exit_status: int | None = None
-        try:
-            exit_status = process.wait(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=_REAP_SECONDS)
+        command = [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"]
+        exit_status = run_into(command, stdout, stderr, env=environ, timeout=time_limit, cwd="/")
         return Observation(
             records=_parse_records(_read(stdout, last=sys.maxsize)),
             exit_status=exit_status,
@@ -231,39 +225,3 @@ def _read(file: IO[bytes], *, last: int) -> str:
 def _source(module: Any) -> str:
     # From the checkout and from the zip that Ansible sends to a node alike.
     return inspect.getsource(module)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _store(root: str, name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
-
-    def change(content: dict[str, Any]) -> None:
-        content["environments"][name]["check"] = entry
-
-    try:
-        manifest.update(root, change)
-    except (OSError, KeyError):
-        return False
-    return True
-
-
-def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float) -> Outcome:
-    """The outcome for any Python, whatever release it has, with its whole log; nothing is reused or stored."""
-    try:
-        observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu)
-    except OSError as error:
-        return Outcome("environment_missing", f"{python} does not start: {error.strerror}.")
-    variables = {key: os.environ[key] for key in _DECIDING_VARIABLES if key in os.environ}
-    report = make_report(observation.records, variables)
-    verdict = judge(
-        observation.records,
-        observation.exit_status,
-        release=(report["tensorflow_version"] or "").replace("-", ""),
-        expect_gpu=expect_gpu,
-        gpu_count=gpu_count,
-        stderr=observation.stderr,
-    )
-    return Outcome(verdict.name, verdict.reason, report=report, stderr_tail=observation.stderr.splitlines())

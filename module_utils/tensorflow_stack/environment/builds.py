@@ -9,7 +9,6 @@ import glob
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from typing import Any, Container, Iterable, NamedTuple
 
 from ..errors import BuildError
@@ -22,8 +21,7 @@ from .installed_files import Recorded, compare_files, find_changed, sha256_or_no
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 
 
-@dataclass(frozen=True)
-class Build:
+class Build(NamedTuple):
     """One directory under `.builds`; `record` is None as long as it is not complete."""
 
     path: str

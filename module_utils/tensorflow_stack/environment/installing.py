@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import os
 import re
 import shlex
-import signal
-import subprocess
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable
 
 from ..errors import BuildError
+from ..io.commands import run_into
 from ..io.uv import uv_environment
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
@@ -79,31 +77,12 @@ class BuildLog:
         self._stream.write((text + "\n").encode("utf-8"))
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
-        """Run a command in a process group of its own; BuildError with its last words unless it ends with 0.
-
-        It dies with this process and inherits the lock: a killed run never leaves a writer behind that the next
-        run does not wait for.
-        """
+        """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
         start = self._stream.seek(0, os.SEEK_END)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._stream,
-            stderr=self._stream,
-            env=environment,
-            start_new_session=True,
-            close_fds=False,
-            preexec_fn=_die_with_parent,
-        )
+        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout)
         program = " ".join([os.path.basename(command[0]), *command[1:2]])
-        try:
-            code = process.wait(timeout)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="") from None
-            raise
+        if code is None:
+            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")
@@ -112,10 +91,6 @@ class BuildLog:
             raise BuildError(
                 f"{program} ended with {code}: {reason}", cmd=command, rc=code, reason=reason, stderr="\n".join(said)
             )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _reason(said: list[str]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
-from ..errors import BuildError
+from ..errors import BuildError, NotStartedError
+from ..io.commands import run, run_into
 from ..io.flock import exclusive_lock
 from ..io.uv import uv_environment
 
@@ -14,12 +14,9 @@ def runs_as(path: str, minor: str) -> bool:
     """Is there an interpreter of this minor version at `path` that starts?"""
     program = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
-        answer = subprocess.run(
-            [path, "-I", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return run([path, "-I", "-c", program], timeout=60, apart=True).output.strip() == minor
+    except NotStartedError:
         return False
-    return answer.stdout.decode("ascii", "replace").strip() == minor
 
 
 def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, downloads: str | None, log: str) -> None:
@@ -38,9 +35,7 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
         with open(log, "wb") as stream:
             stream.write(f"Fetching Python {minor}\n".encode())
             stream.flush()
-            code = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, check=False
-            ).returncode
+            code = run_into(command, stream, stream, env=environment)
     if code == 0 and runs_as(path, minor):
         return
     with open(log, encoding="utf-8", errors="replace") as stream_text:

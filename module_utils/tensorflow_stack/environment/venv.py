@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Container
+from typing import Callable, Container
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
-from ..io.file_changes import sync_file_system
+from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
 from ..io.reading import read_whole
 from ..io.trust import check_program, check_root
-from ..records import manifest
+from ..io.writing import sync_directory, write_json
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, outside_entries
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
 from ..records.lockfile import parse_lock
+from .bookkeeping import leftovers
 from .builds import (
     Build,
     Damage,
@@ -235,7 +235,7 @@ def apply_present(
     """Make the environment present. `installer` is called only when something has to be installed."""
     outcome = plan_present(spec, keep=keep, hashes=hashes, drop_additions=drop_additions)
     if outcome.action == "keep":
-        if _leftovers(spec.root, spec.name):
+        if leftovers(spec.root, spec.name):
             # A run that was killed while it removed old builds. One that builds at this moment is left alone.
             with contextlib.suppress(BusyError, UnwritableError):
                 with exclusive_lock(_lock_path(spec.root, spec.name), what=spec.path):
@@ -312,35 +312,6 @@ def lock_in_use(root: str, name: str) -> str:
     except (OSError, ValueError, StackError):
         found = "cannot be read as a lock"
     raise BuildError(f"{path} {found}. Set tensorflow_version, and tensorflow_requirements if a file was applied.")
-
-
-def record_in_manifest(root: str, name: str, built_for: dict[str, str | None] | None = None) -> bool:
-    """Bring the environment's entry in the node's manifest up to date; gives back whether it was not.
-
-    `built_for` has the requirements file of a build, None for the release alone. The manifest follows the disk: a run
-    killed between the switch and this is made good by the next one.
-    """
-    if not os.path.isdir(os.path.join(root, ".builds")):
-        return False
-    live = live_build(root, name)
-    builds = [build.name for build in builds_of(root, name) if build.record]
-
-    def change(content: dict[str, Any]) -> None:
-        if live is None or live.record is None:
-            content["environments"].pop(name, None)
-            if content.get("current") == name:
-                content["current"] = None
-            return
-        entry = content["environments"].setdefault(name, {"check": None})
-        for key in ("release", "flavour", "build", "digest", "python", "lock_sha256"):
-            entry[key] = live.record[key]
-        entry["builds"] = builds
-        known = entry.get("requirements")
-        files = {**(known if isinstance(known, dict) else {}), **(built_for or {})}
-        entry["requirements"] = {build: files[build] for build in builds if build in files}
-        content["current"] = name
-
-    return manifest.update(root, change)
 
 
 def _lock_path(root: str, name: str) -> str:
@@ -437,10 +408,7 @@ def _fill(
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
     sync_file_system(path)
-    with open(os.path.join(path, BUILD_RECORD), "x", encoding="utf-8") as stream:
-        stream.write(json.dumps(build.record, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_json(os.path.join(path, BUILD_RECORD), build.record)
     log.say("Complete")
     return build
 
@@ -473,22 +441,13 @@ def _switch(root: str, name: str, build: str) -> None:
         os.unlink(temporary)
     os.symlink(os.path.join(".builds", build), temporary)
     os.replace(temporary, os.path.join(root, name))
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(root)
 
 
 def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
-    for build in _leftovers(root, name):
+    for build in leftovers(root, name):
         shutil.rmtree(build.path)
-
-
-def _leftovers(root: str, name: str) -> list[Build]:
-    live = live_build(root, name)
-    return [build for build in builds_of(root, name) if build.record is None and (not live or build.name != live.name)]
 
 
 def _processes(pids: list[int]) -> str:

@@ -58,6 +58,11 @@ def read_whole(path: str, limit: int, *, follow: bool = True) -> bytes:
     return data
 
 
+def read_json(path: str, limit: int, *, follow: bool = True) -> dict[str, Any]:
+    """The JSON object in a file; raises OSError, and ValueError if it holds anything else."""
+    return parse_object(read_whole(path, limit, follow=follow))
+
+
 def parse_object(data: bytes | str) -> dict[str, Any]:
     """The JSON object in a text; ValueError says why there is none that JSON can be made of again."""
     try:

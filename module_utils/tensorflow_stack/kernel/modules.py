@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Sequence
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from ..node.files import NodeFiles
 from .state import (
     BLACKLIST,
     Kernel,
-    Run,
-    State,
-    Wish,
+    KernelSide,
+    ModuleRequest,
+    RunText,
     blacklist_file,
     is_wanted,
     read_processes,
@@ -33,7 +33,7 @@ _SECURE_BOOT_HELP = (
 
 
 @dataclass(frozen=True)
-class Actions:
+class KernelActions:
     """What has to be done, in this order; empty when all is right."""
 
     write_blacklist: bool
@@ -41,33 +41,33 @@ class Actions:
     rebuild: list[Kernel]
     load: bool
 
-    def said(self, wish: Wish) -> list[str]:
+    def texts(self, request: ModuleRequest) -> list[str]:
         return [
             *([f"write {BLACKLIST}"] if self.write_blacklist else []),
-            *(f"build nvidia {wish.version} for {kernel.release}" for kernel in self.build),
+            *(f"build nvidia {request.version} for {kernel.release}" for kernel in self.build),
             *(f"rebuild the initramfs of {kernel.release}" for kernel in self.rebuild),
-            *([f"load nvidia {wish.version}"] if self.load else []),
+            *([f"load nvidia {request.version}"] if self.load else []),
         ]
 
 
-def ensure(wish: Wish, *, check: bool, root: str = "/", run: Run = run_command) -> dict[str, Any]:
-    """Bring the kernel side to `wish`; the result of nvidia_kernel_module. Raises StackError where it cannot be had."""
-    before = read_state(wish, root, run)
-    _refuse(before, wish)
-    actions = plan_actions(before, wish)
-    diff = _diff(before, actions, wish, root)
-    after = _foresee(before, actions, wish)
-    if not check and actions.said(wish):
-        said = _apply(before, actions, wish, root, run)
-        after = read_state(wish, root, run)
-        _judge(after, actions, wish, said, root)
-    return _result(after, wish, actions.said(wish), reboot_reasons(after, wish), diff, root)
+def ensure(request: ModuleRequest, *, check: bool, root: str = "/", run: RunText = run_command) -> dict[str, Any]:
+    """Bring the kernel side to what is requested; the result of nvidia_kernel_module. Raises StackError."""
+    before = read_state(request, root, run)
+    _refuse(before, request)
+    actions = plan_actions(before, request)
+    diff = _diff(before, actions, request, root)
+    after = _foresee(before, actions, request)
+    if not check and actions.texts(request):
+        output = _apply(before, actions, request, root, run)
+        after = read_state(request, root, run)
+        _judge(after, actions, request, output, root)
+    return _result(after, request, actions.texts(request), reboot_reasons(after, request), diff, root)
 
 
-def give_back(*, check: bool, root: str = "/", run: Run = run_command) -> dict[str, Any]:
+def give_back(*, check: bool, root: str = "/", run: RunText = run_command) -> dict[str, Any]:
     """Let nouveau have the GPU again from the next boot on; a result as that of `ensure`. Raises StackError."""
-    wish = Wish(version="", kind="")
-    state = read_state(wish, root, run)
+    request = ModuleRequest(version="", kind="")
+    state = read_state(request, root, run)
     changes = FileChanges(root)
     if changes.read(BLACKLIST) is not None:
         changes.remove(BLACKLIST)
@@ -84,20 +84,25 @@ def give_back(*, check: bool, root: str = "/", run: Run = run_command) -> dict[s
     if not check and actions:
         with changes.written():
             pass
-        said = {one.release: run(state.tool.rebuild(one)) for one in rebuild if state.tool}
-        after = read_state(wish, root, run)
+        output = {one.release: run(state.tool.rebuild(one)) for one in rebuild if state.tool}
+        after = read_state(request, root, run)
         for kernel in after.kernels:
             if kernel.listed:
                 raise StackError(
                     f"{kernel.initramfs} still holds {BLACKLIST} after it was rebuilt, so nouveau stays out."
                     " Rebuild it by hand and see why.",
-                    stderr=last_lines(said.get(kernel.release, "")),
+                    stderr=last_lines(output.get(kernel.release, "")),
                 )
-    return _result(after, wish, actions, [], diff, root)
+    return _result(after, request, actions, [], diff, root)
 
 
 def _result(
-    state: State, wish: Wish, actions: list[str], reasons: list[str], diff: list[dict[str, str]], root: str
+    state: KernelSide,
+    request: ModuleRequest,
+    actions: list[str],
+    reasons: list[str],
+    diff: list[dict[str, str]],
+    root: str,
 ) -> dict[str, Any]:
     files = NodeFiles(root)
     return {
@@ -108,7 +113,7 @@ def _result(
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
         "processes": read_processes(files),
-        "services": read_services(files, wish),
+        "services": read_services(files, request),
         "machine": {
             "machine_id": files.text("/etc/machine-id", "machine"),
             "boot_id": files.text("/proc/sys/kernel/random/boot_id", "machine"),
@@ -120,67 +125,69 @@ def _result(
 # --- Judging ---------------------------------------------------------------------------------------
 
 
-def plan_actions(state: State, wish: Wish) -> Actions:
+def plan_actions(state: KernelSide, request: ModuleRequest) -> KernelActions:
     write = not state.is_blacklisted
-    build = [] if wish.pending else [kernel for kernel in state.kernels if not _is_right(kernel, wish)]
+    build = [] if request.pending else [kernel for kernel in state.kernels if not _is_right(kernel, request)]
     rebuild = [kernel for kernel in state.kernels if kernel.blacklisted is False and (write or kernel.nouveau)]
     runs_known_kernel = state.running in [kernel.release for kernel in state.kernels]
     load = state.loaded is None and not state.in_the_way and runs_known_kernel
-    return Actions(write_blacklist=write, build=build, rebuild=rebuild, load=load)
+    return KernelActions(write_blacklist=write, build=build, rebuild=rebuild, load=load)
 
 
-def _foresee(state: State, actions: Actions, wish: Wish) -> State:
+def _foresee(state: KernelSide, actions: KernelActions, request: ModuleRequest) -> KernelSide:
     """The state after the actions, and with `pending` after the packages."""
     kernels = []
     for kernel in state.kernels:
-        if kernel in actions.build or (wish.pending and not _is_right(kernel, wish)):
-            module = ModuleFile(version=wish.version, kind=wish.kind, signer=None)
+        if kernel in actions.build or (request.pending and not _is_right(kernel, request)):
+            module = ModuleFile(version=request.version, kind=request.kind, signer=None)
             kernel = replace(kernel, dkms="installed", module=module)
         if kernel.release in [rebuilt.release for rebuilt in actions.rebuild]:
             kernel = replace(kernel, blacklisted=True)
         kernels.append(kernel)
-    return replace(state, kernels=kernels, loaded=wish.version if actions.load else state.loaded)
+    return replace(state, kernels=kernels, loaded=request.version if actions.load else state.loaded)
 
 
-def _is_right(kernel: Kernel, wish: Wish) -> bool:
+def _is_right(kernel: Kernel, request: ModuleRequest) -> bool:
     # Without a word of DKMS it is a package's own module, which is as good.
     is_installed = kernel.dkms is None or kernel.dkms.startswith("installed")
-    return is_installed and kernel.module is not None and is_wanted(kernel.module, wish)
+    return is_installed and kernel.module is not None and is_wanted(kernel.module, request)
 
 
-def _refuse(state: State, wish: Wish) -> None:
+def _refuse(state: KernelSide, request: ModuleRequest) -> None:
     """Raises for what can be told before anything is changed."""
-    _refuse_unsigned(state, wish)
-    if wish.pending:
+    _refuse_unsigned(state, request)
+    if request.pending:
         return
     if not state.kernels:
         raise StackError(
-            "No kernel is installed: nothing under /lib/modules has headers or an image. Install the distribution's"
+            "No kernel is installed: /lib/modules has none that this node runs or can boot. Install the distribution's"
             " kernel, or on a node that runs in a container use the driver of its host."
         )
-    hopeless = {kernel.release: _hopeless(kernel, state, wish) for kernel in state.kernels}
-    _fail({release: why for release, why in hopeless.items() if why}, state, wish)
+    hopeless = {kernel.release: _hopeless(kernel, state, request) for kernel in state.kernels}
+    _fail({release: why for release, why in hopeless.items() if why}, state, request)
 
 
-def _hopeless(kernel: Kernel, state: State, wish: Wish) -> str | None:
+def _hopeless(kernel: Kernel, state: KernelSide, request: ModuleRequest) -> str | None:
     """Why no build can help this kernel."""
-    if _is_right(kernel, wish):
+    if _is_right(kernel, request):
         return None
     module = kernel.module
-    if module and module.version == wish.version and module.kind != wish.kind:
+    if module and module.version == request.version and module.kind != request.kind:
         return (
-            f"its module {module.version} is the {module.kind} one; install the {wish.kind} kernel modules, or set"
+            f"its module {module.version} is the {module.kind} one; install the {request.kind} kernel modules, or set"
             f" nvidia_driver_kernel_modules to {module.kind}"
         )
     if not state.sources:
         return (
-            f"{_found(kernel)}, and no package brought a source of {wish.version} for DKMS; install the package of its"
-            " kernel modules for this kernel"
+            f"{_found(kernel)}, and no package installed a source of {request.version} for DKMS; install the package of"
+            " its kernel modules for this kernel"
         )
     if kernel.headers is None:
+        is_new = request.kernels is not None and kernel.release not in request.kernels
         return (
             f"{_found(kernel)}, and its headers are missing: install {state.header_package.format(kernel.release)}, or"
             " remove that kernel"
+            + ("; it was installed after the plan was made, and a new plan asks for them: run again" if is_new else "")
         )
     return None
 
@@ -189,55 +196,58 @@ def _found(kernel: Kernel) -> str:
     return f"its module is {kernel.module.version}" if kernel.module else "it has no module"
 
 
-def _refuse_unsigned(state: State, wish: Wish) -> None:
+def _refuse_unsigned(state: KernelSide, request: ModuleRequest) -> None:
     unsigned = [
         kernel.release
         for kernel in state.kernels
-        if kernel.module and is_wanted(kernel.module, wish) and not kernel.module.signer
+        if kernel.module and is_wanted(kernel.module, request) and not kernel.module.signer
     ]
     if state.secure_boot and unsigned:
         raise StackError(
-            f"Secure Boot is on and the NVIDIA module {wish.version} is not signed (kernel {', '.join(unsigned)}), so"
-            f" the kernel will not load it. {_SECURE_BOOT_HELP}"
+            f"Secure Boot is on and the NVIDIA module {request.version} is not signed (kernel {', '.join(unsigned)}),"
+            f" so the kernel will not load it. {_SECURE_BOOT_HELP}"
         )
 
 
-def _fail(reasons: dict[str, str], state: State, wish: Wish, **details: Any) -> None:
+def _fail(reasons: dict[str, str], state: KernelSide, request: ModuleRequest, **details: Any) -> None:
     if reasons:
-        said = "; ".join(f"kernel {release}: {why}" for release, why in reasons.items())
+        text = "; ".join(f"kernel {release}: {why}" for release, why in reasons.items())
         raise StackError(
-            f"NVIDIA's {wish.kind} kernel module {wish.version} is not in place. {said[0].upper()}{said[1:]}.",
+            f"NVIDIA's {request.kind} kernel module {request.version} is not in place. {text[0].upper()}{text[1:]}.",
             kernels=[kernel.row() for kernel in state.kernels],
             **details,
         )
 
 
-def _judge(state: State, actions: Actions, wish: Wish, said: dict[str, str], root: str) -> None:
+def _judge(
+    state: KernelSide, actions: KernelActions, request: ModuleRequest, output: dict[str, str], root: str
+) -> None:
     """Raises unless what was to be done is so now."""
-    _refuse_unsigned(state, wish)
+    _refuse_unsigned(state, request)
     reasons, logs = {}, []
     for kernel in state.kernels:
-        if not _is_right(kernel, wish):
-            log = _make_log(NodeFiles(root), state.sources, kernel.release) or said.get(kernel.release, "")
+        if not _is_right(kernel, request):
+            log = _make_log(NodeFiles(root), state.sources, kernel.release) or output.get(kernel.release, "")
             logs.append(last_lines(log))
+            error = first_error(log) or last_lines(log, 1) or "it printed nothing"
             reasons[kernel.release] = (
-                f"{_found(kernel)} after DKMS built it ({first_error(log) or last_lines(log, 1) or 'it said nothing'});"
+                f"{_found(kernel)} after DKMS built it ({error});"
                 " set nvidia_driver_version to one that supports this kernel, or remove the kernel"
             )
-    _fail(reasons, state, wish, stderr="\n".join(logs))
+    _fail(reasons, state, request, stderr="\n".join(logs))
     for kernel in state.kernels:
         if kernel.nouveau and not kernel.blacklisted:
             raise StackError(
                 f"{kernel.initramfs} still holds {os.path.basename(kernel.nouveau[0])} without {BLACKLIST} after it was"
                 f" rebuilt, so nouveau would have the GPU after a boot. Rebuild it by hand"
                 f" ({' '.join(state.tool.rebuild(kernel)) if state.tool else 'no tool for it is here'}) and see why.",
-                stderr=last_lines(said.get("initramfs " + kernel.release, "")),
+                stderr=last_lines(output.get("initramfs " + kernel.release, "")),
             )
     if actions.load and state.loaded is None:
-        text = last_lines(said.get("load", ""))
+        text = last_lines(output.get("load", ""))
         is_refused = any(words in text for words in _SIGNATURE_REFUSALS)
         raise StackError(
-            f"modprobe nvidia did not load the module: {text or 'it said nothing'}. "
+            f"modprobe nvidia did not load the module: {text or 'it printed nothing'}. "
             + (
                 f"Secure Boot refuses its signature. {_SECURE_BOOT_HELP}"
                 if is_refused
@@ -258,12 +268,12 @@ def _make_log(files: NodeFiles, sources: Sequence[DkmsSource], release: str) -> 
     return None
 
 
-def reboot_reasons(state: State, wish: Wish) -> list[str]:
+def reboot_reasons(state: KernelSide, request: ModuleRequest) -> list[str]:
     reasons = [f"{name} is loaded and has the GPU; it is kept out from the next boot on" for name in state.in_the_way]
-    if state.loaded and state.loaded != wish.version:
-        reasons.append(f"kernel module {state.loaded} is loaded, the libraries are of {wish.version}")
-    elif state.loaded_kind and state.loaded_kind != wish.kind:
-        reasons.append(f"the {state.loaded_kind} kernel module is loaded, the {wish.kind} one is installed")
+    if state.loaded and state.loaded != request.version:
+        reasons.append(f"kernel module {state.loaded} is loaded, the libraries are of {request.version}")
+    elif state.loaded_kind and state.loaded_kind != request.kind:
+        reasons.append(f"the {state.loaded_kind} kernel module is loaded, the {request.kind} one is installed")
     releases = [kernel.release for kernel in state.kernels]
     if not state.loaded and state.running not in releases:
         reasons.append(
@@ -276,37 +286,39 @@ def reboot_reasons(state: State, wish: Wish) -> list[str]:
 # --- Applying --------------------------------------------------------------------------------------
 
 
-def _apply(state: State, actions: Actions, wish: Wish, root: str, run: Run) -> dict[str, str]:
-    """Do it; what the commands said, by kernel."""
-    said = {}
+def _apply(
+    state: KernelSide, actions: KernelActions, request: ModuleRequest, root: str, run: RunText
+) -> dict[str, str]:
+    """Do it; what the commands printed, by kernel."""
+    output = {}
     with blacklist_file(root).written():
         pass
     for kernel in actions.build:
         for source in state.sources:
             command = ["/usr/sbin/dkms", "install", "--force", "-m", source.name, "-v", source.version]
-            said[kernel.release] = run([*command, "-k", kernel.release])
+            output[kernel.release] = run([*command, "-k", kernel.release])
             module = parse_modinfo(run(["/sbin/modinfo", "-k", kernel.release, source.module]))
-            if module and is_wanted(module, wish):
+            if module and is_wanted(module, request):
                 break
     for kernel in actions.rebuild:
         if state.tool:
-            said["initramfs " + kernel.release] = run(state.tool.rebuild(kernel))
+            output["initramfs " + kernel.release] = run(state.tool.rebuild(kernel))
     if actions.load:
-        said["load"] = run(["/sbin/modprobe", "nvidia"])
-    return said
+        output["load"] = run(["/sbin/modprobe", "nvidia"])
+    return output
 
 
-def _diff(state: State, actions: Actions, wish: Wish, root: str) -> list[dict[str, str]]:
+def _diff(state: KernelSide, actions: KernelActions, request: ModuleRequest, root: str) -> list[dict[str, str]]:
     before, after = [], []
     for kernel in actions.build:
         before.append(f"{kernel.release}: module {kernel.module.version if kernel.module else 'none'}\n")
-        after.append(f"{kernel.release}: module {wish.version}\n")
+        after.append(f"{kernel.release}: module {request.version}\n")
     for kernel in actions.rebuild:
         before.append(f"{kernel.release}: initramfs without the blacklist\n")
         after.append(f"{kernel.release}: initramfs with the blacklist\n")
     if actions.load:
         before.append("loaded: none\n")
-        after.append(f"loaded: {wish.version}\n")
+        after.append(f"loaded: {request.version}\n")
     kernels = {
         "before_header": "kernels",
         "after_header": "kernels",

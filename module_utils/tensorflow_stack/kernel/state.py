@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
-from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.commands import run
+from ..io.files import FileChanges
+from ..node.driver import read_driver
 from ..node.files import NodeFiles
+from ..node.kernels import kernels_that_need_the_driver, read_headers, read_modules, read_secure_boot
 from ..node.loader import read_loader
-from ..node.record import read_driver, read_headers, read_modules, read_secure_boot
 from .texts import (
     NOUVEAU_DRIVERS,
     DkmsBuild,
@@ -38,26 +38,12 @@ _HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "ker
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 
-Run = Callable[[Sequence[str]], str]
+RunText = Callable[[Sequence[str]], str]
 
 
 def run_command(command: Sequence[str]) -> str:
-    """What the command says, both streams; whether it did anything is judged by what is there afterwards."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            check=False,
-        )
-    except OSError as error:
-        raise StackError(
-            f"{command[0]} cannot be started: {error.strerror}. Install the package that it belongs to.", cmd=command
-        ) from error
-    return ended.stdout.decode("utf-8", "replace")
+    """What it prints, both channels; whether it did anything is judged by what there is afterwards."""
+    return run(command).output
 
 
 @dataclass(frozen=True)
@@ -78,8 +64,11 @@ _INITRAMFS_TOOLS = (
 
 
 @dataclass(frozen=True)
-class Wish:
-    """`pending`: the packages are about to be installed (check mode), so nothing is judged that they bring."""
+class ModuleRequest:
+    """`kernels` are those of the plan; kernels that were installed since need the module, too.
+
+    `pending`: the packages are about to be installed (check mode), so nothing is judged that they contain.
+    """
 
     version: str
     kind: str
@@ -109,7 +98,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class State:
+class KernelSide:
     running: str
     kernels: list[Kernel]
     sources: list[DkmsSource]
@@ -122,16 +111,19 @@ class State:
     header_package: str
 
 
-def read_state(wish: Wish, root: str, run: Run) -> State:
+def read_state(request: ModuleRequest, root: str, run: RunText) -> KernelSide:
     files = NodeFiles(root)
     driver = read_driver(read_loader(files))
-    sources = _read_sources(files, wish)
+    sources = _read_sources(files, request)
     builds = parse_dkms_status(run(["/usr/sbin/dkms", "status"])) if sources else []
     tool = next((tool for tool in _INITRAMFS_TOOLS if files.exists(tool.lister, "initramfs")), None)
     headers = next((name for path, name in _HEADER_PACKAGES.items() if files.exists(path, "headers")), "headers of {}")
-    return State(
+    return KernelSide(
         running=files.text("/proc/sys/kernel/osrelease", "kernel") or "",
-        kernels=[_read_kernel(release, wish, files, sources, builds, tool, run) for release in _releases(files, wish)],
+        kernels=[
+            _read_kernel(release, request, files, sources, builds, tool, run)
+            for release in _releases(files, request.kernels)
+        ],
         sources=sources,
         tool=tool,
         is_blacklisted=not blacklist_file(root),
@@ -143,36 +135,27 @@ def read_state(wish: Wish, root: str, run: Run) -> State:
     )
 
 
-def _releases(files: NodeFiles, wish: Wish) -> list[str]:
-    """Kernels that the node can boot or was prepared for; a directory of modules alone is what a purge leaves."""
-    if wish.kernels is not None:
-        return list(wish.kernels)
-    releases = [os.path.basename(path) for path in files.glob("/lib/modules/*", "kernels")]
-    return [
-        release
-        for release in releases
-        if read_headers(files, release)
-        or any(
-            files.exists(path.format(release), "kernels") for path in ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
-        )
-    ]
+def _releases(files: NodeFiles, planned: Sequence[str] | None) -> list[str]:
+    """The planned kernels that still exist, and those that the node can boot since the plan was made."""
+    existing = [release for release in planned or () if files.is_dir(f"/lib/modules/{release}", "kernels")]
+    return sorted({*existing, *kernels_that_need_the_driver(files)})
 
 
-def _read_sources(files: NodeFiles, wish: Wish) -> list[DkmsSource]:
+def _read_sources(files: NodeFiles, request: ModuleRequest) -> list[DkmsSource]:
     """Of the wanted version; what is likely of the wanted kind first, since a source does not say it before a build."""
     texts = [files.text(path, "dkms") or "" for path in files.glob("/usr/src/*/dkms.conf", "dkms")]
-    sources = [source for source in map(parse_dkms_conf, texts) if source and source.version == wish.version]
-    return sorted(sources, key=lambda source: ("open" in source.name) != (wish.kind == "open"))
+    sources = [source for source in map(parse_dkms_conf, texts) if source and source.version == request.version]
+    return sorted(sources, key=lambda source: ("open" in source.name) != (request.kind == "open"))
 
 
 def _read_kernel(
     release: str,
-    wish: Wish,
+    request: ModuleRequest,
     files: NodeFiles,
     sources: Sequence[DkmsSource],
     builds: Sequence[DkmsBuild],
     tool: InitramfsTool | None,
-    run: Run,
+    run: RunText,
 ) -> Kernel:
     initramfs = next((path.format(release) for path in _INITRAMFS if files.exists(path.format(release), "boot")), None)
     names = parse_listing(run([tool.lister, initramfs])) if tool and initramfs else []
@@ -181,7 +164,7 @@ def _read_kernel(
         release=release,
         headers=read_headers(files, release),
         dkms=_dkms_state(release, sources, builds),
-        module=_read_module(release, wish, sources, run),
+        module=_read_module(release, request, sources, run),
         initramfs=initramfs,
         listed=listed,
         blacklisted=listed and _is_newer(files, initramfs or "", BLACKLIST) if names else None,
@@ -195,18 +178,20 @@ def _dkms_state(release: str, sources: Sequence[DkmsSource], builds: Sequence[Dk
     return next((state for state in states if state.startswith("installed")), states[0] if states else None)
 
 
-def _read_module(release: str, wish: Wish, sources: Sequence[DkmsSource], run: Run) -> ModuleFile | None:
+def _read_module(
+    release: str, request: ModuleRequest, sources: Sequence[DkmsSource], run: RunText
+) -> ModuleFile | None:
     found = []
     # Packages without a source bring it under NVIDIA's own name.
     for name in dict.fromkeys([*(source.module for source in sources), "nvidia"]):
         module = parse_modinfo(run(["/sbin/modinfo", "-k", release, name]))
         if module:
             found.append(module)
-    return next((module for module in found if is_wanted(module, wish)), found[0] if found else None)
+    return next((module for module in found if is_wanted(module, request)), found[0] if found else None)
 
 
-def is_wanted(module: ModuleFile, wish: Wish) -> bool:
-    return (module.version, module.kind) == (wish.version, wish.kind)
+def is_wanted(module: ModuleFile, request: ModuleRequest) -> bool:
+    return (module.version, module.kind) == (request.version, request.kind)
 
 
 def _is_newer(files: NodeFiles, path: str, than: str) -> bool:
@@ -238,14 +223,14 @@ def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
     return rows
 
 
-def read_services(files: NodeFiles, wish: Wish) -> list[str]:
+def read_services(files: NodeFiles, request: ModuleRequest) -> list[str]:
     """Those of the services that systemd runs here and has a unit of."""
     if not files.is_dir("/run/systemd/system", "services"):  # as sd_booted(3) tells
         return []
     return [
         service
-        for service in wish.services
-        if wish.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES)
+        for service in request.services
+        if request.pending or any(files.exists(f"{path}/{service}.service", "services") for path in _UNIT_DIRECTORIES)
     ]
 
 

@@ -79,11 +79,6 @@ def nouveau_files(paths: list[str]) -> list[str]:
     return [path for path in paths if re.search(rf"/({names})\.ko(\.\w+)?$", path)]
 
 
-def upstream_version(version: str) -> str:
-    """NVIDIA's own version by that of a package: 535.309.01-0+deb12u1 is 535.309.01."""
-    return re.sub(r"^\d+:|-[^-]*$", "", version)
-
-
 def last_lines(text: str, count: int = 20) -> str:
     """Compiler commands are longer than anybody reads."""
     return "\n".join([line.rstrip()[:300] for line in text.splitlines() if line.strip()][-count:])

@@ -14,16 +14,8 @@ from packaging.version import Version
 from ..errors import LockError
 from ..requirements.parse import TENSORFLOW_PROJECTS
 from ..tables.load import Tables
-from .resolver import (
-    ClashError,
-    InputLine,
-    LockInputs,
-    LockRequest,
-    UnsatisfiableError,
-    depends_on_python,
-    involved_lines,
-    lock_inputs,
-)
+from .compile import ClashError, depends_on_python, involved_lines
+from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
 
 # One resolution takes a second, or some with an empty cache.
 _MOST_CONFLICTS = 8

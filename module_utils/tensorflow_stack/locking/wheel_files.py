@@ -9,7 +9,6 @@ import json
 import os
 import re
 import struct
-import tempfile
 import threading
 import urllib.error
 import urllib.parse
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 from ..errors import StackError
 from ..io.downloads import Source
 from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE
+from ..io.writing import write_bytes
 
 # Path as installed, relative to site-packages -> size and CRC-32.
 FileList = Mapping[str, tuple[int, int]]
@@ -189,10 +189,4 @@ def _keep(path: str, files: FileList) -> None:
     # Only saves time: a full disk is no reason not to lock.
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, new = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(gzip.compress(json.dumps(files).encode("utf-8"), 6))
-            os.replace(new, path)
-        except OSError:
-            os.unlink(new)
+        write_bytes(path, gzip.compress(json.dumps(files).encode("utf-8"), 6), mode=0o600)

@@ -10,13 +10,14 @@ import fnmatch
 import os
 import re
 import stat
-from typing import Callable
+from typing import Any, Callable
 
-from ..io.reading import read_head, read_whole
+from ..io.reading import parse_object, read_head, read_whole
 from .texts import natural_order
 
 # The headers of CUDA have 0.6 MB.
 _TEXT_BYTES = 2 << 20
+_JSON_BYTES = 4 << 20
 
 
 def is_utf8(text: str) -> bool:
@@ -123,6 +124,26 @@ class NodeFiles:
     def text(self, path: str, fact: str) -> str | None:
         data = self.data(path, fact, _TEXT_BYTES)
         return None if data is None else data.decode("utf-8", "replace").rstrip("\x00\n")
+
+    def line(self, path: str, fact: str) -> str | None:
+        """One line that every Linux has."""
+        line = (self.text(path, fact) or "").strip()
+        if line and line.isprintable():
+            return line
+        if not any(row["fact"] == fact for row in self.unread):
+            self.add_unread(fact, f"{path}: absent, empty or not one line of text")
+        return None
+
+    def json(self, path: str, fact: str) -> dict[str, Any] | None:
+        """An object; what is in the file and is none leaves a row in `unread`."""
+        data = self.data(path, fact, _JSON_BYTES)
+        if data is None:
+            return None
+        try:
+            return parse_object(data)
+        except ValueError as error:
+            self.add_unread(fact, f"{path}: {error}")
+            return None
 
     def names(self, directory: str, fact: str) -> list[str]:
         """Names in a directory, sorted. One that is not UTF-8 could not be said, and is left out."""

@@ -1,7 +1,7 @@
-"""What leads the whole machine to one CUDA: /usr/local/cuda and its like, and the loader's search path.
+"""The machine-wide links to a CUDA: /usr/local/cuda and its like, and the loader's search path.
 
-NVIDIA's packages change both when they are installed. Here is noted what was there before, and put back afterwards. The
-note is on disk in between: after a run that was killed, the next one puts back first.
+NVIDIA's packages change both when they are installed. They are recorded before, and restored afterwards. In between the
+record is on disk: after a run that was killed, the next one restores first.
 """
 
 from __future__ import annotations
@@ -10,154 +10,165 @@ import glob
 import json
 import os
 import re
-import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.commands import run
+from ..io.files import FileChanges
+from ..io.reading import read_json
+from ..records.component import STATE_DIRECTORY
 
-NOTE = "/etc/tensorflow-gpu-stack/cuda-links.json"
+RECORD = f"{STATE_DIRECTORY}/cuda-links.json"
 _LINKS = "/usr/local/cuda*"
 _LOADER_FILES = "/etc/ld.so.conf.d/*.conf"
 _ALTERNATIVES = "/etc/alternatives"
+_MOST_BYTES = 1 << 20
+
+
+class CudaLink(NamedTuple):
+    """`target` is the link's own text, `resolved` the path at the end of all links."""
+
+    target: str
+    resolved: str
 
 
 @dataclass(frozen=True)
-class State:
-    """`links`: path to what it says and, alternatives followed, where it leads; `loader_files`: with their contents."""
+class CudaLinksState:
+    """`links` are by path, `loader_files` have their contents."""
 
-    links: dict[str, list[str]] = field(default_factory=dict)
-    loader_files: dict[str, str] = field(default_factory=dict)
+    links: Mapping[str, CudaLink] = field(default_factory=dict)
+    loader_files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def lines(self) -> list[str]:
-        return [f"{path} -> {leads}" for path, (_, leads) in sorted(self.links.items())] + sorted(self.loader_files)
+        links = [f"{path} -> {link.resolved}" for path, link in sorted(self.links.items())]
+        return links + sorted(self.loader_files)
+
+    def resolved(self, path: str) -> str | None:
+        return self.links[path].resolved if path in self.links else None
 
 
 @dataclass(frozen=True)
-class Outcome:
-    before: State
-    after: State
-    restored: tuple[str, ...] = ()
+class CudaLinksChange:
+    before: CudaLinksState
+    after: CudaLinksState
+
+    @property
+    def put_back(self) -> tuple[str, ...]:
+        after = self.after.lines
+        return tuple(line for line in self.before.lines if line not in after)
 
 
-class Node:
+class CudaLinks:
     """`root` is where the node's file system is, with its links relative to it; tests give one."""
 
-    def __init__(self, *, root: str = "", note: str = NOTE) -> None:
+    def __init__(self, *, root: str = "", record: str = RECORD) -> None:
         self._root = root
-        self._note = note
+        self._record = record
 
-    def look(self) -> State:
+    def read(self) -> CudaLinksState:
         links = {
-            path: [os.readlink(path), os.path.realpath(path)]
+            path: CudaLink(os.readlink(path), os.path.realpath(path))
             for path in glob.glob(self._root + _LINKS)
             if os.path.islink(path)
         }
-        files = {path: _text(path) for path in glob.glob(self._root + _LOADER_FILES)}
-        return State(links, {path: text for path, text in files.items() if re.search(r"(?m)^\s*\S*/cuda", text)})
+        texts = {path: _text(path) for path in glob.glob(self._root + _LOADER_FILES)}
+        return CudaLinksState(
+            links, {path: text for path, text in texts.items() if re.search(r"(?m)^\s*\S*/cuda", text)}
+        )
 
-    def note(self, prefix: str, *, check: bool) -> Outcome:
-        """Put back what a killed run left, then note what is there."""
-        noted = self._read_note()
-        before = self.look()
-        after = before if noted is None else self._put_back(prefix, noted, before, check=check)
+    def record(self, prefix: str, *, check: bool) -> CudaLinksChange:
+        """Restore what a killed run left changed, then record what there is."""
+        recorded = self._read_record()
+        before = self.read()
+        after = before if recorded is None else self._put_back(prefix, recorded, before, check=check)
         if not check:
+            content = {"links": dict(after.links), "loader_files": dict(after.loader_files)}
             changes = FileChanges()
-            changes.write(
-                self._note, (json.dumps({"links": after.links, "loader_files": after.loader_files}) + "\n").encode()
-            )
+            changes.write(self._record, (json.dumps(content) + "\n").encode())
             with changes.written():
                 pass
-        return Outcome(before, after, _differences(before, after))
+        return CudaLinksChange(before, after)
 
-    def restore(self, prefix: str, *, check: bool) -> Outcome:
-        """Put back what was noted, and forget it."""
-        noted = self._read_note()
-        before = self.look()
-        if noted is None:
-            return Outcome(before, before)
-        after = self._put_back(prefix, noted, before, check=check)
+    def restore(self, prefix: str, *, check: bool) -> CudaLinksChange:
+        """Put back what was recorded, and remove the record."""
+        recorded = self._read_record()
+        before = self.read()
+        if recorded is None:
+            return CudaLinksChange(before, before)
+        after = self._put_back(prefix, recorded, before, check=check)
         if not check:
-            os.unlink(self._note)
-        return Outcome(before, after, _differences(before, after))
+            os.unlink(self._record)
+        return CudaLinksChange(before, after)
 
-    def lead(self, prefix: str, *, check: bool) -> Outcome:
+    def link(self, prefix: str, *, check: bool) -> CudaLinksChange:
         """Let /usr/local/cuda lead to the prefix."""
-        before = self.look()
-        link = self._root + "/usr/local/cuda"
-        if before.links.get(link, ["", ""])[1] == os.path.realpath(prefix):
-            return Outcome(before, before)
-        if os.path.lexists(link) and not os.path.islink(link):
+        before = self.read()
+        path = self._root + "/usr/local/cuda"
+        wanted = os.path.realpath(prefix)
+        if before.resolved(path) == wanted:
+            return CudaLinksChange(before, before)
+        if os.path.lexists(path) and not os.path.islink(path):
             raise StackError(
-                f"{link} is no link and cannot lead to {prefix}. Move it away, or unset cuda_toolkit_global_link."
+                f"{path} is not a link and cannot lead to {prefix}. Move it away, or unset cuda_toolkit_global_link."
             )
-        after = State({**before.links, link: [f"{_ALTERNATIVES}/cuda", os.path.realpath(prefix)]}, before.loader_files)
+        link = CudaLink(f"{_ALTERNATIVES}/cuda", wanted)
+        after = CudaLinksState({**before.links, path: link}, before.loader_files)
         if not check:
-            self._alternatives("--install", link, "cuda", prefix, _priority(prefix))
-            self._alternatives("--set", "cuda", prefix)
-            after = self.look()
-            if after.links.get(link, ["", ""])[1] != os.path.realpath(prefix):
-                raise StackError(
-                    f"{link} was to lead to {prefix} and leads to {after.links.get(link, ['', 'nothing'])[1]}."
-                )
-        return Outcome(before, after, _differences(before, after))
+            _update_alternatives("--install", path, "cuda", prefix, _priority(prefix))
+            _update_alternatives("--set", "cuda", prefix)
+            after = self.read()
+            if after.resolved(path) != wanted:
+                raise StackError(f"{path} leads to {after.resolved(path) or 'nothing'}, not to {prefix}.")
+        return CudaLinksChange(before, after)
 
-    def _put_back(self, prefix: str, noted: State, now: State, *, check: bool) -> State:
-        """Links that lead to the prefix now and did not, and files for the loader that were not there."""
+    def _put_back(self, prefix: str, recorded: CudaLinksState, now: CudaLinksState, *, check: bool) -> CudaLinksState:
+        """Links that lead to the prefix now and did not before, and files for the loader that did not exist."""
         real = os.path.realpath(prefix)
-        flipped = [
-            path
-            for path, (_, leads) in now.links.items()
-            if leads == real and noted.links.get(path, ["", ""])[1] != real
-        ]
-        added = [path for path in now.loader_files if path not in noted.loader_files]
-        kept = {path: row for path, row in now.links.items() if path not in flipped}
-        kept.update({path: noted.links[path] for path in flipped if path in noted.links})
-        after = State(kept, {path: text for path, text in now.loader_files.items() if path not in added})
+        flipped = [path for path, link in now.links.items() if link.resolved == real != recorded.resolved(path)]
+        added = [path for path in now.loader_files if path not in recorded.loader_files]
+        links = {path: link for path, link in now.links.items() if path not in flipped}
+        links.update({path: recorded.links[path] for path in flipped if path in recorded.links})
+        after = CudaLinksState(links, {path: text for path, text in now.loader_files.items() if path not in added})
         if check or not (flipped or added):
             return after
         for path in flipped:
-            self._put_link_back(path, prefix, noted.links.get(path))
+            _put_link_back(path, prefix, recorded.links.get(path))
         for path in added:
             os.unlink(path)
         if added:
             _run(["ldconfig"])
-        found = self.look()
+        found = self.read()
         if found != after:
             raise StackError(
-                f"What leads this machine to a CUDA could not be put back. It was {after.lines}, it is {found.lines}. "
-                "Put it back by hand, or set cuda_toolkit_global_link to let it lead to this CUDA."
+                f"The machine-wide links to a CUDA could not be put back. They were {after.lines}, they are "
+                f"{found.lines}. Put them back by hand, or set cuda_toolkit_global_link to let them lead to this CUDA."
             )
         return after
 
-    def _put_link_back(self, path: str, prefix: str, noted: list[str] | None) -> None:
-        if os.path.dirname(os.readlink(path)) == _ALTERNATIVES:
-            self._alternatives("--remove", os.path.basename(os.readlink(path)), prefix)
-        if noted is None:
-            if os.path.islink(path):
-                os.unlink(path)
-        elif not os.path.islink(path) or os.readlink(path) != noted[0]:
-            temporary = f"{path}.tensorflow-gpu-stack"
-            os.symlink(noted[0], temporary)
-            os.replace(temporary, path)
-
-    def _alternatives(self, *arguments: str) -> None:
-        _run(["update-alternatives", *arguments])
-
-    def _read_note(self) -> State | None:
+    def _read_record(self) -> CudaLinksState | None:
         try:
-            with open(self._note, encoding="utf-8") as stream:
-                return State(**json.load(stream))
+            content = read_json(self._record, _MOST_BYTES)
+            links = {path: CudaLink(*link) for path, link in content["links"].items()}
+            return CudaLinksState(links, content["loader_files"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            raise StackError(f"{self._note} cannot be read: {error}. Remove it and run again.") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StackError(f"{self._record} cannot be read: {error}. Remove it and run again.") from error
 
 
-def _differences(before: State, after: State) -> tuple[str, ...]:
-    return tuple(line for line in before.lines if line not in after.lines)
+def _put_link_back(path: str, prefix: str, recorded: CudaLink | None) -> None:
+    if os.path.dirname(os.readlink(path)) == _ALTERNATIVES:
+        _update_alternatives("--remove", os.path.basename(os.readlink(path)), prefix)
+    if recorded is None:
+        if os.path.islink(path):
+            os.unlink(path)
+    elif not os.path.islink(path) or os.readlink(path) != recorded.target:
+        temporary = f"{path}.tensorflow-gpu-stack"
+        os.symlink(recorded.target, temporary)
+        os.replace(temporary, path)
 
 
 def _priority(prefix: str) -> str:
@@ -174,10 +185,10 @@ def _text(path: str) -> str:
         return ""
 
 
-def _run(command: list[str]) -> None:
-    """What it returned is not asked: the caller looks at what is there afterwards."""
-    environment: dict[str, Any] = {**os.environ, "LC_ALL": "C"}
-    try:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, check=False)
-    except OSError as error:
-        raise StackError(f"{command[0]} cannot be run: {error.strerror}.", cmd=command) from error
+def _update_alternatives(*arguments: str) -> None:
+    _run(["update-alternatives", *arguments])
+
+
+def _run(command: Sequence[str]) -> None:
+    """Its exit code does not count: the caller looks at what there is afterwards."""
+    run(command)

@@ -1,14 +1,14 @@
-"""Pure: what dpkg and apt say, and the closure of Debian's dependencies."""
+"""What dpkg and apt print, and the closure of Debian's dependencies. Pure."""
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 
-from .closure import Branch, Installed, Package, Refusal, belongs, rank, upstream
+from .closure import Branch, rank, with_upstream_version_of
+from .model import InstalledPackage, PackageRefusal, ResolvedPackage, matches
 
 # --- Versions -----------------------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ def compare_versions(left: str, right: str) -> int:
     return _compare_part(upstream, other_upstream) or _compare_part(revision, other_revision)
 
 
-_HOLDS = {
+_OPERATORS = {
     "=": lambda order: order == 0,
     "<<": lambda order: order < 0,
     "<=": lambda order: order <= 0,
@@ -65,7 +65,7 @@ _HOLDS = {
     ">>": lambda order: order > 0,
 }
 
-# --- What the commands say ------------------------------------------------------------------------------
+# --- What the commands print ----------------------------------------------------------------------------
 
 # Fields of dpkg-query, one package a record.
 FORMAT = r"${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\t${Provides}\t${Pre-Depends}, ${Depends}\n"
@@ -78,8 +78,8 @@ _TROUBLES = {
 }
 
 
-def parse_installed(text: str, *, native: str) -> dict[str, Installed]:
-    """What dpkg has, by apt's names; removed packages of which configuration is left are not among them."""
+def parse_installed(text: str, *, native: str) -> dict[str, InstalledPackage]:
+    """By apt's names, without removed packages of which only configuration is left."""
     found = {}
     for line in text.splitlines():
         if line.count("\t") != FORMAT.count(r"\t"):
@@ -90,14 +90,14 @@ def parse_installed(text: str, *, native: str) -> dict[str, Installed]:
             continue
         name = package if architecture in (native, "all") else f"{package}:{architecture}"
         trouble = _TROUBLES.get(state, "")
-        found[name] = Installed(
+        found[name] = InstalledPackage(
             name=name,
             version=version,
             architecture=architecture,
             held=status[0] == "h",
             trouble="to be reinstalled" if error else trouble,
-            mess=bool(error) or state == "H",
-            waits=not error and state in "Wt",
+            needs_unpacking=bool(error) or state == "H",
+            waits_for_trigger=not error and state in "Wt",
             provides=tuple(re.findall(r"(?:^|, )([a-z0-9][a-z0-9+.-]*)", provides)),
             depends=depends,
         )
@@ -105,7 +105,7 @@ def parse_installed(text: str, *, native: str) -> dict[str, Installed]:
 
 
 def parse_madison(text: str) -> dict[str, list[str]]:
-    """The versions that can be fetched, the newest first."""
+    """The versions that can be downloaded, the newest first."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, version, source = [*(part.strip() for part in line.split("|")), "", ""][:3]
@@ -144,19 +144,21 @@ _SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]+)\])?(?: \((\S+) [
 
 @dataclass(frozen=True)
 class Simulated:
-    lands: Mapping[str, Package] = field(default_factory=dict)
+    """What apt would do: packages as they would be, and removed ones at the version that they have."""
+
+    resulting: Mapping[str, ResolvedPackage] = field(default_factory=dict)
     removed: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_simulation(text: str) -> Simulated:
     """`Inst name [old] (new Origin:1/suite [arch])` and `Remv name [old]` of `apt-get --simulate`."""
-    lands, removed = {}, {}
+    resulting, removed = {}, {}
     for action, name, old, new, architecture in _SIMULATED.findall(text):
         if action == "Inst":
-            lands[name] = Package(name, new, architecture)
+            resulting[name] = ResolvedPackage(name, new, architecture)
         else:
             removed[name] = old
-    return Simulated(lands, removed)
+    return Simulated(resulting, removed)
 
 
 # --- The closure ----------------------------------------------------------------------------------------
@@ -170,8 +172,8 @@ class Alternative:
     operator: str = ""
     version: str = ""
 
-    def holds(self, version: str) -> bool:
-        return not self.operator or _HOLDS[self.operator](compare_versions(version, self.version))
+    def accepts(self, version: str) -> bool:
+        return not self.operator or _OPERATORS[self.operator](compare_versions(version, self.version))
 
     def __str__(self) -> str:
         return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
@@ -187,14 +189,14 @@ def parse_depends(text: str) -> list[list[Alternative]]:
     return clauses
 
 
-def unmet(state: Mapping[str, Installed]) -> set[str]:
-    """Names of what is installed nowhere, or at an unfitting version, and something that is installed depends on."""
+def unmet(state: Mapping[str, InstalledPackage]) -> set[str]:
+    """Names that an installed package depends on, and that nothing installed provides at a version that fits."""
     provided = {virtual for one in state.values() for virtual in one.provides}
     names = set()
     for one in state.values():
         for clause in parse_depends(one.depends):
             if not any(
-                item.name in provided or (item.name in state and item.holds(state[item.name].version))
+                item.name in provided or (item.name in state and item.accepts(state[item.name].version))
                 for item in clause
             ):
                 names |= {item.name for item in clause}
@@ -203,74 +205,77 @@ def unmet(state: Mapping[str, Installed]) -> set[str]:
 
 @dataclass(frozen=True)
 class Index:
-    """What there is to choose from: versions that can be fetched, what they need, and what is installed."""
+    """What a closure is chosen from: available versions, what they depend on, and what is installed."""
 
     available: Mapping[str, Sequence[str]]
-    installed: Mapping[str, Installed]
+    installed: Mapping[str, InstalledPackage]
     stanza: Callable[[str, str], Stanza]
-    patterns: Sequence[str]
+    name_patterns: Sequence[str]
     branch: Branch
     recorded: Mapping[str, str]
 
     def depends(self, name: str, version: str) -> list[list[Alternative]]:
-        there = self.installed.get(name)
-        same = there is not None and there.version == version and not there.mess
-        return parse_depends(there.depends if same and there else self.stanza(name, version).depends)
+        current = self.installed.get(name)
+        same = current is not None and current.version == version and not current.needs_unpacking
+        return parse_depends(current.depends if same and current else self.stanza(name, version).depends)
 
     def versions(self, name: str) -> list[str]:
-        there = self.installed.get(name)
-        return list(dict.fromkeys([*self.available.get(name, ()), *([there.version] if there else [])]))
+        current = self.installed.get(name)
+        return list(dict.fromkeys([*self.available.get(name, ()), *([current.version] if current else [])]))
 
     def alternative(self, clause: list[Alternative], chosen: Iterable[str]) -> Alternative | None:
-        """Which of them it will be, if it is one that belongs: one chosen, one installed, the first that there is."""
-        ours = [one for one in clause if belongs(one.name, self.patterns)]
+        """Which of them it will be, if it is of the component: a chosen one, an installed one, the first available."""
+        own = [one for one in clause if matches(one.name, self.name_patterns)]
         chosen = set(chosen)
         for names in (chosen, set(self.installed)):
-            for one in ours:
+            for one in own:
                 if one.name in names:
                     return one
                 provider = self._provider(one.name, names)
                 if provider:
                     return Alternative(provider)
-        possible = [one for one in clause if any(one.holds(version) for version in self.versions(one.name))]
+        possible = [one for one in clause if any(one.accepts(version) for version in self.versions(one.name))]
         if not possible and len(clause) > 1:
             return None  # something virtual, which apt knows
         first = (possible or clause)[0]
-        return first if first in ours and self.versions(first.name) else None
+        return first if first in own and self.versions(first.name) else None
 
-    def alike(self, asked: Iterable[str]) -> dict[str, str]:
-        """What goes with what was asked for, of everything that belongs: virtual packages lead apt to any of these."""
-        asked = list(asked)
+    def matching(self, requested: Iterable[str]) -> dict[str, str]:
+        """Every package of the component at the upstream version of the requested ones, if it is available there.
+
+        apt may choose any of these for a virtual package.
+        """
+        requested = list(requested)
         found = {}
         for name, versions in self.available.items():
-            first = rank(name, versions, asked=asked, recorded=None, installed=None, branch=self.branch)[:1]
-            if first and upstream(first[0]) in {upstream(version) for version in asked}:
+            first = rank(name, versions, requested=requested, recorded=None, installed=None, branch=self.branch)[:1]
+            if with_upstream_version_of(requested, first):
                 found[name] = first[0]
         return found
 
     def _provider(self, virtual: str, names: Iterable[str]) -> str | None:
         for name in sorted(names):
-            there = self.installed.get(name)
-            if there and virtual in there.provides and belongs(name, self.patterns):
+            current = self.installed.get(name)
+            if current and virtual in current.provides and matches(name, self.name_patterns):
                 return name
         return None
 
 
-def close(asked: Mapping[str, str], index: Index, further: Iterable[str] = ()) -> dict[str, str] | Refusal:
-    """Every package that belongs and that what was asked for needs, each at one version.
+def close(requested: Mapping[str, str], index: Index, also: Iterable[str] = ()) -> dict[str, str] | PackageRefusal:
+    """Every package of the component that the requested ones and those in `also` need, each at one version.
 
-    Choices are only ever narrowed by what the chosen need, so this ends. `further` are names to be in it as well.
+    Choices are only ever narrowed by what the chosen need, so this ends.
     """
     limits: dict[str, list[tuple[str, Alternative]]] = {}
     while True:
-        chosen = dict(asked)
-        waiting = [*asked, *further]
+        chosen = dict(requested)
+        waiting = [*requested, *also]
         narrowed = False
         while waiting and not narrowed:
             name = waiting.pop(0)
             if name not in chosen:
-                version = _choose(name, asked, limits.get(name, ()), index)
-                if isinstance(version, Refusal):
+                version = _choose(name, requested, limits.get(name, ()), index)
+                if isinstance(version, PackageRefusal):
                     return version
                 chosen[name] = version
             for clause in index.depends(name, chosen[name]):
@@ -280,9 +285,9 @@ def close(asked: Mapping[str, str], index: Index, further: Iterable[str] = ()) -
                 limit = (name, one)
                 if limit not in limits.setdefault(one.name, []):
                     limits[one.name].append(limit)
-                    if one.name in asked and not one.holds(asked[one.name]):
-                        return _contradiction(one.name, asked[one.name], limit, chosen)
-                    narrowed = one.name in chosen and not one.holds(chosen[one.name])
+                    if one.name in requested and not one.accepts(requested[one.name]):
+                        return _contradiction(one.name, requested[one.name], limit, chosen)
+                    narrowed = one.name in chosen and not one.accepts(chosen[one.name])
                 if one.name not in chosen and one.name not in waiting:
                     waiting.append(one.name)
                 if narrowed:
@@ -292,40 +297,41 @@ def close(asked: Mapping[str, str], index: Index, further: Iterable[str] = ()) -
 
 
 def _choose(
-    name: str, asked: Mapping[str, str], limits: Sequence[tuple[str, Alternative]], index: Index
-) -> str | Refusal:
+    name: str, requested: Mapping[str, str], limits: Sequence[tuple[str, Alternative]], index: Index
+) -> str | PackageRefusal:
     versions = index.versions(name)
-    there = index.installed.get(name)
+    current = index.installed.get(name)
     ranked = rank(
         name,
         index.available.get(name, ()),
-        asked=asked.values(),
+        requested=requested.values(),
         recorded=index.recorded.get(name),
-        installed=there.version if there else None,
+        installed=current.version if current else None,
         branch=index.branch,
     )
     for version in ranked:
-        if all(one.holds(version) for _, one in limits):
+        if all(one.accepts(version) for _, one in limits):
             return version
     needed = "; ".join(f"{parent} needs {one}" for parent, one in limits) or f"{name} is needed"
-    outside = [version for version in versions if all(one.holds(version) for _, one in limits)]
+    outside = [version for version in versions if all(one.accepts(version) for _, one in limits)]
     if not outside:
-        return Refusal(
+        return PackageRefusal(
             "vanished",
             (name,),
-            f"{needed}, but the package repositories of this node have of {name} only {', '.join(versions) or 'none'}.",
+            f"{needed}, but the package repositories of this node have only these versions of {name}: "
+            f"{', '.join(versions) or 'none'}.",
         )
-    parents = [parent for parent, _ in limits if parent in asked]
+    parents = [parent for parent, _ in limits if parent in requested]
     number = index.branch.number
-    if any(index.stanza(parent, asked[parent]).transitional for parent in parents if parent in asked):
-        said = ", ".join(f"{parent} {asked[parent]}" for parent in parents)
-        return Refusal(
+    if any(index.stanza(parent, requested[parent]).transitional for parent in parents if parent in requested):
+        asked = ", ".join(f"{parent} {requested[parent]}" for parent in parents)
+        return PackageRefusal(
             "transitional",
             (*parents, name),
-            f"{said} is a transitional package: it only pulls {name} {outside[0]}, which is not of branch {number}. "
-            f"Ask for the branch that {name} is of, or for a version that is still a driver itself.",
+            f"{asked} is a transitional package: it only installs {name} {outside[0]}, which is not of branch "
+            f"{number}. Ask for the branch that {name} is of, or for a version that is still a driver itself.",
         )
-    return Refusal(
+    return PackageRefusal(
         "leaves_branch",
         (name,),
         f"{needed}, which leaves branch {number}: there is only {name} {', '.join(outside)}. "
@@ -333,14 +339,13 @@ def _choose(
     )
 
 
-def _contradiction(name: str, version: str, limit: tuple[str, Alternative], chosen: Mapping[str, str]) -> Refusal:
+def _contradiction(
+    name: str, version: str, limit: tuple[str, Alternative], chosen: Mapping[str, str]
+) -> PackageRefusal:
     parent, one = limit
-    return Refusal(
+    return PackageRefusal(
         "unsolvable",
         (parent, name),
         f"{name} {version} was asked for, but {parent} {chosen[parent]} needs {one}. "
         "Ask for versions that go together.",
     )
-
-
-by_version = functools.cmp_to_key(compare_versions)

@@ -5,71 +5,74 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Union
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ..errors import StackError
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
+from ..records.component import STATE_DIRECTORY, record_path
 from .apt import Apt
-from .closure import (
-    Installed,
-    Package,
-    Plan,
-    Refusal,
-    Request,
+from .dnf import Dnf
+from .manager import PackageManager, Solution
+from .model import (
+    ClosurePlan,
+    InstalledPackage,
+    PackageRefusal,
+    PackageRequest,
+    StreamChange,
     Transaction,
-    check_transaction,
     refuse,
 )
-from .dnf import Dnf
 from .record import (
-    DIRECTORY,
-    Record,
+    PackagesRecord,
     asked_of,
     find_drift,
     make_record,
-    moved_along,
-    path_of,
     read_records,
+    with_versions,
 )
-
-Manager = Union[Apt, Dnf]  # noqa: UP007  # evaluated by Python 3.7
+from .result import PackagesOutcome, check_holds, check_result, show_diff, state_after
+from .rules import check_transaction
 
 DNF_INTERPRETERS = ("/usr/libexec/platform-python", "/usr/bin/python3")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    changed: bool
-    version: str | None = None
-    packages: tuple[Package, ...] = ()
-    transaction: Transaction = field(default_factory=Transaction)
-    healed: tuple[str, ...] = ()
-    drift: list[dict[str, str | None]] = field(default_factory=list)
-    held_by_others: tuple[str, ...] = ()
-    diff: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass
 class _Node:
     """What a run found, after what was left half done has been finished."""
 
-    records: dict[str, Record]
-    state: dict[str, Installed]
+    records: dict[str, PackagesRecord]
+    state: dict[str, InstalledPackage]
     drift: list[dict[str, str | None]]
     healed: tuple[str, ...]
     unfinished: bool
-    said: str
+    output: str
 
     @property
-    def mess(self) -> list[str]:
-        return sorted(name for name, one in self.state.items() if one.mess)
+    def needs_unpacking(self) -> list[str]:
+        return sorted(name for name, one in self.state.items() if one.needs_unpacking)
 
     @property
-    def ours(self) -> set[str]:
-        """Holds that this toolkit placed."""
+    def our_holds(self) -> set[str]:
         return {name for record in self.records.values() for name in set(record.held) - set(record.held_before)}
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        return {name: version for record in self.records.values() for name, version in record.versions.items()}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a run does to a node: the plan, and the files and holds that belong to the records as they are to be."""
+
+    plan: ClosurePlan
+    records: dict[str, PackagesRecord]
+    files: FileChanges
+    place: set[str]
+    lift: set[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.plan or self.files or self.place or self.lift)
 
 
 def _has_apt() -> bool:
@@ -81,12 +84,12 @@ def lacks_dnf() -> bool:
     return not _has_apt() and shutil.which("dnf") is not None and importlib.util.find_spec("dnf") is None
 
 
-def find_manager(*, lock_timeout: float) -> Manager:
+def find_manager(*, lock_timeout: float) -> PackageManager:
     if _has_apt():
         return Apt(lock_timeout=lock_timeout)
     if lacks_dnf():
         raise StackError(
-            f"The Python interface of dnf 4 is not there for {sys.executable} nor for the system's own Python. "
+            f"Neither {sys.executable} nor the system's own Python has the Python interface of dnf 4. "
             "Install python3-dnf; dnf 5 is not supported."
         )
     if shutil.which("dnf"):
@@ -94,133 +97,188 @@ def find_manager(*, lock_timeout: float) -> Manager:
     raise StackError("This node has neither apt nor dnf: packages cannot be installed on it. Use another source.")
 
 
-def apply_present(request: Request, manager: Manager, *, check: bool, directory: str = DIRECTORY) -> Outcome:
-    """Bring the node there. Raises RefusedError before anything is changed, BusyError, StackError."""
-    node = _look(request.component, manager, check=check, directory=directory)
-    record, state = node.records.get(request.component), node.state
-    others = manager.held_elsewhere(state, node.ours)
-    recorded = {name: version for one in node.records.values() for name, version in one.versions.items()}
-    if record:
-        recorded.update(record.versions)
-    if record and record.asked == asked_of(request) and record.source == request.source and not _is_off(record, node):
-        plan = Plan(record.packages, Transaction())
-    else:
-        plan = manager.plan(request, state, recorded=recorded, mess=node.mess)
-        pinned_by = {
-            wanted["name"]: (one.component, one.versions[wanted["name"]])
-            for one in node.records.values()
-            if one.component != request.component
-            for wanted in one.asked["packages"]
-        }
-        refuse(
-            request.component,
-            check_transaction(request, plan, before=state, ours=node.ours, others=others, pinned_by=pinned_by),
-        )
-    after = make_record(request, plan, before=record, state=state, others=others)
+def apply_present(
+    request: PackageRequest, manager: PackageManager, *, check: bool, directory: str = STATE_DIRECTORY
+) -> PackagesOutcome:
+    """Install the closure and hold it. Raises RefusedError before anything is changed, BusyError, StackError."""
+    node = _inspect(request.component, manager, check=check, directory=directory)
+    record = node.records.get(request.component)
+    foreign_holds = manager.foreign_holds(node.state, node.our_holds)
+    solution = None if _is_as_asked(request, node) else _solve(request, manager, node, foreign_holds)
+    plan = solution.plan if solution else ClosurePlan(record.packages if record else (), Transaction())
+    after = make_record(request, plan, before=record, state=node.state, foreign_holds=foreign_holds)
     if record and replace(after, asked=record.asked) == record:
-        after = record  # The same in other words, as an exact version where a pattern led to it.
-    lands = plan.transaction.lands
-    records = {name: moved_along(one, lands) for name, one in node.records.items()}
-    records[request.component] = after
-    changes = _plan_files(manager, node.records, records, directory)
-    place, lift = _plan_holds(records, node, _state_after(state, plan))
-    outcome = Outcome(
-        changed=bool(plan.transaction or changes or place or lift or node.unfinished),
+        after = record  # The same in other words, as an exact version instead of the pattern that led to it.
+    change = _plan_change(request.component, manager, node, plan, after, directory)
+    outcome = PackagesOutcome(
+        changed=bool(change or node.unfinished),
         version=after.version,
         packages=plan.closure,
         transaction=plan.transaction,
         healed=node.healed,
         drift=node.drift,
-        held_by_others=tuple(sorted(name for name in others if name in after.versions)),
-        diff=_diff(manager, changes, state, plan, place, lift),
+        held_by_others=tuple(sorted(name for name in foreign_holds if name in after.versions)),
+        diff=show_diff(node.state, change.plan, change.files, place=change.place, lift=change.lift),
     )
     if check or not outcome.changed:
         return outcome
-    said = node.said
-    if plan.transaction:
-        manager.download(plan)
-        # What is about to be brought is known as such also to the run after one that is killed.
-        started = {**records, request.component: replace(after, complete=False)}
+    output = node.output
+    if solution and plan:
+        solution.download()
+        # The run after one that is killed has to know, too, which packages were not installed before.
+        started = {**change.records, request.component: replace(after, complete=False)}
         with _plan_files(manager, node.records, started, directory).written():
             pass
-        changes_holds = any(state[name].held for name in [*lands, *plan.transaction.remove] if name in state)
-        said += manager.apply(plan, state, asked={one.name for one in request.packages}, changes_holds=changes_holds)
+        output += solution.apply()
     state = manager.installed()
-    _judge(request.component, manager, state, plan, said)
-    with _plan_files(manager, node.records, records, directory).written():
-        # Looked up anew: apt drops the hold of what it changes.
-        place, lift = _plan_holds(records, node, state)
+    check_result(request.component, manager, state, plan, output)
+    with _plan_files(manager, node.records, change.records, directory).written():
+        # Planned anew: apt drops the hold of what it changes.
+        place, lift = _plan_holds(change.records, node, state)
         manager.hold(place=place, lift=lift)
-        _judge_holds(manager.installed(), after.held)
+        check_holds(manager.installed(), after.held)
     return outcome
 
 
-def foretell(request: Request) -> Outcome:
-    """What is known before the repository is there that has the packages: that they are asked for."""
+def predict(request: PackageRequest) -> PackagesOutcome:
+    """What is known before the repository with the packages is provided: that they are asked for."""
     asked = {one.name: one.version or "*" for one in request.packages}
     version = next((one.version for one in request.packages if one.version), None)
-    return Outcome(changed=True, version=version, transaction=Transaction(install=asked))
+    return PackagesOutcome(changed=True, version=version, transaction=Transaction(install=asked))
 
 
-def is_recorded(component: str, directory: str = DIRECTORY) -> bool:
+def is_recorded(component: str, directory: str = STATE_DIRECTORY) -> bool:
     return component in read_records(directory)
 
 
-def apply_absent(component: str, manager: Manager, *, check: bool, directory: str = DIRECTORY) -> Outcome:
-    """Take away what only this component brought and nothing else needs, and what held it."""
-    node = _look(component, manager, check=check, directory=directory)
-    records = {name: record for name, record in node.records.items() if name != component}
-    record, state = node.records.get(component), node.state
-    shared = {name for one in records.values() for name in one.versions}
-    brought = set(record.brought) - shared - set(record.held_before) if record else set()
-    candidates = {name for name in brought if name in state}
-    going = candidates - manager.needed_by_others(candidates, state)
-    transaction = Transaction(remove=manager.plan_removal(going) if going else {})
-    strangers = sorted(set(transaction.remove) - going)
-    if strangers:
-        said = f"Removing {component} would remove {', '.join(strangers)} as well. Remove that first, if it may go."
-        refuse(component, [Refusal("removes_others", tuple(strangers), said)])
-    changes = _plan_files(manager, node.records, records, directory, gone=component)
-    plan = Plan((), transaction)
-    _, lift = _plan_holds(records, node, _state_after(state, plan))
-    outcome = Outcome(
-        changed=bool(transaction or changes or lift or node.unfinished),
-        transaction=transaction,
+def apply_absent(
+    component: str, manager: PackageManager, *, check: bool, directory: str = STATE_DIRECTORY
+) -> PackagesOutcome:
+    """Remove what was installed for this component alone and nothing else needs, with its pins, holds and record."""
+    node = _inspect(component, manager, check=check, directory=directory)
+    record = node.records.get(component)
+    solution = _solve_removal(record, manager, node) if record else None
+    plan = solution.plan if solution else ClosurePlan((), Transaction())
+    change = _plan_change(component, manager, node, plan, None, directory)
+    outcome = PackagesOutcome(
+        changed=bool(change or node.unfinished),
+        transaction=plan.transaction,
         healed=node.healed,
         drift=node.drift,
-        diff=_diff(manager, changes, state, plan, set(), lift),
+        diff=show_diff(node.state, change.plan, change.files, place=change.place, lift=change.lift),
     )
     if check or not outcome.changed:
         return outcome
-    said = node.said + (manager.remove(transaction.remove) if transaction else "")
-    _judge(component, manager, manager.installed(), plan, said)
-    manager.hold(place=(), lift=lift)
-    with changes.written():  # the record last of all: a run that is killed before goes on
+    output = node.output + (solution.apply() if solution and plan else "")
+    check_result(component, manager, manager.installed(), plan, output)
+    manager.hold(place=(), lift=change.lift)
+    with change.files.written():  # the record last of all: a run after one that is killed goes on
         return outcome
 
 
-def _look(component: str, manager: Manager, *, check: bool, directory: str) -> _Node:
+# --- What is there, and what is to be done -------------------------------------------------------------
+
+
+def _inspect(component: str, manager: PackageManager, *, check: bool, directory: str) -> _Node:
     records = read_records(directory)
     state = manager.installed()
     broken = {name: one for name, one in state.items() if one.trouble}
     unfinished = bool(broken) or manager.is_interrupted()
     record = records.get(component)
-    files = FileChanges()
-    held = manager.hold_files(records, component) if record else {}
-    drift = (
-        find_drift(record, state, {path: (_text(files, path), text) for path, text in held.items()}) if record else []
-    )
-    said = ""
+    drift = _find_drift(record, records, manager, state) if record else []
+    output = ""
     if unfinished and not check:
-        said = manager.heal(broken)
+        output = manager.heal()
         state = manager.installed()
-    left = tuple(sorted(name for name, one in broken.items() if not one.waits))
-    return _Node(records, state, drift, left, unfinished, said)
+    healed = tuple(sorted(name for name, one in broken.items() if not one.waits_for_trigger))
+    return _Node(records, state, drift, healed, unfinished, output)
 
 
-def _is_off(record: Record, node: _Node) -> bool:
-    moved = any(row["problem"] in ("missing", "moved") for row in node.drift)
-    return moved or not record.complete or bool(node.mess)
+def _find_drift(
+    record: PackagesRecord,
+    records: Mapping[str, PackagesRecord],
+    manager: PackageManager,
+    state: Mapping[str, InstalledPackage],
+) -> list[dict[str, str | None]]:
+    files = FileChanges()
+    texts = {path: (_text(files, path), text) for path, text in manager.hold_files(records, record.component).items()}
+    asked_stream = record.asked["stream"]
+    enabled = manager.enabled_stream(asked_stream.partition(":")[0]) if asked_stream else None
+    return find_drift(record, state, texts, enabled)
+
+
+def _is_as_asked(request: PackageRequest, node: _Node) -> bool:
+    """Whether the recorded closure is the one that is asked for, and is installed."""
+    record = node.records.get(request.component)
+    if record is None or record.asked != asked_of(request) or record.source != request.source:
+        return False
+    moved = any(row["problem"] in ("missing", "moved", "other stream") for row in node.drift)
+    return record.complete and not moved and not node.needs_unpacking
+
+
+def _solve(request: PackageRequest, manager: PackageManager, node: _Node, foreign_holds: Mapping[str, str]) -> Solution:
+    record = node.records.get(request.component)
+    recorded = {**node.recorded, **(record.versions if record else {})}
+    solution = manager.solve(request, node.state, recorded=recorded, needs_unpacking=node.needs_unpacking)
+    pinned_by = {
+        wanted["name"]: (one.component, one.versions[wanted["name"]])
+        for one in node.records.values()
+        if one.component != request.component
+        for wanted in one.asked["packages"]
+    }
+    refusals = check_transaction(
+        request,
+        solution.plan,
+        before=node.state,
+        our_holds=node.our_holds,
+        foreign_holds=foreign_holds,
+        pinned_by=pinned_by,
+    )
+    refuse(request.component, refusals)
+    return solution
+
+
+def _solve_removal(record: PackagesRecord, manager: PackageManager, node: _Node) -> Solution | None:
+    others = [one for one in node.records.values() if one.component != record.component]
+    shared = {name for one in others for name in one.versions}
+    candidates = {name for name in set(record.newly_installed) - shared - set(record.held_before) if name in node.state}
+    unneeded = candidates - manager.needed_by_others(candidates, node.state)
+    stream = _reset_of_stream(record, manager)
+    if not unneeded and not stream:
+        return None
+    solution = manager.solve_removal(unneeded, stream)
+    other_packages = sorted(set(solution.plan.transaction.remove) - unneeded)
+    if other_packages:
+        names = ", ".join(other_packages)
+        text = f"Removing {record.component} would remove {names} as well. Remove that first, if it may go."
+        refuse(record.component, [PackageRefusal("removes_others", tuple(other_packages), text)])
+    return solution
+
+
+def _reset_of_stream(record: PackagesRecord, manager: PackageManager) -> StreamChange | None:
+    """None if another stream was enabled before: packages that were installed before stay, at versions of this one."""
+    change = record.stream
+    if change is None or change.before or manager.enabled_stream(change.module) != change.after:
+        return None
+    return StreamChange(change.module, before=change.after, after=None)
+
+
+def _plan_change(
+    component: str,
+    manager: PackageManager,
+    node: _Node,
+    plan: ClosurePlan,
+    after: PackagesRecord | None,
+    directory: str,
+) -> _Change:
+    """`after` is the component's record once the plan has been done, None for none."""
+    versions = plan.transaction.resulting_versions
+    records = {name: with_versions(one, versions) for name, one in node.records.items() if name != component}
+    if after:
+        records[component] = after
+    files = _plan_files(manager, node.records, records, directory)
+    place, lift = _plan_holds(records, node, state_after(node.state, plan))
+    return _Change(plan, records, files, place if after else set(), lift)
 
 
 def _text(files: FileChanges, path: str) -> str | None:
@@ -229,18 +287,15 @@ def _text(files: FileChanges, path: str) -> str | None:
 
 
 def _plan_files(
-    manager: Manager,
-    before: Mapping[str, Record],
-    after: Mapping[str, Record],
+    manager: PackageManager,
+    before: Mapping[str, PackagesRecord],
+    after: Mapping[str, PackagesRecord],
     directory: str,
-    *,
-    gone: str | None = None,
 ) -> FileChanges:
     wanted: dict[str, str | None] = {}
-    for component in {*before, *after, *([gone] if gone else [])}:
+    for component in {*before, *after}:
         record = after.get(component)
-        if record or component in before:
-            wanted[path_of(component, directory)] = record.text() if record else None
+        wanted[record_path(component, directory)] = record.text() if record else None
         wanted.update(manager.hold_files(after, component))
     changes = FileChanges()
     for path, text in sorted(wanted.items()):
@@ -251,81 +306,10 @@ def _plan_files(
     return changes
 
 
-def _state_after(state: Mapping[str, Installed], plan: Plan) -> dict[str, Installed]:
-    """What is installed once the plan is done, held as before."""
-    after = {name: one for name, one in state.items() if name not in plan.transaction.remove}
-    for name, version in plan.transaction.lands.items():
-        old = state.get(name)
-        after[name] = Installed(name, version, old.architecture if old else "", held=bool(old and old.held))
-    return after
-
-
 def _plan_holds(
-    records: Mapping[str, Record], node: _Node, after: Mapping[str, Installed]
+    records: Mapping[str, PackagesRecord], node: _Node, after: Mapping[str, InstalledPackage]
 ) -> tuple[set[str], set[str]]:
+    """The packages to hold, and those whose hold is lifted."""
     held = {name for record in records.values() for name in record.held}
     place = {name for name in held if name in after and not after[name].held}
-    return place, {name for name in node.ours - held if name in after and after[name].held}
-
-
-def _judge(component: str, manager: Manager, state: Mapping[str, Installed], plan: Plan, said: str) -> None:
-    """Raises StackError where the node is not as planned, whatever the package manager returned."""
-    meant = {**{package.name: package.version for package in plan.closure}, **plan.transaction.lands}
-    wrong = {}
-    for name, version in meant.items():
-        there = state.get(name)
-        if there is None:
-            wrong[name] = f"{name} {version} is not installed"
-        elif there.version != version:
-            wrong[name] = f"{name} is {there.version}, not {version}"
-    for name, one in state.items():
-        if one.trouble:
-            wrong[name] = f"{name} {one.version} is {one.trouble}"
-        elif name in plan.transaction.remove:
-            wrong[name] = f"{name} {one.version} is still installed"
-    if wrong:
-        raise StackError(
-            f"The packages of {component} are not as planned: {', '.join(wrong[name] for name in sorted(wrong))}. "
-            f"What was said: {manager.describe(said)} Mend that and run again, which goes on from here.",
-            packages=sorted(wrong),
-            stderr=said[-4000:],
-        )
-
-
-def _judge_holds(state: Mapping[str, Installed], versions: Iterable[str]) -> None:
-    loose = sorted(name for name in versions if not state[name].held)
-    if loose:
-        raise StackError(
-            f"{', '.join(loose)} could not be held. Look at the package manager's own state and run again."
-        )
-
-
-def _diff(
-    manager: Manager,
-    changes: FileChanges,
-    state: Mapping[str, Installed],
-    plan: Plan,
-    place: set[str],
-    lift: set[str],
-) -> list[dict[str, str]]:
-    after = _state_after(state, plan)
-    names = (
-        {package.name for package in plan.closure} | set(plan.transaction.lands) | set(plan.transaction.remove) | lift
-    )
-
-    def lines(versions: Mapping[str, Installed], held: set[str]) -> str:
-        return "".join(
-            f"{name}={versions[name].version}{' held' if name in held else ''}\n"
-            for name in sorted(names)
-            if name in versions
-        )
-
-    held = {name for name, one in state.items() if one.held}
-    packages = {"before_header": "packages", "after_header": "packages"}
-    before_text, after_text = lines(state, held), lines(after, (held | place) - lift)
-    if before_text == after_text and not changes:
-        return []
-    return [
-        {**packages, "before": before_text, "after": after_text},
-        *changes.diff(lambda data: data.decode("utf-8", "replace")),
-    ]
+    return place, {name for name in node.our_holds - held if name in after and after[name].held}

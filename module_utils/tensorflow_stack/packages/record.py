@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import StackError
 from ..io.reading import parse_object, read_whole
-from .closure import Installed, Package, Plan, Request, belongs, upstream
+from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path
+from .model import (
+    ClosurePlan,
+    InstalledPackage,
+    PackageRequest,
+    ResolvedPackage,
+    StreamChange,
+    matches,
+    upstream_version,
+)
 
 SCHEMA = 1
 _MOST_BYTES = 4 << 20
-DIRECTORY = "/etc/tensorflow-gpu-stack"
-COMPONENTS = ("driver", "cuda", "cudnn")
 
 
 @dataclass(frozen=True)
-class Record:
-    """`brought` were not there before, those of earlier closures among them; `held_before` had a hold of others."""
+class PackagesRecord:
+    """`newly_installed` were not installed before the toolkit's first run, `held_before` had a hold of somebody else.
+
+    `stream` has the stream of a module of dnf that was enabled before the toolkit's first run.
+    """
 
     component: str
     source: str
     version: str
     asked: dict[str, Any]
-    packages: tuple[Package, ...]
-    brought: tuple[str, ...] = ()
+    packages: tuple[ResolvedPackage, ...]
+    newly_installed: tuple[str, ...] = ()
     held_before: tuple[str, ...] = ()
+    stream: StreamChange | None = None
     complete: bool = True
 
     @property
@@ -37,30 +47,24 @@ class Record:
 
     @property
     def held(self) -> dict[str, str]:
-        """What is pinned and held. What does not belong, such as a kernel's headers, follows its own updates."""
-        return {name: version for name, version in self.versions.items() if belongs(name, self.asked["belongs"])}
+        """What is pinned and held. Other packages, such as a kernel's headers, follow their own updates."""
+        return {name: version for name, version in self.versions.items() if matches(name, self.asked["name_patterns"])}
 
     def text(self) -> str:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, sort_keys=True) + "\n"
 
 
-def path_of(component: str, directory: str = DIRECTORY) -> str:
-    return os.path.join(directory, f"{component}.json")
-
-
-def read_records(directory: str = DIRECTORY) -> dict[str, Record]:
-    """By component. What was laid as archives has a record of another kind, which is not among them."""
+def read_records(directory: str = STATE_DIRECTORY) -> dict[str, PackagesRecord]:
+    """By component. A component that was installed as archives has a record of another kind and is not among them."""
     records = {}
     for component in COMPONENTS:
-        path = path_of(component, directory)
+        path = record_path(component.name, directory)
         try:
             content = parse_object(read_whole(path, _MOST_BYTES))
             if content.pop("schema") > SCHEMA:
                 raise StackError(f"{path} was written by a newer version of this toolkit: use that one.", path=path)
-            if "packages" in content:
-                packages = tuple(Package(**package) for package in content.pop("packages"))
-                brought, held_before = (tuple(content.pop(name)) for name in ("brought", "held_before"))
-                records[component] = Record(packages=packages, brought=brought, held_before=held_before, **content)
+            if kind_of(content) == PACKAGES:
+                records[component.name] = _parse(content)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -72,54 +76,87 @@ def read_records(directory: str = DIRECTORY) -> dict[str, Record]:
     return records
 
 
-def asked_of(request: Request) -> dict[str, Any]:
+def _parse(content: dict[str, Any]) -> PackagesRecord:
+    stream = content.pop("stream")
+    return PackagesRecord(
+        packages=tuple(ResolvedPackage(**package) for package in content.pop("packages")),
+        newly_installed=tuple(content.pop("newly_installed")),
+        held_before=tuple(content.pop("held_before")),
+        stream=StreamChange(**stream) if stream else None,
+        **content,
+    )
+
+
+def asked_of(request: PackageRequest) -> dict[str, Any]:
     return {
         "packages": [{"name": one.name, "version": one.version} for one in request.packages],
-        "belongs": list(request.belongs),
+        "name_patterns": list(request.name_patterns),
         "branch": request.branch,
+        "stream": request.stream,
     }
 
 
 def make_record(
-    request: Request, plan: Plan, *, before: Record | None, state: Mapping[str, Installed], others: Iterable[str]
-) -> Record:
+    request: PackageRequest,
+    plan: ClosurePlan,
+    *,
+    before: PackagesRecord | None,
+    state: Mapping[str, InstalledPackage],
+    foreign_holds: Iterable[str],
+) -> PackagesRecord:
     """The record of a closure, as it is once the plan has been done."""
     versions = {package.name: package.version for package in plan.closure}
-    gone = set(plan.transaction.remove)
-    brought = {name for name in versions if name not in state}
+    newly_installed = {name for name in versions if name not in state}
+    our_holds: set[str] = set()
     if before:
-        brought |= {name for name in before.brought if name in state and name not in gone}
-    mine = set(before.held) - set(before.held_before) if before else set()
-    return Record(
+        newly_installed |= {name for name in before.newly_installed if name in state} - set(plan.transaction.remove)
+        our_holds = set(before.held) - set(before.held_before)
+    return PackagesRecord(
         component=request.component,
         source=request.source,
-        version=upstream(versions[request.packages[0].name]),
+        version=upstream_version(versions[request.packages[0].name]),
         asked=asked_of(request),
         packages=plan.closure,
-        brought=tuple(sorted(brought)),
-        held_before=tuple(sorted(name for name in others if name in versions and name not in mine)),
+        newly_installed=tuple(sorted(newly_installed)),
+        held_before=tuple(sorted(name for name in foreign_holds if name in versions and name not in our_holds)),
+        stream=_first_change(before.stream if before else None, plan.stream),
     )
 
 
-def moved_along(record: Record, lands: Mapping[str, str]) -> Record:
+def _first_change(earlier: StreamChange | None, change: StreamChange | None) -> StreamChange | None:
+    """Both as one, so that a removal enables the stream that was enabled before the first of them."""
+    if earlier and change:
+        change = replace(change, before=earlier.before)
+        return change if change.before != change.after else None
+    return change or earlier
+
+
+def with_versions(record: PackagesRecord, versions: Mapping[str, str]) -> PackagesRecord:
     """The record of another component that shares packages with one whose closure moved them."""
-    packages = tuple(replace(package, version=lands.get(package.name, package.version)) for package in record.packages)
+    packages = tuple(replace(one, version=versions.get(one.name, one.version)) for one in record.packages)
     return replace(record, packages=packages)
 
 
 def find_drift(
-    record: Record, state: Mapping[str, Installed], files: Mapping[str, tuple[str | None, str | None]]
+    record: PackagesRecord,
+    state: Mapping[str, InstalledPackage],
+    files: Mapping[str, tuple[str | None, str | None]],
+    enabled_stream: str | None = None,
 ) -> list[dict[str, str | None]]:
-    """How the node differs from a record. `files` have what is there and what should be."""
+    """How the node differs from a record. `files` have the text that they have and the one that they should have."""
     rows: list[dict[str, str | None]] = []
     for package in record.packages:
-        there = state.get(package.name)
-        found = there.version if there else None
-        if found != package.version and (not there or package.name in record.held):
-            problem = "moved" if there else "missing"
+        current = state.get(package.name)
+        found = current.version if current else None
+        if found != package.version and (not current or package.name in record.held):
+            problem = "moved" if current else "missing"
             rows.append({"name": package.name, "problem": problem, "recorded": package.version, "found": found})
-        elif there and not there.held and package.name in record.held:
+        elif current and not current.held and package.name in record.held:
             rows.append({"name": package.name, "problem": "not held", "recorded": package.version, "found": found})
+    if record.asked["stream"]:
+        module, _, stream = record.asked["stream"].partition(":")
+        if enabled_stream != stream:
+            rows.append({"name": module, "problem": "other stream", "recorded": stream, "found": enabled_stream})
     for path, (found, meant) in sorted(files.items()):
         if found != meant:
             problem = "changed" if found is not None else "missing"

@@ -8,86 +8,78 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import StackError
-from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
+from ..records.additions import WAYS_OUT, listed, lost_additions
 from ..records.distributions import normalised
-from .plan import LockState
-from .stack import Policy, Refusal, Stack
+from .node import Environment, NodeFacts
+from .stack import LockState, Policy, Refusal, Stack
 
 _SHOWN_LINES = 5
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
 
 
-def find_applied(node: dict[str, Any], name: str | None) -> dict[str, Any]:
+def find_applied(node: NodeFacts, name: str | None) -> Environment:
     """The environment of that name, else the one that was applied last."""
-    wanted = name or (node["manifest"] or {}).get("current")
-    row: dict[str, Any] | None = next((row for row in node["environments"] if row["name"] == wanted), None)
+    row = node.environment(name) if name else node.current_environment
     if row is not None:
         return row
-    root = node["environments_root"]["path"]
     if name:
-        there = ", ".join(row["name"] for row in node["environments"]) or "none"
-        raise StackError(f"There is no environment {name} below {root}; there are: {there}.")
+        there = ", ".join(row.name for row in node.environments) or "none"
+        raise StackError(f"There is no environment {name} below {node.root}; there are: {there}.")
     raise StackError(
-        f"It is not known which environment below {root} was applied last. Set tensorflow_version to the release "
+        f"It is not known which environment below {node.root} was applied last. Set tensorflow_version to the release "
         "you mean, and tensorflow_environment if it has a name of its own."
     )
 
 
-def policy_as_applied(policy: Policy, row: dict[str, Any]) -> Policy:
+def policy_as_applied(policy: Policy, row: Environment) -> Policy:
     """What the inventory leaves open is as it was when the environment was built."""
     changes: dict[str, Any] = {}
-    if policy.gpu == "auto" and row["flavour"] == "cpu":
+    if policy.gpu == "auto" and row.flavour == "cpu":
         changes["gpu"] = "none"
-    if policy.cuda_source == "auto" and row["cuda"]:
-        changes["cuda_source"] = row["cuda"]["source"]
-    if policy.cudnn_source == "auto" and row["cudnn"] and row["cudnn"]["source"] in _CUDNN_SOURCES:
-        changes["cudnn_source"] = row["cudnn"]["source"]
+    cuda, cudnn = row.libraries.get("cuda"), row.libraries.get("cudnn")
+    if policy.cuda_source == "auto" and cuda:
+        changes["cuda_source"] = cuda.source
+    if policy.cudnn_source == "auto" and cudnn and cudnn.source in _CUDNN_SOURCES:
+        changes["cudnn_source"] = cudnn.source
     if not policy.python:
-        changes["python"] = row["python"]["minor"]
+        changes["python"] = row.python
     return replace(policy, **changes)
 
 
-def refuse_lost_gpu(row: dict[str, Any], stack: Stack, policy: Policy) -> tuple[Refusal, ...]:
+def refuse_lost_gpu(row: Environment, stack: Stack, policy: Policy) -> tuple[Refusal, ...]:
     """An environment of the GPU is no CPU environment because the GPU is gone."""
-    if policy.gpu != "auto" or row["flavour"] != "cuda" or stack.flavour == "cuda":
+    if policy.gpu != "auto" or row.flavour != "cuda" or stack.flavour == "cuda":
         return ()
     refusal = Refusal(
         "gpu",
         found="no NVIDIA GPU on this node",
-        wanted=f"the GPU that {row['name']} was built for",
+        wanted=f"the GPU that {row.name} was built for",
         set="See why it is gone (make doctor). For the CPU set tensorflow_gpu to none and name the release.",
     )
     return (refusal,)
 
 
-def warn_of_gpus(row: dict[str, Any], node: dict[str, Any], policy: Policy) -> tuple[str, ...]:
-    if policy.gpu != "auto" or row["flavour"] != "cpu" or not node["gpus"]:
+def warn_of_gpus(row: Environment, node: NodeFacts, policy: Policy) -> tuple[str, ...]:
+    if policy.gpu != "auto" or row.flavour != "cpu" or not node.gpus:
         return ()
-    return (f"{row['name']} was built for the CPU, and this node has a GPU: name the release to plan for that.",)
+    return (f"{row.name} was built for the CPU, and this node has a GPU: name the release to plan for that.",)
 
 
-def lock_as_applied(row: dict[str, Any], stack: Stack, root: str) -> LockState | None:
+def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | None:
     """The lock that lies in the build; None where another Python or CUDA is planned than it is for."""
-    requirements = row.get("requirements") or {}
-    if (row["python"]["minor"], _lock_flavour(row)) != (stack.python.minor, stack.lock_flavour):
-        if requirements.get("path"):
+    if (row.python, row.lock_flavour) != (stack.python.minor, stack.lock_flavour):
+        if row.requirements_path:
             raise StackError(
-                f"{root}/{row['name']} was applied with {requirements['path']}, for Python {row['python']['minor']} "
-                f"and {row['flavour']}. Set tensorflow_requirements to that file to have it for another one."
+                f"{root}/{row.name} was applied with {row.requirements_path}, for Python {row.python} and "
+                f"{row.flavour}. Set tensorflow_requirements to that file to have it for another one."
             )
         return None
-    directory = f"{root}/.builds/{row['build']}"
-    return LockState(f"{directory}/lock.txt", directory, "applied", None, requirements.get("path"), row["lock_sha256"])
-
-
-def _lock_flavour(row: dict[str, Any]) -> str:
-    if (row["cuda"] or {}).get("source") == "wheels":
-        return "cuda"
-    return "cudnn" if (row["cudnn"] or {}).get("source") == "wheels" else "cpu"
+    directory = f"{root}/.builds/{row.build}"
+    return LockState(f"{directory}/lock.txt", directory, "applied", None, row.requirements_path, row.lock_sha256)
 
 
 def find_losses(
-    row: dict[str, Any] | None,
+    row: Environment | None,
     *,
     environment: dict[str, Any],
     lock: LockState,
@@ -101,16 +93,16 @@ def find_losses(
     if row is None:
         return (), ()
     path, digest = environment["path"], environment["digest"]
-    is_same = row["digest"] == digest
+    is_same = row.digest == digest
     refusals: list[Refusal] = []
     if not is_same and lock.state != "applied":
         refusals += _replaced_file(row, path, lock, is_named, supplied)
-    additions = [Addition(**addition) for addition in row.get("additions") or ()]
-    if not additions or (is_same and not row["damaged"]) or (not is_same and digest in row["also_in"]):
+    additions = row.additions
+    if not additions or (is_same and not row.damage) or (not is_same and digest in row.also_in):
         return tuple(refusals), ()
     warnings: tuple[str, ...] = ()
     if is_same or lock.state == "applied":
-        lost = lost_additions(additions, row["packages"])
+        lost = lost_additions(additions, row.packages)
     elif lock.lock is not None:
         lost = lost_additions(additions, lock.lock.packages)
     else:
@@ -136,19 +128,19 @@ def find_losses(
 
 
 def _replaced_file(
-    row: dict[str, Any], path: str, lock: LockState, is_named: bool, supplied: Collection[str]
+    row: Environment, path: str, lock: LockState, is_named: bool, supplied: Collection[str]
 ) -> list[Refusal]:
     """One file's environment is not replaced by another's, or by the release alone, because they share a name."""
-    before = row.get("requirements") or {"lines": [], "is_recorded": False, "path": None}
-    asked = [line for line in before["lines"] if _is_users(line, supplied)]
+    before = row.requirements_path
+    asked = [line for line in row.requirements if _is_users(line, supplied)]
     if lock.requirements is None:
-        is_replaced = bool(before["path"] or (not before["is_recorded"] and asked))
+        is_replaced = bool(before or (not row.is_requirements_path_recorded and asked))
     else:
-        is_replaced = bool(before["path"]) and before["path"] != lock.requirements and not is_named
+        is_replaced = bool(before) and before != lock.requirements and not is_named
     if not is_replaced:
         return []
     shown = ", ".join(asked[:_SHOWN_LINES]) + (", ..." if len(asked) > _SHOWN_LINES else "")
-    file = before["path"] or "a requirements file"
+    file = before or "a requirements file"
     return [
         Refusal(
             "environment",

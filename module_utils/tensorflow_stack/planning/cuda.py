@@ -16,6 +16,7 @@ from packaging.version import Version
 from ..tables.load import Tables, rows_for
 from ..tables.rows import Redist, Release
 from .gpus import GpuModel, is_compatible, takes_newer
+from .node import NodeFacts, NodeLibrary
 from .stack import Findings, Library, Package, Policy
 
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
@@ -33,7 +34,7 @@ class _Search:
 
     tables: Tables
     release: Release
-    node: dict[str, Any]
+    node: NodeFacts
     models: tuple[GpuModel, ...]
     needs_own_code: bool = True  # CUDA has to be compiled for these GPUs, not for older ones of their major
     reasons: list[str] = field(default_factory=list)  # why a source has none
@@ -53,13 +54,9 @@ class _Search:
         limits = ((model.label, model.limit_of_cudnn(version)) for model in self.models)
         return next((f"{label} {limit}" for label, limit in limits if limit), None)
 
-    def missing(self, component: str, row: dict[str, Any]) -> str | None:
-        """What of a component the release opens and a directory lacks; None also where nobody looked."""
-        if row.get("libraries") is None:
-            return None
-        missing = [
-            name for name in self.tables.opened_by(self.release.version, component) if name not in row["libraries"]
-        ]
+    def missing(self, component: str, row: NodeLibrary) -> str | None:
+        """What of a component the release opens and a directory lacks."""
+        missing = [name for name in self.tables.opened_by(self.release.version, component) if name not in row.names]
         return f"it has no {', '.join(missing)}" if missing else None
 
 
@@ -71,7 +68,7 @@ _FindCudnn = Callable[[_Search, Library], _Found]
 def resolve_cuda(
     tables: Tables,
     release: Release,
-    node: dict[str, Any],
+    node: NodeFacts,
     models: tuple[GpuModel, ...],
     policy: Policy,
     findings: Findings,
@@ -124,7 +121,7 @@ def _first(search: _Search, policy: Policy) -> tuple[Library, Library] | None:
         if cuda:
             cudnn, why_not = _find_cudnn(cudnn_source, search, cuda)
         if cuda and cudnn:
-            return cuda, cudnn
+            return cuda, replace(cudnn, floor=search.release.cudnn_floor)
         search.reasons.append(why_not)
     return None
 
@@ -138,7 +135,7 @@ def _what_is_wanted(search: _Search) -> str:
 
 
 def _what_to_set(search: _Search, policy: Policy) -> str:
-    as_root = "" if search.node["user"]["uid"] == 0 else "run as root, "
+    as_root = "" if search.node.is_root else "run as root, "
     asked = (policy.cuda_source, policy.cudnn_source)
     found = _first(search.anew(), _left_to_itself(policy))
     # The sources that would do, in place of those that were asked for.
@@ -153,9 +150,9 @@ def _what_to_set(search: _Search, policy: Policy) -> str:
     return f"Install them beside what is there and run again, {as_root}or set {instead}."
 
 
-def _pairs(node: dict[str, Any], policy: Policy) -> list[tuple[str, str]]:
+def _pairs(node: NodeFacts, policy: Policy) -> list[tuple[str, str]]:
     """Sources of CUDA and cuDNN, best first. Left to itself, it takes both from one place where that is possible."""
-    managed: dict[str, str] = {component: record["source"] for component, record in node["managed"].items()}
+    managed = {component: record.source for component, record in node.managed.items()}
 
     def sources(component: str, asked: str, all_of_them: tuple[str, ...], own: str = "") -> list[str]:
         if asked != "auto":
@@ -182,8 +179,8 @@ def _find_cuda(source: str, search: _Search) -> _Found:
     release, node = search.release, search.node
     if source != "wheels" and release.cpu_package != release.package:
         return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
-    if source in _NEED_ROOT and node["user"]["uid"] != 0:
-        return None, f"{node['user']['name']} is not root, who can install it"
+    if source in _NEED_ROOT and not node.is_root:
+        return None, f"{node.user_name} is not root, who can install it"
     find: dict[str, _FindCuda] = {
         "found": _found_cuda,
         "wheels": _wheel_cuda,
@@ -198,8 +195,8 @@ def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
     node = search.node
     if cuda.source == "wheels" and source != "wheels":
         return None, "the lock that brings CUDA brings its own cuDNN"
-    if source in _NEED_ROOT and node["user"]["uid"] != 0:
-        return None, f"{node['user']['name']} is not root, who can install it"
+    if source in _NEED_ROOT and not node.is_root:
+        return None, f"{node.user_name} is not root, who can install it"
     find: dict[str, _FindCudnn] = {
         "found": _found_cudnn,
         "wheels": _wheel_cudnn,
@@ -240,20 +237,20 @@ def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
 
 def _found_cuda(search: _Search) -> _Found:
     reasons = []
-    for version in _compatible((row["version"] for row in search.node["cuda"]), search.release):
-        for row in (row for row in search.node["cuda"] if row["version"] == version):
+    for version in _compatible((row.version for row in search.node.cuda), search.release):
+        for row in (row for row in search.node.cuda if row.version == version):
             reason = search.missing("cuda", row) or search.why_not_cuda(version)
             if reason is None:
-                directories = _to_link(row["library_directory"])
-                return Library(version, "found", directories, prefix=row["prefix"], is_there=True), ""
-            reason = f"CUDA {version}, found on the node in {row['library_directory']}: {reason}"
+                directories = _to_link(row.directory)
+                return Library(version, "found", directories, prefix=row.prefix, is_there=True), ""
+            reason = f"CUDA {version}, found on the node in {row.directory}: {reason}"
             reasons.append(reason)
             search.passed_over.append(reason)
     return None, "; ".join(reasons) or _what_the_node_has(search.node)
 
 
-def _what_the_node_has(node: dict[str, Any]) -> str:
-    there = [f"CUDA {row['version']}" for row in node["cuda"]] + [f"cuDNN {row['version']}" for row in node["cudnn"]]
+def _what_the_node_has(node: NodeFacts) -> str:
+    there = [f"CUDA {row.version}" for row in node.cuda] + [f"cuDNN {row.version}" for row in node.cudnn]
     return f"the node has {', '.join(there) or 'neither'}"
 
 
@@ -261,7 +258,7 @@ def _wheel_cuda(search: _Search) -> _Found:
     row = search.tables.cuda_wheels_for(search.release.version)
     if row is None:
         return None, f"there are no wheels of CUDA {search.release.cuda}"
-    if row.architecture != search.node["architecture"]:
+    if row.architecture != search.node.architecture:
         return None, f"the CUDA wheels for it exist for {row.architecture} alone"
     version, why_not = _best([row.cuda], "wheels", search)
     return (Library(version, "wheels", ("nvidia/*/lib",) if row.link else ()) if version else None), why_not
@@ -269,9 +266,9 @@ def _wheel_cuda(search: _Search) -> _Found:
 
 def _distro_cuda(search: _Search) -> _Found:
     cuda, why_not = _packaged_cuda("distro", search)
-    libcuda = search.node["driver"]["libcuda"]
+    libcuda = search.node.driver.libcuda
     # The distribution's toolkit requires its own libcuda1; its packages lay the driver's libraries in such a directory.
-    is_others = libcuda and "driver" not in search.node["managed"] and "/nvidia/" not in libcuda
+    is_others = libcuda and "driver" not in search.node.managed and "/nvidia/" not in libcuda
     if cuda and not cuda.is_there and is_others:
         return None, f"the distribution's CUDA brings the distribution's libcuda, beside {libcuda} of another origin"
     return cuda, why_not
@@ -279,7 +276,7 @@ def _distro_cuda(search: _Search) -> _Found:
 
 def _packaged_cuda(origin: str, search: _Search) -> _Found:
     node = search.node
-    rows = [row for row in rows_for(search.tables.cuda_packages, node["os"]) if row.origin == origin]
+    rows = [row for row in rows_for(search.tables.cuda_packages, node.os) if row.origin == origin]
     known = {cuda: row for row in rows for cuda in row.cuda}
     version, why_not = _best(known, origin, search)
     if version is None:
@@ -295,7 +292,7 @@ def _packaged_cuda(origin: str, search: _Search) -> _Found:
         prefix=row.prefix.format(**words),
         packages=_packages(row.packages, **words),
         belongs=tuple(pattern.format(**words) for pattern in row.belongs),
-        is_there=_has_cuda(node, version, directory),
+        is_there=node.has_cuda(version, directory),
     ), ""
 
 
@@ -305,7 +302,7 @@ def _redist_cuda(search: _Search) -> _Found:
     if version is None:
         return None, why_not or f"redist has CUDA {', '.join(known)}"
     row = known[version]
-    return _archives(row, version, is_there=_has_cuda(search.node, version, row.library_directory)), ""
+    return _archives(row, version, is_there=search.node.has_cuda(version, row.library_directory)), ""
 
 
 def _archives(row: Redist, version: str, *, is_there: bool) -> Library:
@@ -319,10 +316,6 @@ def _archives(row: Redist, version: str, *, is_there: bool) -> Library:
     )
 
 
-def _has_cuda(node: dict[str, Any], version: str, directory: str) -> bool:
-    return any((row["version"], row["library_directory"]) == (version, directory) for row in node["cuda"])
-
-
 # ------------------------------------------------------------------------------------------------- cuDNN
 
 
@@ -333,26 +326,26 @@ def _fits(version: str, release: Release) -> bool:
 
 def _found_cudnn(search: _Search, cuda: Library) -> _Found:
     reasons = []
-    for row in search.node["cudnn"]:
-        if not _fits(row["version"], search.release) or _built_for(row) not in (None, Version(cuda.version).major):
+    for row in search.node.cudnn:
+        if not _fits(row.version, search.release) or _built_for(row) not in (None, Version(cuda.version).major):
             continue
-        reason = search.missing("cudnn", row) or search.why_not_cudnn(row["version"])
+        reason = search.missing("cudnn", row) or search.why_not_cudnn(row.version)
         if reason is None:
-            return Library(row["version"], "found", _to_link(row["library_directory"]), is_there=True), ""
-        reasons.append(f"cuDNN {row['version']}, found on the node in {row['library_directory']}: {reason}")
+            return Library(row.version, "found", _to_link(row.directory), is_there=True), ""
+        reasons.append(f"cuDNN {row.version}, found on the node in {row.directory}: {reason}")
     search.passed_over.extend(reasons)
     return None, "; ".join(reasons) or _what_the_node_has(search.node)
 
 
-def _built_for(row: dict[str, Any]) -> int | None:
+def _built_for(row: NodeLibrary) -> int | None:
     """The major release of CUDA that a cuDNN is built for, as far as its place tells; the file does not."""
-    named = re.search(r"/cuda-?(\d+)|-cuda(\d+)", row["library"])
+    named = re.search(r"/cuda-?(\d+)|-cuda(\d+)", row.file or "")
     return int(named.group(1) or named.group(2)) if named else None
 
 
 def _wheel_cudnn(search: _Search, cuda: Library) -> _Found:
     row = search.tables.cuda_wheels_for(search.release.version)
-    if row is None or row.architecture != search.node["architecture"]:
+    if row is None or row.architecture != search.node.architecture:
         return None, f"there are no wheels of cuDNN for TensorFlow {search.release.version}"
     why_not = search.why_not_cudnn(row.cudnn)
     if why_not:
@@ -366,7 +359,7 @@ def _wheel_cudnn(search: _Search, cuda: Library) -> _Found:
 
 def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
     major = str(Version(cuda.version).major)
-    rows = [row for row in rows_for(search.tables.cudnn_packages, search.node["os"]) if row.cuda == major]
+    rows = [row for row in rows_for(search.tables.cudnn_packages, search.node.os) if row.cuda == major]
     row = next((row for row in rows if _serves(row.cudnn, search)), None)
     if row is None:
         known = ", ".join(row.cudnn for row in rows)
@@ -377,7 +370,7 @@ def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
         packages=_packages(row.packages),
         belongs=row.belongs,
         # In the loader's directory, so there can be one only, whatever CUDA it is for.
-        is_there=_has_cudnn(search.node, row.cudnn, _LOADER_DIRECTORIES),
+        is_there=search.node.has_cudnn(row.cudnn, _LOADER_DIRECTORIES),
     ), ""
 
 
@@ -387,15 +380,8 @@ def _redist_cudnn(search: _Search, cuda: Library) -> _Found:
     row = next((row for row in rows if _serves(row.version, search)), None)
     if row is None:
         return None, f"redist has cuDNN {', '.join(row.version for row in rows) or '(none)'} for CUDA {major}"
-    return _archives(row, row.version, is_there=_has_cudnn(search.node, row.version, (row.library_directory,))), ""
+    return _archives(row, row.version, is_there=search.node.has_cudnn(row.version, (row.library_directory,))), ""
 
 
 def _serves(version: str, search: _Search) -> bool:
     return _fits(version, search.release) and search.why_not_cudnn(version) is None
-
-
-def _has_cudnn(node: dict[str, Any], version: str, directories: tuple[str, ...]) -> bool:
-    return any(
-        Version(row["version"]).release[:3] == Version(version).release[:3] and row["library_directory"] in directories
-        for row in node["cudnn"]
-    )

@@ -3,23 +3,92 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
+import pathlib
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from packaging.requirements import Requirement
 
 from ..errors import StackError
-from ..locking import resolver
+from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release
 from . import applied, plan, resolution
-from .stack import Assessment, Policy, Refusal, Stack
+from .kept import find_kept
+from .node import Environment, NodeFacts
+from .stack import Assessment, LockState, Policy, Refusal, Stack
+from .table import render_table
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
+
+# Of tensorflow_stack_info, as an argument spec.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "release": {"type": "str", "default": "newest"},
+    "requirements": {"type": "path"},
+    "node": {"type": "dict", "required": True},
+    "environment": {"type": "str"},
+    "policy": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
+            "driver_source": {
+                "type": "str",
+                "choices": ["auto", "found", "distro", "nvidia_repo"],
+                "default": "auto",
+            },
+            "driver_version": {"type": "str", "default": ""},
+            "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+            "allow_downgrade": {"type": "bool", "default": False},
+            "cuda_source": {
+                "type": "str",
+                "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
+                "default": "auto",
+            },
+            "cudnn_source": {
+                "type": "str",
+                "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
+                "default": "auto",
+            },
+            "python": {"type": "str", "default": ""},
+            "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
+            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+        },
+    },
+    "tables": {"type": "path", "required": True},
+    "shipped_locks": {"type": "path", "required": True},
+    "locks": {"type": "path", "required": True},
+    "enforced": {"type": "bool", "default": True},
+}
+
+
+def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
+    try:
+        result = plan_for(
+            release=options["release"],
+            requirements_path=options["requirements"],
+            node=options["node"],
+            environment=options["environment"],
+            policy=options["policy"],
+            tables_directory=options["tables"],
+            shipped_locks=options["shipped_locks"],
+            locks=options["locks"],
+        )
+    except StackError as error:
+        made = refused_plan(options["release"], error.message)
+        kept = {"environment": None, "check": None}
+        return {"plan": made, "table": error.message, "releases": [], "kept": kept, **error.details}, error.message
+    is_refused = result["plan"]["refusals"] and options["enforced"]
+    return result, result["table"] if is_refused else None
 
 
 def plan_for(
@@ -34,59 +103,64 @@ def plan_for(
     locks: str,
     today: str | None = None,
 ) -> dict[str, Any]:
-    """`plan`, `table` and `releases` as `tensorflow_stack_info` returns them. `today` decides what has ended."""
-    _check_root(node["environments_root"]["path"])
+    """The result of `tensorflow_stack_info`. `today` decides what has ended."""
+    facts = NodeFacts.read(node)
+    _check_root(facts.root)
     tables = load_tables(tables_directory)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
-    current = applied.find_applied(node, environment) if release == "current" else None
+    current = applied.find_applied(facts, environment) if release == "current" else None
     if current:
-        release = current["release"]
+        release = current.release
     if wishes and release == "newest":
         _check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(asked, current) if current else asked
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
-    seen = {**node, "environments": [current]} if current else node
+    seen = replace(facts, environments=(current,)) if current else facts
     assessment, releases = _assess(tables, release, wishes, seen, wanted)
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return {"plan": refused, "table": _table(refused, releases), "releases": releases}
+        return _result(refused, releases, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
         made = plan.refuse(assessment.release.version, refusals)
     else:
-        name = environment or (current["name"] if current else f"tensorflow-{assessment.release.version}")
-        lock = _applied_lock(current, assessment.stack, wishes, node)
+        name = environment or (current.name if current else f"tensorflow-{assessment.release.version}")
+        lock = _applied_lock(current, assessment.stack, wishes, facts)
         lock = lock or _find_lock(
-            tables, _lock_request(assessment.stack, wishes, node), locks=locks, shipped_locks=shipped_locks
+            tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
         )
-        made = _plan(tables, assessment.stack, node, lock, name, wishes, asked, is_named=bool(environment))
+        made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
         if current and not made["refusals"]:
-            made["warnings"] += applied.warn_of_gpus(current, node, asked)
-    return {"plan": made, "table": _table(made, releases), "releases": releases}
+            made["warnings"] += applied.warn_of_gpus(current, facts, asked)
+    return _result(made, releases, facts)
+
+
+def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
+    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
 def _applied_lock(
-    current: dict[str, Any] | None,
+    current: Environment | None,
     stack: Stack,
     wishes: parse.UserRequirements | None,
-    node: dict[str, Any],
-) -> plan.LockState | None:
+    node: NodeFacts,
+) -> LockState | None:
     if current is None or wishes is not None:
         return None
-    return applied.lock_as_applied(current, stack, node["environments_root"]["path"])
+    return applied.lock_as_applied(current, stack, node.root)
 
 
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dict[str, Any]) -> resolver.LockRequest:
-    return resolver.LockRequest(
+def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
+    return LockRequest(
         release=stack.release.version,
         python=stack.python.minor,
-        platform=f"linux_{node['architecture']}",
+        platform=f"linux_{node.architecture}",
         flavour=stack.lock_flavour,
         requirements=wishes,
     )
@@ -95,8 +169,8 @@ def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: dic
 def _plan(
     tables: Tables,
     stack: Stack,
-    node: dict[str, Any],
-    lock: plan.LockState,
+    node: NodeFacts,
+    lock: LockState,
     name: str,
     wishes: parse.UserRequirements | None,
     policy: Policy,
@@ -108,15 +182,15 @@ def _plan(
         stack=stack,
         node=node,
         lock=lock,
-        root=node["environments_root"]["path"],
         name=name,
-        uv=_uv(tables, node["architecture"]),
+        check_code=_check_code(),
+        uv=_uv(tables, node.architecture),
         warnings=tuple(wishes.notes) if wishes else (),
     )
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
-        next((row for row in node["environments"] if row["name"] == name), None),
+        node.environment(name),
         environment=made["environment"],
         lock=lock,
         is_named=is_named,
@@ -129,6 +203,13 @@ def _plan(
         return plan.refuse(stack.release.version, refusals)
     made["warnings"] += warnings
     return made
+
+
+@functools.cache
+def _check_code() -> str:
+    """A digest of the check's code: a verdict does not hold for another check."""
+    room = pathlib.Path(__file__).resolve().parents[1] / "check"
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
 def _check_root(path: str) -> None:
@@ -152,7 +233,7 @@ def _assess(
     tables: Tables,
     release: str,
     wishes: parse.UserRequirements | None,
-    node: dict[str, Any],
+    node: NodeFacts,
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
@@ -187,24 +268,24 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
                 find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
-def _find_lock(tables: Tables, request: resolver.LockRequest, *, locks: str, shipped_locks: str) -> plan.LockState:
+def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
     """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
     wishes = request.requirements
     wished_by = wishes.path if wishes else None
-    directory = resolver.directory_beside(wishes.path) if wishes else locks
-    inputs = resolver.lock_inputs(request, tables).sha256
+    directory = directory_beside(wishes.path) if wishes else locks
+    inputs = lock_inputs(request, tables).sha256
     state = "missing"
     for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
         lock = read_lock(path)
         if lock is None:
             continue
         if lock.inputs_sha256 == inputs:
-            return plan.LockState(path, directory, "ready", lock, wished_by)
+            return LockState(path, directory, "ready", lock, wished_by)
         state = "stale"
-    return plan.LockState(request.path_in(directory), directory, state, None, wished_by)
+    return LockState(request.path_in(directory), directory, state, None, wished_by)
 
 
-def _uv(tables: Tables, architecture: str) -> dict[str, Any] | None:
+def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
     row = tables.uv(architecture)
     if row is None:
         return None
@@ -241,7 +322,7 @@ def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str
 
 
 def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
-    lines = [plan.render_table(made)]
+    lines = [render_table(made)]
     for row in releases:
         why_not = "" if row["runs"] else "  " + row["reasons"][0]
         lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")

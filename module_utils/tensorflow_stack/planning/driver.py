@@ -11,6 +11,7 @@ from packaging.version import Version
 from ..tables.load import Tables, rows_for
 from ..tables.rows import DriverPackages, GpuChip, Release
 from .gpus import ptx_needed
+from .node import Managed, NodeFacts
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
 
 _SOURCES = ("distro", "nvidia_repo")
@@ -54,7 +55,7 @@ class _Candidate:
 def resolve_driver(
     tables: Tables,
     release: Release,
-    node: dict[str, Any],
+    node: NodeFacts,
     gpus: tuple[Gpu, ...],
     cuda: Library,
     policy: Policy,
@@ -62,8 +63,7 @@ def resolve_driver(
 ) -> Driver:
     """The driver as it is or as it is to be; what speaks against it is among the findings."""
     need = _need(tables, release, node, gpus, cuda)
-    loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
-    kept = Driver(need.floor, installed, loaded, why=f"new enough for CUDA {cuda.version}")
+    kept = Driver(need.floor, node.driver.installed, node.driver.loaded, why=f"new enough for CUDA {cuda.version}")
     if need.last and Version(need.floor).major > need.last[0]:
         findings.refuse(
             "driver",
@@ -72,18 +72,16 @@ def resolve_driver(
             set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
         )
         return kept
-    managed = node["managed"].get("driver") if node["user"]["uid"] == 0 else None
+    managed = node.managed.get("driver") if node.is_root else None
     problem = _problem(node, need, policy, managed)
     if problem is None:
-        return _keep_managed(tables, node, kept, managed) if managed else _check_loaded(node, kept, findings)
+        return _keep_managed(tables, node, kept, managed) if managed else _check_loaded(kept, findings)
     return _choose(tables, node, need, policy, problem, kept, findings)
 
 
-def _need(tables: Tables, release: Release, node: dict[str, Any], gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
+def _need(tables: Tables, release: Release, node: NodeFacts, gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
     row = tables.cuda_driver(cuda.version)
-    known = [
-        (f"GPU {gpu.index} ({gpu.name})", tables.chip(device["device_id"])) for device, gpu in zip(node["gpus"], gpus)
-    ]
+    known = [(f"GPU {gpu.index} ({gpu.name})", tables.chip(device.device_id)) for device, gpu in zip(node.gpus, gpus)]
     chips = tuple((name, chip[0]) for name, chip in known if chip)
     # A GPU is known to the driver that comes with the first CUDA that compiles for it.
     by_cuda = {row.cuda: row.driver for row in tables.cuda_drivers}
@@ -100,12 +98,11 @@ def _need(tables: Tables, release: Release, node: dict[str, Any], gpus: tuple[Gp
     return _Need(cuda.version, floor, ptx if floor == by_ptx else None, chips)
 
 
-def _problem(node: dict[str, Any], need: _Need, policy: Policy, managed: dict[str, Any] | None) -> str | None:
+def _problem(node: NodeFacts, need: _Need, policy: Policy, managed: Managed | None) -> str | None:
     """Why the driver that is there does not do; None where it does."""
-    loaded, installed = node["driver"]["loaded"], node["driver"]["installed"]
-    version = loaded or installed
+    loaded, installed, version = node.driver.loaded, node.driver.installed, node.driver.version
     if version is None:
-        others = [name for name in ("nouveau", "nova_core") if node["modules"][name]]
+        others = node.other_drivers
         return "no NVIDIA driver" + (f" ({' and '.join(others)} is loaded in its place)" if others else "")
     if installed is None:
         return f"kernel module {loaded} loaded, no libcuda installed"
@@ -115,11 +112,11 @@ def _problem(node: dict[str, Any], need: _Need, policy: Policy, managed: dict[st
         return f"driver {version}" + (f", which does not compile PTX {need.ptx}" if need.ptx else "")
     if policy.driver_version and not _is_of(installed, policy.driver_version):
         return f"driver {installed}"
-    kind = node["driver"]["kind"]
+    kind = node.driver.kind
     if policy.kernel_modules != "auto" and kind not in (None, policy.kernel_modules):
         return f"driver {installed} with {kind} kernel modules"
-    if managed and policy.driver_source in _SOURCES and managed["source"] != policy.driver_source:
-        return f"driver {installed} from {managed['source']}"
+    if managed and policy.driver_source in _SOURCES and managed.source != policy.driver_source:
+        return f"driver {installed} from {managed.source}"
     return None
 
 
@@ -128,7 +125,7 @@ def _is_of(version: str, wanted: str) -> bool:
     return version == wanted or version.startswith(wanted + ".")
 
 
-def _check_loaded(node: dict[str, Any], kept: Driver, findings: Findings) -> Driver:
+def _check_loaded(kept: Driver, findings: Findings) -> Driver:
     """Of a driver that somebody else installed: are module and library of one version?"""
     if kept.loaded and kept.loaded != kept.installed:
         findings.refuse(
@@ -147,20 +144,19 @@ def _check_loaded(node: dict[str, Any], kept: Driver, findings: Findings) -> Dri
     return kept
 
 
-def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: dict[str, Any]) -> Driver:
+def _keep_managed(tables: Tables, node: NodeFacts, kept: Driver, managed: Managed) -> Driver:
     """The driver that this toolkit installed, asked for as it was then."""
-    asked = {wanted["name"]: wanted["version"] for wanted in managed.get("asked", {}).get("packages", [])}
-    recorded = {package["name"]: package["version"] for package in managed.get("packages", [])}
+    asked, recorded = managed.asked, managed.packages
     rows = [
         row
-        for row in rows_for(tables.driver_packages, node["os"])
-        if row.origin == managed["source"] and row.branch == Version(managed["version"]).major
+        for row in rows_for(tables.driver_packages, node.os)
+        if row.origin == managed.source and row.branch == Version(managed.version).major
     ]
     # By the packages of its modules: two kinds have the same user space.
     row = max(rows, key=lambda row: sum(package.name in recorded for package in _names(row, row.modules)), default=None)
     if row is None:
         return kept
-    driver = _driver(node, kept, _candidate(node, row, f"{managed['version']}-*"))
+    driver = _driver(node, kept, _candidate(node, row, f"{managed.version}-*"))
     packages = tuple(replace(p, version=asked.get(p.name, recorded.get(p.name, p.version))) for p in driver.packages)
     mismatch = kept.loaded not in (None, kept.installed)
     why = f"kernel module {kept.loaded} is loaded, library {kept.installed} installed" if mismatch else kept.why
@@ -169,7 +165,7 @@ def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: d
         packages=packages,
         action="keep",
         direction="same",
-        needs_reboot=mismatch and not node["container"],
+        needs_reboot=mismatch and not node.container,
         why=why,
     )
 
@@ -179,7 +175,7 @@ def _keep_managed(tables: Tables, node: dict[str, Any], kept: Driver, managed: d
 
 def _choose(
     tables: Tables,
-    node: dict[str, Any],
+    node: NodeFacts,
     need: _Need,
     policy: Policy,
     problem: str,
@@ -194,12 +190,12 @@ def _choose(
 
     if policy.driver_source == "found":
         return refuse(f"Set nvidia_driver_source to auto, install it yourself, {_CPU_INSTEAD}")
-    if node.get("platform") == "wsl":
+    if node.platform == "wsl":
         return refuse(f"Update the driver in Windows, which brings that of its Linux along; {_CPU_INSTEAD}")
-    if node["user"]["uid"] != 0:
+    if not node.is_root:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
     candidates, reasons = [], []
-    for row in rows_for(tables.driver_packages, node["os"]):
+    for row in rows_for(tables.driver_packages, node.os):
         candidate = _candidate(node, row, _asked_version(node, row, policy))
         reason = _unfit(node, need, policy, row)
         if reason:
@@ -207,12 +203,12 @@ def _choose(
         else:
             candidates.append(candidate)
     if not candidates:
-        known = "; ".join(reasons) or f"none is known for {node['os']['name'] or 'this distribution'}"
+        known = "; ".join(reasons) or f"none is known for {node.os['name'] or 'this distribution'}"
         return refuse(
             f"Set the nvidia_driver_ variables to what the node can have, install it yourself, {_CPU_INSTEAD}",
             found=f"{problem}, and no other that fits: {known}",
         )
-    if node["secure_boot"] and not node["container"]:
+    if node.secure_boot and not node.container:
         signed = [candidate for candidate in candidates if candidate.row.signed_modules]
         if not signed:
             return refuse(
@@ -237,7 +233,7 @@ def _choose(
     )
 
 
-def _unfit(node: dict[str, Any], need: _Need, policy: Policy, row: DriverPackages) -> str | None:
+def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) -> str | None:
     """Why a branch in a repository is not for this node; None where it is."""
     if policy.driver_source != "auto" and row.origin != policy.driver_source:
         return f"is not from {policy.driver_source}"
@@ -247,17 +243,17 @@ def _unfit(node: dict[str, Any], need: _Need, policy: Policy, row: DriverPackage
         return f"is older than {need.floor}"
     if need.last and row.branch > need.last[0]:
         return f"no longer supports {need.last[1]}"
-    if node["container"]:
-        loaded = node["driver"]["loaded"]
+    if node.container:
+        loaded = node.driver.loaded
         return f"is not that of the kernel module {loaded}" if loaded and Version(loaded).major != row.branch else None
     if policy.kernel_modules not in ("auto", row.kernel_modules):
         return f"is not the one with {policy.kernel_modules} modules"
     for name, chip in need.chips:
         if not (chip.open_modules if row.kernel_modules == "open" else chip.proprietary_modules):
             return f"does not drive {name}"
-    if node["nvswitches"] and row.fabric_manager is None:
+    if node.nvswitches and row.fabric_manager is None:
         return "has no Fabric Manager for the NVSwitches"
-    too_new = [kernel for kernel in _kernels(node) if row.last_kernel and _numbers(kernel) > _numbers(row.last_kernel)]
+    too_new = [kernel for kernel in node.kernels if row.last_kernel and _numbers(kernel) > _numbers(row.last_kernel)]
     return f"does not build for the kernel {too_new[0]}" if too_new else None
 
 
@@ -272,28 +268,28 @@ def _has_ended(tables: Tables, row: DriverPackages, policy: Policy) -> bool:
     return bool(branch and branch.end_of_life and policy.today and branch.end_of_life < policy.today[:7])
 
 
-def _asked_version(node: dict[str, Any], row: DriverPackages, policy: Policy) -> str:
+def _asked_version(node: NodeFacts, row: DriverPackages, policy: Policy) -> str:
     if "." in policy.driver_version:
         return f"{policy.driver_version}-*"
     # In a container the kernel's side is the host's, and the library has to be of its very version.
-    if node["container"] and node["driver"]["loaded"]:
-        return f"{node['driver']['loaded']}-*"
+    if node.container and node.driver.loaded:
+        return f"{node.driver.loaded}-*"
     return row.version
 
 
 # ------------------------------------------------------------------------------------------------ packages
 
 
-def _candidate(node: dict[str, Any], row: DriverPackages, version: str) -> _Candidate:
+def _candidate(node: NodeFacts, row: DriverPackages, version: str) -> _Candidate:
     names = list(_names(row, row.user_space))
     headers: list[Package] = []
-    if not node["container"]:
-        if node["secure_boot"] and row.signed_modules:
-            names += [Package(row.signed_modules.format(kernel=kernel)) for kernel in _kernels(node)]
+    if not node.container:
+        if node.secure_boot and row.signed_modules:
+            names += [Package(row.signed_modules.format(kernel=kernel)) for kernel in node.kernels]
         else:
             names += _names(row, row.modules)
-            headers = [_headers(row, kernel) for kernel in _kernels(node)]
-        if node["nvswitches"] and row.fabric_manager:
+            headers = [_headers(row, kernel) for kernel in node.kernels]
+        if node.nvswitches and row.fabric_manager:
             names.append(Package(row.fabric_manager))
     asked = tuple(replace(package, version=package.version or version) for package in names)
     return _Candidate(row, version, (*asked, *headers))
@@ -309,35 +305,30 @@ def _headers(row: DriverPackages, kernel: str) -> Package:
     return Package(name, version or None)
 
 
-def _kernels(node: dict[str, Any]) -> list[str]:
-    """Every kernel that the node can be booted with, and the one that runs."""
-    return [row["release"] for row in node["kernels"] if row["image"] or row["release"] == node["kernel"]["release"]]
-
-
 def _numbers(kernel: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", kernel)[:2])
 
 
-def _driver(node: dict[str, Any], kept: Driver, candidate: _Candidate) -> Driver:
+def _driver(node: NodeFacts, kept: Driver, candidate: _Candidate) -> Driver:
     row = candidate.row
     direction = "none"
     if kept.installed:
         there, wanted = Version(kept.installed), Version(candidate.version.rstrip("*-."))
         there = Version(".".join(kept.installed.split(".")[: len(wanted.release)]))
         direction = "same" if there == wanted else "up" if there < wanted else "down"
-    others = [name for name in ("nouveau", "nova_core") if node["modules"][name]]
     return replace(
         kept,
         source=row.origin,
         branch=str(row.branch),
         version=candidate.version,
-        kernel_modules="none" if node["container"] else row.kernel_modules,
-        fabric_manager=bool(node["nvswitches"] and row.fabric_manager and not node["container"]),
+        kernel_modules="none" if node.container else row.kernel_modules,
+        fabric_manager=bool(node.nvswitches and row.fabric_manager and not node.container),
+        kernels=() if node.container else node.kernels,
         stream=row.stream,
         packages=candidate.packages,
         belongs=row.belongs,
         action="change" if kept.installed else "install",
         direction=direction,
         # What is loaded can be taken out only while nothing uses it, and nouveau not at all.
-        needs_reboot=bool(others or kept.loaded) and not node["container"],
+        needs_reboot=bool(node.other_drivers or kept.loaded) and not node.container,
     )

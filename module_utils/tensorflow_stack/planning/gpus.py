@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from ..tables.load import Tables
 from ..tables.rows import GpuChip, Release
+from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, Gpu, Library, Policy
 
 # From this CUDA on a release can be given a newer one of the same major: their libraries keep their sonames (11.0 has
@@ -58,13 +59,13 @@ def takes_newer(built_with: str) -> bool:
 
 
 def resolve_gpus(
-    tables: Tables, release: Release, node: dict[str, Any], findings: Findings
+    tables: Tables, release: Release, node: NodeFacts, findings: Findings
 ) -> tuple[tuple[Gpu, ...], tuple[GpuModel, ...]]:
     """Every GPU, and the kinds of those that the release can run on. Of others the findings say why it cannot."""
-    gpus = tuple(_gpu(tables, release, row) for row in node["gpus"])
+    gpus = tuple(_gpu(tables, release, row) for row in node.gpus)
     indices: dict[str, list[str]] = {}
-    for row in node["gpus"]:
-        indices.setdefault(row["device_id"], []).append(str(row["index"]))
+    for row in node.gpus:
+        indices.setdefault(row.device_id, []).append(str(row.index))
     models = []
     for device_id, same in indices.items():
         known = tables.chip(device_id)
@@ -86,12 +87,12 @@ def resolve_gpus(
     return gpus, tuple(models)
 
 
-def _gpu(tables: Tables, release: Release, row: dict[str, Any]) -> Gpu:
-    known = tables.chip(row["device_id"])
+def _gpu(tables: Tables, release: Release, row: NodeGpu) -> Gpu:
+    known = tables.chip(row.device_id)
     if known is None:
-        return Gpu(row["index"], f"NVIDIA device {row['device_id']}", None, None, "unknown")
+        return Gpu(row.index, f"NVIDIA device {row.device_id}", None, None, "unknown")
     chip, name = known
-    return Gpu(row["index"], name, chip.architecture, chip.compute_capability, _code(tables, release, chip))
+    return Gpu(row.index, name, chip.architecture, chip.compute_capability, _code(tables, release, chip))
 
 
 def _runs_from(tables: Tables, chip: GpuChip) -> str:
@@ -162,23 +163,22 @@ def _age(is_newer: bool) -> str:
 # ---------------------------------------------------------------------------------------- not on the bus
 
 
-def hint_of_gpu(node: dict[str, Any]) -> str | None:
+def hint_of_gpu(node: NodeFacts) -> str | None:
     """What speaks for a GPU that is on no PCI bus; None where nothing does."""
-    # A record of before a field was there has none.
-    driver, platform = node.get("driver", {}), node.get("platform")
+    driver = node.driver
     found = []
-    if driver.get("loaded"):
-        found.append(f"the kernel module nvidia {driver['loaded']} is loaded")
-    if driver.get("libcuda"):
-        found.append(f"{driver['libcuda']} is there")
-    if platform == "tegra":
+    if driver.loaded:
+        found.append(f"the kernel module nvidia {driver.loaded} is loaded")
+    if driver.libcuda:
+        found.append(f"{driver.libcuda} is there")
+    if node.platform == "tegra":
         found.insert(0, "this is a Jetson, for whose GPU the package index has no TensorFlow")
-    elif platform == "wsl" and found:
+    elif node.platform == "wsl" and found:
         found.insert(0, "this is Linux on Windows (WSL), which reaches a GPU by the driver of Windows")
     return "; ".join(found) or None
 
 
-def unused_gpu(node: dict[str, Any], policy: Policy) -> str | None:
+def unused_gpu(node: NodeFacts, policy: Policy) -> str | None:
     """What has to be said of a CPU environment that nobody asked for by name."""
     hint = None if policy.gpu == "none" else hint_of_gpu(node)
     if hint is None:
@@ -271,7 +271,7 @@ def warn_of_compiling(
 
 def _loads_lazily(tables: Tables, cuda: str, driver: Driver) -> bool:
     """Whether kernels are loaded as they are first used, with no variable set: driver and runtime have to do so."""
-    version = (driver.loaded or driver.installed) if driver.source == "found" else driver.version
+    version = driver.version if driver.is_of_system else driver.present
     if version is None or tables.cuda_driver(cuda).lazy_loading == "none":
         return False
     first = next(row.driver for row in tables.cuda_drivers if row.lazy_loading == "default")

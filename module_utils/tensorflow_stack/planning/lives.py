@@ -25,7 +25,7 @@ def life_warnings(
         if row.minor == python.minor and row.end_of_life < month:
             warnings.append(f"Python {row.minor} has had no security fixes since {row.end_of_life} ({_PYTHONS}).")
     # Of one that is chosen here, the choice itself says so.
-    version = (driver.loaded or driver.installed) if driver and driver.source == "found" else None
+    version = driver.present if driver and not driver.is_of_system else None
     branch = tables.driver_branch(int(version.split(".")[0])) if version else None
     if branch and branch.end_of_life and branch.end_of_life < month:
         warnings.append(

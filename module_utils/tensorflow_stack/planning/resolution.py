@@ -1,8 +1,7 @@
 """Tables + node + policy -> the stack of one release, or every reason why it cannot be.
 
 Pure: touches no disk, starts nothing. `assess` answers for one release; `choose` for "the newest that runs here".
-What the GPUs need is found in resolve_gpu.py; CUDA and cuDNN are chosen in resolve_cuda.py, the driver in
-resolve_driver.py.
+What the GPUs need is found in gpus.py; CUDA and cuDNN are chosen in cuda.py, the driver in driver.py.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from .cuda import resolve_cuda
 from .driver import resolve_driver
 from .gpus import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
 from .lives import life_warnings
-from .stack import Assessment, Findings, Gpu, Policy, Python, Refusal, Stack
+from .node import Interpreter, NodeFacts
+from .stack import Assessment, Driver, Findings, Gpu, Library, Policy, Python, Refusal, Stack
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.
@@ -26,14 +26,14 @@ _ORIGINS = ("system", "opt", "uv", "pyenv", "path")
 
 
 def choose(
-    tables: Tables, node: dict[str, Any], policy: Policy, *, accepts: Callable[[Assessment], bool]
+    tables: Tables, node: NodeFacts, policy: Policy, *, accepts: Callable[[Assessment], bool]
 ) -> tuple[Assessment | None, list[Assessment]]:
     """The newest release that runs on the node and is accepted, or None; and the assessment of all, newest first."""
     assessments = [assess(tables, row, node, policy) for row in reversed(tables.releases)]
     return next((a for a in assessments if not a.refusals and accepts(a)), None), assessments
 
 
-def assess_wish(tables: Tables, version: str, node: dict[str, Any], policy: Policy) -> Assessment:
+def assess_wish(tables: Tables, version: str, node: NodeFacts, policy: Policy) -> Assessment:
     """`assess` for a release that was asked for by name: refusals carry the nearest release that would run."""
     assessment = assess(tables, find_release(tables, version), node, policy)
     if not assessment.refusals:
@@ -43,7 +43,7 @@ def assess_wish(tables: Tables, version: str, node: dict[str, Any], policy: Poli
     return Assessment(assessment.release, assessment.stack, refusals)
 
 
-def _nearest_runnable(tables: Tables, wanted: Release, node: dict[str, Any], policy: Policy) -> str | None:
+def _nearest_runnable(tables: Tables, wanted: Release, node: NodeFacts, policy: Policy) -> str | None:
     position = tables.releases.index(wanted)
     by_distance = sorted(range(len(tables.releases)), key=lambda i: (abs(i - position), -i))
     for i in by_distance:
@@ -52,49 +52,50 @@ def _nearest_runnable(tables: Tables, wanted: Release, node: dict[str, Any], pol
     return None
 
 
-def assess(tables: Tables, release: Release, node: dict[str, Any], policy: Policy) -> Assessment:
+def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) -> Assessment:
     """Can this release run on this node, and with which versions under it?"""
     findings = Findings()
     flavour = _flavour(node, policy, findings)
-    package = release.package if flavour == "cuda" else release.cpu_package
     python = _python(tables, release, node, policy, findings)
     gpus: tuple[Gpu, ...] = ()
-    cuda = cudnn = driver = None
-    if flavour == "cuda" and release.pythons.get("x86_64") and node["architecture"] != "x86_64":
+    driver: Driver | None = None
+    libraries: dict[str, Library] = {}
+    if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture != "x86_64":
         findings.refuse(
             "gpu",
-            found=f"a GPU on {node['architecture']}",
+            found=f"a GPU on {node.architecture}",
             wanted=f"x86_64, the only architecture for which TensorFlow {release.version} is built with CUDA",
             set="Set tensorflow_gpu to none for a CPU environment.",
         )
     elif flavour == "cuda":
         gpus, models = resolve_gpus(tables, release, node, findings)
-        cuda, cudnn = resolve_cuda(tables, release, node, models, policy, findings) or (None, None)
-        if cuda:
-            driver = resolve_driver(tables, release, node, gpus, cuda, policy, findings)
-            warn_of_compiling(tables, release, models, cuda, driver, findings)
-    if python and not python.public and node["user"]["uid"] == 0:
+        found = resolve_cuda(tables, release, node, models, policy, findings)
+        if found:
+            libraries = dict(zip(("cuda", "cudnn"), found))
+            driver = resolve_driver(tables, release, node, gpus, found[0], policy, findings)
+            warn_of_compiling(tables, release, models, found[0], driver, findings)
+    if python and not python.public and node.is_root:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} lies where others may not enter. "
             "Install one for all, or set python_source to uv."
         )
     stack = None
-    if python and (flavour == "cpu" or (cuda and driver)):
-        repositories = _repositories(tables, node, {part.source for part in (driver, cuda, cudnn) if part})
+    if python and (flavour == "cpu" or driver):
+        sources = {part.source for part in (driver, *libraries.values()) if part}
+        repositories = _repositories(tables, node, sources)
         warnings = tuple(findings.warnings)
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
         unused = unused_gpu(node, policy) if flavour == "cpu" else None
-        stack = Stack(release, package, flavour, python, cuda, cudnn, driver, gpus, repositories, warnings, unused)
+        stack = Stack(release, flavour, python, driver, libraries, gpus, repositories, warnings, unused)
     return Assessment(release, stack, tuple(findings.refusals))
 
 
-def _repositories(tables: Tables, node: dict[str, Any], sources: set[str]) -> tuple[dict[str, Any], ...]:
+def _repositories(tables: Tables, node: NodeFacts, sources: set[str]) -> tuple[dict[str, Any], ...]:
     repositories: list[dict[str, Any]] = []
     if "distro" in sources:
         repositories += [
-            {"kind": "distribution", "components": list(row.components)}
-            for row in rows_for(tables.components, node["os"])
+            {"kind": "distribution", "components": list(row.components)} for row in rows_for(tables.components, node.os)
         ]
     if "nvidia_repo" in sources:
         repositories += [
@@ -107,16 +108,16 @@ def _repositories(tables: Tables, node: dict[str, Any], sources: set[str]) -> tu
                 "fingerprints": list(row.fingerprints),
                 "retired_fingerprints": list(row.retired_fingerprints),
             }
-            for row in rows_for(tables.repositories, node["os"])
-            if row.architecture == node["architecture"]
+            for row in rows_for(tables.repositories, node.os)
+            if row.architecture == node.architecture
         ]
     return tuple(repositories)
 
 
-def _flavour(node: dict[str, Any], policy: Policy, findings: Findings) -> str:
+def _flavour(node: NodeFacts, policy: Policy, findings: Findings) -> str:
     if policy.gpu == "none":
         return "cpu"
-    if node["gpus"]:
+    if node.gpus:
         return "cuda"
     hint = hint_of_gpu(node)
     if policy.gpu == "required":
@@ -136,10 +137,8 @@ def _flavour(node: dict[str, Any], policy: Policy, findings: Findings) -> str:
 # ------------------------------------------------------------------------------------------------- Python
 
 
-def _python(
-    tables: Tables, release: Release, node: dict[str, Any], policy: Policy, findings: Findings
-) -> Python | None:
-    architecture = node["architecture"] or "an unknown architecture"
+def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, findings: Findings) -> Python | None:
+    architecture = node.architecture or "an unknown architecture"
     minors = list(release.pythons.get(architecture, ()))
     if not minors:
         built = ", ".join(sorted(name for name, pythons in release.pythons.items() if pythons))
@@ -162,7 +161,7 @@ def _python(
         minors = [policy.python]
     sources = ("found", "distro", "uv") if policy.python_source == "auto" else (policy.python_source,)
     # The newest has the longest life; but an environment that is there keeps its minor.
-    own = {e["python"]["minor"] for e in node["environments"] if e["release"] == release.version}
+    own = {row.python for row in node.environments if row.release == release.version}
     newest_first = sorted(sorted(minors, key=Version, reverse=True), key=lambda minor: minor not in own)
     for source in sources:
         for minor in newest_first:
@@ -178,59 +177,57 @@ def _python(
     return None
 
 
-def _how_to_get_python(tables: Tables, node: dict[str, Any], policy: Policy, minors: list[str]) -> str:
+def _how_to_get_python(tables: Tables, node: NodeFacts, policy: Policy, minors: list[str]) -> str:
     ways = ["Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched)"]
     if policy.python_source != "auto":
         ways.append("allow more with python_source: auto")
-    has_package = any(tables.python_package(node["os"]["id"], node["os"]["version_id"], minor) for minor in minors)
-    if has_package and node["user"]["uid"] != 0:
+    has_package = any(tables.python_package(node.os, minor) for minor in minors)
+    if has_package and not node.is_root:
         ways.append("run as root, who can install the distribution's package")
     return f"{', or '.join(ways)}."
 
 
-def _python_from(source: str, tables: Tables, release: Release, node: dict[str, Any], minor: str) -> Python | None:
-    is_fitting: Callable[[dict[str, Any]], bool] = {
+def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts, minor: str) -> Python | None:
+    is_fitting: Callable[[Interpreter], bool] = {
         "found": lambda row: True,
-        "distro": lambda row: row["path"] == f"/usr/bin/python{minor}",
-        "uv": lambda row: row["origin"] == "uv",
+        "distro": lambda row: row.path == f"/usr/bin/python{minor}",
+        "uv": lambda row: row.origin == "uv",
     }[source]
-    there = [row for row in node["pythons"] if row["minor"] == minor and _is_whole(row) and is_fitting(row)]
+    there = [row for row in node.interpreters if row.minor == minor and _is_whole(row) and is_fitting(row)]
     if there:
         return _found_python(there, release, node)
     if source == "distro":
-        package = tables.python_package(node["os"]["id"], node["os"]["version_id"], minor)
-        if package is None or node["user"]["uid"] != 0:
+        package = tables.python_package(node.os, minor)
+        if package is None or not node.is_root:
             return None
         # What brings venv requires the interpreter, and the rest of its standard library, too.
         return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.venv_package or package.package)
     if source == "uv" and minor in tables.uv_pythons:
         # The link that uv keeps to the newest patch of a minor.
-        directory = f"cpython-{minor}-linux-{node['architecture']}-gnu"
-        path = f"{node['environments_root']['path']}/.pythons/{directory}/bin/python{minor}"
+        directory = f"cpython-{minor}-linux-{node.architecture}-gnu"
+        path = f"{node.root}/.pythons/{directory}/bin/python{minor}"
         return Python(minor, None, "uv", path)
     return None
 
 
-def _is_whole(row: dict[str, Any]) -> bool:
+def _is_whole(row: Interpreter) -> bool:
     """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
-    return bool(row["distutils"]) or Version(row["minor"]) >= Version("3.10")
+    return row.distutils or Version(row.minor) >= Version("3.10")
 
 
-def _found_python(rows: list[dict[str, Any]], release: Release, node: dict[str, Any]) -> Python:
+def _found_python(rows: list[Interpreter], release: Release, node: NodeFacts) -> Python:
     """The best of some interpreters. An environment keeps its own: a better one is no reason to rebuild it."""
-    own = {
-        e["python"]["real_path"]: e["python"]["path"] for e in node["environments"] if e["release"] == release.version
-    }
+    own = {row.python_real_path: row.python_path for row in node.environments if row.release == release.version}
     best = min(
         rows,
-        key=lambda row: (row["path"] not in own, not row["public"], _ORIGINS.index(row["origin"]), row["path"]),
+        key=lambda row: (row.path not in own, not row.public, _ORIGINS.index(row.origin), row.path),
     )
-    return Python(best["minor"], best["version"], "found", own.get(best["path"], best["path"]), public=best["public"])
+    return Python(best.minor, best.version, "found", own.get(best.path, best.path), public=best.public)
 
 
-def _pythons_found(node: dict[str, Any]) -> str:
+def _pythons_found(node: NodeFacts) -> str:
     found = [
-        f"{row['version'] or row['minor']} ({row['path']}{'' if _is_whole(row) else ', without distutils'})"
-        for row in node["pythons"]
+        f"{row.version or row.minor} ({row.path}{'' if _is_whole(row) else ', without distutils'})"
+        for row in node.interpreters
     ]
     return ", ".join(found) or "no Python"

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..records.lockfile import Lock
 from ..tables.rows import Release
+from .node import lock_flavour
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,6 @@ class Python:
     package: str | None = None
     public: bool = True  # every user may start it
 
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
 
 @dataclass(frozen=True)
 class Package:
@@ -93,6 +92,7 @@ class Library:
     belongs: tuple[str, ...] = ()
     archives: tuple[Mapping[str, Any], ...] = ()
     is_there: bool = False  # on the node already, whoever installed it
+    floor: str | None = None  # the oldest version that the release runs with, if it names one
 
     @property
     def is_of_system(self) -> bool:
@@ -109,6 +109,7 @@ class Driver:
     branch: str | None = None
     version: str | None = None
     kernel_modules: str | None = None  # open, proprietary, none
+    kernels: tuple[str, ...] = ()  # releases of those that get modules
     fabric_manager: bool = False
     stream: str | None = None
     packages: tuple[Package, ...] = ()
@@ -118,32 +119,58 @@ class Driver:
     needs_reboot: bool = False
     why: str = ""
 
+    @property
+    def is_of_system(self) -> bool:
+        """Installed on the node by this toolkit."""
+        return self.source != "found"
+
+    @property
+    def present(self) -> str | None:
+        """The version that is loaded, else the one that is installed."""
+        return self.loaded or self.installed
+
 
 @dataclass(frozen=True)
 class Stack:
     release: Release
-    package: str
     flavour: str  # cpu, cuda
     python: Python
-    cuda: Library | None
-    cudnn: Library | None
     driver: Driver | None
+    libraries: Mapping[str, Library]  # by component; empty for the CPU
     gpus: tuple[Gpu, ...]
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
     unused_gpu: str | None = None  # what speaks for a GPU, where the environment is for the CPU unasked
 
     @property
+    def parts(self) -> dict[str, Driver | Library]:
+        """What there is of each component of the system."""
+        return {**({"driver": self.driver} if self.driver else {}), **self.libraries}
+
+    @property
     def lock_flavour(self) -> str:
-        """`cuda` where the lock has to bring CUDA and cuDNN, `cudnn` for cuDNN alone, `cpu` for TensorFlow alone."""
-        if self.cuda and self.cuda.source == "wheels":
-            return "cuda"
-        return "cudnn" if self.cudnn and self.cudnn.source == "wheels" else "cpu"
+        return lock_flavour({name: library.source for name, library in self.libraries.items()})
 
     @property
     def library_directories(self) -> tuple[str, ...]:
-        libraries = [library for library in (self.cuda, self.cudnn) if library]
-        return tuple(dict.fromkeys(path for library in libraries for path in library.library_directories))
+        paths = (path for library in self.libraries.values() for path in library.library_directories)
+        return tuple(dict.fromkeys(paths))
+
+
+@dataclass(frozen=True)
+class LockState:
+    """The lock that the environment is built from, as it is on the controller."""
+
+    path: str
+    directory: str  # where it is made, if it has to be
+    state: str  # ready, missing, stale; applied: it lies in the build on the node
+    lock: Lock | None
+    requirements: str | None = None  # the user's file that goes into it
+    applied_sha256: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        return self.lock.sha256 if self.lock else self.applied_sha256
 
 
 @dataclass(frozen=True)

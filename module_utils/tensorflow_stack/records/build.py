@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Container
 
-from ..io.reading import parse_object, read_whole
+from ..io.reading import read_json
 
 BUILD_RECORD = "build.json"
 _MOST_BYTES = 4 << 20
@@ -77,7 +77,7 @@ def find_misfits(record: dict[str, Any], keys: Container[str] = _SHAPE) -> list[
 def read_record(path: str) -> dict[str, Any] | None:
     """The record of the build at `path`; None where there is none that this toolkit can have written."""
     try:
-        record = parse_object(read_whole(os.path.join(path, BUILD_RECORD), _MOST_BYTES, follow=False))
+        record = read_json(os.path.join(path, BUILD_RECORD), _MOST_BYTES, follow=False)
     except (OSError, ValueError):
         return None
     return None if find_misfits(record) else record

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 
 from ..errors import LockError
+from ..io.writing import write_text
 
 _HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
 _DISTRIBUTION = re.compile(
@@ -106,24 +106,15 @@ def read_lock(path: str) -> Lock | None:
 
 
 def write_lock(path: str, lock: Lock) -> None:
-    """Put `lock` at `path` in one step: a reader sees the old one or the new one."""
     directory = os.path.dirname(path)
     try:
         os.makedirs(directory, exist_ok=True)
-        descriptor, new = tempfile.mkstemp(prefix=".new-", dir=directory)
+        write_text(path, lock.text)
     except OSError as error:
         raise LockError(
             f"The lock {path} cannot be written: {error.strerror}. Make {directory} writable, or set "
             "tensorflow_lock_directory to another directory."
         ) from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(lock.text)
-        os.chmod(new, 0o644)
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
 
 
 def render_lock(lock: Lock) -> str:

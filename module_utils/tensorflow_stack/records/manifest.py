@@ -9,17 +9,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import errno
-import json
 import os
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import StackError, UnwritableError
 from ..io.flock import exclusive_lock
-from ..io.reading import parse_object, read_whole
+from ..io.reading import read_json
+from ..io.writing import write_json
 
 SCHEMA = 1
 MOST_BYTES = 4 << 20
@@ -38,7 +37,7 @@ def read(root: str) -> dict[str, Any]:
     path = path_of(root)
     try:
         # A link is not followed: whoever could plant one must not choose what is believed here.
-        content = parse_object(read_whole(path, MOST_BYTES, follow=False))
+        content = read_json(path, MOST_BYTES, follow=False)
     except FileNotFoundError:
         return {"schema": SCHEMA, "environments": {}}
     except ValueError as error:
@@ -90,31 +89,16 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
         change(after)
         if after == before:
             return False
-        _write(path_of(root), json.dumps(after, indent=2, sort_keys=True) + "\n")
+        path = path_of(root)
+        try:
+            write_json(path, after)
+        except OSError as error:
+            raise UnwritableError(
+                f"{path} cannot be written: {error.strerror}. Make room or run as the owner of {root}, and run the"
+                " playbook again.",
+                path=path,
+            ) from error
         return True
-
-
-def _write(path: str, text: str) -> None:
-    """Expects the lock: the name of the temporary file is fixed, so a killed run leaves one at the most."""
-    temporary = path + ".new"
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask: other users read it
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise UnwritableError(
-            f"{path} cannot be written: {error.strerror}. Make room or run as the owner of {os.path.dirname(path)},"
-            " and run the playbook again.",
-            path=path,
-        ) from error
 
 
 def _unusable(path: str, found: str) -> StackError:

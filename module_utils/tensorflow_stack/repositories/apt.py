@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Iterator, Sequence
 
 from ..errors import StackError
+from ..io.commands import Completed
 from .apt_sources import (
     Entry,
     disable,
@@ -18,7 +19,7 @@ from .apt_sources import (
     read_entries,
     stanza,
 )
-from .common import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
+from .common import SignedRepository, VerificationError, Work, describe, run_when_unlocked
 
 _SOURCES = "/etc/apt/sources.list"
 _SOURCES_DIRECTORY = "/etc/apt/sources.list.d"
@@ -58,7 +59,7 @@ class AptRepositories:
         self._work = work
         self._indexes: list[_Index] = []
 
-    def add(self, repository: Repository) -> None:
+    def add(self, repository: SignedRepository) -> None:
         work = self._work
         key_path = f"{_KEYS_DIRECTORY}/{repository.name}.asc"
         own_path = f"{_SOURCES_DIRECTORY}/{repository.name}.sources"
@@ -135,14 +136,14 @@ class AptRepositories:
                     " (of the distribution: mend its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
                     cmd=command,
-                    rc=ended.rc,
+                    rc=ended.code,
                     stderr="\n".join(failures),
                 )
         self._work.warnings += [f"apt-get update says of another repository: {line}" for line in failures]
 
     def _targets(self) -> list[_Target]:
         ended = self._work.run(["apt-get", "indextargets", "Created-By: Packages"])
-        return [] if ended.rc else list(_read_targets(ended.lines))
+        return [] if ended.code else list(_read_targets(ended.lines))
 
     def _entries(self, own_path: str) -> dict[str, list[Entry]]:
         paths = [_SOURCES, *self._work.names_in(_SOURCES_DIRECTORY, (".list", ".sources"))]
@@ -161,7 +162,7 @@ class AptRepositories:
     def _text(self, path: str) -> str:
         return (self._work.files.read(path) or b"").decode("utf-8", "surrogateescape")
 
-    def _drop_retired_keys(self, key_path: str, repository: Repository) -> None:
+    def _drop_retired_keys(self, key_path: str, repository: SignedRepository) -> None:
         """Not from what a package brought, which would bring it back; no entry that is left trusts that one."""
         endings = (".gpg", ".asc")
         work = self._work
@@ -169,7 +170,7 @@ class AptRepositories:
         if work.files.read("/etc/apt/trusted.gpg"):
             found.append("/etc/apt/trusted.gpg")
         for path in work.names_in(_PACKAGED_KEYS_DIRECTORY, endings):
-            if work.run(["dpkg-query", "--search", path]).rc != 0:
+            if work.run(["dpkg-query", "--search", path]).code != 0:
                 found.append(path)
         work.drop_retired_keys([path for path in found if path != key_path], repository)
 
@@ -212,5 +213,5 @@ def _changed_at(filename: str, key: str) -> float:
     return max((os.stat(path).st_ctime for path in indexes if os.path.exists(path)), default=0)
 
 
-def _lock_holder(ended: Ended) -> str:
+def _lock_holder(ended: Completed) -> str:
     return next((line for line in ended.lines if "Could not get lock" in line), "")

@@ -1,17 +1,17 @@
-"""What apt and dnf have in common: a repository, its key, keys that were retired, the refreshing of an index."""
+"""What apt and dnf have in common: a repository, its key, retired keys, refreshing an index."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
 
 from ..errors import BusyError, StackError
+from ..io.commands import Completed, c_locale, run
 from ..io.downloads import Source, has_credentials
-from ..io.file_changes import FileChanges
+from ..io.files import FileChanges
 from .apt_sources import place_of
 from .openpgp import Key, armour, is_armoured, is_keybox, read_keys
 
@@ -20,29 +20,23 @@ _KEY_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
-class Repository:
+class SignedRepository:
     name: str
     url: str
-    places: frozenset[str]  # where the same packages are had from: entries there are in the way of this one
+    places: frozenset[str]  # where the same packages are available: entries of these are in the way of this one
     key: str  # name of the key's file, below the URL
     fingerprints: tuple[str, ...]
     retired: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Ended:
-    rc: int
-    lines: list[str]
-
-
-Run = Callable[[Sequence[str]], Ended]
+RunCommand = Callable[[Sequence[str]], Completed]
 
 
 class VerificationError(StackError):
-    """An index could not be had, or is not signed by the key."""
+    """An index is not available, or not signed by the key."""
 
 
-def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) -> Repository:
+def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) -> SignedRepository:
     """A row of the plan; `url` and `fingerprints` are the inventory's, in place of the row's where there are any."""
     chosen = (url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
@@ -58,7 +52,7 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
                 f"{text!r} is no fingerprint of a repository's key: 40 hexadecimal digits are wanted, as `gpg"
                 " --show-keys` prints them. Set nvidia_repository_fingerprints."
             )
-    return Repository(
+    return SignedRepository(
         name=row["name"],
         url=chosen,
         places=frozenset({place_of(chosen), place_of(row["url"])}),
@@ -68,15 +62,11 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
     )
 
 
-def run_command(argv: Sequence[str]) -> Ended:
-    environment = {**os.environ, "LC_ALL": "C", "LANGUAGE": "", "DEBIAN_FRONTEND": "noninteractive"}
-    ended = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False
-    )
-    return Ended(ended.returncode, ended.stdout.decode("utf-8", "replace").splitlines())
+def run_command(argv: Sequence[str]) -> Completed:
+    return run(argv, env=c_locale(DEBIAN_FRONTEND="noninteractive"))
 
 
-def fetch_key(repository: Repository) -> bytes:
+def fetch_key(repository: SignedRepository) -> bytes:
     source = Source(repository.url, name="repository", settings="nvidia_repository_url")
     what = f"The key {repository.key}"
     return source.get(repository.url + repository.key, what=what, limit=_KEY_LIMIT).body
@@ -87,15 +77,15 @@ class Work:
     """What is to be changed, and what was found."""
 
     files: FileChanges
-    run: Run = run_command
-    fetch: Callable[[Repository], bytes] = fetch_key
+    run: RunCommand = run_command
+    fetch: Callable[[SignedRepository], bytes] = fetch_key
     fetch_anew: bool = False  # also where the key that is there has the right fingerprint
     root: str = "/"
     keys: dict[str, bytes] = field(default_factory=dict)
     repaired: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def provide_key(self, path: str, repository: Repository) -> Key:
+    def provide_key(self, path: str, repository: SignedRepository) -> Key:
         data = self.files.read(path)
         key = None if data is None or self.fetch_anew else _right_key(data, repository)
         if data is None or key is None:
@@ -105,7 +95,7 @@ class Work:
         self.keys[path] = data
         return key
 
-    def drop_retired_keys(self, paths: Sequence[str], repository: Repository) -> None:
+    def drop_retired_keys(self, paths: Sequence[str], repository: SignedRepository) -> None:
         for path in paths if repository.retired else []:
             data = self.files.read(path) or b""
             if is_keybox(data):
@@ -146,11 +136,13 @@ class Work:
                 yield f"{directory}/{name}"
 
 
-def run_when_unlocked(run: Callable[[], Ended], is_locked: Callable[[Ended], str], lock_timeout: float) -> Ended:
+def run_when_unlocked(
+    start: Callable[[], Completed], is_locked: Callable[[Completed], str], lock_timeout: float
+) -> Completed:
     """The end of a command that does not wait for the package manager's lock itself. Raises BusyError."""
     deadline = time.monotonic() + lock_timeout
     while True:
-        ended = run()
+        ended = start()
         holder = is_locked(ended)
         if not holder:
             return ended
@@ -171,14 +163,14 @@ def describe(data: bytes) -> str:
         return data.decode("utf-8", "replace")
 
 
-def _right_key(data: bytes, repository: Repository) -> Key | None:
+def _right_key(data: bytes, repository: SignedRepository) -> Key | None:
     try:
         return _checked_key(data, repository) if is_armoured(data) else None
     except StackError:
         return None
 
 
-def _checked_key(data: bytes, repository: Repository) -> Key:
+def _checked_key(data: bytes, repository: SignedRepository) -> Key:
     where = repository.url + repository.key
     wanted = " or ".join(repository.fingerprints)
     hint = (

@@ -11,7 +11,8 @@ import time
 from typing import Iterator
 
 from ..errors import StackError
-from .common import Ended, Repository, VerificationError, Work, describe, run_when_unlocked
+from ..io.commands import Completed
+from .common import SignedRepository, VerificationError, Work, describe, run_when_unlocked
 from .openpgp import read_keys
 from .yum_repos import disable, is_at, read_sections, section
 
@@ -24,12 +25,12 @@ _LOCKED = 200  # what dnf ends with when exit_on_lock is set
 class DnfRepositories:
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._repositories: list[Repository] = []
+        self._repositories: list[SignedRepository] = []
         self._imported = _imported_keys(work)
         self._to_import: dict[str, str] = {}  # fingerprint to the key's file
         self._to_erase: list[str] = []
 
-    def add(self, repository: Repository) -> None:
+    def add(self, repository: SignedRepository) -> None:
         work = self._work
         key_path = f"{_KEYS_DIRECTORY}/{repository.name}"
         own_path = f"{_SECTIONS_DIRECTORY}/{repository.name}.repo"
@@ -104,7 +105,7 @@ class DnfRepositories:
                     raise StackError(
                         f"rpm did not take the key {fingerprint} from {path}, and said"
                         f" '{' '.join(ended.lines)}'. Look at the crypto policy of the node.",
-                        rc=ended.rc,
+                        rc=ended.code,
                     )
             yield
         except BaseException:
@@ -113,7 +114,7 @@ class DnfRepositories:
                     self._work.run(["rpm", "--erase", package])
             raise
 
-    def _refresh(self, repository: Repository, lock_timeout: float) -> None:
+    def _refresh(self, repository: SignedRepository, lock_timeout: float) -> None:
         started = time.time() - 1
         for place in self._caches(repository):
             # dnf keeps on trusting what it once took for this repository.
@@ -121,7 +122,7 @@ class DnfRepositories:
         command = ["dnf", "--assumeyes", "--refresh", "--disablerepo=*", f"--enablerepo={repository.name}"]
         command += [f"--setopt={repository.name}.skip_if_unavailable=0", "--setopt=exit_on_lock=1", "makecache"]
         ended = run_when_unlocked(lambda: self._work.run(command), _lock_holder, lock_timeout)
-        if ended.rc or self._refreshed(repository) < started:
+        if ended.code or self._refreshed(repository) < started:
             errors = [line for line in ended.lines if re.match(r"Error|  - |.*[Ee]rror:", line)]
             raise VerificationError(
                 f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf brought no list of it'}."
@@ -129,16 +130,16 @@ class DnfRepositories:
                 " nvidia_repository_url to a mirror that is; if it is signed by another key that you trust, set"
                 " nvidia_repository_fingerprints to that one's.",
                 cmd=command,
-                rc=ended.rc,
+                rc=ended.code,
                 stderr="\n".join(ended.lines),
             )
 
-    def _refreshed(self, repository: Repository) -> float:
+    def _refreshed(self, repository: SignedRepository) -> float:
         """dnf gives the list of packages the time when it found that it is still the repository's."""
         lists = [path for place in self._caches(repository) for path in glob.glob(place + "/repodata/*primary.xml*")]
         return max((os.stat(path).st_mtime for path in lists), default=0)
 
-    def _caches(self, repository: Repository) -> list[str]:
+    def _caches(self, repository: SignedRepository) -> list[str]:
         name = glob.escape(repository.name) + "-" + "[0-9a-f]" * 16
         return [path for cache in _CACHES for path in glob.glob(f"{self._work.root.rstrip('/')}{cache}/{name}")]
 
@@ -159,5 +160,5 @@ def _imported_keys(work: Work) -> dict[str, str]:
     return found
 
 
-def _lock_holder(ended: Ended) -> str:
-    return " ".join(ended.lines) or "dnf says that it is locked." if ended.rc == _LOCKED else ""
+def _lock_holder(ended: Completed) -> str:
+    return " ".join(ended.lines) or "dnf says that it is locked." if ended.code == _LOCKED else ""

@@ -7,6 +7,7 @@ unknown field, and a version without quotes, which YAML reads as a number (3.10 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -175,7 +176,7 @@ class Tables:
             return None
         return next(row for row in self.gpu_chips if row.chip == device.chip), device.name
 
-    def uv(self, architecture: str) -> Uv | None:
+    def uv(self, architecture: str | None) -> Uv | None:
         return next((row for row in self.uvs if row.architecture == architecture), None)
 
     @property
@@ -183,8 +184,9 @@ class Tables:
         """CPython minors that the pinned uv can download, whatever the architecture."""
         return tuple(minor for minor in self.uvs[0].pythons if all(minor in row.pythons for row in self.uvs))
 
-    def python_package(self, os_id: str, version_id: str, minor: str) -> PythonPackage | None:
-        """The row of a distribution's release; Rocky 9.4 finds that of Rocky 9."""
+    def python_package(self, distribution: Mapping[str, str | None], minor: str) -> PythonPackage | None:
+        """The row of a distribution's release, a node's `os`; Rocky 9.4 finds that of Rocky 9."""
+        os_id, version_id = distribution["id"], distribution["version_id"] or ""
         for row in self.python_packages:
             if (row.os, row.minor) == (os_id, minor) and _same_release(version_id, row.version_id):
                 return row
@@ -211,8 +213,27 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
     return [row for row in rows if row.os in names and _same_release(version_id, row.version_id)]
 
 
+def preload_tables(directory: str) -> None:
+    """Load every table of a directory once, for all processes that are forked from this one afterwards.
+
+    A table that cannot be loaded is for whoever needs it to report.
+    """
+    with contextlib.suppress(TableError):
+        tables = load_tables(directory)
+        for name, value in vars(Tables).items():
+            if isinstance(value, cached_property):
+                getattr(tables, name)
+        _PRELOADED[os.path.realpath(directory)] = tables
+
+
+_PRELOADED: dict[str, Tables] = {}
+
+
 def load_tables(directory: str) -> Tables:
     """Every table of a directory. Raises TableError naming the file, and the row and field where there is one."""
+    preloaded = _PRELOADED.get(os.path.realpath(directory))
+    if preloaded is not None:
+        return preloaded
     releases = _load(directory, "releases", Release)
     return Tables(
         directory=directory,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.io import trust
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
@@ -668,11 +669,11 @@ def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
 
 def test_manifest_follows_the_disk(site: Site) -> None:
     outcome = site.apply()
-    assert venv.record_in_manifest(site.root, NAME)
-    assert not venv.record_in_manifest(site.root, NAME)
+    assert record_in_manifest(site.root, NAME)
+    assert not record_in_manifest(site.root, NAME)
     content = manifest.read(site.root)
     assert content["current"] == NAME
     assert content["environments"][NAME]["build"] == outcome.build
     venv.apply_absent(site.root, NAME, lock_timeout=0)
-    venv.record_in_manifest(site.root, NAME)
+    record_in_manifest(site.root, NAME)
     assert manifest.read(site.root)["environments"] == {}

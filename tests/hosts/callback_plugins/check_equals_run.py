@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 OWN_MODULES = {path.stem for path in (REPOSITORY / "library").glob("*.py")}
-# Of every result, or not of what was done.
-UNCOMPARED = ("invocation", "ansible_facts", "warnings", "deprecations")
+# Of every result, or not of what was done; `pending` says that it was not.
+UNCOMPARED = ("invocation", "ansible_facts", "warnings", "deprecations", "pending")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no types

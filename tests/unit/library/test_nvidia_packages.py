@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, RefusedError
 from ansible.module_utils.tensorflow_stack.packages import install
-from ansible.module_utils.tensorflow_stack.packages.closure import Package, Request, Transaction, Wanted
+from ansible.module_utils.tensorflow_stack.packages.model import (
+    PackageRequest,
+    ResolvedPackage,
+    Transaction,
+    WantedPackage,
+)
+from ansible.module_utils.tensorflow_stack.packages.result import PackagesOutcome
 
 from tests.conftest import RunModule
 
@@ -29,12 +35,12 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
 ) -> None:
     seen: list[Any] = []
 
-    def present(request: Request, manager: Any, *, check: bool) -> install.Outcome:
+    def present(request: PackageRequest, manager: Any, *, check: bool) -> PackagesOutcome:
         seen.extend([request, manager, check])
-        return install.Outcome(
+        return PackagesOutcome(
             True,
             "535.309.01",
-            (Package("libcuda1", "535.309.01-1", "amd64"),),
+            (ResolvedPackage("libcuda1", "535.309.01-1", "amd64"),),
             Transaction(install={"libcuda1": "535.309.01-1"}),
             ("libc6",),
             [{"name": "libcuda1", "problem": "missing", "recorded": "535.309.01-1", "found": None}],
@@ -44,11 +50,12 @@ def test_result_has_all_keys_and_the_request_is_as_it_was_given(
 
     monkeypatch.setattr(install, "apply_present", present)
     result = run_module("nvidia_packages", check=True, diff=True, lock_timeout=7, **WISH)
-    wanted = (Wanted("libcuda1", "535.*"), Wanted("nvidia-smi", None))
-    assert seen == [Request("driver", "distro", wanted, ("*nvidia*", "libcuda1"), "535", False), 7, True]
+    wanted = (WantedPackage("libcuda1", "535.*"), WantedPackage("nvidia-smi", None))
+    assert seen == [PackageRequest("driver", "distro", wanted, ("*nvidia*", "libcuda1"), "535", False), 7, True]
     result.pop("invocation", None)
     assert result == {
         "changed": True,
+        "pending": True,
         "version": "535.309.01",
         "packages": [{"name": "libcuda1", "version": "535.309.01-1", "architecture": "amd64"}],
         "transaction": {
@@ -75,7 +82,7 @@ def test_absent_where_nothing_is_recorded_needs_no_package_manager(
 
 def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "is_recorded", lambda component: True)
-    monkeypatch.setattr(install, "apply_absent", lambda component, manager, *, check: install.Outcome(False))
+    monkeypatch.setattr(install, "apply_absent", lambda component, manager, *, check: PackagesOutcome(False))
     result = run_module("nvidia_packages", component="cudnn", state="absent")
     assert result["changed"] is False and result["version"] is None and result["packages"] == []
 
@@ -83,7 +90,7 @@ def test_absent_asks_for_nothing_but_the_component(run_module: RunModule, monkey
 def test_what_a_repository_lacks_that_is_not_there_yet_is_foretold(
     run_module: RunModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def present(request: Request, manager: Any, *, check: bool) -> install.Outcome:
+    def present(request: PackageRequest, manager: Any, *, check: bool) -> PackagesOutcome:
         raise RefusedError("no libcuda1 535.*")
 
     monkeypatch.setattr(install, "apply_present", present)

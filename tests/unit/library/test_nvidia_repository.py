@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
-from ansible.module_utils.tensorflow_stack.repositories.common import Ended, Work
+from ansible.module_utils.tensorflow_stack.io.commands import Completed
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
+from ansible.module_utils.tensorflow_stack.repositories.common import Work
 
 from tests.keys import FIRST, FIRST_KEY, SECOND_KEY
 
@@ -27,6 +28,10 @@ KEY = "etc/apt/keyrings/nvidia-cuda-debian12.asc"
 RENEWED_KEY = FIRST_KEY.replace(b"BLOCK-----\n\n", b"BLOCK-----\nComment: renewed\n\n", 1)
 
 
+def ended(code: int, lines: list[str]) -> Completed:
+    return Completed(code, "\n".join(lines))
+
+
 class Node:
     """An apt that takes the index where the node's key file is one of `accepted`."""
 
@@ -37,17 +42,17 @@ class Node:
         self.updates = 0
         (root / "etc/apt/sources.list.d").mkdir(parents=True)
 
-    def run(self, argv: list[str]) -> Ended:
+    def run(self, argv: list[str]) -> Completed:
         packages, index = self.root / "x_Packages", self.root / "x_InRelease"
         if argv[1] == "update":
             self.updates += 1
             if (self.root / KEY).read_bytes() not in self.accepted:
-                return Ended(100, [f"W: GPG error: {URL.rstrip('/')}  InRelease: EXPKEYSIG"])
+                return ended(100, [f"W: GPG error: {URL.rstrip('/')}  InRelease: EXPKEYSIG"])
             packages.write_text("")
             index.write_text("")
         if not packages.exists():
-            return Ended(0, [])
-        return Ended(0, ["MetaKey: Packages", f"Filename: {packages}", f"Repo-URI: {URL}", "Release: ", ""])
+            return ended(0, [])
+        return ended(0, ["MetaKey: Packages", f"Filename: {packages}", f"Repo-URI: {URL}", "Release: ", ""])
 
     def fetch(self, _: object) -> bytes:
         return self.served
@@ -75,7 +80,8 @@ def test_four_runs(run_module, node: Node) -> None:
     runs = [checked, real, checked_again, real_again]
     assert [run["changed"] for run in runs] == [True, True, False, False]
     assert [run["refreshed"] for run in runs] == [True, True, False, False]
-    assert checked == real
+    assert checked == {**real, "pending": True}
+    assert [run["pending"] for run in runs] == [True, False, False, False]
     assert [row["after_header"] for row in real["diff"]] == [
         "/" + KEY,
         f"/etc/apt/sources.list.d/{ROW['name']}.sources",

@@ -144,7 +144,7 @@ def test_old_messages_do_not_count_where_all_is_well(
 ) -> None:
     node("a100_driver535")
     monkeypatch.setattr(doctor, "_system_text", lambda _: "NVRM: GPU 0000:01:00.0 is already bound to nouveau.")
-    monkeypatch.setattr(probe, "examine", lambda *_, **__: probe.Outcome("ok", "computed"))
+    monkeypatch.setattr(probe, "examine", lambda *_, **__: probe.CheckOutcome("ok", "computed"))
     result = run_module("tensorflow_doctor", python=sys.executable, diagnoses=ROWS)
     assert (result["healthy"], result["causes"]) == (True, [])
 
@@ -153,7 +153,7 @@ def test_where_no_cause_fits_the_log_is_shown(
     run_module: RunModule, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node("a100_driver535")
-    outcome = probe.Outcome("killed", "Ended by SIGABRT.", stderr_tail=["something new"])
+    outcome = probe.CheckOutcome("killed", "Ended by SIGABRT.", stderr_tail=["something new"])
     monkeypatch.setattr(probe, "examine", lambda *_, **__: outcome)
     result = run_module("tensorflow_doctor", python=sys.executable, diagnoses=ROWS)
     assert not result["healthy"]
@@ -166,9 +166,9 @@ def test_an_environment_for_the_cpu_needs_no_gpu(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def examine(python: str, **arguments: Any) -> probe.Outcome:
+    def examine(python: str, **arguments: Any) -> probe.CheckOutcome:
         seen.update(arguments, python=python)
-        return probe.Outcome("ok", "")
+        return probe.CheckOutcome("ok", "")
 
     environment = {"name": "mine", "flavour": flavour}
     root = {"path": "/opt/tensorflow"}

@@ -12,13 +12,13 @@ from ansible.modules import tensorflow_gpu_check
 
 RunModule = Callable[..., dict[str, Any]]
 
-KEYS = {field.name for field in dataclasses.fields(probe.Outcome)} | {"changed", "causes"}
+KEYS = {field.name for field in dataclasses.fields(probe.CheckOutcome)} | {"changed", "causes"}
 ARGUMENTS: dict[str, Any] = {"environment": "/opt/tensorflow/tensorflow-2.8.0", "release": "2.8.0", "expect_gpu": False}
 
 
 @pytest.mark.parametrize("verdict", sorted(verdicts.VERDICTS))
 def test_only_a_good_verdict_passes(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, verdict: str) -> None:
-    monkeypatch.setattr(probe, "check", lambda *_, **__: probe.Outcome(verdict, "because"))
+    monkeypatch.setattr(probe, "check", lambda *_, **__: probe.CheckOutcome(verdict, "because"))
     result = run_module(tensorflow_gpu_check, **ARGUMENTS)
     assert result.get("failed", False) is (verdict not in {*verdicts.GOOD_VERDICTS, "not_checked"})
     assert set(result) >= KEYS
@@ -30,9 +30,9 @@ def test_only_a_good_verdict_passes(run_module: RunModule, monkeypatch: pytest.M
 def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def check(**arguments: Any) -> probe.Outcome:
+    def check(**arguments: Any) -> probe.CheckOutcome:
         seen.update(arguments)
-        return probe.Outcome("ok", "")
+        return probe.CheckOutcome("ok", "")
 
     monkeypatch.setattr(probe, "check", check)
     run_module(tensorflow_gpu_check, check=True, gpu_count=2, evidence={"driver": "535.183.01"}, **ARGUMENTS)
@@ -42,8 +42,6 @@ def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.Mo
         "cudnn_floor": None,
         "level": "full",
         "time_limit": 300,
-        "pending": False,
-        "reboot_reasons": [],
         "reuse": True,
         "evidence": {"driver": "535.183.01"},
         "check_mode": True,
@@ -54,7 +52,7 @@ def test_a_gpu_that_is_not_used_is_said_with_a_good_verdict(
     run_module: RunModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for verdict, reason in (("cpu_only_no_gpu", "Computed. No GPU is used: ..."), ("import_failed", "Computed.")):
-        outcome = probe.Outcome(verdict, "Computed.", reused=True)
+        outcome = probe.CheckOutcome(verdict, "Computed.", reused=True)
         monkeypatch.setattr(probe, "check", lambda *_, outcome=outcome, **__: outcome)
         result = run_module(tensorflow_gpu_check, unused_gpu="No GPU is used: ...", **ARGUMENTS)
         assert result["reason"] == reason
@@ -99,7 +97,7 @@ def test_documented_verdicts_are_the_table() -> None:
     documented = yaml.safe_load(tensorflow_gpu_check.RETURN)
     assert documented["verdict"]["choices"] == verdicts.VERDICTS
     assert set(documented) == KEYS - {"changed"}
-    assert set(documented["report"]["contains"]) == set(probe.Outcome("ok", "").report)
+    assert set(documented["report"]["contains"]) == set(probe.CheckOutcome("ok", "").report)
 
 
 def test_a_verdict_that_was_not_wished_comes_with_its_causes(
@@ -107,7 +105,9 @@ def test_a_verdict_that_was_not_wished_comes_with_its_causes(
 ) -> None:
     """The cause may stand long before the end of the log, of which the result has the tail alone."""
     log = ["TypeError: Descriptors cannot be created directly.", *(f"W later {number}" for number in range(500))]
-    monkeypatch.setattr(probe, "check", lambda **_: probe.Outcome("import_failed", "import: raised", stderr_tail=log))
+    monkeypatch.setattr(
+        probe, "check", lambda **_: probe.CheckOutcome("import_failed", "import: raised", stderr_tail=log)
+    )
     tables = Path(__file__).resolve().parents[3] / "roles/tensorflow_release/files/tables/diagnoses.yml"
     rows = yaml.safe_load(tables.read_text(encoding="utf-8"))["rows"]
     result = run_module(tensorflow_gpu_check, diagnoses=rows, **ARGUMENTS)

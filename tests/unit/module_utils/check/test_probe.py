@@ -391,7 +391,7 @@ class Node:
         path = self.root / "runs"
         return len(path.read_text()) if path.exists() else 0
 
-    def check(self, **arguments: Any) -> probe.Outcome:
+    def check(self, **arguments: Any) -> probe.CheckOutcome:
         return probe.check(str(self.environment), **{**self.arguments, **arguments})
 
 
@@ -488,13 +488,6 @@ def test_another_library_path_checks_again(node: Node, monkeypatch: pytest.Monke
     assert outcome.report["variables"] == {"LD_LIBRARY_PATH": "/usr/local/cuda/lib64"}
 
 
-def test_another_check_checks_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    node.check()
-    source = probe._source
-    monkeypatch.setattr(probe, "_source", lambda module: source(module) + "# newer\n")
-    assert not node.check().reused
-
-
 def test_a_bad_verdict_is_stored_and_never_reused(node: Node) -> None:
     for _ in range(2):
         outcome = node.check(expect_gpu=True)
@@ -526,10 +519,15 @@ def test_a_root_of_somebody_else_is_not_run_from(node: Node) -> None:
     assert node.runs == 0
 
 
-def test_what_is_about_to_be_changed_is_not_checked(node: Node) -> None:
-    outcome = node.check(pending=True)
-    assert (outcome.verdict, node.runs) == ("not_checked", 0)
-    assert "is about to be changed" in outcome.reason
+def test_the_check_waits_for_a_change_and_for_a_reboot() -> None:
+    assert probe.not_run("/opt/tensorflow/a", pending=False, reboot_reasons=()) is None
+    pending = probe.not_run("/opt/tensorflow/a", pending=True, reboot_reasons=["the module is older"])
+    assert pending == probe.CheckOutcome("not_checked", "/opt/tensorflow/a is about to be changed.")
+    waiting = probe.not_run("/opt/tensorflow/a", pending=False, reboot_reasons=["the module is older", "nouveau"])
+    assert waiting == probe.CheckOutcome(
+        "reboot_required",
+        "the module is older; nouveau. Reboot the node and run again, or set nvidia_driver_reboot to true.",
+    )
 
 
 def test_an_environment_for_the_cpu_is_checked_without_gpus(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.kernel.modules import ensure, give_back
-from ansible.module_utils.tensorflow_stack.kernel.state import BLACKLIST, BLACKLIST_TEXT, Wish, run_command
+from ansible.module_utils.tensorflow_stack.kernel.state import BLACKLIST, BLACKLIST_TEXT, ModuleRequest
 
 from tests import nodes
 
@@ -20,7 +20,7 @@ CAPTURES = Path(__file__).parent / "captures"
 VERSION = "535.309.01"
 RELEASE = "6.1.0-56-amd64"
 OLDER = "6.1.0-55-amd64"
-WISH = Wish(version=VERSION, kind="proprietary")
+REQUEST = ModuleRequest(version=VERSION, kind="proprietary")
 
 DKMS_CONF = (
     f'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="{VERSION}"\n'
@@ -112,8 +112,8 @@ class Node:
         self.ran.append(line)
         return self.effects[line]()
 
-    def ensure(self, wish: Wish = WISH, *, check: bool = False) -> dict[str, Any]:
-        result: dict[str, Any] = ensure(wish, check=check, root=str(self.root), run=self.run)
+    def ensure(self, request: ModuleRequest = REQUEST, *, check: bool = False) -> dict[str, Any]:
+        result: dict[str, Any] = ensure(request, check=check, root=str(self.root), run=self.run)
         return result
 
 
@@ -197,16 +197,54 @@ def test_every_kernel_gets_its_module(node: Node) -> None:
     ]
 
 
-def test_only_kernels_asked_for(node: Node) -> None:
+PLANNED = replace(REQUEST, kernels=[RELEASE])
+
+
+def test_kernel_that_was_installed_after_the_plan_gets_its_module(node: Node) -> None:
+    """As one that the driver's packages depend on."""
+    node.settle()
+    node.add_kernel(OLDER)
+    result = node.ensure(PLANNED)
+    assert f"build nvidia {VERSION} for {OLDER}" in result["actions"]
+    assert [row["release"] for row in result["kernels"]] == [OLDER, RELEASE]
+
+
+def test_kernel_that_was_installed_after_the_plan_without_headers(node: Node) -> None:
     node.settle()
     node.add_kernel(OLDER, headers=False)
-    assert node.ensure(replace(WISH, kernels=[RELEASE]))["changed"] is False
+    with pytest.raises(StackError, match=f"install linux-headers-{OLDER}, .* after the plan was made.* run again"):
+        node.ensure(PLANNED)
+    with pytest.raises(StackError, match=f"install linux-headers-{OLDER}, or remove that kernel[.]"):
+        node.ensure(replace(REQUEST, kernels=[OLDER, RELEASE]))
+
+
+def test_planned_kernel_that_is_gone_needs_nothing(node: Node) -> None:
+    node.settle()
+    assert node.ensure(replace(REQUEST, kernels=["5.10.0-28-amd64", RELEASE]))["changed"] is False
+
+
+def test_planned_kernel_without_an_image_gets_its_module(node: Node) -> None:
+    node.settle()
+    node.add_kernel(OLDER)
+    (node.root / f"boot/vmlinuz-{OLDER}").unlink()
+    assert node.ensure(PLANNED)["changed"] is False
+    assert f"build nvidia {VERSION} for {OLDER}" in node.ensure(replace(REQUEST, kernels=[OLDER, RELEASE]))["actions"]
 
 
 def test_directory_that_a_purge_left_is_no_kernel(node: Node) -> None:
     node.settle()
     node.write("/lib/modules/5.10.0-28-amd64/modules.dep")
     assert [kernel["release"] for kernel in node.ensure()["kernels"]] == [RELEASE]
+
+
+def test_headers_of_a_kernel_that_was_never_installed_ask_for_no_module(node: Node) -> None:
+    """As of another flavour: the plan asks for no headers of it, and a build that fails would fail the run."""
+    node.settle()
+    node.write("/lib/modules/6.1.0-56-rt-amd64/modules.dep")
+    node.write("/usr/src/linux-headers-6.1.0-56-rt-amd64/Makefile")
+    result = node.ensure()
+    assert [kernel["release"] for kernel in result["kernels"]] == [RELEASE]
+    assert result["changed"] is False
 
 
 def test_module_of_another_version_is_built_anew(node: Node) -> None:
@@ -251,19 +289,22 @@ def test_headers_that_are_missing(node: Node) -> None:
 
 def test_no_source_and_no_module(node: Node) -> None:
     (node.root / "usr/src/nvidia-current-535.309.01/dkms.conf").unlink()
-    with pytest.raises(StackError, match=f"no package brought a source of {VERSION} for DKMS"):
+    with pytest.raises(StackError, match=f"no package installed a source of {VERSION} for DKMS"):
         node.ensure()
 
 
 def test_module_of_the_other_kind(node: Node) -> None:
     node.settle()
     with pytest.raises(StackError, match="is the proprietary one; install the open kernel modules, or set nvidia_dri"):
-        node.ensure(replace(WISH, kind="open"))
+        node.ensure(replace(REQUEST, kind="open"))
 
 
 def test_no_kernel_at_all(node: Node) -> None:
-    with pytest.raises(StackError, match="No kernel is installed"):
-        node.ensure(replace(WISH, kernels=[]))
+    (node.root / f"lib/modules/{RELEASE}/modules.dep").unlink()
+    (node.root / f"lib/modules/{RELEASE}").rmdir()
+    for request in (REQUEST, PLANNED):
+        with pytest.raises(StackError, match="No kernel is installed"):
+            node.ensure(request)
 
 
 def test_build_that_fails(node: Node) -> None:
@@ -293,8 +334,8 @@ def test_log_of_another_kernel_is_not_shown(node: Node) -> None:
 def test_packages_that_are_still_to_come(node: Node) -> None:
     (node.root / "usr/src/nvidia-current-535.309.01/dkms.conf").unlink()
     (node.root / f"usr/src/linux-headers-{RELEASE}/Makefile").unlink()
-    wish = replace(WISH, pending=True, services=["nvidia-fabricmanager"])
-    result = node.ensure(wish, check=True)
+    request = replace(REQUEST, pending=True, services=["nvidia-fabricmanager"])
+    result = node.ensure(request, check=True)
     assert result["actions"] == [action for action in FRESH_ACTIONS if not action.startswith("build")]
     assert result["kernels"][0]["module_version"] == VERSION
     assert result["services"] == ["nvidia-fabricmanager"]
@@ -411,7 +452,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
             "modprobe: ERROR: could not insert 'nvidia': No such device\n",
             "No such device. The kernel's own words are in dmesg.",
         ),
-        ("", "modprobe nvidia did not load the module: it said nothing."),
+        ("", "modprobe nvidia did not load the module: it printed nothing."),
     ],
 )
 def test_module_that_is_not_loaded(node: Node, text: str, said: str) -> None:
@@ -469,27 +510,18 @@ def test_processes_that_hold_the_gpu(node: Node) -> None:
 
 def test_services_that_have_a_unit(node: Node) -> None:
     node.settle()
-    wish = replace(WISH, services=["nvidia-persistenced", "nvidia-fabricmanager"])
-    assert node.ensure(wish)["services"] == []
+    request = replace(REQUEST, services=["nvidia-persistenced", "nvidia-fabricmanager"])
+    assert node.ensure(request)["services"] == []
     node.write("/lib/systemd/system/nvidia-fabricmanager.service")
-    assert node.ensure(wish)["services"] == ["nvidia-fabricmanager"]
-    assert node.ensure(WISH)["services"] == []
+    assert node.ensure(request)["services"] == ["nvidia-fabricmanager"]
+    assert node.ensure(REQUEST)["services"] == []
 
 
 def test_no_services_without_systemd(node: Node) -> None:
     node.settle()
     node.write("/lib/systemd/system/nvidia-persistenced.service")
     (node.root / "run/systemd/system").rmdir()
-    assert node.ensure(replace(WISH, services=["nvidia-persistenced"]))["services"] == []
-
-
-def test_command_that_is_not_there() -> None:
-    with pytest.raises(StackError, match="/nowhere/dkms cannot be started: No such file or directory. Install"):
-        run_command(["/nowhere/dkms", "status"])
-
-
-def test_command_speaks_the_c_locale_on_both_streams() -> None:
-    assert run_command(["/bin/sh", "-c", "echo $LC_ALL; echo error >&2"]) == "C\nerror\n"
+    assert node.ensure(replace(REQUEST, services=["nvidia-persistenced"]))["services"] == []
 
 
 # --- Given back ---------------------------------------------------------------------------------------

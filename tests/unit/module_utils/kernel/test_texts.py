@@ -16,7 +16,6 @@ from ansible.module_utils.tensorflow_stack.kernel.texts import (
     parse_dkms_status,
     parse_listing,
     parse_modinfo,
-    upstream_version,
 )
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -167,20 +166,6 @@ def test_listing_of_dracut() -> None:
 )
 def test_files_of_nouveau(path: str, is_nouveau: bool) -> None:
     assert nouveau_files([path]) == ([path] if is_nouveau else [])
-
-
-@pytest.mark.parametrize(
-    ("version", "upstream"),
-    [
-        ("535.309.01", "535.309.01"),
-        ("535.309.01-0+deb12u1", "535.309.01"),
-        ("535.171.04-1~deb12u1", "535.171.04"),
-        ("580.95.05-0ubuntu1", "580.95.05"),
-        ("3:535.104.05-1.el8", "535.104.05"),
-    ],
-)
-def test_upstream_version(version: str, upstream: str) -> None:
-    assert upstream_version(version) == upstream
 
 
 def test_first_error_of_a_log() -> None:

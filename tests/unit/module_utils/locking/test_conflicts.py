@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
 from ansible.module_utils.tensorflow_stack.locking.clashes import Clash
+from ansible.module_utils.tensorflow_stack.locking.compile import ClashError
 from ansible.module_utils.tensorflow_stack.locking.conflicts import explain
-from ansible.module_utils.tensorflow_stack.locking.resolver import (
-    ClashError,
+from ansible.module_utils.tensorflow_stack.locking.inputs import (
     LockInputs,
     LockRequest,
     UnsatisfiableError,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +7,16 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
-from ansible.module_utils.tensorflow_stack.locking.resolver import (
-    ClashError,
+from ansible.module_utils.tensorflow_stack.io.commands import Completed
+from ansible.module_utils.tensorflow_stack.locking.compile import ClashError
+from ansible.module_utils.tensorflow_stack.locking.inputs import (
     LockRequest,
-    LockRun,
     UnsatisfiableError,
     choose_release,
     lock_inputs,
     lock_requests,
-    make_locks,
-    resolve_lock,
 )
+from ansible.module_utils.tensorflow_stack.locking.resolver import LockRun, make_locks, resolve_lock
 from ansible.module_utils.tensorflow_stack.records.lockfile import (
     Constraint,
     Distribution,
@@ -111,7 +109,7 @@ class Index:
         self.argv: list[str] = []
         self.configuration = ""
 
-    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
         self.argv = argv
         if "--config-file" in argv:
             self.configuration = Path(argv[argv.index("--config-file") + 1]).read_text()
@@ -124,9 +122,9 @@ class Index:
             }
         )
         if self.stderr:
-            return subprocess.CompletedProcess(argv, 1, "", self.stderr)
+            return Completed(1, "", self.stderr)
         output.write_text(f'lock-version = "1.0"\ncreated-by = "uv"\n{self.packages}')
-        return subprocess.CompletedProcess(argv, 0, "", "")
+        return Completed(0, "", "")
 
 
 def package(name: str, version: str, *wheels: tuple[str, int]) -> str:
@@ -581,7 +579,7 @@ def test_damaged_lock_is_replaced_by_an_upgrade_only(tmp_path: Path) -> None:
 
 def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
     class Only310(Index):
-        def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
             self.stderr = "cause: Because x has no usable wheels and you require x.\n" if "3.7" in argv else ""
             return super().__call__(argv, environment)
 
@@ -620,9 +618,9 @@ class Wheels:
 class AnnotatingIndex(Index):
     """Answers the second question as well: what requires what."""
 
-    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
         if "--annotation-style" in argv:
-            return subprocess.CompletedProcess(argv, 0, ANNOTATED, "")
+            return Completed(0, ANNOTATED, "")
         return super().__call__(argv, environment)
 
 

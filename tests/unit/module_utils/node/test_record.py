@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from ansible.module_utils.tensorflow_stack.node import environments
 from ansible.module_utils.tensorflow_stack.node import record as node_record
 from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
 from ansible.module_utils.tensorflow_stack.node.user import User
@@ -33,6 +35,10 @@ CUDNN_8 = [
     *(f"libcudnn_{part}_{kind}.so.8" for part in ("adv", "cnn", "ops") for kind in ("infer", "train")),
 ]
 
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[4] / "roles/tensorflow_release/files/node.schema.json").read_text()
+)
 
 # What is special about each node; what all of them have is checked below.
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -127,8 +133,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "bare_t4_debian11": {
         "gpus": ["1eb8"],
         "kernels": [
-            {"release": "4.19.0-27-amd64", "headers": None, "image": False},
-            {"release": "5.10.0-32-amd64", "headers": None, "image": True},
+            {"release": "4.19.0-27-amd64", "headers": None, "needs_driver": False},
+            {"release": "5.10.0-32-amd64", "headers": None, "needs_driver": True},
         ],
         "container": None,
         "managed": {},
@@ -145,7 +151,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "name": "Rocky Linux 8.10 (Green Obsidian)",
             "family": "rhel",
         },
-        "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "image": True}],
+        "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "needs_driver": True}],
         "package_managers": ["dnf"],
     },
     "managed_a100_debian12": {
@@ -158,12 +164,14 @@ EXPECTED: dict[str, dict[str, Any]] = {
                     {"name": "libcuda1", "version": "535.309.01-0+deb12u1", "architecture": "amd64"},
                     {"name": "nvidia-kernel-dkms", "version": "535.309.01-0+deb12u1", "architecture": "amd64"},
                 ],
+                "kind": "packages",
             },
             "cuda": {
                 "component": "cuda",
                 "source": "distro",
                 "version": "11.8.89~11.8.0",
                 "packages": [{"name": "libcudart11.0", "version": "11.8.89~11.8.0-5~deb12u1", "architecture": "amd64"}],
+                "kind": "packages",
             },
         },
         "cuda": [
@@ -181,8 +189,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "gpus": ["2330"] * 8,
         "nvswitches": 4,
         "kernels": [
-            {"release": "5.15.0-125-generic", "headers": "/usr/src/linux-headers-5.15.0-125-generic", "image": True},
-            {"release": "5.15.0-127-generic", "headers": None, "image": True},
+            {
+                "release": "5.15.0-125-generic",
+                "headers": "/usr/src/linux-headers-5.15.0-125-generic",
+                "needs_driver": True,
+            },
+            {"release": "5.15.0-127-generic", "headers": None, "needs_driver": True},
         ],
         "unread": [],
     },
@@ -311,6 +323,7 @@ def test_node(name: str, tmp_path: Path) -> None:
             found = [BRIEF[fact](row) for row in found]
         assert found == expected, fact
     assert json.loads(json.dumps(record)) == record
+    jsonschema.validate(record, SCHEMA)
 
 
 def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
@@ -318,8 +331,15 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     (environment,) = record["environments"]
     assert environment["name"] == "tensorflow-2.10.1"
     assert environment["packages"]["numpy"] == "1.23.5"
-    assert set(environment) == {*node_record.BUILD_KEYS, "requirements", "additions", "damaged", "also_in"}
-    assert (environment["additions"], environment["damaged"], environment["also_in"]) == ([], False, [])
+    assert set(environment) == {
+        *environments.BUILD_KEYS,
+        "requirements",
+        "additions",
+        "damage",
+        "unfinished",
+        "also_in",
+    }
+    assert (environment["additions"], environment["damage"], environment["also_in"]) == ([], None, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True
 

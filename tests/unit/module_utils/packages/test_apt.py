@@ -1,16 +1,20 @@
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.packages import apt as apt_commands
-from ansible.module_utils.tensorflow_stack.packages.apt import Apt, complaint, holder
-from ansible.module_utils.tensorflow_stack.packages.closure import Installed, Package, Plan, Transaction
+from ansible.module_utils.tensorflow_stack.packages import apt_get
+from ansible.module_utils.tensorflow_stack.packages.apt import Apt
+from ansible.module_utils.tensorflow_stack.packages.apt_get import complaint
+from ansible.module_utils.tensorflow_stack.packages.model import (
+    ClosurePlan,
+    InstalledPackage,
+    PackageRequest,
+    ResolvedPackage,
+    Transaction,
+    WantedPackage,
+)
 
 # apt 2.6.1, dpkg 1.21.22 of Debian 12.
 LOCKED = (
@@ -51,13 +55,15 @@ class Commands:
         return next(said for start, said in self.answers.items() if " ".join(words).startswith(start))
 
 
-PLAN = Plan(
-    (Package("libcudnn8", "8.1-1", "amd64"),), Transaction(downgrade={"libcudnn8": "8.1-1"}, remove={"old": "1"})
+PLAN = ClosurePlan(
+    (ResolvedPackage("libcudnn8", "8.1-1", "amd64"),),
+    Transaction(downgrade={"libcudnn8": "8.1-1"}, remove={"old": "1"}),
 )
+REQUEST = PackageRequest("cudnn", "nvidia_repo", (WantedPackage("libcudnn8"),), ("libcudnn*",))
 
 
 def test_lock_that_is_not_freed_in_time_names_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt_commands, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(apt_get, "POLL_SECONDS", 0.01)
     apt = Apt(lock_timeout=0.05, run=Commands({"apt-get install": LOCKED}))
     with pytest.raises(BusyError, match=r"lock-frontend is held by process 11708 \(python3\); waited 0.05 s"):
         apt.download(PLAN)
@@ -73,8 +79,8 @@ def test_file_that_is_gone_is_an_error_before_anything_changes() -> None:
 def test_transaction_is_one_command_with_what_it_may(changes_holds: bool) -> None:
     said = {"dpkg-query": "libcudnn8\tamd64\t8.1-1\tii \t\t, \n", "apt-mark": "", "apt-get": ""}
     run = Commands(said)
-    state = {"libcudnn8": Installed("libcudnn8", "8.6-1", "amd64", held=changes_holds)}
-    Apt(lock_timeout=7, run=run).apply(PLAN, state, asked={"libcudnn8"}, changes_holds=changes_holds)
+    state = {"libcudnn8": InstalledPackage("libcudnn8", "8.6-1", "amd64", held=changes_holds)}
+    Apt(lock_timeout=7, run=run).install(PLAN, REQUEST, state)
     (install,) = [argv for argv in run.seen if argv[0] == "apt-get"]
     assert install[-1] == "libcudnn8=8.1-1" and "--allow-downgrades" in install and "--no-install-recommends" in install
     assert ("--allow-change-held-packages" in install) is changes_holds
@@ -82,13 +88,13 @@ def test_transaction_is_one_command_with_what_it_may(changes_holds: bool) -> Non
 
 
 def test_failing_script_is_shown_in_its_own_words() -> None:
-    said = Apt(lock_timeout=0, run=Commands({})).describe(DKMS)
+    said = Apt(lock_timeout=0, run=Commands({})).explain(DKMS)
     assert "Your kernel headers for kernel 6.1.0-99-amd64 cannot be found" in said
     assert "exit status 1" in said and "leaving unconfigured" not in said
 
 
 def test_complaint_of_apt() -> None:
-    assert "404" in complaint(GONE) and complaint("") == "it said nothing"
+    assert "404" in complaint(GONE) and complaint("") == "it printed nothing"
     unmet = " libnvidia-ml1 : Depends: nvidia-alternative (= 535.54.03-1) but 580.159.04-1 is to be installed\n"
     assert "Depends: nvidia-alternative" in complaint(unmet + "E: Unable to correct problems.\n")
 
@@ -98,41 +104,12 @@ def test_dpkg_that_says_nothing_is_not_an_empty_node() -> None:
         Apt(lock_timeout=0, run=Commands({"dpkg-query": "dpkg-query: error: database is corrupt\n"})).installed()
 
 
-def test_holder_of_a_lock_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    path.touch()
-    program = (
-        "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, 2); print(1, flush=True); time.sleep(60)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
-    try:
-        assert child.stdout is not None
-        child.stdout.readline()
-        with open(path, "r+b") as file:
-            assert holder(file.fileno()).startswith(f"process {child.pid} (python")
-    finally:
-        child.kill()
-        child.communicate()
-    with open(path, "r+b") as file:
-        assert holder(file.fileno()) == "an unknown process"
-        fcntl.lockf(file, fcntl.LOCK_EX)
-
-
-def test_own_pins_are_left_out_of_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt_commands, "PREFERENCES", str(tmp_path / "tensorflow-gpu-stack-{}.pref"))
-    for name in ("tensorflow-gpu-stack-cudnn.pref", "backports", "b.pref", "c.bak", "d.dpkg-old"):
-        (tmp_path / name).write_text(f"# {name}\n")
-    said = apt_commands._pins_of_others()
-    assert "# backports" in said and "# b.pref" in said
-    assert "tensorflow" not in said and "# c.bak" not in said and "# d.dpkg-old" not in said
-
-
 STATE = {
-    "libcudnn8": Installed("libcudnn8", "8.1-1", "amd64"),
-    "libcudnn8-dev": Installed("libcudnn8-dev", "8.1-1", "amd64", depends=", libcudnn8 (= 8.1-1)"),
-    "mail": Installed("mail", "1", "amd64", provides=("mta",)),
-    "cron": Installed("cron", "1", "amd64", depends=", libc6, exim | mta"),
-    "app": Installed("app", "1", "amd64", depends=", libcudnn8-dev, libc6"),
+    "libcudnn8": InstalledPackage("libcudnn8", "8.1-1", "amd64"),
+    "libcudnn8-dev": InstalledPackage("libcudnn8-dev", "8.1-1", "amd64", depends=", libcudnn8 (= 8.1-1)"),
+    "mail": InstalledPackage("mail", "1", "amd64", provides=("mta",)),
+    "cron": InstalledPackage("cron", "1", "amd64", depends=", libc6, exim | mta"),
+    "app": InstalledPackage("app", "1", "amd64", depends=", libcudnn8-dev, libc6"),
 }
 
 

@@ -18,7 +18,7 @@ class Machine:
             (root / directory).mkdir(parents=True)
         monkeypatch.setattr(cuda_links, "_ALTERNATIVES", str(root / "etc/alternatives"))
         monkeypatch.setattr(cuda_links, "_run", self.run)
-        self.node = cuda_links.Node(root=str(root), note=str(root / "note.json"))
+        self.cuda_links = cuda_links.CudaLinks(root=str(root), record=str(root / "record.json"))
         self.choices: dict[str, list[str]] = {}
 
     def prefix(self, version: str) -> str:
@@ -95,94 +95,94 @@ def file_of_an_operator(machine: Machine) -> None:
 @pytest.mark.parametrize("before", [nothing, plain_link, older_package, broken_link, file_of_an_operator])
 def test_installing_changes_nothing(machine: Machine, before: object) -> None:
     before(machine)  # type: ignore[operator]
-    was = machine.node.look()
+    was = machine.cuda_links.read()
     prefix = machine.prefix("11.2")
-    noted = machine.node.note(prefix, check=False)
-    assert (noted.before, noted.after, noted.restored) == (was, was, ())
+    recorded = machine.cuda_links.record(prefix, check=False)
+    assert (recorded.before, recorded.after, recorded.put_back) == (was, was, ())
     machine.install("11.2")
-    assert machine.node.look() != was
-    restored = machine.node.restore(prefix, check=False)
-    assert machine.node.look() == was == restored.after
-    assert f"{machine.link('cuda')} -> {prefix}" in restored.restored
-    assert not (machine.root / "note.json").exists()
+    assert machine.cuda_links.read() != was
+    restored = machine.cuda_links.restore(prefix, check=False)
+    assert machine.cuda_links.read() == was == restored.after
+    assert f"{machine.link('cuda')} -> {prefix}" in restored.put_back
+    assert not (machine.root / "record.json").exists()
     assert (["ldconfig"] in machine.commands) == (before is not older_package)
 
 
 def test_killed_between(machine: Machine) -> None:
     plain_link(machine)
-    was, prefix = machine.node.look(), machine.prefix("11.2")
-    machine.node.note(prefix, check=False)
+    was, prefix = machine.cuda_links.read(), machine.prefix("11.2")
+    machine.cuda_links.record(prefix, check=False)
     machine.install("11.2")
     # The next run starts over: check mode says what the run then does.
-    foreseen = machine.node.note(prefix, check=True)
+    foreseen = machine.cuda_links.record(prefix, check=True)
     assert machine.leads == "cuda-11.2"
-    noted = machine.node.note(prefix, check=False)
-    assert foreseen == noted
-    assert noted.after == was == machine.node.look()
+    recorded = machine.cuda_links.record(prefix, check=False)
+    assert foreseen == recorded
+    assert recorded.after == was == machine.cuda_links.read()
     machine.install("11.2")
-    machine.node.restore(prefix, check=False)
-    assert machine.node.look() == was
+    machine.cuda_links.restore(prefix, check=False)
+    assert machine.cuda_links.read() == was
 
 
 def test_link_that_was_there_before_stays(machine: Machine) -> None:
     machine.install("11.2")
-    was, prefix = machine.node.look(), machine.prefix("11.2")
-    machine.node.note(prefix, check=False)
-    assert machine.node.restore(prefix, check=False).restored == ()
-    assert machine.node.look() == was
+    was, prefix = machine.cuda_links.read(), machine.prefix("11.2")
+    machine.cuda_links.record(prefix, check=False)
+    assert machine.cuda_links.restore(prefix, check=False).put_back == ()
+    assert machine.cuda_links.read() == was
     assert machine.leads == "cuda-11.2"
 
 
 def test_link_that_an_operator_makes_later_stays(machine: Machine) -> None:
     prefix = machine.prefix("11.2")
-    machine.node.note(prefix, check=False)
-    machine.node.restore(prefix, check=False)
+    machine.cuda_links.record(prefix, check=False)
+    machine.cuda_links.restore(prefix, check=False)
     machine.link("cuda").symlink_to(prefix)
-    assert machine.node.note(prefix, check=False).restored == ()
-    machine.node.restore(prefix, check=False)
+    assert machine.cuda_links.record(prefix, check=False).put_back == ()
+    machine.cuda_links.restore(prefix, check=False)
     assert machine.leads == "cuda-11.2"
 
 
 def test_check_mode_writes_nothing(machine: Machine) -> None:
     prefix = machine.prefix("11.2")
-    machine.node.note(prefix, check=True)
-    assert not (machine.root / "note.json").exists()
-    machine.node.restore(prefix, check=True)
-    machine.node.lead(prefix, check=True)
+    machine.cuda_links.record(prefix, check=True)
+    assert not (machine.root / "record.json").exists()
+    machine.cuda_links.restore(prefix, check=True)
+    machine.cuda_links.link(prefix, check=True)
     assert (machine.commands, machine.leads) == ([], None)
 
 
 @pytest.mark.parametrize("before", [nothing, plain_link])
-def test_lead(machine: Machine, before: object) -> None:
+def test_link(machine: Machine, before: object) -> None:
     before(machine)  # type: ignore[operator]
     prefix = machine.prefix("11.2")
-    foreseen = machine.node.lead(prefix, check=True)
-    assert machine.node.lead(prefix, check=False) == foreseen
+    foreseen = machine.cuda_links.link(prefix, check=True)
+    assert machine.cuda_links.link(prefix, check=False) == foreseen
     assert machine.leads == "cuda-11.2"
     assert machine.commands[0] == ["update-alternatives", "--install", str(machine.link("cuda")), "cuda", prefix, "112"]
-    again = machine.node.lead(prefix, check=False)
+    again = machine.cuda_links.link(prefix, check=False)
     assert again.before == again.after
 
 
 def test_directory_cannot_lead(machine: Machine) -> None:
     machine.link("cuda").mkdir()
-    with pytest.raises(StackError, match="is no link and cannot lead to .*cuda_toolkit_global_link"):
-        machine.node.lead(machine.prefix("11.2"), check=False)
+    with pytest.raises(StackError, match="is not a link and cannot lead to .*cuda_toolkit_global_link"):
+        machine.cuda_links.link(machine.prefix("11.2"), check=False)
 
 
 def test_what_cannot_be_put_back_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     older_package(machine)
     prefix = machine.prefix("11.2")
-    machine.node.note(prefix, check=False)
+    machine.cuda_links.record(prefix, check=False)
     machine.install("11.2")
     monkeypatch.setattr(cuda_links, "_run", lambda command: None)
     monkeypatch.setattr(cuda_links.os, "replace", lambda source, target: os.unlink(source))
-    with pytest.raises(StackError, match="could not be put back.*It was .*cuda-10.2.*, it is .*cuda-11.2"):
-        machine.node.restore(prefix, check=False)
-    assert (machine.root / "note.json").exists(), "the next run tries again"
+    with pytest.raises(StackError, match="could not be put back.*They were .*cuda-10.2.*, they are .*cuda-11.2"):
+        machine.cuda_links.restore(prefix, check=False)
+    assert (machine.root / "record.json").exists(), "the next run tries again"
 
 
-def test_damaged_note(machine: Machine) -> None:
-    (machine.root / "note.json").write_text("{")
+def test_damaged_record(machine: Machine) -> None:
+    (machine.root / "record.json").write_text("{")
     with pytest.raises(StackError, match="Remove it and run again"):
-        machine.node.note(machine.prefix("11.2"), check=False)
+        machine.cuda_links.record(machine.prefix("11.2"), check=False)

@@ -5,7 +5,7 @@ import subprocess
 from itertools import product
 
 import pytest
-from ansible.module_utils.tensorflow_stack.packages.closure import Branch, Installed, Package, Refusal
+from ansible.module_utils.tensorflow_stack.packages.closure import Branch
 from ansible.module_utils.tensorflow_stack.packages.debian import (
     Index,
     Stanza,
@@ -18,6 +18,7 @@ from ansible.module_utils.tensorflow_stack.packages.debian import (
     parse_stanzas,
     unmet,
 )
+from ansible.module_utils.tensorflow_stack.packages.model import InstalledPackage, PackageRefusal, ResolvedPackage
 
 ORDERED = [
     "1.0~rc1-1",
@@ -75,10 +76,10 @@ def test_installed_as_dpkg_query_says_it() -> None:
         "tzdata",
     ]
     assert found["libcudnn8"].held and not found["libcudnn8"].trouble
-    assert found["nvidia-kernel-dkms"].trouble == "half configured" and not found["nvidia-kernel-dkms"].mess
+    assert found["nvidia-kernel-dkms"].trouble == "half configured" and not found["nvidia-kernel-dkms"].needs_unpacking
     assert found["nvidia-kernel-dkms"].provides == ("nvidia-kernel-535.309.01", "nvidia-kernel-dkms-any")
-    assert found["cuda-documentation-12-5"].mess
-    assert found["libc-bin"].waits and not found["libc-bin"].mess
+    assert found["cuda-documentation-12-5"].needs_unpacking
+    assert found["libc-bin"].waits_for_trigger and not found["libc-bin"].needs_unpacking
     assert found["tzdata"].depends == ", debconf (>= 0.5) | debconf-2.0"
 
 
@@ -99,11 +100,11 @@ Inst their-app (1.0 [all])
 
 def test_simulation() -> None:
     simulated = parse_simulation(SIMULATED)
-    assert simulated.lands == {
-        "libcudnn8": Package("libcudnn8", "8.1.0.77-1+cuda11.2", "amd64"),
-        "libnvidia-ml1": Package("libnvidia-ml1", "550.163.01-1", "amd64"),
-        "libcuda1:i386": Package("libcuda1:i386", "535.2-1", "i386"),
-        "their-app": Package("their-app", "1.0", "all"),
+    assert simulated.resulting == {
+        "libcudnn8": ResolvedPackage("libcudnn8", "8.1.0.77-1+cuda11.2", "amd64"),
+        "libnvidia-ml1": ResolvedPackage("libnvidia-ml1", "550.163.01-1", "amd64"),
+        "libcuda1:i386": ResolvedPackage("libcuda1:i386", "535.2-1", "i386"),
+        "their-app": ResolvedPackage("their-app", "1.0", "all"),
     }
     assert simulated.removed == {"nvidia-smi": "535.54.03-1", "libcudnn9": "9.3.0.75-1"}
 
@@ -136,7 +137,7 @@ def test_stanzas() -> None:
 def test_depends() -> None:
     clauses = parse_depends(", a, b:any (>= 1:2.0~) | c [amd64], d(<<3)")
     assert [[str(one) for one in clause] for clause in clauses] == [["a"], ["b (>= 1:2.0~)", "c"], ["d (<< 3)"]]
-    assert clauses[2][0].holds("2.9") and not clauses[2][0].holds("3")
+    assert clauses[2][0].accepts("2.9") and not clauses[2][0].accepts("3")
 
 
 PACKAGES = {
@@ -161,7 +162,7 @@ PACKAGES = {
 
 def index(
     *,
-    installed: dict[str, Installed] | None = None,
+    installed: dict[str, InstalledPackage] | None = None,
     branch: str | None = "535",
     asked: str = "535.2-1",
     without: tuple[tuple[str, str], ...] = (),
@@ -175,8 +176,8 @@ def index(
         available={**available, "dkms": ["3.0-1"], "blas": [v for v in ("12.3-1", "12.2-1", "12.0-1")]},
         installed=installed or {},
         stanza=lambda name, version: Stanza("amd64", rows.get((name, version), ""), name == "old"),
-        patterns=["driver", "ml", "kernel", "open", "modprobe", "old", "cuda", "blas", "fft"],
-        branch=Branch.of(branch, asked=[asked], available=available),
+        name_patterns=["driver", "ml", "kernel", "open", "modprobe", "old", "cuda", "blas", "fft"],
+        branch=Branch.of(branch, requested=[asked], available=available),
         recorded=recorded or {},
     )
 
@@ -193,13 +194,13 @@ def test_closure_takes_the_version_asked_for_and_tools_with_numbers_of_their_own
 def test_closure_takes_the_alternative_that_was_asked_for_or_is_installed() -> None:
     closure = close({"driver": "535.2-1", "open": "535.2-1"}, index())
     assert isinstance(closure, dict) and "kernel" not in closure
-    there = {"open": Installed("open", "535.2-1", "amd64")}
+    there = {"open": InstalledPackage("open", "535.2-1", "amd64")}
     closure = close({"driver": "535.2-1"}, index(installed=there))
     assert isinstance(closure, dict) and "open" in closure and "kernel" not in closure
 
 
 def test_closure_knows_what_an_installed_package_provides() -> None:
-    there = {"modprobe": Installed("modprobe", "560.9-1", "amd64", provides=("kernel",))}
+    there = {"modprobe": InstalledPackage("modprobe", "560.9-1", "amd64", provides=("kernel",))}
     closure = close({"driver": "535.2-1"}, index(installed=there))
     assert isinstance(closure, dict) and "modprobe" in closure and "kernel" not in closure
 
@@ -210,14 +211,14 @@ def test_closure_is_narrowed_by_what_is_found_later() -> None:
         "fft": "11.0-1",
         "blas": "12.2-1",
     }
-    there = {"blas": Installed("blas", "12.0-1", "amd64")}  # does for cuda, not for fft
+    there = {"blas": InstalledPackage("blas", "12.0-1", "amd64")}  # does for cuda, not for fft
     closure = close({"cuda": "12.2.2-1"}, index(branch=None, installed=there))
     assert isinstance(closure, dict) and closure["blas"] == "12.2-1"
 
 
 def test_dependency_that_leaves_the_branch() -> None:
     refusal = close({"driver": "535.2-1"}, index(without=(("ml", "535.1-1"), ("ml", "535.2-1"))))
-    assert isinstance(refusal, Refusal) and refusal.reason == "leaves_branch"
+    assert isinstance(refusal, PackageRefusal) and refusal.reason == "leaves_branch"
     assert "driver needs ml (>= 535), which leaves branch 535: there is only ml 550.1-1" in refusal.message
 
 
@@ -227,11 +228,13 @@ def test_dependency_that_is_in_no_repository() -> None:
     missing = close({"cuda": "12.2.2-1"}, index(branch=None, recorded={}, installed={}))
     assert isinstance(missing, dict)
     refusal = close({"driver": "535.2-1"}, index(without=(("kernel", "535.2-1"),), installed=OLD_KERNEL))
-    assert isinstance(refusal, Refusal) and refusal.reason == "vanished"
-    assert "driver needs kernel (= 535.2-1)" in refusal.message and "only 535.1-1" in refusal.message
+    assert isinstance(refusal, PackageRefusal) and refusal.reason == "vanished"
+    assert (
+        "driver needs kernel (= 535.2-1)" in refusal.message and "these versions of kernel: 535.1-1." in refusal.message
+    )
 
 
-OLD_KERNEL = {"kernel": Installed("kernel", "535.1-1", "amd64")}
+OLD_KERNEL = {"kernel": InstalledPackage("kernel", "535.1-1", "amd64")}
 
 
 def test_transitional_package() -> None:
@@ -240,29 +243,29 @@ def test_transitional_package() -> None:
         available={**rows.available, "driver": ["535.2-1"], "ml": ["535.2-1", "470.2-1"]},
         installed={},
         stanza=rows.stanza,
-        patterns=rows.patterns,
+        name_patterns=rows.name_patterns,
         branch=Branch("470", frozenset({"535.2", "470.2"})),
         recorded={},
     )
     refusal = close({"old": "470.2-2"}, rows)
-    assert isinstance(refusal, Refusal) and refusal.reason == "transitional"
-    assert "old 470.2-2 is a transitional package: it only pulls driver 535.2-1" in refusal.message
+    assert isinstance(refusal, PackageRefusal) and refusal.reason == "transitional"
+    assert "old 470.2-2 is a transitional package: it only installs driver 535.2-1" in refusal.message
 
 
 def test_asked_for_versions_that_contradict_each_other() -> None:
     refusal = close({"cuda": "12.2.2-1", "blas": "12.3-1"}, index(branch=None))
-    assert isinstance(refusal, Refusal) and refusal.reason == "unsolvable"
+    assert isinstance(refusal, PackageRefusal) and refusal.reason == "unsolvable"
     assert "cuda 12.2.2-1 needs blas (<< 12.3)" in refusal.message
 
 
 def test_recorded_version_is_gone_back_to() -> None:
-    there = {"blas": Installed("blas", "12.1-1", "amd64")}
+    there = {"blas": InstalledPackage("blas", "12.1-1", "amd64")}
     closure = close({"cuda": "12.2.2-1"}, index(branch=None, installed=there, recorded={"blas": "12.2-1"}))
     assert isinstance(closure, dict) and closure["blas"] == "12.2-1"
 
 
-def installed(name: str, depends: str, *, provides: tuple[str, ...] = ()) -> Installed:
-    return Installed(name, "2", "amd64", provides=provides, depends=depends)
+def installed(name: str, depends: str, *, provides: tuple[str, ...] = ()) -> InstalledPackage:
+    return InstalledPackage(name, "2", "amd64", provides=provides, depends=depends)
 
 
 @pytest.mark.parametrize(

@@ -6,53 +6,45 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.packages.apt import render_preferences, render_unattended
-from ansible.module_utils.tensorflow_stack.packages.closure import (
-    Installed,
-    Package,
-    Plan,
-    Request,
+from ansible.module_utils.tensorflow_stack.packages.model import (
+    ClosurePlan,
+    InstalledPackage,
+    PackageRequest,
+    ResolvedPackage,
+    StreamChange,
     Transaction,
-    Wanted,
-)
-from ansible.module_utils.tensorflow_stack.packages.dnf import (
-    _allows,
-    _lock,
-    _locks,
-    _with_block,
-    _without_block,
-    render_automatic,
+    WantedPackage,
 )
 from ansible.module_utils.tensorflow_stack.packages.record import (
-    Record,
+    PackagesRecord,
     asked_of,
     find_drift,
     make_record,
-    moved_along,
-    path_of,
     read_records,
+    with_versions,
 )
+from ansible.module_utils.tensorflow_stack.records.component import record_path
 
-REQUEST = Request("cudnn", "nvidia_repo", (Wanted("libcudnn8", "8.1.*"),), ("libcudnn*", "libcublas*"))
-CUDNN = Package("libcudnn8", "8.1.0.77-1+cuda11.2", "amd64")
-CUBLAS = Package("libcublas-11-2", "11.4.1.1043-1", "amd64")
-RECORD = Record(
+REQUEST = PackageRequest("cudnn", "nvidia_repo", (WantedPackage("libcudnn8", "8.1.*"),), ("libcudnn*", "libcublas*"))
+CUDNN = ResolvedPackage("libcudnn8", "8.1.0.77-1+cuda11.2", "amd64")
+CUBLAS = ResolvedPackage("libcublas-11-2", "11.4.1.1043-1", "amd64")
+RECORD = PackagesRecord(
     "cudnn", "nvidia_repo", "8.1.0.77", asked_of(REQUEST), (CUBLAS, CUDNN), ("libcudnn8",), ("libcublas-11-2",)
 )
 
 
-def installed(package: Package, *, version: str = "", held: bool = True) -> Installed:
-    return Installed(package.name, version or package.version, "amd64", held=held)
+def installed(package: ResolvedPackage, *, version: str = "", held: bool = True) -> InstalledPackage:
+    return InstalledPackage(package.name, version or package.version, "amd64", held=held)
 
 
 def test_record_is_read_back(tmp_path: Path) -> None:
-    Path(path_of("cudnn", str(tmp_path))).write_text(RECORD.text())
+    Path(record_path("cudnn", str(tmp_path))).write_text(RECORD.text())
     assert read_records(str(tmp_path)) == {"cudnn": RECORD}
 
 
 def test_record_of_archives_is_of_another_kind(tmp_path: Path) -> None:
     text = json.dumps({"schema": 1, "component": "cuda", "source": "redist", "archives": []})
-    Path(path_of("cuda", str(tmp_path))).write_text(text)
+    Path(record_path("cuda", str(tmp_path))).write_text(text)
     assert read_records(str(tmp_path)) == {}
 
 
@@ -66,34 +58,39 @@ def test_record_of_archives_is_of_another_kind(tmp_path: Path) -> None:
     ],
 )
 def test_record_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
-    Path(path_of("cuda", str(tmp_path))).write_text(text)
+    Path(record_path("cuda", str(tmp_path))).write_text(text)
     with pytest.raises(StackError, match=said) as caught:
         read_records(str(tmp_path))
-    assert path_of("cuda", str(tmp_path)) in caught.value.message
+    assert record_path("cuda", str(tmp_path)) in caught.value.message
 
 
-def test_record_knows_what_was_brought_and_what_was_held_before() -> None:
-    plan = Plan((CUBLAS, CUDNN), Transaction(install={"libcudnn8": CUDNN.version}))
+def test_record_knows_what_was_newly_installed_and_what_was_held_before() -> None:
+    plan = ClosurePlan((CUBLAS, CUDNN), Transaction(install={"libcudnn8": CUDNN.version}))
     state = {"libcublas-11-2": installed(CUBLAS)}
-    assert make_record(REQUEST, plan, before=None, state=state, others=["libcublas-11-2", "vim"]) == RECORD
+    assert make_record(REQUEST, plan, before=None, state=state, foreign_holds=["libcublas-11-2", "vim"]) == RECORD
 
 
-def test_what_an_earlier_closure_brought_stays_known() -> None:
-    old = replace(RECORD, brought=("libcudnn7", "libcudnn6", "libcudnn5"))
-    state = {name: Installed(name, "7", "amd64", held=True) for name in ("libcudnn7", "libcudnn6")}
-    plan = Plan((CUDNN,), Transaction(install={"libcudnn8": CUDNN.version}, remove={"libcudnn6": "7"}))
-    assert make_record(REQUEST, plan, before=old, state=state, others=[]).brought == ("libcudnn7", "libcudnn8")
+def test_packages_of_an_earlier_closure_stay_known() -> None:
+    old = replace(RECORD, newly_installed=("libcudnn7", "libcudnn6", "libcudnn5"))
+    state = {name: InstalledPackage(name, "7", "amd64", held=True) for name in ("libcudnn7", "libcudnn6")}
+    plan = ClosurePlan((CUDNN,), Transaction(install={"libcudnn8": CUDNN.version}, remove={"libcudnn6": "7"}))
+    assert make_record(REQUEST, plan, before=old, state=state, foreign_holds=[]).newly_installed == (
+        "libcudnn7",
+        "libcudnn8",
+    )
 
 
-def test_own_holds_are_never_those_of_others() -> None:
+def test_own_holds_are_never_foreign() -> None:
     state = {package.name: installed(package) for package in RECORD.packages}
-    record = make_record(REQUEST, Plan(RECORD.packages, Transaction()), before=RECORD, state=state, others=state)
+    record = make_record(
+        REQUEST, ClosurePlan(RECORD.packages, Transaction()), before=RECORD, state=state, foreign_holds=state
+    )
     assert record == RECORD
 
 
 def test_shared_package_that_moves_moves_in_the_other_record() -> None:
-    assert moved_along(RECORD, {"libcublas-11-2": "12"}).versions == {**RECORD.versions, "libcublas-11-2": "12"}
-    assert moved_along(RECORD, {"libcufft-11-2": "12"}) == RECORD
+    assert with_versions(RECORD, {"libcublas-11-2": "12"}).versions == {**RECORD.versions, "libcublas-11-2": "12"}
+    assert with_versions(RECORD, {"libcufft-11-2": "12"}) == RECORD
 
 
 def test_drift() -> None:
@@ -112,8 +109,8 @@ def test_drift() -> None:
     assert find_drift(RECORD, state, {})[1]["problem"] == "not held"
 
 
-def test_what_does_not_belong_is_recorded_and_free_to_move() -> None:
-    headers = Package("linux-headers-6.1.0-56-amd64", "6.1.176-1", "amd64")
+def test_package_of_no_component_is_recorded_and_free_to_move() -> None:
+    headers = ResolvedPackage("linux-headers-6.1.0-56-amd64", "6.1.176-1", "amd64")
     record = replace(RECORD, packages=(*RECORD.packages, headers))
     state = {package.name: installed(package) for package in RECORD.packages}
     state[headers.name] = installed(headers, version="6.1.180-1", held=False)
@@ -123,68 +120,44 @@ def test_what_does_not_belong_is_recorded_and_free_to_move() -> None:
     assert [row["problem"] for row in find_drift(record, state, {})] == ["missing"]
 
 
-def test_pins_name_one_version_and_keep_all_others_out() -> None:
-    text = render_preferences(replace(RECORD, packages=(CUDNN,)))
-    assert text.split("\n\n", 1)[1] == (
-        "Package: libcudnn8\nPin: version 8.1.0.77-1+cuda11.2\nPin-Priority: 1001\n\n"
-        "Package: libcudnn8\nPin: version *\nPin-Priority: -1\n"
-    )
-
-
-def test_unattended_upgrades_leaves_exactly_these_of_all_components() -> None:
-    packages = (Package("libcuda1:i386", "1", "i386"), Package("libstdc++6.1", "1", "amd64"))
-    driver = replace(RECORD, asked={"belongs": ["libcuda1", "libstdc*"]}, packages=packages)
-    text = render_unattended([RECORD, driver])
-    assert text is not None
-    assert [line.strip() for line in text.splitlines() if line.startswith("  ")] == [
-        '"^libcublas-11-2$";',
-        '"^libcuda1$";',
-        '"^libcudnn8$";',
-        r'"^libstdc\+\+6\.1$";',
-    ]
-    assert render_unattended([]) is None
-
-
-def test_lines_of_versionlock() -> None:
-    assert _lock("libcudnn8", "8.1.0.77-1.cuda11.2") == "libcudnn8-0:8.1.0.77-1.cuda11.2.*"
-    assert _lock("libcuda:i686", "3:535.309.01-1.el8") == "libcuda-3:535.309.01-1.el8.i686"
+WITH_STREAM = replace(REQUEST, stream="nvidia-driver:580-open")
 
 
 @pytest.mark.parametrize(
-    ("line", "locks", "allows"),
+    ("earlier", "now", "expected"),
     [
-        ("libcudnn8-0:8.1.0.77-1.cuda11.2.*", True, True),
-        ("libcudnn8-8.1.0.77-1.cuda11.2.*", True, True),
-        ("libcudnn8-0:8.6.0.163-1.cuda11.8.*", True, False),
-        ("libcudnn8-8.1.*", True, True),
-        ("libcudnn8", True, True),
-        ("!libcudnn8-0:8.1.0.77-1.cuda11.2.*", True, False),
-        ("!libcudnn8-0:8.6.0.163-1.cuda11.8.*", True, True),
-        ("libcudnn8-dev-0:8.6.0.163-1.cuda11.8.*", False, False),
-        ("libcudnn*", True, True),
+        (None, None, None),
+        (None, (None, "580-open"), (None, "580-open")),
+        ((None, "535-dkms"), None, (None, "535-dkms")),
+        ((None, "535-dkms"), ("535-dkms", "580-open"), (None, "580-open")),
+        (("580-open", "535-dkms"), ("535-dkms", "580-open"), None),
     ],
 )
-def test_lock_of_somebody_else(line: str, locks: bool, allows: bool) -> None:
-    assert _locks(line, "libcudnn8") is locks
-    if locks:
-        assert _allows(line, "libcudnn8", "8.1.0.77-1.cuda11.2") is allows
+def test_record_knows_the_stream_before_the_first_run(
+    earlier: tuple[str | None, str] | None,
+    now: tuple[str | None, str] | None,
+    expected: tuple[str | None, str] | None,
+) -> None:
+    def change(row: tuple[str | None, str] | None) -> StreamChange | None:
+        return StreamChange("nvidia-driver", *row) if row else None
+
+    before = replace(RECORD, stream=change(earlier))
+    plan = ClosurePlan(RECORD.packages, Transaction(), change(now))
+    record = make_record(WITH_STREAM, plan, before=before, state={}, foreign_holds=[])
+    assert record.stream == change(expected)
 
 
-def test_block_stays_where_it_stands() -> None:
-    first = _with_block("vim-0:8-1.*", ["a"])
-    assert first.startswith("vim-0:8-1.*\n#") and "\na\n" in first
-    appended = first + "emacs-0:1-1.*\n"
-    second = _with_block(appended, ["b"])
-    assert second == appended.replace("\na\n", "\nb\n") and _with_block(second, ["b"]) == second
-    assert _without_block(second) == "vim-0:8-1.*\nemacs-0:1-1.*\n" == _with_block(second, [])
+def test_record_with_a_stream_is_read_back(tmp_path: Path) -> None:
+    record = replace(RECORD, asked=asked_of(WITH_STREAM), stream=StreamChange("nvidia-driver", None, "580-open"))
+    Path(record_path("cudnn", str(tmp_path))).write_text(record.text())
+    assert read_records(str(tmp_path)) == {"cudnn": record}
 
 
-def test_exclusion_of_dnf_automatic_keeps_what_others_exclude() -> None:
-    theirs = (
-        "[commands]\napply_updates = yes\n\n[base]\nexcludepkgs = kernel*, vim\ndebuglevel = 1\n\n[email]\nto = root\n"
-    )
-    text = render_automatic(theirs, ["libcudnn8"])
-    assert "\ndebuglevel = 1\n# tensorflow-gpu-stack begin" in text
-    assert "\nexcludepkgs = kernel*, vim, libcudnn8\n" in text and text.endswith("\n\n[email]\nto = root\n")
-    assert render_automatic(text, ["libcudnn8"]) == text and render_automatic(text, []) == theirs
-    assert render_automatic("[commands]\n", ["a"]).startswith("[commands]\n\n[base]\n# tensorflow-gpu-stack begin")
+@pytest.mark.parametrize("enabled", [None, "535-dkms"])
+def test_other_stream_is_drift(enabled: str | None) -> None:
+    record = replace(RECORD, asked=asked_of(WITH_STREAM))
+    state = {package.name: installed(package) for package in RECORD.packages}
+    assert find_drift(record, state, {}, "580-open") == []
+    assert find_drift(record, state, {}, enabled) == [
+        {"name": "nvidia-driver", "problem": "other stream", "recorded": "580-open", "found": enabled}
+    ]

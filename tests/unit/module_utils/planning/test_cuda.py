@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
 from ansible.module_utils.tensorflow_stack.planning.gpus import is_compatible
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Policy, Stack
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
@@ -27,6 +28,8 @@ PYTHONS = [
     for minor in ("3.8", "3.9", "3.11")
 ]
 LOADER = "/usr/lib/x86_64-linux-gnu"
+# Every name by which a release opens one.
+EVERY_LIBRARY = [name for row in load_tables(str(TABLES)).opened_libraries for name in row.libraries]
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +42,31 @@ def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def resolved(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> Stack:
-    assessment = resolution.assess_wish(tables, release, node, Policy(**policy))
+    assessment = resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**policy))
     assert assessment.refusals == ()
     assert assessment.stack
     return assessment.stack
 
 
 def sources(stack: Stack) -> tuple[str, str, str, str]:
-    assert stack.cuda and stack.cudnn
-    return (stack.cuda.source, stack.cuda.version, stack.cudnn.source, stack.cudnn.version)
+    assert stack.libraries.keys() == {"cuda", "cudnn"}
+    cuda, cudnn = stack.libraries["cuda"], stack.libraries["cudnn"]
+    return (cuda.source, cuda.version, cudnn.source, cudnn.version)
 
 
 def why_not(tables: Tables, node: dict[str, Any], release: str, **policy: Any) -> str:
-    refusals = resolution.assess_wish(tables, release, node, Policy(**policy)).refusals
+    refusals = resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**policy)).refusals
     return next(refusal.message for refusal in refusals if refusal.component == "cuda")
 
 
-def cuda(version: str) -> dict[str, str]:
+def cuda(version: str) -> dict[str, Any]:
     prefix = f"/usr/local/cuda-{version}"
-    return {"version": version, "prefix": prefix, "library_directory": f"{prefix}/lib64"}
+    return {"version": version, "prefix": prefix, "library_directory": f"{prefix}/lib64", "libraries": EVERY_LIBRARY}
 
 
-def cudnn(version: str, directory: str = LOADER) -> dict[str, str]:
-    return {"version": version, "library": f"{directory}/libcudnn.so.{version}", "library_directory": directory}
+def cudnn(version: str, directory: str = LOADER) -> dict[str, Any]:
+    library = f"{directory}/libcudnn.so.{version}"
+    return {"version": version, "library": library, "library_directory": directory, "libraries": EVERY_LIBRARY}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_found_and_newer_is_taken_and_said(tables: Tables, tmp_path: Path) -> No
 def test_found_cudnn(tables: Tables, tmp_path: Path, row: dict[str, str], fits: bool) -> None:
     machine = node("a100_driver535", tmp_path, cudnn=[row])
     stack = resolved(tables, machine, "2.8.0")
-    assert (stack.cudnn and stack.cudnn.source) == ("found" if fits else "wheels")
+    assert stack.libraries["cudnn"].source == ("found" if fits else "wheels")
 
 
 def test_left_to_itself_it_takes_both_from_one_place(tables: Tables, tmp_path: Path) -> None:
@@ -132,12 +137,12 @@ def test_asked_for_what_was_found_it_adds_cudnn_as_wheels(tables: Tables, tmp_pa
 def test_nvidias_packages(tables: Tables, tmp_path: Path) -> None:
     stack = resolved(tables, node("a100_driver535", tmp_path), "2.18.1", cuda_source="nvidia_repo")
     assert sources(stack) == ("nvidia_repo", "12.6", "nvidia_repo", "9.3.0.75")
-    assert stack.cuda and stack.cudnn
-    assert "libcublas-12-6" in {package.name for package in stack.cuda.packages}
-    assert all(package.version is None for package in stack.cuda.packages)
-    assert "libcu*-12-6" in stack.cuda.belongs
-    assert stack.cuda.prefix == "/usr/local/cuda-12.6"
-    assert [package.as_dict() for package in stack.cudnn.packages] == [
+    assert stack.libraries.keys() == {"cuda", "cudnn"}
+    assert "libcublas-12-6" in {package.name for package in stack.libraries["cuda"].packages}
+    assert all(package.version is None for package in stack.libraries["cuda"].packages)
+    assert "libcu*-12-6" in stack.libraries["cuda"].belongs
+    assert stack.libraries["cuda"].prefix == "/usr/local/cuda-12.6"
+    assert [package.as_dict() for package in stack.libraries["cudnn"].packages] == [
         {"name": "libcudnn9-cuda-12", "version": "9.3.0.75-1"}
     ]
     # cuDNN's package lays its library where the loader looks by itself.
@@ -150,8 +155,8 @@ def test_nvidias_packages(tables: Tables, tmp_path: Path) -> None:
 def test_debians_packages_need_no_link(tables: Tables, tmp_path: Path) -> None:
     stack = resolved(tables, node("bare_t4_debian11", tmp_path), "2.8.0", cuda_source="distro")
     assert sources(stack) == ("distro", "11.2", "wheels", "8.6")
-    assert stack.cuda
-    assert [package.as_dict() for package in stack.cuda.packages] == [
+    assert stack.libraries
+    assert [package.as_dict() for package in stack.libraries["cuda"].packages] == [
         {"name": "nvidia-cuda-toolkit", "version": "11.2.2-*"}
     ]
     assert stack.library_directories == ("nvidia/cudnn/lib",)
@@ -175,10 +180,10 @@ def test_debians_toolkit_is_not_laid_beside_a_driver_of_another_origin(tables: T
 def test_nvidias_archives(tables: Tables, tmp_path: Path) -> None:
     stack = resolved(tables, node("bare_t4_debian13", tmp_path), "2.8.0", cuda_source="redist")
     assert sources(stack) == ("redist", "11.8", "redist", "8.1.0.77")
-    assert stack.cuda and stack.cudnn
+    assert stack.libraries.keys() == {"cuda", "cudnn"}
     assert stack.library_directories == ("/opt/nvidia/cuda-11.8/lib", "/opt/nvidia/cudnn-8.1.0.77-cuda11/lib64")
-    assert "libcusolver" in {archive["component"] for archive in stack.cuda.archives}
-    assert [archive["relative_path"] for archive in stack.cudnn.archives] == [
+    assert "libcusolver" in {archive["component"] for archive in stack.libraries["cuda"].archives}
+    assert [archive["relative_path"] for archive in stack.libraries["cudnn"].archives] == [
         "redist/cudnn/v8.1.0/cudnn-11.2-linux-x64-v8.1.0.77.tgz"
     ]
 
@@ -187,17 +192,19 @@ def test_what_was_planned_and_what_is_then_there_make_the_same_environment(table
     """The digest is over the directories: installing must not move them, or the next run builds anew."""
     machine = node("bare_t4_debian13", tmp_path)
     before = resolved(tables, machine, "2.8.0", cuda_source="redist")
-    assert before.cuda and before.cudnn
+    planned = before.libraries["cuda"], before.libraries["cudnn"]
     machine["cuda"] = [
-        {"version": "11.8", "prefix": before.cuda.prefix, "library_directory": "/opt/nvidia/cuda-11.8/lib"}
+        {**cuda("11.8"), "prefix": planned[0].prefix, "library_directory": "/opt/nvidia/cuda-11.8/lib"},
     ]
-    machine["cudnn"] = [cudnn("8.1.0", f"{before.cudnn.prefix}/lib64")]
-    machine["managed"] = {name: {"component": name, "source": "redist"} for name in ("cuda", "cudnn")}
+    machine["cudnn"] = [cudnn("8.1.0", f"{planned[1].prefix}/lib64")]
+    machine["managed"] = {
+        library: {"component": library, "source": "redist", "version": "1"} for library in ("cuda", "cudnn")
+    }
     after = resolved(tables, machine, "2.8.0")
     assert sources(after) == sources(before)
     assert after.library_directories == before.library_directories
-    assert after.cuda and after.cuda.is_there and after.cudnn and after.cudnn.is_there
-    assert not (before.cuda.is_there or before.cudnn.is_there)
+    assert [library.is_there for library in after.libraries.values()] == [True, True]
+    assert [library.is_there for library in planned] == [False, False]
 
 
 @pytest.mark.parametrize("source", ["nvidia_repo", "distro", "redist"])
@@ -333,8 +340,8 @@ def test_packages_that_do_not_know_the_gpu_are_passed_over(tables: Tables, tmp_p
     machine["gpus"][0]["device_id"] = RTX_4090
     message = why_not(tables, machine, "2.8.0", cuda_source="distro")
     assert "found CUDA 11.2 (distro): GPU 0 (GeForce RTX 4090" in message
-    machine["managed"] = {"cuda": {"component": "cuda", "source": "distro"}}
-    assessment = resolution.assess_wish(tables, "2.8.0", machine, Policy())
+    machine["managed"] = {"cuda": {"component": "cuda", "source": "distro", "version": "11.2"}}
+    assessment = resolution.assess_wish(tables, "2.8.0", NodeFacts.read(machine), Policy())
     assert not [refusal for refusal in assessment.refusals if refusal.component == "cuda"]
 
 

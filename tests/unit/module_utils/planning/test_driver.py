@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Policy
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
@@ -38,7 +39,7 @@ def node(name: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def assess(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Assessment:
-    return resolution.assess_wish(tables, release, node, Policy(**{"today": "2026-11-22", **policy}))
+    return resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**{"today": "2026-11-22", **policy}))
 
 
 def chosen(tables: Tables, node: dict[str, Any], release: str = "2.15.1", **policy: Any) -> Driver:
@@ -224,7 +225,7 @@ def test_a_branch_that_has_ended_is_taken_when_nothing_else_fits(tables: Tables,
 
 def test_a_kernel_that_the_branch_does_not_build_for(tables: Tables, tmp_path: Path) -> None:
     machine = node("kepler_k80_driver470", tmp_path, driver=BARE)
-    machine["kernels"].append({"release": "6.14.0-24-generic", "headers": None, "image": True})
+    machine["kernels"].append({"release": "6.14.0-24-generic", "headers": None, "needs_driver": True})
     refusal = assess(tables, machine, "2.8.0").refusals[0]
     assert "470 (proprietary modules, distro) does not build for the kernel 6.14.0-24-generic" in refusal.found
 

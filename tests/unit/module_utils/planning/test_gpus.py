@@ -15,6 +15,7 @@ from ansible.module_utils.tensorflow_stack.planning.gpus import (
     resolve_gpus,
     warn_of_compiling,
 )
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Findings, Library, Policy
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 
@@ -45,7 +46,7 @@ def assess(
 ) -> Assessment:
     node["gpus"][0]["device_id"] = device_id
     node["driver"].update(loaded=driver, installed=driver)
-    return resolution.assess_wish(tables, release, node, Policy(**{"driver_source": "found", **policy}))
+    return resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**{"driver_source": "found", **policy}))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
     release = tables.release("2.8.0")
     assert release
     findings = Findings()
-    _, models = resolve_gpus(tables, release, node, findings)
+    _, models = resolve_gpus(tables, release, NodeFacts.read(node), findings)
     warn_of_compiling(tables, release, models, Library(cuda, "found"), Driver("450.80.02", driver, driver), findings)
     (warning,) = findings.warnings
     assert ("up to 30 minutes" in warning) == is_long
@@ -183,22 +184,22 @@ def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
 @pytest.mark.parametrize("name", ["wsl_ubuntu2404", "jetson_orin"])
 def test_a_gpu_on_no_pci_bus_is_said_or_refused(tables: Tables, name: str, tmp_path: Path) -> None:
     machine = {**nodes.read(name, tmp_path), "environments": []}
-    stack = resolution.assess_wish(tables, "2.17.1", machine, Policy()).stack
+    stack = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy()).stack
     assert stack and stack.flavour == "cpu" and stack.unused_gpu
     assert stack.unused_gpu.startswith("No GPU is used: none of NVIDIA's is on the PCI bus, but this is ")
     assert machine["driver"]["libcuda"] in stack.unused_gpu
-    (refusal,) = resolution.assess_wish(tables, "2.17.1", machine, Policy(gpu="required")).refusals
-    assert str(hint_of_gpu(machine)) in refusal.found
-    meant = resolution.assess_wish(tables, "2.17.1", machine, Policy(gpu="none")).stack
+    (refusal,) = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy(gpu="required")).refusals
+    assert str(hint_of_gpu(NodeFacts.read(machine))) in refusal.found
+    meant = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy(gpu="none")).stack
     assert meant and meant.unused_gpu is None
 
 
 def test_a_libcuda_without_a_gpu_is_said_as_well(tables: Tables, tmp_path: Path) -> None:
     machine = {**nodes.read("container_a100_debian12", tmp_path), "gpus": [], "environments": []}
-    assert hint_of_gpu(machine) == "the kernel module nvidia 535.261.03 is loaded"
+    assert hint_of_gpu(NodeFacts.read(machine)) == "the kernel module nvidia 535.261.03 is loaded"
     machine["driver"]["libcuda"] = "/usr/local/nvidia/lib64/libcuda.so.535.261.03"
-    assert "libcuda.so.535.261.03 is there" in str(hint_of_gpu(machine))
-    assert hint_of_gpu(nodes.read("no_gpu_debian12", tmp_path)) is None
+    assert "libcuda.so.535.261.03 is there" in str(hint_of_gpu(NodeFacts.read(machine)))
+    assert hint_of_gpu(NodeFacts.read(nodes.read("no_gpu_debian12", tmp_path))) is None
 
 
 def test_no_driver_is_planned_below_windows(tables: Tables, node: dict[str, Any]) -> None:

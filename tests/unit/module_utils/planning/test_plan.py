@@ -102,22 +102,19 @@ def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: d
     step = made["steps"][-1]
     digest = made["environment"]["digest"] if applied else "0" * 64
     name = f"tensorflow-{row['release']}"
-    return {
-        "name": name,
-        "release": row["release"],
-        "flavour": row["flavour"],
-        "digest": digest,
-        "build": f"{name}-{digest[:12]}-1",
-        "python": {
-            "minor": made["python"]["minor"],
-            "path": made["python"]["path"],
-            "real_path": made["python"]["path"],
-        },
-        "cuda": made["cuda"],
-        "cudnn": made["cudnn"],
-        "lock_sha256": "0" * 64,
-        "packages": dict(package.split("==") for package in step["packages"]),
-    }
+    python = {key: made["python"][key] for key in ("minor", "path")}
+    return nodes.environment(
+        name,
+        release=row["release"],
+        flavour=row["flavour"],
+        digest=digest,
+        build=f"{name}-{digest[:12]}-1",
+        python={**python, "real_path": python["path"]},
+        cuda=made["cuda"],
+        cudnn=made["cudnn"],
+        packages=dict(package.split("==") for package in step["packages"]),
+        requirements={"lines": [], "is_recorded": True, "path": None},
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
@@ -131,6 +128,23 @@ def test_plan(case: dict[str, Any], tmp_path: Path) -> None:
     if os.environ.get("UPDATE_PLANS"):
         golden.write_text(shown)
     assert shown == golden.read_text()
+
+
+def test_a_plan_says_which_kernels_get_modules(tmp_path: Path) -> None:
+    """Of the running one and those that can be booted, not of a directory that DKMS left; none of one that is kept."""
+    bare = change(nodes.read("bare_t4_debian11", tmp_path), tmp_path, {"pythons": ["3.9"]}, {})
+    assert make_plan(bare, tmp_path, release="2.8.0")["plan"]["driver"]["kernels"] == ["5.10.0-32-amd64"]
+    kept = change(nodes.read("a100_driver535", tmp_path), tmp_path, {"pythons": ["3.10"], "environments": []}, {})
+    assert make_plan(kept, tmp_path, release="2.8.0")["plan"]["driver"]["kernels"] is None
+    inside = change(nodes.read("container_a100_debian12", tmp_path), tmp_path, {"pythons": ["3.11"]}, {})
+    made = make_plan(inside, tmp_path, release="2.15.1", driver_source="distro")["plan"]
+    assert (made["driver"]["kernel_modules"], made["driver"]["kernels"]) == ("none", [])
+
+
+def test_a_refused_plan_has_every_field_of_one_that_is_not(node: dict[str, Any], tmp_path: Path) -> None:
+    made = make_plan(node, tmp_path, release="2.8.0")["plan"]
+    refused = make_plan(node, tmp_path, release="2.8.0", gpu="required")["plan"]
+    assert made.keys() == refused.keys()
 
 
 def test_every_plan_file_has_its_case() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Policy, Python
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
+
+from tests import nodes
 
 TABLES = Path(__file__).resolve().parents[4] / "roles" / "tensorflow_release" / "files" / "tables"
 
@@ -26,21 +29,28 @@ def python(
 
 
 def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A Debian 12 of root's with these Pythons, and nothing else."""
+    unknown = ("container", "platform", "boot_id", "secure_boot", "manifest")
+    nothing = ("kernels", "gpus", "cuda", "cudnn", "environments")
     return {
+        **dict.fromkeys(unknown),
+        **{name: [] for name in nothing},
         "architecture": "x86_64",
-        "os": {"id": "debian", "version_id": "12"},
+        "os": {"id": "debian", "version_id": "12", "family": "debian", "name": "Debian 12"},
         "user": {"name": "root", "uid": 0, "home": "/root"},
-        "gpus": [],
+        "nvswitches": 0,
+        "driver": dict.fromkeys(("loaded", "kind", "installed", "libcuda")),
+        "modules": {"nouveau": False, "nova_core": False},
         "pythons": list(pythons),
+        "managed": {},
+        "variables": {},
         "environments_root": {"path": "/opt/tensorflow"},
-        "environments": [],
-        "manifest": None,
         **changes,
     }
 
 
 def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> Python:
-    assessment = resolution.assess_wish(tables, "2.8.0", node, Policy(**policy))
+    assessment = resolution.assess_wish(tables, "2.8.0", NodeFacts.read(node), Policy(**policy))
     assert assessment.stack is not None, assessment.refusals
     return assessment.stack.python
 
@@ -64,14 +74,14 @@ def test_the_newest_minor_and_then_the_most_lasting_origin(tables: Tables) -> No
 
 def test_an_environment_keeps_its_interpreter_when_a_better_one_appears(tables: Tables) -> None:
     mine = "/root/.pyenv/versions/3.10.1/bin/python3.10"
-    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": mine, "real_path": mine}}
+    environment = nodes.environment(python={"minor": "3.10", "path": mine, "real_path": mine})
     machine = node(python("/usr/bin/python3.10", "system"), python(mine, "pyenv"), environments=[environment])
     assert chosen(tables, machine).path == mine
 
 
 def test_an_environment_keeps_its_minor_when_a_newer_one_appears(tables: Tables) -> None:
     mine = "/usr/bin/python3.9"
-    environment = {"release": "2.8.0", "python": {"minor": "3.9", "path": mine, "real_path": mine}}
+    environment = nodes.environment(python={"minor": "3.9", "path": mine, "real_path": mine})
     pythons = [python(mine, "system", "3.9"), python("/usr/bin/python3.10", "system")]
     assert chosen(tables, node(*pythons, environments=[environment])).path == mine
 
@@ -79,7 +89,7 @@ def test_an_environment_keeps_its_minor_when_a_newer_one_appears(tables: Tables)
 def test_root_takes_an_interpreter_that_all_may_start(tables: Tables) -> None:
     hidden = python("/usr/local/hidden/bin/python3.10", "system", public=False)
     assert chosen(tables, node(hidden, python("/opt/python/bin/python3.10", "opt"))).path.startswith("/opt")
-    stack = resolution.assess_wish(tables, "2.8.0", node(hidden), Policy()).stack
+    stack = resolution.assess_wish(tables, "2.8.0", NodeFacts.read(node(hidden)), Policy()).stack
     assert stack is not None
     assert "Only root can use this environment: its interpreter /usr/local/hidden" in stack.warnings[0]
 
@@ -88,7 +98,7 @@ def test_an_interpreter_that_uv_fetched_is_the_same_one_in_the_next_run(tables: 
     planned = chosen(tables, node(user={"name": "u", "uid": 1000, "home": "/home/u"}))
     assert planned.source == "uv"
     real = planned.path.replace("cpython-3.10-", "cpython-3.10.22-")
-    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": planned.path, "real_path": real}}
+    environment = nodes.environment(python={"minor": "3.10", "path": planned.path, "real_path": real})
     machine = node(python(real, "uv"), environments=[environment])
     for source in ("auto", "uv"):
         again = chosen(tables, machine, python_source=source)
@@ -96,7 +106,7 @@ def test_an_interpreter_that_uv_fetched_is_the_same_one_in_the_next_run(tables: 
 
 
 def test_an_interpreter_that_is_gone_is_replaced(tables: Tables) -> None:
-    environment = {"release": "2.8.0", "python": {"minor": "3.10", "path": "/gone/python3.10", "real_path": None}}
+    environment = nodes.environment(python={"minor": "3.10", "path": "/gone/python3.10", "real_path": None})
     machine = node(python("/usr/bin/python3.10", "system"), environments=[environment])
     assert chosen(tables, machine).path == "/usr/bin/python3.10"
 
@@ -119,5 +129,5 @@ def test_how_to_get_a_python_names_only_what_is_not_so_already(
     tables: Tables, policy: dict[str, str], uid: int, advice: str
 ) -> None:
     machine = node(python("/usr/bin/python3.11", "system", "3.11"), user={"name": "u", "uid": uid, "home": "/"})
-    (refusal,) = resolution.assess_wish(tables, "1.15.0", machine, Policy(**policy)).refusals
+    (refusal,) = resolution.assess_wish(tables, "1.15.0", NodeFacts.read(machine), Policy(**policy)).refusals
     assert refusal.set.endswith(advice)

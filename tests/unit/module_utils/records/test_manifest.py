@@ -71,16 +71,6 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pyt
     assert sorted(os.listdir(tmp_path)) == [".locks", "manifest.json"]
 
 
-def test_the_leftover_of_a_killed_run_is_replaced(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("untouched")
-    (tmp_path / "manifest.json.new").symlink_to(victim)
-    manifest.update(str(tmp_path), add("tensorflow-2.8.0"))
-    assert victim.read_text() == "untouched"
-    assert not (tmp_path / "manifest.json.new").is_symlink()
-    assert list(manifest.read(str(tmp_path))["environments"]) == ["tensorflow-2.8.0"]
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [

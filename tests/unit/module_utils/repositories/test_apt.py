@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
+from ansible.module_utils.tensorflow_stack.io.commands import Completed
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
 from ansible.module_utils.tensorflow_stack.repositories import common
 from ansible.module_utils.tensorflow_stack.repositories.apt import AptRepositories
 from ansible.module_utils.tensorflow_stack.repositories.common import (
-    Ended,
     VerificationError,
     Work,
     describe,
@@ -46,6 +46,10 @@ deb http://deb.debian.org/debian-security bookworm-security main
 COMPONENTS = "/etc/apt/sources.list.d/tensorflow-gpu-stack-contrib-non-free.sources"
 
 
+def ended(code: int, lines: list[str]) -> Completed:
+    return Completed(code, "\n".join(lines))
+
+
 @dataclass
 class Apt:
     """`said` is what an update says; where `works`, it touches the indexes as apt does."""
@@ -56,16 +60,16 @@ class Apt:
     packaged: tuple[str, ...] = ()
     commands: list[list[str]] = field(default_factory=list)
 
-    def __call__(self, argv: Sequence[str]) -> Ended:
+    def __call__(self, argv: Sequence[str]) -> Completed:
         self.commands.append(list(argv))
         if argv[0] == "dpkg-query":
-            return Ended(0 if argv[2] in self.packaged else 1, [])
+            return ended(0 if argv[2] in self.packaged else 1, [])
         if argv[1] == "indextargets":
-            return Ended(0, self.targets())
+            return ended(0, self.targets())
         assert argv == ["apt-get", "update", "-o", "APT::Update::Error-Mode=any"]
         if self.works:
             self.put_indexes()
-        return Ended(100 if self.said else 0, [*self.said, "Reading package lists..."])
+        return ended(100 if self.said else 0, [*self.said, "Reading package lists..."])
 
     def put_indexes(self) -> None:
         lists = self.root / "lists"

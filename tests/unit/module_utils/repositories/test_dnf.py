@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import BusyError, StackError
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges
-from ansible.module_utils.tensorflow_stack.repositories.common import Ended, VerificationError, Work, repository
+from ansible.module_utils.tensorflow_stack.io.commands import Completed
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges
+from ansible.module_utils.tensorflow_stack.repositories.common import VerificationError, Work, repository
 from ansible.module_utils.tensorflow_stack.repositories.dnf import DnfRepositories
 
 from tests.keys import FIRST, FIRST_KEY, RETIRED, RETIRED_KEY, SECOND, SECOND_KEY
@@ -43,24 +44,28 @@ NAMES = {
 }
 
 
+def ended(code: int, lines: list[str]) -> Completed:
+    return Completed(code, "\n".join(lines))
+
+
 @dataclass
 class Dnf:
     root: Path
     trusted: list[bytes] = field(default_factory=list)
     takes_keys: bool = True
-    fails: Ended | None = None
+    fails: Completed | None = None
 
-    def __call__(self, argv: Sequence[str]) -> Ended:
+    def __call__(self, argv: Sequence[str]) -> Completed:
         if argv[:2] == ["rpm", "-q"]:
             texts = [f"{NAMES[key]}\n{key.decode()}" for key in self.trusted]
-            return Ended(0, "\n".join(texts).splitlines() or ["package gpg-pubkey is not installed"])
+            return ended(0, "\n".join(texts).splitlines() or ["package gpg-pubkey is not installed"])
         if argv[:2] == ["rpmkeys", "--import"]:
             if self.takes_keys:
                 self.trusted.append((self.root / argv[2][1:]).read_bytes())
-            return Ended(0 if self.takes_keys else 1, ["error: key 1 import failed."])
+            return ended(0 if self.takes_keys else 1, ["error: key 1 import failed."])
         if argv[:2] == ["rpm", "--erase"]:
             self.trusted = [key for key in self.trusted if NAMES[key] != argv[-1]]
-            return Ended(0, [])
+            return ended(0, [])
         assert argv[0] == "dnf"
         assert argv[-1] == "makecache"
         assert not (self.root / CACHE / "pubring").exists()
@@ -69,7 +74,7 @@ class Dnf:
         lists = self.root / CACHE / "repodata"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / "5951-primary.xml.gz").write_text("")
-        return Ended(0, ["Metadata cache created."])
+        return ended(0, ["Metadata cache created."])
 
 
 @pytest.fixture
@@ -138,7 +143,7 @@ def test_index_that_cannot_be_had_takes_everything_back(dnf: Dnf) -> None:
     said = (
         "Error: Failed to download metadata for repo 'nvidia-cuda-rhel8': repomd.xml GPG signature verification error"
     )
-    dnf.fails = Ended(1, ["nvidia 8.0 kB/s", said])
+    dnf.fails = ended(1, ["nvidia 8.0 kB/s", said])
     dnf.trusted = [RETIRED_KEY]
     with pytest.raises(VerificationError) as failed:
         plan(dnf)[1].apply(lock_timeout=0)
@@ -150,7 +155,7 @@ def test_index_that_cannot_be_had_takes_everything_back(dnf: Dnf) -> None:
 def test_old_list_does_not_pass_for_a_new_one(dnf: Dnf) -> None:
     plan(dnf)[1].apply(lock_timeout=0)
     os.utime(dnf.root / CACHE / "repodata/5951-primary.xml.gz", (0, 0))
-    dnf.fails = Ended(0, ["Metadata cache created."])
+    dnf.fails = ended(0, ["Metadata cache created."])
     with pytest.raises(VerificationError, match="dnf brought no list of it"):
         plan(dnf)[1].apply(lock_timeout=0)
 
@@ -163,7 +168,7 @@ def test_key_that_rpm_does_not_take(dnf: Dnf) -> None:
 
 
 def test_lock(dnf: Dnf) -> None:
-    dnf.fails = Ended(200, ["Error: Failed to obtain the transaction lock (logged in as: root)."])
+    dnf.fails = ended(200, ["Error: Failed to obtain the transaction lock (logged in as: root)."])
     with pytest.raises(BusyError, match="transaction lock .* Waited 0 s"):
         plan(dnf)[1].apply(lock_timeout=0)
     assert tree(dnf.root) == {}

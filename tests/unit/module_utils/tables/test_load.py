@@ -153,7 +153,7 @@ def test_uv_by_architecture(tables: Tables) -> None:
     ],
 )
 def test_python_package(tables: Tables, os_id: str, version_id: str, minor: str, package: str | None) -> None:
-    row = tables.python_package(os_id, version_id, minor)
+    row = tables.python_package({"id": os_id, "version_id": version_id}, minor)
     assert (row and row.package) == package
 
 

@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # Copyright: TensorFlow GPU Stack contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: what leads the whole machine to one CUDA."""
+"""Ansible module: the machine-wide links to a CUDA."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: nvidia_global_links
+module: nvidia_cuda_links
 short_description: Keep an installation of CUDA from changing what the whole machine uses
 description:
-  - NVIDIA's packages let C(/usr/local/cuda) lead to the CUDA that they bring, and the loader of every program search
-    it. This module notes both before, and puts them back afterwards.
-  - Between the two the note is in C(/etc/tensorflow-gpu-stack/cuda-links.json). If a run is killed there, the next
-    O(state=noted) puts back first.
+  - NVIDIA's packages let C(/usr/local/cuda) lead to the CUDA that they install, and the loader of every program search
+    it. This module records both before, and restores them afterwards.
+  - Between the two the record is in C(/etc/tensorflow-gpu-stack/cuda-links.json). If a run is killed there, the next
+    O(state=recorded) restores first.
 options:
   prefix:
     description: Absolute path of the CUDA that is installed.
@@ -20,10 +20,10 @@ options:
     required: true
   state:
     description:
-      - V(noted) is for before, V(restored) for after the installation.
-      - V(leading) lets C(/usr/local/cuda) lead to O(prefix), by an alternative.
+      - V(recorded) is for before, V(restored) for after the installation.
+      - V(linked) lets C(/usr/local/cuda) lead to O(prefix), by an alternative.
     type: str
-    choices: [noted, restored, leading]
+    choices: [recorded, restored, linked]
     required: true
 attributes:
   check_mode:
@@ -38,20 +38,20 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Note what leads to a CUDA
-  nvidia_global_links:
+- name: Record the links to a CUDA
+  nvidia_cuda_links:
     prefix: /usr/local/cuda-11.2
-    state: noted
+    state: recorded
 
-- name: Put back what led to a CUDA
-  nvidia_global_links:
+- name: Restore the links to a CUDA
+  nvidia_cuda_links:
     prefix: /usr/local/cuda-11.2
     state: restored
 
 - name: Let /usr/local/cuda lead to CUDA 11.2
-  nvidia_global_links:
+  nvidia_cuda_links:
     prefix: /usr/local/cuda-11.2
-    state: leading
+    state: linked
 """
 
 RETURN = r"""
@@ -67,7 +67,7 @@ loader_files:
   elements: str
   sample: [/etc/ld.so.conf.d/000_cuda.conf]
 put_back:
-  description: What there was before this run and is no more.
+  description: Links and files that this run changed or removed, as they were before it.
   returned: success
   type: list
   elements: str
@@ -77,31 +77,31 @@ put_back:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.errors import StackError
-from ..module_utils.tensorflow_stack.packages.cuda_links import Node
+from ..module_utils.tensorflow_stack.packages.cuda_links import CudaLinks
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "prefix": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["noted", "restored", "leading"], "required": True},
+            "state": {"type": "str", "choices": ["recorded", "restored", "linked"], "required": True},
         },
         supports_check_mode=True,
     )
-    node = Node()
-    act = {"noted": node.note, "restored": node.restore, "leading": node.lead}[module.params["state"]]
+    links = CudaLinks()
+    act = {"recorded": links.record, "restored": links.restore, "linked": links.link}[module.params["state"]]
     try:
-        outcome = act(module.params["prefix"], check=module.check_mode)
+        change = act(module.params["prefix"], check=module.check_mode)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
-        module.fail_json(msg=f"What leads this machine to a CUDA cannot be changed: {error}. Run as root.")
+        module.fail_json(msg=f"The machine-wide links to a CUDA cannot be changed: {error}. Run as root.")
     module.exit_json(
-        changed=outcome.before.lines != outcome.after.lines,
-        links={path: leads for path, (_, leads) in outcome.after.links.items()},
-        loader_files=sorted(outcome.after.loader_files),
-        put_back=list(outcome.restored),
-        diff={"before": _text(outcome.before.lines), "after": _text(outcome.after.lines)},
+        changed=change.before.lines != change.after.lines,
+        links={path: link.resolved for path, link in change.after.links.items()},
+        loader_files=sorted(change.after.loader_files),
+        put_back=list(change.put_back),
+        diff={"before": _text(change.before.lines), "after": _text(change.after.lines)},
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError, UnwritableError
-from ansible.module_utils.tensorflow_stack.io.file_changes import FileChanges, sync_file_system
+from ansible.module_utils.tensorflow_stack.io.files import FileChanges, sync_file_system
 
 
 def changes(root: Path) -> FileChanges:

@@ -6,11 +6,11 @@ import contextlib
 import ctypes
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
 from ..errors import StackError, UnwritableError
+from .writing import write_bytes
 
 
 def sync_file_system(path: str) -> None:
@@ -128,7 +128,7 @@ class FileChanges:
                 os.symlink(file.link, place)
             else:
                 self._make_directory(os.path.dirname(place))
-                _replace(place, file)
+                write_bytes(place, file.data, mode=file.mode, owner=file.owner)
         except OSError as error:
             raise UnwritableError(
                 f"{path} cannot be written: {error.strerror}. Make room or lift what protects it, and run as root.",
@@ -150,21 +150,3 @@ class FileChanges:
         for directory in reversed(self._directories):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
-
-
-def _replace(place: str, file: _File) -> None:
-    """By a rename: a link at the place is replaced, not followed, and readers see the old file or the new one."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".tensorflow-gpu-stack-", dir=os.path.dirname(place))
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, file.mode)
-            if file.owner != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, *file.owner)
-            stream.write(file.data)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, place)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

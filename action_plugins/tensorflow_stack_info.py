@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans in Ansible's own process; documented in library/tensorflow_stack_info.py."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ansible.module_utils
+from ansible.plugins.action import ActionBase
+
+try:
+    from ..module_utils.tensorflow_stack.planning import door  # type: ignore[import-not-found,misc]  # in a collection
+    from ..module_utils.tensorflow_stack.tables import load  # type: ignore[import-not-found,misc]
+except ImportError:  # in a checkout, where this file is not in a package
+    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
+    if _UTILS not in ansible.module_utils.__path__:
+        ansible.module_utils.__path__.append(_UTILS)
+    from ansible.module_utils.tensorflow_stack.planning import door
+    from ansible.module_utils.tensorflow_stack.tables import load
+
+# Ansible imports this before it forks a worker for each node: what is loaded here, no worker loads again.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+for _root in (os.path.dirname(_HERE), os.path.dirname(os.path.dirname(_HERE))):  # of a checkout, of a collection
+    load.preload_tables(os.path.join(_root, "roles", "tensorflow_release", "files", "tables"))
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(argument_spec=door.OPTIONS)
+        made, failed = door.answer(options)
+        if failed:
+            return {**result, **made, "failed": True, "msg": failed}
+        return {**result, **made, "changed": False}

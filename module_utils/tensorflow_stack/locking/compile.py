@@ -1,0 +1,263 @@
+"""uv's resolver for one target: its command line, its result as distributions, its errors as messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from ..errors import LockError
+from ..io.commands import Completed, run
+from ..io.uv import uv_environment
+from ..records.lockfile import Distribution
+from .clashes import Clash, find_clashes, nearest_requirers
+from .inputs import GLIBC_MINOR, InputLine, LockInputs, LockRequest, UnsatisfiableError, is_cudnn
+from .wheel_files import FileLister
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Runner = Callable[[list[str], Mapping[str, str]], Completed]
+
+
+class ClashError(UnsatisfiableError):
+    """Versions fit and files do not: distributions of one lock install the same paths.
+
+    `origins` are the lines that bring each of these distributions.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        inputs: LockInputs,
+        clashes: Sequence[Clash],
+        origins: Mapping[str, tuple[InputLine, ...]],
+        **details: Any,
+    ) -> None:
+        super().__init__(message, inputs=inputs, **details)
+        self.clashes = clashes
+        self.origins = origins
+
+
+def run_command(argv: list[str], environment: Mapping[str, str]) -> Completed:
+    return run(argv, env=environment, apart=True)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """uv's resolver for one target."""
+
+    request: LockRequest
+    uv: str
+    cutoff: str
+    index_url: str | None
+    runner: Runner
+    list_files: FileLister | None
+
+    def run(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[Distribution]:
+        """What `inputs` come to, sorted; `preferences` are versions that stay where they fit."""
+        packages = self._packages(inputs, preferences)
+        tags = {tag: rank for rank, tag in enumerate(_target_tags(self.request.python, self.request.architecture))}
+        distributions = [_distribution(package, tags, inputs.from_source) for package in packages]
+        if self.list_files is not None:
+            wheels = {
+                distribution.name: _fitting_wheels(package, tags)[0]
+                for distribution, package in zip(distributions, packages, strict=True)
+                if not distribution.from_source
+            }
+            files = self.list_files(wheels)
+            clashes = find_clashes(files, wheels.keys() - files.keys())
+            if clashes:
+                raise self._refusal(inputs, clashes, {found.name: found.version for found in distributions})
+        return sorted(distributions, key=lambda distribution: distribution.name)
+
+    def _packages(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+            output = os.path.join(directory, "pylock.toml")
+            if preferences:
+                with open(output, "w", encoding="utf-8") as stream:
+                    stream.write(_pylock(preferences))
+            self._compile(inputs, directory, ["--format", "pylock.toml", "--output-file", output])
+            with open(output, "rb") as stream:
+                return list(tomllib.load(stream)["packages"])
+
+    def _compile(self, inputs: LockInputs, directory: str, options: list[str]) -> str:
+        """What uv prints. Raises UnsatisfiableError, or LockError where the index is at fault."""
+        wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
+        limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
+        argv = [self.uv, "pip", "compile", "--quiet", "--no-header", *options, "--only-binary", ":all:"]
+        argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
+        # Any Python does for resolving; without this uv looks for one of the target's version.
+        argv += ["--python", sys.executable, "--python-version", self.request.python]
+        argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{GLIBC_MINOR}"]
+        argv += ["--exclude-newer", self.cutoff]
+        if inputs.without:
+            # Of cuDNN alone: what else requires these still brings them.
+            argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
+        argv += ["--constraint", limits, wishes]
+        done = self.runner(argv, uv_environment(index_url=self.index_url))
+        if done.code != 0:
+            raise _resolution_error(inputs, done, argv)
+        return done.output
+
+    def _refusal(self, inputs: LockInputs, clashes: Sequence[Clash], versions: Mapping[str, str]) -> ClashError:
+        with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+            annotated = self._compile(inputs, directory, ["--annotation-style", "line"])
+        asked = {line.project for line in inputs.requirements}
+        origins = {}
+        for name in {name for clash in clashes for name in (clash.first, clash.second)}:
+            wanting = nearest_requirers(name, asked, annotated)
+            origins[name] = tuple(line for line in inputs.requirements if line.project in wanting)
+
+        def described(name: str) -> str:
+            lines = " and ".join(dict.fromkeys(_shown(name, line) for line in origins[name]))
+            return f"{name} {versions[name]}" + (f" ({lines})" if lines else "")
+
+        # Two libraries of one name say more than two headers.
+        first, *others = sorted(clashes, key=lambda clash: not clash.shares_library)
+        also = "; so do " + ", ".join(f"{clash.first} and {clash.second}" for clash in others[:3]) if others else ""
+        also += f" and {len(others) - 3} more pairs" if len(others) > 3 else ""
+        message = f"{described(first.first)} and {described(first.second)}: {first}{also}"
+        remedy = "" if inputs.request.requirements else " Correct the tables."
+        return ClashError(
+            f"{inputs.request} cannot be had with {message}.{remedy}", inputs=inputs, clashes=clashes, origins=origins
+        )
+
+
+def _shown(project: str, line: InputLine) -> str:
+    """Where it comes from: the line's place, and what it asks for where that is something else."""
+    return line.where if line.project == project else f"required by {line.text}, {line.where}"
+
+
+def _write_lines(path: str, lines: Iterable[InputLine]) -> str:
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.writelines(f"{line.text}\n" for line in lines)
+    return path
+
+
+def _write_metadata(path: str, lines: Iterable[InputLine]) -> str:
+    """A configuration of uv in which cuDNN's wheel requires nothing."""
+    rows = ", ".join(f'{{name = "{line.project}", requires-dist = []}}' for line in lines if is_cudnn(line.text))
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(f"dependency-metadata = [{rows}]\n")
+    return path
+
+
+def _pylock(versions: Mapping[str, str]) -> str:
+    """As much of an older result as uv needs to prefer its versions."""
+    packages = "".join(f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' for name, version in versions.items())
+    return f'lock-version = "1.0"\ncreated-by = "playbooks/lock.yml"\n{packages}'
+
+
+def _target_tags(python: str, architecture: str) -> list[Tag]:
+    """The wheel tags that the target takes, best first."""
+    version = [int(part) for part in python.split(".")]
+    legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    oldest = 5 if architecture == "x86_64" else 17
+    platforms = []
+    for minor in range(GLIBC_MINOR, oldest - 1, -1):
+        platforms.append(f"manylinux_2_{minor}_{architecture}")
+        if minor in legacy:
+            platforms.append(f"{legacy[minor]}_{architecture}")
+    platforms.append(f"linux_{architecture}")
+    interpreter = f"cp{version[0]}{version[1]}"
+    abi = interpreter + ("m" if version < [3, 8] else "")
+    return [
+        *cpython_tags(python_version=version, abis=[abi], platforms=platforms),
+        *compatible_tags(python_version=version, interpreter=interpreter, platforms=platforms),
+    ]
+
+
+def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int], from_source: Sequence[str]) -> Distribution:
+    name = str(canonicalize_name(package["name"]))
+    is_source = name in from_source
+    files = [package["sdist"]] if is_source else _fitting_wheels(package, tags)
+    if not files:
+        raise LockError(f"{name} {package['version']} has no wheel for this target.", package=dict(package))
+    without = [found["url"] for found in files if "sha256" not in found["hashes"]]
+    if without:
+        raise LockError(
+            f"The index gives no sha256 for {without[0]}, so it cannot be locked. "
+            "Set tensorflow_index_url to an index that does."
+        )
+    return Distribution(
+        name=name,
+        version=str(Version(package["version"])),
+        hashes=tuple(sorted(found["hashes"]["sha256"] for found in files)),
+        # Not every index tells sizes.
+        bytes=files[0].get("size", 0),
+        from_source=is_source,
+    )
+
+
+def _fitting_wheels(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> list[Mapping[str, Any]]:
+    """The wheels that the target takes, best first."""
+    fitting = []
+    for wheel in package.get("wheels", ()):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(wheel["url"]).path)
+        filename = wheel.get("name") or os.path.basename(path)
+        _, _, build, wheel_tags = parse_wheel_filename(filename)
+        ranks = [tags[tag] for tag in wheel_tags if tag in tags]
+        if ranks:
+            fitting.append((min(ranks), [-(build[0] if build else 0)], wheel))
+    return [wheel for _, _, wheel in sorted(fitting, key=lambda candidate: candidate[:2])]
+
+
+def _resolution_error(inputs: LockInputs, done: Completed, argv: list[str]) -> LockError:
+    details = {"cmd": argv, "rc": done.code, "stderr": done.errors}
+    explanation = re.search(r"(Because .*?)(?:\n\s*\n|\Z)", done.errors, re.DOTALL)
+    if explanation is None:
+        lines = re.findall(r"(?:error|cause): (.+)", done.errors)
+        summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.code}"
+        return LockError(
+            f"{inputs.request} could not be resolved: {summary}. "
+            "Check the network, and tensorflow_index_url if you set it.",
+            **details,
+        )
+    reason = " ".join(explanation.group(1).split())
+    involved = [
+        f"{line.text} ({line.where}{': ' + line.symptom if line.symptom else ''})"
+        for line in involved_lines(inputs, reason)
+    ]
+    with_lines = f" with {' and '.join(involved)}" if involved else ""
+    users = inputs.request.requirements
+    remedy = f"Change one of these lines of {users.path}" if users else "Correct the tables or move the cutoff"
+    if inputs.other_pythons and depends_on_python(reason):
+        remedy += f", or set tensorflow_python to another one ({', '.join(inputs.other_pythons)})"
+    return UnsatisfiableError(
+        f"{inputs.request} cannot be had{with_lines}: {_essence(reason)}. {remedy}.",
+        inputs=inputs,
+        reason=reason,
+        **details,
+    )
+
+
+def involved_lines(inputs: LockInputs, reason: str) -> list[InputLine]:
+    """The lines whose projects the resolver mentions."""
+    words = re.findall(r"[a-z0-9]+(?:[-._][a-z0-9]+)*", reason.lower())
+    mentioned = {canonicalize_name(word) for word in words}
+    return [line for line in (*inputs.requirements, *inputs.constraints) if line.project in mentioned]
+
+
+def depends_on_python(reason: str) -> bool:
+    """A conflict of two requirements is one on every Python; wheels are for some."""
+    return re.search(r"\bwheels?\b|\bPython\b", reason) is not None
+
+
+def _essence(reason: str) -> str:
+    """The first fact of uv's chain of reasoning; the rest follows from it and from what was asked for."""
+    first = re.split(r", we can conclude|\. And because", reason, maxsplit=1)[0]
+    fact = first.removeprefix("Because ")
+    return fact if fact.startswith("you require ") else fact.split(" and you require ")[0]

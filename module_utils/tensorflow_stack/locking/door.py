@@ -1,0 +1,183 @@
+"""What `tensorflow_lock` does: from its options to locks, written unless it is check mode, and what is said of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import StackError
+from ..io.uv import ensure_uv
+from ..records.lockfile import write_lock
+from ..requirements.parse import read_requirements
+from ..tables.load import Tables, load_tables
+from . import conflicts, resolver
+from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
+from .wheel_files import WheelFiles
+
+# Of tensorflow_lock, as an argument spec.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "release": {"type": "str"},
+    "requirements": {"type": "path"},
+    "pythons": {"type": "list", "elements": "str", "default": []},
+    "architectures": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["x86_64", "aarch64"],
+        "default": ["x86_64"],
+    },
+    "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda", "cudnn"], "default": []},
+    "directory": {"type": "path", "required": True},
+    "tables": {"type": "path", "required": True},
+    "upgrade": {"type": "bool", "default": False},
+    "cutoff": {"type": "str"},
+    "index_url": {"type": "str"},
+    "tools_directory": {"type": "path", "required": True},
+}
+
+
+def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """The result of `tensorflow_lock` with these options. Raises StackError; then no lock was changed."""
+    made = _make(options)
+    run = made.run
+    changed = [outcome for outcome in run.outcomes if outcome.state != "unchanged"]
+    if not check_mode:
+        for outcome in changed:
+            write_lock(outcome.path, outcome.lock)
+    return {
+        "changed": bool(changed),
+        "release": made.release,
+        "locks": [_result(outcome) for outcome in run.outcomes],
+        "left_out": [
+            {
+                "python": request.python,
+                "platform": request.platform,
+                "flavour": request.flavour,
+                "reason": error.message,
+            }
+            for request, error in run.skipped
+        ],
+        "without_lock": made.without_lock,
+        "notes": [*dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes), *made.notes],
+        "diff": [
+            {
+                "before_header": outcome.path,
+                "after_header": outcome.path,
+                "before": _lines(outcome.previous.packages if outcome.previous else {}),
+                "after": _lines(outcome.lock.packages),
+            }
+            for outcome in changed
+        ],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    release: str
+    run: resolver.LockRun
+    without_lock: list[dict[str, str]]
+    notes: list[str]
+
+
+def _make(options: Mapping[str, Any]) -> _Made:
+    tables = load_tables(options["tables"])
+    requirements = read_requirements(options["requirements"]) if options["requirements"] else None
+    release = options["release"]
+    if requirements is None and not release:
+        raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
+    if requirements is not None and not release:
+        release = choose_release(tables, requirements, options["pythons"])
+    requests = lock_requests(
+        tables,
+        release=release,
+        requirements=requirements,
+        pythons=options["pythons"],
+        architectures=options["architectures"],
+        flavours=options["flavours"],
+    )
+    uv = functools.cache(lambda: _uv(tables, options))
+    cutoff = options["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
+    index_url = options["index_url"]
+    wheel_files = WheelFiles(os.path.join(options["tools_directory"], "wheel-files"), index_url)
+
+    def explained(error: UnsatisfiableError) -> UnsatisfiableError:
+        def resolve(inputs: LockInputs) -> dict[str, str]:
+            return resolver.resolve_versions(
+                inputs, uv=uv(), cutoff=cutoff, index_url=index_url, list_files=wheel_files
+            )
+
+        return conflicts.explain(error, tables, resolve)
+
+    try:
+        run = resolver.make_locks(
+            requests,
+            tables,
+            directory=options["directory"],
+            uv=uv,
+            cutoff=cutoff,
+            index_url=index_url,
+            upgrade=options["upgrade"],
+            skip_unsatisfiable=requirements is not None and not options["pythons"],
+            list_files=wheel_files,
+        )
+    except UnsatisfiableError as error:
+        refusal = explained(error)
+        raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
+    notes = _notes(wheel_files.unread)
+    made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
+    last = {(request.platform, request.flavour): error for request, error in run.skipped}
+    without_lock = [
+        {"platform": target[0], "flavour": target[1], "reason": explained(error).message}
+        for target, error in last.items()
+        if target not in made
+    ]
+    return _Made(release, run, without_lock, notes)
+
+
+def _notes(unread: dict[str, str]) -> list[str]:
+    if not unread:
+        return []
+    reasons = "; ".join(dict.fromkeys(unread.values()))
+    return [
+        f"Whether distributions install the same paths was judged by their names for {', '.join(sorted(unread))}, "
+        f"since their lists of files could not be read: {reasons}"
+    ]
+
+
+def _uv(tables: Tables, options: Mapping[str, Any]) -> str:
+    record = tables.uv(platform.machine())
+    if record is None:
+        raise StackError(
+            f"The table uv.yml has no uv for this controller's architecture, {platform.machine()}. "
+            "Make the locks on another machine, or add the row."
+        )
+    return ensure_uv(
+        directory=options["tools_directory"],
+        record=dataclasses.asdict(record),
+        index_url=options["index_url"],
+    )
+
+
+def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
+    lock = outcome.lock
+    return {
+        "path": outcome.path,
+        "python": lock.python,
+        "platform": lock.platform,
+        "flavour": lock.flavour,
+        "state": outcome.state,
+        "summary": outcome.summary,
+        **outcome.changes,
+        "bytes": lock.total_bytes,
+        "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
+        "text": lock.text,
+        "without": list(lock.without),
+    }
+
+
+def _lines(packages: dict[str, str]) -> str:
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))

@@ -1,0 +1,291 @@
+"""What goes into a lock: which locks are asked for, and the lines of each from the tables and from a user."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from ..errors import LockError
+from ..records.lockfile import lock_path
+from ..requirements.parse import (
+    TENSORFLOW_PROJECTS,
+    TensorflowRequirement,
+    UserRequirement,
+    UserRequirements,
+    tensorflow_requirement,
+)
+from ..tables.load import Tables
+from ..tables.releases import find_release
+from ..tables.rows import CudaWheels, Release
+
+PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
+# The oldest glibc that wheels may want: that of RHEL 8 and Debian 10. TensorFlow's own want 2.27 at most.
+GLIBC_MINOR = 28
+# Bump when the same inputs are to be resolved differently, so that every lock is made anew.
+_FORMAT = 1
+
+
+class UnsatisfiableError(LockError):
+    """No set of versions is everything that was asked for; `reason` is the resolver's, of `inputs`."""
+
+    def __init__(self, message: str, *, inputs: LockInputs | None = None, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.inputs = inputs
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class LockRequest:
+    """One lock: `python` is a minor (`3.10`), `platform` is one of PLATFORMS.
+
+    `flavour` is cpu, cuda (with CUDA and cuDNN) or cudnn (with cuDNN alone, for a CUDA of the node).
+    """
+
+    release: str
+    python: str
+    platform: str
+    flavour: str
+    requirements: UserRequirements | None = None
+
+    @property
+    def architecture(self) -> str:
+        return next(name for name, platform in PLATFORMS.items() if platform == self.platform)
+
+    def path_in(self, directory: str) -> str:
+        """Where its lock is under a directory of locks."""
+        return lock_path(
+            directory, release=self.release, python=self.python, platform=self.platform, flavour=self.flavour
+        )
+
+    def __str__(self) -> str:
+        return f"TensorFlow {self.release} for CPython {self.python}, {self.platform}, {self.flavour}"
+
+
+@dataclass(frozen=True)
+class InputLine:
+    """One line that goes into a resolution; `where` is for people: a file and line, or who asks for it."""
+
+    text: str
+    where: str
+    symptom: str = ""
+
+    @property
+    def project(self) -> str:
+        return str(canonicalize_name(Requirement(self.text).name))
+
+
+@dataclass(frozen=True)
+class LockInputs:
+    """Everything that goes into one resolution, apart from the state of the index."""
+
+    request: LockRequest
+    requirements: tuple[InputLine, ...]
+    constraints: tuple[InputLine, ...]
+    notes: tuple[str, ...] = ()
+    other_pythons: tuple[str, ...] = ()
+    # What the node has itself: cuDNN's wheel requires it, and it is left out.
+    without: tuple[str, ...] = ()
+    # Projects that no wheel exists of.
+    from_source: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        request = self.request
+        identity = {
+            "format": _FORMAT,
+            "release": request.release,
+            "python": request.python,
+            "platform": request.platform,
+            "glibc": GLIBC_MINOR,
+            "flavour": request.flavour,
+            "requirements": sorted({line.text for line in self.requirements}),
+            "constraints": sorted({line.text for line in self.constraints}),
+            **({"without": self.without} if self.without else {}),
+            **({"from_source": sorted(self.from_source)} if self.from_source else {}),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequence[str]) -> str:
+    """The newest release that the user's TensorFlow line allows, on one of `pythons` if there are any."""
+    minors = {release.version: {*chain(*release.pythons.values())} for release in tables.releases}
+    asked = {}
+    for minor in pythons or sorted({*chain(*minors.values())}, key=Version):
+        wish = tensorflow_requirement(requirements, minor)
+        if wish is not None:
+            asked[minor] = wish
+    if not asked:
+        raise LockError(
+            f"{requirements.path} names no TensorFlow, and no release was asked for. "
+            "Set tensorflow_version, or add a line such as tensorflow==2.8.0."
+        )
+    for release in reversed(tables.releases):
+        for minor, wish in asked.items():
+            fits = minor in minors[release.version] and wish.project in release.packages
+            if fits and wish.specifier.contains(release.version):
+                return release.version
+    first = next(iter(asked.values()))
+    for specifier in first.specifier:
+        if specifier.operator == "==" and "*" not in specifier.version:
+            find_release(tables, specifier.version, where=f" ({first.where})")
+    raise LockError(
+        f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "
+        f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
+        f"{tables.releases[-1].version}."
+    )
+
+
+def lock_requests(
+    tables: Tables,
+    *,
+    release: str,
+    requirements: UserRequirements | None,
+    pythons: Sequence[str],
+    architectures: Sequence[str],
+    flavours: Sequence[str],
+) -> list[LockRequest]:
+    """One request for each Python, architecture and flavour; with none named, for all that the release has."""
+    requests = []
+    for architecture in architectures:
+        row = _release(tables, release)
+        has_cuda = _cuda_wheels(tables, row.version, architecture) is not None
+        minors = row.pythons.get(architecture, ())
+        if not minors:
+            raise LockError(
+                f"TensorFlow {row.version} has no wheel on {architecture}. Set tensorflow_lock_architectures to others."
+            )
+        for minor in pythons or minors:
+            asked = None if requirements is None else tensorflow_requirement(requirements, minor, architecture)
+            without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
+            for flavour in flavours or (("cpu", "cuda") if has_cuda and not without_cuda else ("cpu",)):
+                requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
+    return requests
+
+
+def directory_beside(requirements_path: str) -> str:
+    """Where the locks of a requirements file are: beside it, so that they are committed with it."""
+    return os.path.splitext(requirements_path)[0] + ".locks"
+
+
+def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
+    """What goes into the lock of `request`; LockError when the release has no such target."""
+    release = _release(tables, request.release)
+    _check_python(request, release)
+    notes: list[str] = []
+    users = request.requirements
+    requirements: list[InputLine] = []
+    constraints: list[InputLine] = []
+    asked = None if users is None else tensorflow_requirement(users, request.python, request.architecture)
+    if users is not None:
+        requirements += [_user_line(wish, notes) for wish in users.requirements]
+        constraints += [InputLine(str(limit.requirement), limit.where) for limit in users.constraints]
+        notes += users.notes
+    project = _project(request, release, asked)
+    pin = InputLine(f"{project}=={release.version}", "the release asked for")
+    if asked is None:
+        requirements.append(pin)
+    elif asked.specifier.contains(release.version, prereleases=True):
+        # A range such as ~=2.8.0 stays as it is in the lock's header; the release decides what is taken.
+        constraints.append(pin)
+    else:
+        raise UnsatisfiableError(
+            f"{asked.where} asks for {asked.project}{asked.specifier}, but the release asked for is "
+            f"{release.version}. Change that line, or set tensorflow_version to a release that it allows.",
+        )
+    for row in tables.constraints_for(release.version, request.python):
+        line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
+        (requirements if row.kind == "add" else constraints).append(line)
+    without: list[str] = []
+    if request.flavour != "cpu":
+        wheels = _cuda_wheels(tables, release.version, request.architecture)
+        if wheels is None:
+            raise LockError(
+                f"There are no CUDA wheels for TensorFlow {release.version} on {request.architecture}. "
+                f"Leave {request.flavour!r} out of tensorflow_lock_flavours."
+            )
+        if request.flavour == "cuda":
+            what, brought = f"CUDA {wheels.cuda}", wheels.requirements
+        else:
+            what, brought = f"cuDNN {wheels.cudnn}", tuple(filter(is_cudnn, wheels.cudnn_requirements))
+            without = [Requirement(text).name for text in wheels.cudnn_requirements if not is_cudnn(text)]
+        requirements += [InputLine(text, f"{what} for TensorFlow {release.version}") for text in brought]
+    others = tuple(minor for minor in release.pythons.get(request.architecture, ()) if minor != request.python)
+    return LockInputs(
+        request,
+        tuple(requirements),
+        tuple(constraints),
+        tuple(notes),
+        others,
+        without=tuple(without),
+        from_source=tables.source_distributions_for(release.version, request.python),
+    )
+
+
+def _release(tables: Tables, version: str) -> Release:
+    release = tables.release(version)
+    if release is None:
+        which = f"The tables know no TensorFlow release {version}"
+        if version in ("newest", "current"):
+            which = f"tensorflow_version is {version}, which is another release on each node, and a lock is for one"
+        raise LockError(
+            f"{which}. Set tensorflow_version to one of {tables.releases[0].version} to {tables.releases[-1].version}, "
+            "or leave it out where tensorflow_requirements names the release."
+        )
+    return release
+
+
+def _check_python(request: LockRequest, release: Release) -> None:
+    minors = release.pythons.get(request.architecture, ())
+    if request.python not in minors:
+        raise LockError(
+            f"TensorFlow {release.version} has no wheel for CPython {request.python} on "
+            f"{request.architecture}; it has for {', '.join(minors) or 'none there'}. "
+            "Set tensorflow_lock_pythons to some of these."
+        )
+
+
+def _cuda_wheels(tables: Tables, version: str, architecture: str) -> CudaWheels | None:
+    wheels = tables.cuda_wheels_for(version)
+    return wheels if wheels is not None and wheels.architecture == architecture else None
+
+
+def is_cudnn(requirement: str) -> bool:
+    return requirement.startswith("nvidia-cudnn-")
+
+
+def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
+    if asked is None:
+        in_flavour = "tensorflow" if "tensorflow" in release.packages else release.package
+        return in_flavour if request.flavour == "cpu" else release.package
+    built_for = release.packages.get(asked.project)
+    if built_for is None:
+        raise LockError(
+            f"{asked.where} asks for {asked.project}, which has no release {release.version}. "
+            f"Write {release.package} there."
+        )
+    if request.flavour != "cpu" and built_for != "gpu":
+        raise LockError(
+            f"{asked.where} asks for {asked.project}, whose release {release.version} is built without CUDA. "
+            f"Write {release.package} there, or leave {request.flavour!r} out of tensorflow_lock_flavours."
+        )
+    return asked.project
+
+
+def _user_line(wish: UserRequirement, notes: list[str]) -> InputLine:
+    requirement = wish.requirement
+    if canonicalize_name(requirement.name) in TENSORFLOW_PROJECTS and "and-cuda" in requirement.extras:
+        # The extra of several releases cannot be resolved; the flavour says whether its wheels come.
+        requirement = copy.copy(requirement)
+        requirement.extras = requirement.extras - {"and-cuda"}
+        notes.append(f"{wish.where}: [and-cuda] is not taken over, the flavour says which CUDA wheels come.")
+    return InputLine(str(requirement), wish.where)

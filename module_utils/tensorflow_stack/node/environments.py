@@ -1,0 +1,153 @@
+"""The root of the environments, and what is in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from ..errors import StackError
+from ..records.additions import find_additions
+from ..records.build import find_misfits
+from ..records.manifest import find_misfit
+from .files import NodeFiles
+
+# Of a lock only the header is read.
+_LOCK_HEAD_BYTES = 1 << 16
+
+BUILD_KEYS = (
+    "name",
+    "release",
+    "flavour",
+    "digest",
+    "build",
+    "python",
+    "cuda",
+    "cudnn",
+    "lock_sha256",
+    "packages",
+)
+
+
+def read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
+    nearest = root
+    while nearest != "/" and not files.exists(nearest, "environments_root"):
+        nearest = os.path.dirname(nearest)
+    writable, free_bytes = False, None
+    try:
+        host = files.host_path(nearest)
+        writable = os.path.isdir(host) and os.access(host, os.W_OK | os.X_OK)
+        usage = os.statvfs(host)
+        free_bytes = usage.f_bavail * usage.f_frsize
+    except OSError as error:
+        files.add_unread("environments_root", f"{nearest}: {error.strerror}")
+    exists = files.is_dir(root, "environments_root")
+    return {"path": root, "exists": exists, "writable": writable, "free_bytes": free_bytes}
+
+
+def read_environments(
+    files: NodeFiles, root: str, manifest: dict[str, Any] | None, asked_for: str | None = None
+) -> list[dict[str, Any]]:
+    """A row for each environment that is live. The one that is asked for, or was applied last, is looked into."""
+    looked_into = asked_for or (manifest or {}).get("current")
+    rows: list[dict[str, Any]] = []
+    if not files.is_dir(root, "environments"):
+        return rows
+    for name in files.names(root, "environments"):
+        link = root + "/" + name
+        try:
+            build = files.resolve(link)
+            if os.path.dirname(build) != files.resolve(root) + "/.builds":
+                continue
+        except OSError as error:
+            files.add_unread("environments", f"{link}: {error.strerror}")
+            continue
+        record = files.json(build + "/build.json", "environments")
+        if record is None:
+            files.add_unread("environments", f"{link}: no build record in {build}")
+            continue
+        misfits = find_misfits(record, BUILD_KEYS)
+        if misfits:
+            files.add_unread("environments", "{}/build.json: {}".format(build, ", ".join(misfits)))
+        elif record["name"] != name:
+            files.add_unread("environments", "{}: its build was made for {}".format(link, record["name"]))
+        else:
+            row = {key: record[key] for key in BUILD_KEYS}
+            row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
+            row["requirements"] = _read_requirements(files, build, manifest, name)
+            rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name == looked_into)})
+    return rows
+
+
+def _read_requirements(files: NodeFiles, build: str, manifest: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """What the lock of a build was made for: its lines, and the file that they were in.
+
+    An earlier version of this toolkit did not record the file. Recorded as null it is a lock of the release alone.
+    """
+    head = files.data(build + "/lock.txt", "environments", _LOCK_HEAD_BYTES) or b""
+    matched = re.search(r"^# requirements: (.+)$", head.decode("utf-8", "replace"), re.MULTILINE)
+    recorded: Any = manifest
+    for key in ("environments", name, "requirements"):
+        recorded = recorded.get(key) if isinstance(recorded, dict) else None
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return {
+        "lines": matched.group(1).split(", ") if matched else [],
+        "is_recorded": os.path.basename(build) in recorded,
+        "path": recorded.get(os.path.basename(build)),
+    }
+
+
+def _look_into(
+    files: NodeFiles,
+    root: str,
+    path: str,
+    record: dict[str, Any],
+    manifest: dict[str, Any] | None,
+    *,
+    is_asked_for: bool,
+) -> dict[str, Any]:
+    """What somebody added to a build, which a new one would lose, and whether it is whole.
+
+    Files are compared (0.05 s for TensorFlow 2.8.0) if something was added or the environment is asked for.
+    """
+    row: dict[str, Any] = {"additions": [], "damage": None, "unfinished": [], "also_in": []}
+    try:
+        host = files.host_path(path)
+        has_additions = bool(find_additions(host, record))
+        # A record that lacks something is for tensorflow_venv to judge.
+        if not has_additions and (not is_asked_for or find_misfits(record)):
+            return row
+        # Not loaded where it is not needed: it would cost every run some milliseconds.
+        from ..environment.bookkeeping import find_unfinished
+        from ..environment.builds import Build, find_added, find_damage, other_builds_with
+
+        build = Build(host, record)
+        damage = find_damage(build)
+        additions = find_added(build, damage)
+        row["also_in"] = other_builds_with(build, additions) if additions else []
+        row["unfinished"] = find_unfinished(files.host_path(root), build, manifest or {"environments": {}})
+    except (OSError, KeyError, TypeError, AttributeError, StackError) as error:
+        files.add_unread("environments", f"{path}: what is in it cannot be read: {error}")
+        return row
+    return {
+        **row,
+        "additions": [dict(addition._asdict()) for addition in additions],
+        "damage": [text for _, text in damage],
+    }
+
+
+def read_manifest(files: NodeFiles, root: str) -> dict[str, Any] | None:
+    path = root + "/manifest.json"
+    content = files.json(path, "manifest")
+    misfit = find_misfit(content) if content is not None else None
+    if misfit:
+        files.add_unread("manifest", f"{path} {misfit}")
+    return None if misfit else content
+
+
+def _real_path(files: NodeFiles, path: str) -> str | None:
+    """Where an interpreter really is, there or gone: an environment may name one by a link, as uv makes them."""
+    try:
+        return files.resolve(path)
+    except OSError:
+        return None

@@ -1,0 +1,62 @@
+"""NVIDIA's devices on the PCI bus."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from .files import NodeFiles
+
+NVIDIA_VENDOR = "10de"
+DISPLAY_CLASSES = ("0300", "0302")
+BRIDGE_CLASS = "0680"
+
+
+def read_pci(files: NodeFiles) -> tuple[list[dict[str, Any]], int]:
+    """NVIDIA's GPUs in order of address, and how many NVSwitches there are."""
+    devices = "/sys/bus/pci/devices"
+    if not files.is_dir(devices, "gpus"):
+        files.add_unread("gpus", f"{devices}: absent")
+    gpus: list[dict[str, Any]] = []
+    nvswitches = 0
+    for address in sorted(files.names(devices, "gpus"), key=_pci_order):
+        try:
+            device = _read_pci_device(files, f"{devices}/{address}")
+        except OSError as error:
+            files.add_unread("gpus", f"{devices}/{address}: {error.strerror}")
+            continue
+        if device is None:
+            continue
+        if device["pci_class"] == BRIDGE_CLASS:
+            nvswitches += 1
+        elif device["pci_class"] in DISPLAY_CLASSES:
+            gpus.append({"index": len(gpus), "pci_address": address, **device})
+    return gpus, nvswitches
+
+
+def _pci_order(address: str) -> list[int]:
+    return [int(number, 16) for number in re.findall(r"[0-9a-fA-F]+", address)]
+
+
+def _read_pci_device(files: NodeFiles, directory: str) -> dict[str, str | None] | None:
+    """A device of NVIDIA's, None for any other and for a part of one."""
+    numbers = {}
+    for name in ("vendor", "class", "device"):
+        path = f"{directory}/{name}"
+        text = files.text(path, "gpus") or ""
+        if re.fullmatch(r"0x[0-9a-f]{4,6}", text) is None:
+            files.add_unread("gpus", f"{path}: absent or not a PCI number")
+            return None
+        numbers[name] = text[2:6]
+        if numbers["vendor"] != NVIDIA_VENDOR:
+            return None
+    place = files.resolve(directory)
+    if files.link_target(f"{place}/physfn"):  # a virtual function of a GPU that this host shares out
+        return None
+    driver = files.link_target(f"{place}/driver")
+    return {
+        "device_id": numbers["device"],
+        "pci_class": numbers["class"],
+        "bound_to": os.path.basename(driver) if driver else None,
+    }

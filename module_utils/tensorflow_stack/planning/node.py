@@ -1,0 +1,231 @@
+"""A node as the planning asks it: one frozen view of the record that `gpu_node_info` returns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import Version
+
+from ..errors import StackError
+from ..records.additions import Addition
+from ..records.component import LIBRARIES
+
+
+@dataclass(frozen=True)
+class NodeGpu:
+    index: int
+    device_id: str
+
+
+@dataclass(frozen=True)
+class NodeDriver:
+    loaded: str | None
+    kind: str | None  # open, proprietary
+    installed: str | None
+    libcuda: str | None
+
+    @property
+    def version(self) -> str | None:
+        """What runs now, else what runs after the next boot."""
+        return self.loaded or self.installed
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    version: str | None
+    minor: str
+    path: str
+    origin: str
+    distutils: bool
+    public: bool  # every user may start it
+
+
+@dataclass(frozen=True)
+class NodeLibrary:
+    """A CUDA or cuDNN on the node; of cuDNN there is its file, and no prefix."""
+
+    version: str
+    directory: str
+    names: tuple[str, ...]  # by which the loader finds its libraries
+    prefix: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class UsedLibrary:
+    """The CUDA or cuDNN that an environment was built for."""
+
+    version: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    name: str
+    release: str
+    flavour: str  # cpu, cuda
+    digest: str
+    build: str
+    python: str  # its minor
+    python_path: str
+    python_real_path: str | None
+    libraries: Mapping[str, UsedLibrary]  # by component; empty for the CPU
+    lock_sha256: str
+    packages: Mapping[str, str]
+    requirements: tuple[str, ...]  # lines of its lock's requirements
+    requirements_path: str | None  # the user's file that they were in
+    is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
+    additions: tuple[Addition, ...]
+    damage: tuple[str, ...] | None  # null where its files were not compared
+    unfinished: tuple[str, ...]  # what a stopped run left to do
+    also_in: tuple[str, ...]
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Environment:
+        return cls(
+            name=row["name"],
+            release=row["release"],
+            flavour=row["flavour"],
+            digest=row["digest"],
+            build=row["build"],
+            python=row["python"]["minor"],
+            python_path=row["python"]["path"],
+            python_real_path=row["python"]["real_path"],
+            libraries={
+                component.name: UsedLibrary(row[component.name]["version"], row[component.name]["source"])
+                for component in LIBRARIES
+                if row[component.name]
+            },
+            lock_sha256=row["lock_sha256"],
+            packages=row["packages"],
+            requirements=tuple(row["requirements"]["lines"]),
+            requirements_path=row["requirements"]["path"],
+            is_requirements_path_recorded=row["requirements"]["is_recorded"],
+            additions=tuple(Addition(**addition) for addition in row["additions"]),
+            damage=None if row["damage"] is None else tuple(row["damage"]),
+            unfinished=tuple(row["unfinished"]),
+            also_in=tuple(row["also_in"]),
+        )
+
+    @property
+    def lock_flavour(self) -> str:
+        return lock_flavour({name: library.source for name, library in self.libraries.items()})
+
+
+def lock_flavour(sources: Mapping[str, str]) -> str:
+    """`cuda` if the lock has to bring CUDA and cuDNN, `cudnn` for cuDNN alone, `cpu` for TensorFlow alone."""
+    return next((name for name in ("cuda", "cudnn") if sources.get(name) == "wheels"), "cpu")
+
+
+@dataclass(frozen=True)
+class Managed:
+    """What this toolkit installed of a component; empty tables for one that was installed from archives."""
+
+    source: str
+    version: str
+    asked: Mapping[str, str | None]  # package -> version or pattern
+    packages: Mapping[str, str | None]
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Managed:
+        return cls(
+            source=row["source"],
+            version=row["version"],
+            asked={package["name"]: package.get("version") for package in row.get("asked", {}).get("packages", ())},
+            packages={package["name"]: package.get("version") for package in row.get("packages", ())},
+        )
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    architecture: str | None
+    os: Mapping[str, str | None]
+    user_name: str
+    is_root: bool
+    container: str | None
+    platform: str | None
+    boot_id: str | None
+    secure_boot: bool | None
+    kernels: tuple[str, ...]  # releases of those that need the driver
+    gpus: tuple[NodeGpu, ...]
+    nvswitches: int
+    driver: NodeDriver
+    other_drivers: tuple[str, ...]  # loaded, and holding GPUs that NVIDIA's driver wants
+    interpreters: tuple[Interpreter, ...]
+    cuda: tuple[NodeLibrary, ...]
+    cudnn: tuple[NodeLibrary, ...]
+    managed: Mapping[str, Managed]
+    root: str  # of the environments
+    variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
+    environments: tuple[Environment, ...]
+    current_name: str | None
+    checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> NodeFacts:
+        """Raises StackError if a fact is missing, as in a record of another version of this toolkit."""
+        try:
+            return cls(
+                architecture=record["architecture"],
+                os=record["os"],
+                user_name=record["user"]["name"],
+                is_root=record["user"]["uid"] == 0,
+                container=record["container"],
+                platform=record["platform"],
+                boot_id=record["boot_id"],
+                secure_boot=record["secure_boot"],
+                kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
+                gpus=tuple(NodeGpu(row["index"], row["device_id"]) for row in record["gpus"]),
+                nvswitches=record["nvswitches"],
+                driver=_driver(record["driver"]),
+                other_drivers=tuple(name for name in ("nouveau", "nova_core") if record["modules"][name]),
+                interpreters=tuple(map(_interpreter, record["pythons"])),
+                cuda=tuple(map(_library, record["cuda"])),
+                cudnn=tuple(map(_library, record["cudnn"])),
+                managed={name: Managed.read(row) for name, row in record["managed"].items()},
+                root=record["environments_root"]["path"],
+                variables=record["variables"],
+                environments=tuple(map(Environment.read, record["environments"])),
+                current_name=(record["manifest"] or {}).get("current"),
+                checks=_checks(record["manifest"] or {}),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StackError(
+                f"The node record is not that of gpu_node_info as it is now ({type(error).__name__}: {error}). "
+                "Read the node again with the gpu_node_info of this checkout."
+            ) from error
+
+    @property
+    def current_environment(self) -> Environment | None:
+        """The one that was applied last."""
+        return self.environment(self.current_name)
+
+    def environment(self, name: str | None) -> Environment | None:
+        return next((row for row in self.environments if row.name == name), None)
+
+    def has_cuda(self, version: str, directory: str) -> bool:
+        return any((row.version, row.directory) == (version, directory) for row in self.cuda)
+
+    def has_cudnn(self, version: str, directories: Sequence[str]) -> bool:
+        wanted = Version(version).release[:3]
+        return any(Version(row.version).release[:3] == wanted and row.directory in directories for row in self.cudnn)
+
+
+def _checks(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    entries = manifest.get("environments", {})
+    return {name: entry["check"] for name, entry in entries.items() if entry.get("check")}
+
+
+def _driver(row: Mapping[str, Any]) -> NodeDriver:
+    return NodeDriver(row["loaded"], row["kind"], row["installed"], row["libcuda"])
+
+
+def _interpreter(row: Mapping[str, Any]) -> Interpreter:
+    return Interpreter(row["version"], row["minor"], row["path"], row["origin"], row["distutils"], row["public"])
+
+
+def _library(row: Mapping[str, Any]) -> NodeLibrary:
+    names = tuple(row["libraries"])
+    return NodeLibrary(row["version"], row["library_directory"], names, row.get("prefix"), row.get("library"))

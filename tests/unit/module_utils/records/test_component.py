@@ -1,0 +1,22 @@
+"""The table of components; what a record of one may hold is tested where a node is read."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.module_utils.tensorflow_stack.records.component import COMPONENTS, LIBRARIES, kind_of, record_path
+
+
+def test_components_in_the_order_in_which_they_are_installed() -> None:
+    assert [component.name for component in COMPONENTS] == ["driver", "cuda", "cudnn"]
+    assert [component.name for component in LIBRARIES] == ["cuda", "cudnn"]
+
+
+def test_a_record_is_named_for_its_component() -> None:
+    assert record_path("cuda") == "/etc/tensorflow-gpu-stack/cuda.json"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [("distro", "packages"), ("nvidia_repo", "packages"), ("redist", "archives")]
+)
+def test_the_source_tells_what_a_component_was_installed_from(source: str, kind: str) -> None:
+    assert kind_of({"source": source}) == kind

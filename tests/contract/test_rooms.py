@@ -145,8 +145,7 @@ LONG_FILES = {
     "archives/redist.py": 418,
     "environment/venv.py": 454,
 }
-LONG_FUNCTIONS: dict[str, int] = {
-}
+LONG_FUNCTIONS: dict[str, int] = {}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

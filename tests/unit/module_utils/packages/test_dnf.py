@@ -330,9 +330,7 @@ def solution(base: Base) -> DnfSolution:
 
 
 def test_file_that_is_gone_is_an_error_before_anything_changes() -> None:
-    with pytest.raises(
-        StackError, match="Not every file of driver-535.2-1.el8.x86_64 could be fetched: 404 gone[.] "
-    ):
+    with pytest.raises(StackError, match="Not every file of driver-535.2-1.el8.x86_64 could be fetched: 404 gone[.] "):
         solution(Base([], fails=Error("404\ngone"))).download()
 
 
@@ -405,9 +403,7 @@ def test_removal_resets_the_module(manager: Callable[[Base], Dnf]) -> None:
     plan = manager(base).solve_removal(["driver"], stream).plan
     assert plan == ClosurePlan((), Transaction(remove={"driver": "3:535.2-1.el8"}), stream)
     assert base.done == ["reset nvidia-driver"]
-    with pytest.raises(
-        StackError, match=r"dnf cannot reset the module nvidia-driver: .*\(dnf module reset "
-    ):
+    with pytest.raises(StackError, match=r"dnf cannot reset the module nvidia-driver: .*\(dnf module reset "):
         manager(Base([DRIVER])).solve_removal(["driver"], stream)
 
 

@@ -49,8 +49,8 @@ def main() -> None:
             nodes = sum(map(seconds, spent.read_text().split()))
             controller = cost.cpu - nodes
             print(
-                f"{count:3} nodes: {cost.wall:6.1f} s; {cost.cpu:6.1f} CPU s, of these {controller:5.1f} of the controller; "
-                f"a node: {controller / count:.2f} CPU s of the controller, {nodes / count:.2f} of its own"
+                f"{count:3} nodes: {cost.wall:6.1f} s, {cost.cpu:6.1f} CPU s. A node: "
+                f"{controller / count:.2f} CPU s of the controller, {nodes / count:.2f} of its own"
             )
 
 

@@ -13,9 +13,7 @@ from tests.conftest import RunModule
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_the_version_of_a_package_is_taken_for_that_of_the_driver(
-    run_module: RunModule, monkeypatch: pytest.MonkeyPatch, check: bool
-) -> None:
+def test_what_is_asked_for_is_handed_on(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
     seen: list[Any] = []
 
     def ensure(request: ModuleRequest, *, check: bool) -> dict[str, Any]:

@@ -48,6 +48,7 @@ _CUDA_NO_DEVICE = 100
 _CUDA_DRIVER_MISMATCH = 803
 _NVML_DRIVER_MISMATCH = 18
 # From CUDA 11 on a driver runs every CUDA of its major number.
+# fact: cuda_drivers.yml, 2026-11-22
 _FIRST_COMPATIBLE_CUDA = 11
 
 _COMPILES_KERNELS = re.compile(r"[Kk]ernels will be jit-compiled from PTX")
@@ -221,7 +222,7 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     gpus = ", ".join(gpu["description"] for gpu in facts["libcuda"]["gpus"])
     found = ", ".join(f"{row['name']} {row['version'] or ''}".strip() for row in facts["libraries"])
     nvml = facts["nvml"]
-    # TensorFlow 2.21 asks it first.
+    # fact: TensorFlow 2.21 asks it first, seen 2026-11-22
     warning = (
         f" NVML cannot be opened ({nvml['text']}): TensorFlow 2.21 uses no GPU so." if nvml["code"] is None else ""
     )

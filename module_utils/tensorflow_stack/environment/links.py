@@ -26,6 +26,7 @@ _COMPILER_FILES = {
 }
 # Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: the environment's Python adds this
 # directory to it at each start, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
+# fact: TensorFlow's source, 2026-11-22
 _FIRST_TO_LOOK_IN_WHEELS = (2, 14)
 _COMPILER_STARTUP_FILE = "tensorflow_gpu_stack_xla.pth"
 _COMPILER_STARTUP = (

@@ -16,7 +16,7 @@ from packaging.version import Version
 from ..records.libraries import LOADER_DIRECTORIES
 from ..tables.load import Tables, rows_for
 from ..tables.rows import Redist, Release
-from .gpus import GpuModel, is_compatible, takes_newer
+from .gpus import GpuModel, is_compatible
 from .node import NodeFacts, NodeLibrary
 from .stack import Findings, Library, Package, Policy
 
@@ -127,7 +127,7 @@ def _first(search: _Search, policy: Policy) -> tuple[Library, Library] | None:
 
 def _what_is_wanted(search: _Search) -> str:
     release, cuda = search.release, search.release.cuda
-    if takes_newer(cuda):
+    if search.tables.cuda_driver(cuda).takes_newer:
         oldest = max([cuda, *(model.chip.first_cuda for model in search.models)], key=Version)
         cuda = f"{oldest} or a newer {Version(oldest).major}.x"
     return f"CUDA {cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}"
@@ -205,15 +205,16 @@ def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
     return find[source](search, cuda)
 
 
-def _compatible(versions: Iterable[str], release: Release) -> list[str]:
+def _compatible(versions: Iterable[str], search: _Search) -> list[str]:
     """Nearest to what the release was built with first."""
-    return sorted((v for v in set(versions) if is_compatible(v, release.cuda)), key=Version)
+    built_with = search.release.cuda
+    return sorted((v for v in set(versions) if is_compatible(search.tables, v, built_with)), key=Version)
 
 
 def _best(versions: Iterable[str], where: str, search: _Search) -> tuple[str | None, str]:
     """The nearest that knows the GPUs, else why none does; both empty where none is compatible."""
     reasons = []
-    for version in _compatible(versions, search.release):
+    for version in _compatible(versions, search):
         reason = search.why_not_cuda(version)
         if reason is None:
             return version, ""
@@ -237,7 +238,7 @@ def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
 
 def _found_cuda(search: _Search) -> _Found:
     reasons = []
-    for version in _compatible((row.version for row in search.node.cuda), search.release):
+    for version in _compatible((row.version for row in search.node.cuda), search):
         for row in (row for row in search.node.cuda if row.version == version):
             reason = search.missing("cuda", row) or search.why_not_cuda(version)
             if reason is None:
@@ -302,16 +303,17 @@ def _redist_cuda(search: _Search) -> _Found:
     if version is None:
         return None, why_not or f"redist has CUDA {', '.join(known)}"
     row = known[version]
-    return _archives(row, version, is_there=search.node.has_cuda(version, row.library_directory)), ""
+    return _archives(row, version, search, is_there=search.node.has_cuda(version, row.library_directory)), ""
 
 
-def _archives(row: Redist, version: str, *, is_there: bool) -> Library:
+def _archives(row: Redist, version: str, search: _Search, *, is_there: bool) -> Library:
     return Library(
         version,
         "redist",
         (row.library_directory,),
         prefix=row.prefix,
         archives=row.archives,
+        url=search.tables.addresses["redist"],
         is_there=is_there,
     )
 
@@ -380,7 +382,8 @@ def _redist_cudnn(search: _Search, cuda: Library) -> _Found:
     row = next((row for row in rows if _serves(row.version, search)), None)
     if row is None:
         return None, f"redist has cuDNN {', '.join(row.version for row in rows) or '(none)'} for CUDA {major}"
-    return _archives(row, row.version, is_there=search.node.has_cudnn(row.version, (row.library_directory,))), ""
+    is_there = search.node.has_cudnn(row.version, (row.library_directory,))
+    return _archives(row, row.version, search, is_there=is_there), ""
 
 
 def _serves(version: str, search: _Search) -> bool:

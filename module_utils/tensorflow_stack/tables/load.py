@@ -22,6 +22,7 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import TableError
 from .rows import (
+    Address,
     Components,
     Constraint,
     CudaDriver,
@@ -65,6 +66,11 @@ class Tables:
     uvs: tuple[Uv, ...]
 
     # Loaded on demand, from here on: most of the bytes are here, and a node without a GPU needs none.
+
+    @cached_property
+    def addresses(self) -> Mapping[str, str]:
+        """URLs by name."""
+        return {row.name: row.url for row in _load(self.directory, "addresses", Address)}
 
     @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:

@@ -42,6 +42,7 @@ PURE = {"planning"}
 PURE_FILES = {
     "archives/manifest.py",
     "check/log_judge.py",
+    "check/report.py",
     "check/verdicts.py",
     "kernel/texts.py",
     "locking/clashes.py",

@@ -42,6 +42,7 @@ PURE = {"planning"}
 PURE_FILES = {
     "archives/manifest.py",
     "check/log_judge.py",
+    "check/report.py",
     "check/verdicts.py",
     "kernel/texts.py",
     "locking/clashes.py",
@@ -209,6 +210,40 @@ def test_io_names_no_variable_of_an_inventory() -> None:
 def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
     found = {name_of(path) for path in FILES if room_of(path) != "io" and imported_modules(path) & ONLY_IO}
     assert found == BESIDE_IO.keys()
+
+
+# --- Python 3.7 -------------------------------------------------------------------------------------
+
+ON_NODES = {"archives", "check", "environment", "io", "kernel", "node", "packages", "records", "repositories"}
+_GENERIC_SINCE_3_9 = {"dict", "frozenset", "list", "set", "tuple", "type"}
+
+
+def evaluated(tree: ast.AST) -> Iterator[ast.AST]:
+    """All but annotations, which stay texts."""
+    for name, value in ast.iter_fields(tree):
+        for node in value if isinstance(value, list) else [value]:
+            if isinstance(node, ast.AST) and name not in ("annotation", "returns"):
+                yield node
+                yield from evaluated(node)
+
+
+def too_new(path: Path) -> list[str]:
+    """Types that Python 3.7 and 3.8 cannot subscript: they have them in `typing` alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    abstract = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "collections.abc"
+        for alias in node.names
+    }
+    subscripts = [node.value for node in evaluated(tree) if isinstance(node, ast.Subscript)]
+    names = [node.id for node in subscripts if isinstance(node, ast.Name)]
+    return [name for name in names if name in abstract | _GENERIC_SINCE_3_9]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in ON_NODES], ids=name_of)
+def test_what_runs_on_a_node_is_imported_by_python_3_7(path: Path) -> None:
+    assert too_new(path) == []
 
 
 # --- Sizes ------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from ..records import manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
-from .verdicts import GOOD_VERDICTS, judge, make_report
+from .report import make_report
+from .verdicts import GOOD_VERDICTS, judge
 
 # What the manifest keeps of an outcome.
 _STORED = ("verdict", "reason", "checked_at", "report")

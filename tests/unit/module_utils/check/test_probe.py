@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.check import probe, verdicts
+from ansible.module_utils.tensorflow_stack.check import probe
 from ansible.module_utils.tensorflow_stack.check.child import libraries, main
+from ansible.module_utils.tensorflow_stack.check.report import make_report
 from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.records import manifest
@@ -254,7 +255,7 @@ def test_a_double_of_the_driver_that_computes_nothing_is_refused() -> None:
     verdict = judge(captured("tf2.8.double"), 0, release="2.8.0", expect_gpu=True, gpu_count=1)
     assert verdict.name == "wrong_numbers"
     assert "4096 of 4096" in verdict.reason
-    report = verdicts.make_report(captured("tf2.8.double"), {})
+    report = make_report(captured("tf2.8.double"), {})
     assert report["gpu"] == "present"
     assert "test double" in report["devices"][1]["description"]
     assert {library["name"] for library in report["libraries_mapped"]} >= {"libcuda.so.1", "libcudnn.so.8"}
@@ -266,7 +267,7 @@ def test_an_abort_of_tensorflow_shows_how_far_it_came() -> None:
     verdict = judge(captured("tf2.8.ecc"), -signal.SIGABRT, **arguments)
     assert verdict.name == "killed"
     assert "GPU->CPU Memcpy failed" in verdict.reason
-    report = verdicts.make_report(captured("tf2.8.ecc"), {})
+    report = make_report(captured("tf2.8.ecc"), {})
     assert [(stage["name"], stage["passed"]) for stage in report["stages"]] == [
         ("import", True),
         ("devices", True),

@@ -299,8 +299,8 @@ def main() -> None:
             module.fail_json(msg=f"{name} is {value!r}; set it to an absolute path, such as /{value}")
     if not os.path.isdir(filesystem_root):
         module.fail_json(
-            msg=f"filesystem_root is {filesystem_root!r}, which is no directory; set it to the mount point of the node's "
-            "file system, or leave it out to read this node"
+            msg=f"filesystem_root is {filesystem_root!r}, which is no directory; set it to the mount point of the "
+            "node's file system, or leave it out to read this node"
         )
     module.exit_json(
         changed=False,

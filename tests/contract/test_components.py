@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.node.libraries import OPENED
 from ansible.module_utils.tensorflow_stack.records.component import COMPONENTS, LIBRARIES, Component
+from ansible.module_utils.tensorflow_stack.records.libraries import OPENED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
@@ -47,12 +47,6 @@ def test_modules_and_roles_know_the_same_components() -> None:
     names, libraries = ([component.name for component in rows] for rows in (COMPONENTS, LIBRARIES))
     assert choices("nvidia_packages") == names
     assert choices("nvidia_redist") == choices("nvidia_libraries_info") == list(OPENED) == libraries
-    assert str(names) in tasks_of(REPOSITORY / "roles" / "nvidia_repository")
-
-
-def test_verify_compares_every_role_of_the_system() -> None:
-    roles = ["nvidia_repository", *(component.role for component in COMPONENTS)]
-    assert f"system_roles: [{', '.join(roles)}]" in read("playbooks", "verify.yml")
 
 
 def results_of(tasks: str) -> set[str]:

@@ -197,7 +197,7 @@ def test_no_name_of_ours_is_taken_for_a_misspelt_one() -> None:
     names = {name for task in tasks for name in task.get("vars") or {}}
     names |= {task["register"] for task in tasks if "register" in task}
     names |= {task["loop_control"]["loop_var"] for task in tasks if "loop_var" in task.get("loop_control", {})}
-    assert {"tensorflow_release_result", "stack_role", "system_roles"} <= names, "of each kind"
+    assert {"tensorflow_release_result", "stack_role", "verify_parts"} <= names, "of each kind"
     known = read_variables(str(REPOSITORY / "playbooks" / "variables.json"))
     assert misspelt(names, known) == {}
 

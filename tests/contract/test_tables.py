@@ -38,6 +38,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 
 # What a table is sorted by; it is also what makes a row unique.
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "addresses": lambda row: row["name"],
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),

@@ -221,7 +221,8 @@ def test_make_lock_ends_badly_where_the_locks_of_the_gpu_are_left_out(tmp_path: 
     said = " ".join(run.output.split())
     assert "both install nvidia-cudnn-cu11.so, with different contents" in said
     assert (
-        "There is no lock of the flavour cuda; if you do not need it, set tensorflow_lock_flavours to the others." in said
+        "There is no lock of the flavour cuda; if you do not need it, set tensorflow_lock_flavours to the others."
+        in said
     )
 
 

@@ -161,6 +161,7 @@ def _write_metadata(path: str, lines: Iterable[InputLine]) -> str:
 def _pylock(versions: Mapping[str, str]) -> str:
     """As much of an older result as uv needs to prefer its versions."""
     packages = "".join(f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' for name, version in versions.items())
+    # fact: PEP 751, 2026-11-22
     return f'lock-version = "1.0"\ncreated-by = "playbooks/lock.yml"\n{packages}'
 
 

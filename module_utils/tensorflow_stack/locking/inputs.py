@@ -30,6 +30,7 @@ from ..tables.rows import CudaWheels, Release
 
 PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
 # The oldest glibc that wheels may want: that of RHEL 8 and Debian 10. TensorFlow's own want 2.27 at most.
+# fact: what these distributions have, 2026-11-22
 GLIBC_MINOR = 28
 # Bump when the same inputs are to be resolved differently, so that every lock is made anew.
 _FORMAT = 1
@@ -125,6 +126,7 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
         if wish is not None:
             asked[minor] = wish
     if not asked:
+        # example
         raise LockError(
             f"{requirements.path} names no TensorFlow, and no release was set. "
             "Set tensorflow_version, or add a line such as tensorflow==2.8.0."

@@ -13,9 +13,10 @@ from typing import Any
 
 from packaging.version import Version
 
+from ..records.libraries import LOADER_DIRECTORIES
 from ..tables.load import Tables, rows_for
 from ..tables.rows import Redist, Release
-from .gpus import GpuModel, is_compatible, takes_newer
+from .gpus import GpuModel, is_compatible
 from .node import NodeFacts, NodeLibrary
 from .stack import Findings, Library, Package, Policy
 
@@ -24,8 +25,6 @@ _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
 _NEED_ROOT = ("nvidia_repo", "distro", "redist")
 # Where the cuDNN comes from that belongs to a CUDA; the distribution has none that can be relied on.
 _OWN_CUDNN = {"distro": "wheels"}
-# Where the loader looks by itself, and where much else lies that is not to be linked.
-_LOADER_DIRECTORIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _first(search: _Search, policy: Policy) -> tuple[Library, Library] | None:
 
 def _what_is_wanted(search: _Search) -> str:
     release, cuda = search.release, search.release.cuda
-    if takes_newer(cuda):
+    if search.tables.cuda_driver(cuda).takes_newer:
         oldest = max([cuda, *(model.chip.first_cuda for model in search.models)], key=Version)
         cuda = f"{oldest} or a newer {Version(oldest).major}.x"
     return f"CUDA {cuda} and cuDNN {release.cudnn} for TensorFlow {release.version}"
@@ -206,15 +205,16 @@ def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
     return find[source](search, cuda)
 
 
-def _compatible(versions: Iterable[str], release: Release) -> list[str]:
+def _compatible(versions: Iterable[str], search: _Search) -> list[str]:
     """Nearest to what the release was built with first."""
-    return sorted((v for v in set(versions) if is_compatible(v, release.cuda)), key=Version)
+    built_with = search.release.cuda
+    return sorted((v for v in set(versions) if is_compatible(search.tables, v, built_with)), key=Version)
 
 
 def _best(versions: Iterable[str], where: str, search: _Search) -> tuple[str | None, str]:
     """The nearest that knows the GPUs, else why none does; both empty where none is compatible."""
     reasons = []
-    for version in _compatible(versions, search.release):
+    for version in _compatible(versions, search):
         reason = search.why_not_cuda(version)
         if reason is None:
             return version, ""
@@ -224,7 +224,8 @@ def _best(versions: Iterable[str], where: str, search: _Search) -> tuple[str | N
 
 
 def _to_link(directory: str) -> tuple[str, ...]:
-    return () if directory in _LOADER_DIRECTORIES else (directory,)
+    """None of what the loader finds by itself, with much beside it that is not to be linked."""
+    return () if directory in LOADER_DIRECTORIES else (directory,)
 
 
 def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
@@ -237,7 +238,7 @@ def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
 
 def _found_cuda(search: _Search) -> _Found:
     reasons = []
-    for version in _compatible((row.version for row in search.node.cuda), search.release):
+    for version in _compatible((row.version for row in search.node.cuda), search):
         for row in (row for row in search.node.cuda if row.version == version):
             reason = search.missing("cuda", row) or search.why_not_cuda(version)
             if reason is None:
@@ -305,16 +306,17 @@ def _redist_cuda(search: _Search) -> _Found:
     if version is None:
         return None, why_not or f"redist has CUDA {', '.join(known)}"
     row = known[version]
-    return _archives(row, version, is_there=search.node.has_cuda(version, row.library_directory)), ""
+    return _archives(row, version, search, is_there=search.node.has_cuda(version, row.library_directory)), ""
 
 
-def _archives(row: Redist, version: str, *, is_there: bool) -> Library:
+def _archives(row: Redist, version: str, search: _Search, *, is_there: bool) -> Library:
     return Library(
         version,
         "redist",
         (row.library_directory,),
         prefix=row.prefix,
         archives=row.archives,
+        url=search.tables.addresses["redist"],
         is_there=is_there,
     )
 
@@ -373,7 +375,7 @@ def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
         packages=_packages(row.packages),
         belongs=row.belongs,
         # In the loader's directory, so there can be one only, whatever CUDA it is for.
-        is_there=search.node.has_cudnn(row.cudnn, _LOADER_DIRECTORIES),
+        is_there=search.node.has_cudnn(row.cudnn, LOADER_DIRECTORIES),
     ), ""
 
 
@@ -383,7 +385,8 @@ def _redist_cudnn(search: _Search, cuda: Library) -> _Found:
     row = next((row for row in rows if _serves(row.version, search)), None)
     if row is None:
         return None, f"redist has cuDNN {', '.join(row.version for row in rows) or '(none)'} for CUDA {major}"
-    return _archives(row, row.version, is_there=search.node.has_cudnn(row.version, (row.library_directory,))), ""
+    is_there = search.node.has_cudnn(row.version, (row.library_directory,))
+    return _archives(row, row.version, search, is_there=is_there), ""
 
 
 def _serves(version: str, search: _Search) -> bool:

@@ -15,8 +15,6 @@ from .node import Managed, NodeFacts
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
 
 _SOURCES = ("distro", "nvidia_repo")
-# From this branch on NVIDIA's own installer takes the open modules where the GPU has a choice.
-_OPEN_BY_DEFAULT = 560
 _CPU_INSTEAD = "or set tensorflow_gpu to none for a CPU environment."
 
 
@@ -255,8 +253,9 @@ def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) ->
 
 def _rank(tables: Tables, row: DriverPackages, policy: Policy) -> tuple[Any, ...]:
     """The smallest is taken: alive, from the distribution, the modules that NVIDIA takes itself, newest branch."""
-    usual = "open" if row.branch >= _OPEN_BY_DEFAULT else "proprietary"
-    return (_has_ended(tables, row, policy), _SOURCES.index(row.origin), -row.branch, row.kernel_modules != usual)
+    branch = tables.driver_branch(row.branch)
+    is_usual = bool(branch and branch.kernel_modules == row.kernel_modules)
+    return (_has_ended(tables, row, policy), _SOURCES.index(row.origin), -row.branch, not is_usual)
 
 
 def _has_ended(tables: Tables, row: DriverPackages, policy: Policy) -> bool:

@@ -14,10 +14,6 @@ from ..tables.rows import GpuChip, Release
 from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, Gpu, Library, Policy
 
-# From this CUDA on a release can be given a newer one of the same major: their libraries keep their sonames (11.0 has
-# libcusolver.so.10, later ones .11), and NVIDIA promises that what was built with the older one runs.
-_COMPATIBLE_FROM = Version("11.1")
-
 
 @dataclass(frozen=True)
 class GpuModel:
@@ -47,15 +43,14 @@ def _limit(name: str, version: str, first: str | None, last: str | None) -> str 
     return None
 
 
-def is_compatible(version: str, built_with: str) -> bool:
-    """May a release that was built with one CUDA be given this one?"""
+def is_compatible(tables: Tables, version: str, built_with: str) -> bool:
+    """May a release that was built with one CUDA be given this one?
+
+    A newer one of the same major, if the libraries keep their sonames and NVIDIA promises that what was built runs.
+    """
     given, wanted = Version(version), Version(built_with)
-    return given == wanted or (given.major == wanted.major and given > wanted >= _COMPATIBLE_FROM)
-
-
-def takes_newer(built_with: str) -> bool:
-    """May a release that was built with this CUDA be given a newer one of the same major?"""
-    return Version(built_with) >= _COMPATIBLE_FROM
+    is_newer = given.major == wanted.major and given > wanted
+    return given == wanted or (is_newer and tables.cuda_driver(built_with).takes_newer)
 
 
 def resolve_gpus(
@@ -125,7 +120,7 @@ def _check_code(tables: Tables, release: Release, model: GpuModel, findings: Fin
 
 def _check_cuda(tables: Tables, release: Release, model: GpuModel, findings: Findings) -> bool:
     """Is there a CUDA for this GPU that the release can be given, wherever it comes from?"""
-    known = [row.cuda for row in tables.cuda_drivers if is_compatible(row.cuda, release.cuda)]
+    known = [row.cuda for row in tables.cuda_drivers if is_compatible(tables, row.cuda, release.cuda)]
     limits = [model.limit_of_cuda(cuda, needs_own_code=False) for cuda in known]
     if None in limits:
         return True

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from ..tables.load import Tables
 from ..tables.rows import Release
 from .stack import Driver, Python
-
-_FIXES = "https://github.com/tensorflow/tensorflow/releases/tag/v2.11.1"
-_BRANCHES = "https://docs.nvidia.com/datacenter/tesla/drivers/supported-drivers-and-cuda-toolkit-versions.html"
-_PYTHONS = "https://devguide.python.org/versions/"
 
 
 def life_warnings(
@@ -23,13 +17,15 @@ def life_warnings(
         warnings.append(_release_warning(tables, release))
     for row in tables.python_lives:
         if row.minor == python.minor and row.end_of_life < month:
-            warnings.append(f"Python {row.minor} has had no security fixes since {row.end_of_life} ({_PYTHONS}).")
+            page = tables.addresses["pythons"]
+            warnings.append(f"Python {row.minor} has had no security fixes since {row.end_of_life} ({page}).")
     # Of one that is chosen here, the choice itself says so.
     version = driver.present if driver and not driver.is_of_system else None
     branch = tables.driver_branch(int(version.split(".")[0])) if version else None
     if branch and branch.end_of_life and branch.end_of_life < month:
+        page = tables.addresses["driver_branches"]
         warnings.append(
-            f"The driver's branch {branch.branch} has had no security fixes since {branch.end_of_life} ({_BRANCHES})."
+            f"The driver's branch {branch.branch} has had no security fixes since {branch.end_of_life} ({page})."
         )
     return tuple(warnings)
 
@@ -38,10 +34,11 @@ def _release_warning(tables: Tables, release: Release) -> str:
     known = ", ".join(
         f"{row.advisory} ({row.what}; fixed in {row.fixed_in})" for row in tables.vulnerabilities_of(release.version)
     )
-    minor = Version(release.version).release[:2]
-    last = [row.version for row in tables.releases if Version(row.version).release[:2] == minor][-1]
+    minor = release.version.split(".")[:2]
+    last = [row.version for row in tables.releases if row.version.split(".")[:2] == minor][-1]
     return (
-        f"TensorFlow {release.version} gets no security fixes, only the newest release does ({_FIXES})"
+        f"TensorFlow {release.version} gets no security fixes, only the newest release does "
+        f"({tables.addresses['releases']})"
         + (f"; known of it: {known}" if known else "")
         + "."
         + (f" {last} has the last fixes of its minor." if last != release.version else "")

@@ -14,9 +14,6 @@ from .node import NodeFacts
 from .stack import Driver, Library, LockState, Python, Refusal, Stack
 from .steps import make_steps
 
-# What the paths of the table `redist` are below.
-REDIST_URL = "https://developer.download.nvidia.com/compute/"
-
 
 def make_plan(
     *,
@@ -89,7 +86,7 @@ def _library(library: Library) -> dict[str, Any]:
         "prefix": library.prefix,
         "packages": [package.as_dict() for package in library.packages],
         "belongs": list(library.belongs),
-        "url": REDIST_URL if library.archives else None,
+        "url": library.url,
         "archives": [dict(archive) for archive in library.archives],
     }
 

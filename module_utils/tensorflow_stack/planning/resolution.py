@@ -213,6 +213,7 @@ def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts,
 
 def _is_whole(row: Interpreter) -> bool:
     """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+    # fact: docs/cuda_libraries.md, 2026-11-22
     return row.distutils or Version(row.minor) >= Version("3.10")
 
 

@@ -91,6 +91,7 @@ class Library:
     packages: tuple[Package, ...] = ()
     belongs: tuple[str, ...] = ()
     archives: tuple[Mapping[str, Any], ...] = ()
+    url: str | None = None  # that the paths of the archives are below
     is_there: bool = False  # on the node already, whoever installed it
     floor: str | None = None  # the oldest version that the release runs with, if it names one
 

@@ -49,13 +49,13 @@ class Refused(enum.Enum):
     LINKED_INCLUDE = "Replace the link by a copy of the file"
     TOO_MANY_FILES = "Join the files"
     VARIABLE = "Write its value"
-    SYNTAX = "Write it as name, name==1.2.3 or name~=1.2.0"
+    SYNTAX = "Write it as name, name==1.2.3 or name~=1.2.0"  # example
     MARKER = "Use the variables of PEP 508 and compare versions with versions"
-    VERSION = "Write == and a version such as 1.2.3"
+    VERSION = "Write == and a version such as 1.2.3"  # example
     CHARACTER = "Remove it; such characters hide what a line says"
     NOT_TEXT = "Save the file as UTF-8 text"
     TOO_LARGE = "Check that this is a requirements file"
-    EMPTY = "Write one a line, for example tensorflow==2.8.0"
+    EMPTY = "Write one a line, for example tensorflow==2.8.0"  # example
     DOCUMENT = "Correct it, or name a requirements.txt"
     NO_PROJECT_TABLE = "Export a requirements.txt with the tool that keeps this file, and name that"
     DYNAMIC = "Name the file that the dependencies are read from"

@@ -301,7 +301,7 @@ def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequir
     if re.search(r"[0-9]{20}|===", str(requirement.specifier)):
         raise refuse(Refused.VERSION, path, line.number, f"the version {str(requirement.specifier)[:120]}")
     try:
-        _applies(requirement, "3.10", "x86_64")
+        _applies(requirement, "3.10", "x86_64")  # example
     except (UndefinedComparison, UndefinedEnvironmentName, ValueError, RecursionError) as error:
         found = f"a marker without meaning ({str(error)[:200] or 'too deeply nested'})"
         raise refuse(Refused.MARKER, path, line.number, found) from error

@@ -22,6 +22,7 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import TableError
 from .rows import (
+    Address,
     Components,
     Constraint,
     CudaDriver,
@@ -65,6 +66,11 @@ class Tables:
     uvs: tuple[Uv, ...]
 
     # Loaded on demand, from here on: most of the bytes are here, and a node without a GPU needs none.
+
+    @cached_property
+    def addresses(self) -> Mapping[str, str]:
+        """URLs by name."""
+        return {row.name: row.url for row in _load(self.directory, "addresses", Address)}
 
     @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:
@@ -213,15 +219,19 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
     return [row for row in rows if row.os in names and _same_release(version_id, row.version_id)]
 
 
+# Read by the check and the doctor, and by no plan.
+_NOT_PLANNED_FROM = ("diagnoses", "log_lines", "proofs")
+
+
 def preload_tables(directory: str) -> None:
-    """Load every table of a directory once, for all processes that are forked from this one afterwards.
+    """Load once what plans are made from, for all processes that are forked from this one afterwards.
 
     A table that cannot be loaded is for whoever needs it to report.
     """
     with contextlib.suppress(TableError):
         tables = load_tables(directory)
         for name, value in vars(Tables).items():
-            if isinstance(value, cached_property):
+            if isinstance(value, cached_property) and name not in _NOT_PLANNED_FROM:
                 getattr(tables, name)
         _PRELOADED[os.path.realpath(directory)] = tables
 

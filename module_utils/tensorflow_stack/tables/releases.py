@@ -18,6 +18,7 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
         return release
     known = [row.version for row in tables.releases]
     is_minor = re.fullmatch(r"[0-9]+\.[0-9]+", version)
+    # example
     hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor and not where else ""
     raise RefusedError(
         f"TensorFlow {version}{where} is not a known release; the nearest are "

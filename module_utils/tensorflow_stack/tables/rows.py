@@ -99,6 +99,7 @@ class CudaDriver:
     """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no newer PTX."""
 
     cuda: str
+    takes_newer: bool  # what was built with it runs with a newer one of the same major
     driver: str
     minor_compatibility_driver: str | None
     ptx: str  # the newest version that this CUDA and its driver compile
@@ -136,7 +137,7 @@ class DriverBranch:
     """`cuda` is the newest CUDA that the branch knows by itself; `end_of_life` a month, None while open."""
 
     branch: int
-    designation: str | None
+    kernel_modules: str  # open, proprietary: those that NVIDIA's installer takes if the GPU has a choice
     end_of_life: str | None
     cuda: str | None
     source: tuple[str, ...]
@@ -239,6 +240,13 @@ class Redist:
     prefix: str
     library_directory: str
     archives: tuple[Mapping[str, Any], ...]
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Address:
+    name: str
+    url: str
     source: tuple[str, ...]
 
 

@@ -23,6 +23,7 @@ from .stages import Record, Stage
 # What TensorFlow opens (dso_loader.cc of its source): libraries and the versions in their names, by the CUDA that it is
 # built with, newest first. cuDNN's is in the build info.
 _LIBRARIES = ("cudart", "cublas", "cublasLt", "cufft", "curand", "cusolver", "cusparse")
+# fact: dso_loader.cc of TensorFlow's source, 2026-11-22
 _OPENED = (
     ((12, 0), ("12", "12", "12", "11", None, "11", "12")),
     ((11, 1), ("11.0", "11", "11", "10", "10", "11", "11")),
@@ -30,6 +31,7 @@ _OPENED = (
     ((10, 0), ("10.0", "10.0", None, "10.0", "10.0", "10.0", "10.0")),
 )
 # The wheels of 1.15 do not say what they are built with.
+# fact: releases.yml, 2026-11-22
 _BEFORE_BUILD_INFO = {"cuda_version": "10.0", "cudnn_version": "7"}
 # The loader's own, after its cache (ld.so(8); Debian has the multiarch ones).
 _DEFAULT_DIRECTORIES = ("/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")

@@ -166,7 +166,9 @@ def xla(device: str) -> Record:
     np = importlib.import_module("numpy")
     tf = importlib.import_module("tensorflow")
     if tf.__version__.startswith("1."):
+        # fact: docs/check.md, 2026-11-22
         return {"skipped": "TensorFlow 1.15 has no option to compile one function"}
+    # fact: the documentation of tf.function, 2026-11-22
     option = "experimental_compile" if tf.__version__.startswith(("2.3.", "2.4.")) else "jit_compile"
     values = (_integers(32, 32, seed=13) - 32) / 16
 

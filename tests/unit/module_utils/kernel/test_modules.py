@@ -371,7 +371,8 @@ def test_initramfs_that_stays_as_it_was(node: Node) -> None:
     with pytest.raises(StackError) as raised:
         node.ensure()
     assert (
-        f"initrd.img-{RELEASE} still contains nouveau.ko without {BLACKLIST} after it was rebuilt" in raised.value.message
+        f"initrd.img-{RELEASE} still contains nouveau.ko without {BLACKLIST} after it was rebuilt"
+        in raised.value.message
     )
     assert f"(/usr/sbin/update-initramfs -u -k {RELEASE})" in raised.value.message
     assert raised.value.details["stderr"] == "update-initramfs is disabled."
@@ -433,7 +434,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
     assert "/sbin/modprobe nvidia" not in node.ran
     assert result["reboot_reasons"] == [
         "the running kernel 6.18.44-other has neither headers nor modules here, so nothing can be loaded into it; the"
-        f" driver is installed for {RELEASE}"
+        f" driver is built for {RELEASE}"
     ]
 
 

@@ -82,8 +82,8 @@ def cudnn(version: str, directory: str = LOADER) -> dict[str, Any]:
         ("10.2", "10.1", False),
     ],
 )
-def test_compatible(version: str, built_with: str, compatible: bool) -> None:
-    assert is_compatible(version, built_with) == compatible
+def test_compatible(tables: Tables, version: str, built_with: str, compatible: bool) -> None:
+    assert is_compatible(tables, version, built_with) == compatible
 
 
 def test_found_takes_the_very_version_before_a_newer_one(tables: Tables, tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ _CUDA_NO_DEVICE = 100
 _CUDA_DRIVER_MISMATCH = 803
 _NVML_DRIVER_MISMATCH = 18
 # From CUDA 11 on a driver runs every CUDA of its major number.
-# fact: cuda_drivers.yml, 2026-11-22
-_FIRST_COMPATIBLE_CUDA = 11
+_FIRST_COMPATIBLE_CUDA = 11  # fact: cuda_drivers.yml, 2026-11-22
 
 _COMPILES_KERNELS = re.compile(r"[Kk]ernels will be jit-compiled from PTX")
 # What TensorFlow 1.15 to 2.21 say about a GPU that they do not use; libnvinfer (TensorRT) is optional.

@@ -12,7 +12,7 @@ endif
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@$(PYTHON) scripts/run_playbook.py --help-variables
 
@@ -84,7 +84,7 @@ integration: test-packages ## Tests with real installs and playbook runs
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
 
-nightly: ## What CI leaves out: every scenario, the slow tests, the oldest core, a few mutations; hours
+nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
 	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow test-oldest-all mutations prove
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)

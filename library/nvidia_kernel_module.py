@@ -22,7 +22,7 @@ author: TensorFlow GPU Stack contributors
 options:
   version:
     description: >-
-      NVIDIA's own version of the driver that is installed, as M(nvidia_packages) returns it. Required when
+      Version of the driver's packages that are installed. NVIDIA's own, or that of a package. Required when
       O(state=present).
     type: str
   modules:
@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 - name: Bring the kernel side to a plan, and say which of the services there are
   nvidia_kernel_module:
-    version: 535.309.01
+    version: 535.309.01-0+deb12u1
     modules: open
     kernels: [6.1.0-56-amd64]
     services: [nvidia-persistenced, nvidia-fabricmanager]
@@ -145,6 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.kernel.modules import ensure, give_back
 from ..module_utils.tensorflow_stack.kernel.state import ModuleRequest
+from ..module_utils.tensorflow_stack.records.component import upstream_version
 
 
 def main() -> None:
@@ -172,7 +173,7 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
     if params["state"] == "absent":
         return give_back(check=module.check_mode)
     request = ModuleRequest(
-        version=params["version"],
+        version=upstream_version(params["version"]),
         kind=params["modules"],
         kernels=params["kernels"],
         services=params["services"],

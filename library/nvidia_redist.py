@@ -234,7 +234,7 @@ def main() -> None:
     )
 
 
-def _present(module: AnsibleModule) -> tuple[list[Archive], redist.Outcome]:
+def _present(module: AnsibleModule) -> tuple[list[Archive], redist.TreeOutcome]:
     params = module.params
     source = redist.open_source(params["url"])
     if params["manifest"]:
@@ -247,13 +247,13 @@ def _present(module: AnsibleModule) -> tuple[list[Archive], redist.Outcome]:
         )
     else:
         archives = [check_archive(row) for row in params["archives"]]
-    wish = redist.Wish(params["component"], params["version"], params["prefix"], tuple(archives))
+    wish = redist.WantedTree(params["component"], params["version"], params["prefix"], tuple(archives))
     if module.check_mode:
         return archives, redist.plan_present(wish)
     return archives, redist.apply_present(wish, source=source, lock_timeout=params["lock_timeout"])
 
 
-def _absent(module: AnsibleModule) -> redist.Outcome:
+def _absent(module: AnsibleModule) -> redist.TreeOutcome:
     params = module.params
     roots, force = params["environment_roots"], params["force"]
     if module.check_mode:

@@ -90,8 +90,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.environment import interpreter
+from ..module_utils.tensorflow_stack.environment.root import check_program, check_root
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
-from ..module_utils.tensorflow_stack.io.trust import check_program, check_root
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 
 

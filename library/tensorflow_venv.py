@@ -217,14 +217,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.environment import venv
+from ..module_utils.tensorflow_stack.environment import changes, venv
 from ..module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
 from ..module_utils.tensorflow_stack.environment.installing import Installer
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
-from ..module_utils.tensorflow_stack.records.lockfile import parse_lock
+from ..module_utils.tensorflow_stack.records.lockfile import package_lines, parse_lock
 
 
 def main() -> None:
@@ -292,29 +292,29 @@ def main() -> None:
         bytes_to_fetch=outcome.bytes_to_fetch,
         seconds=outcome.seconds,
         diff={
-            "before": _lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
-            "after": _lines(outcome.after_packages),
+            "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
+            "after": package_lines(outcome.after_packages),
             "before_header": module.params["name"],
             "after_header": module.params["name"],
         },
     )
 
 
-def _run(module: AnsibleModule) -> venv.Outcome:
+def _run(module: AnsibleModule) -> changes.EnvironmentOutcome:
     name, root, state = module.params["name"], module.params["root"], module.params["state"]
     lock_timeout = module.params["lock_timeout"]
     if state == "absent":
         if module.check_mode:
-            return venv.plan_absent(root, name)
+            return changes.plan_absent(root, name)
         return venv.apply_absent(root, name, lock_timeout=lock_timeout)
     if state == "previous":
         if module.check_mode:
-            return venv.plan_previous(root, name)
+            return changes.plan_previous(root, name)
         return venv.apply_previous(root, name, lock_timeout=lock_timeout)
     return _present(module)
 
 
-def _present(module: AnsibleModule) -> venv.Outcome:
+def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
     root = module.params["root"]
     text = module.params["lock"]
     if text is None:
@@ -340,7 +340,7 @@ def _present(module: AnsibleModule) -> venv.Outcome:
     hashes = module.params["verify"] == "hashes"
     drop_additions = module.params["additions"] == "drop"
     if module.check_mode:
-        return venv.plan_present(spec, keep=module.params["keep"], hashes=hashes, drop_additions=drop_additions)
+        return changes.plan_present(spec, keep=module.params["keep"], hashes=hashes, drop_additions=drop_additions)
 
     def installer() -> Installer:
         uv = None
@@ -365,15 +365,11 @@ def _present(module: AnsibleModule) -> venv.Outcome:
     )
 
 
-def _said_of(outcome: venv.Outcome) -> list[str]:
+def _said_of(outcome: changes.EnvironmentOutcome) -> list[str]:
     """Of the environment before: what is wrong with it, and what goes that no lock names."""
     texts = [text for _, text in outcome.damage]
     gone = [addition.text if addition.replaces else f"{addition.text} was added" for addition in outcome.dropped]
     return texts + [text for text in gone if text not in texts]
-
-
-def _lines(packages: dict[str, str]) -> str:
-    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
 
 
 if __name__ == "__main__":

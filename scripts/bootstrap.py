@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         lock = os.path.join(TOOLS, ".locks", "bootstrap")
-        with exclusive_lock(lock, what=TOOLS, wait=600, wait_variable=None, root_variable=None):
+        with exclusive_lock(lock, what=TOOLS, wait=600):
             if options.lock:
                 refresh_locks()
             elif not is_built(wish):

@@ -74,7 +74,7 @@ def choose(tables: Tables, wish: str, python: str | None, number: int) -> list[T
     if wish not in releases and wish not in ("all", "stale", "turn"):
         raise StackError(f"TensorFlow {wish} is not in releases.yml. Name one that is, or all, stale or turn.")
     named = releases.values() if wish in ("all", "stale", "turn") else [releases[wish]]
-    # In turn is what needs no Python fetched: CI has what it has.
+    # In turn is what needs no Python fetched: the machine of the nightly run has what it has.
     here = {row["minor"] for row in read_node()["pythons"]} if wish == "turn" else None
     found = []
     for row in named:

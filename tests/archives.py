@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.tensorflow_stack.archives.manifest import Archive
-from ansible.module_utils.tensorflow_stack.archives.redist import Wish
+from ansible.module_utils.tensorflow_stack.archives.redist import WantedTree
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -83,13 +83,13 @@ class Shelf:
         path = self.path / component / f"{component}-{version}-archive.tar.xz"
         return archive_of(pack(path, library(component, name, version, data)), self.path, component, version)
 
-    def cuda(self, prefix: Path, cudart: str = "11.2.152", data: bytes = b"\x7fELF") -> Wish:
+    def cuda(self, prefix: Path, cudart: str = "11.2.152", data: bytes = b"\x7fELF") -> WantedTree:
         """CUDA of two components, `data` being what its runtime holds."""
         archives = (
             self.component("cuda_cudart", "cudart", cudart, data),
             self.component("libcublas", "cublas", "11.4.1.1043"),
         )
-        return Wish("cuda", cudart.rpartition(".")[0], str(prefix), archives)
+        return WantedTree("cuda", cudart.rpartition(".")[0], str(prefix), archives)
 
 
 # What is wrong with it: its members, and what the refusal says.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
-EMPTY = "- hosts: all\n  gather_facts: false\n  tasks: []\n"
+from tests.bench.runs import EMPTY, EMPTY_ENDS_WITH, Cost, run
+
+INVENTORY = "inventories/workstation"
 
 
 def main() -> None:
@@ -31,21 +28,21 @@ def main() -> None:
             "stack_report_directory": scratch,
         }
         workstation = ["playbooks/workstation.yml", "-e", json.dumps(extra)]
-        seconds(workstation)  # the first run, and what warms the caches
-        # A run without a task does not end well, on purpose (callback_plugins/stack_progress.py).
-        pairs = [(seconds(workstation), seconds([str(empty)], expected=1)) for _ in range(options.pairs)]
+        run(INVENTORY, *workstation)  # the first run, and what warms the caches
+        pairs = [
+            (run(INVENTORY, *workstation), run(INVENTORY, str(empty), expected=EMPTY_ENDS_WITH))
+            for _ in range(options.pairs)
+        ]
     for second, nothing in pairs:
-        print(f"second run {second:6.2f} s   empty playbook {nothing:6.2f} s   difference {second - nothing:6.2f} s")
-    print(f"median difference {statistics.median(a - b for a, b in pairs):.2f} s")
+        print(f"second run {shown(second)}   empty playbook {shown(nothing)}")
+    for name in Cost._fields:
+        seconds = statistics.median(getattr(second, name) for second, _ in pairs)
+        more = statistics.median(getattr(second, name) - getattr(nothing, name) for second, nothing in pairs)
+        print(f"{name}: median {seconds:.2f} s, {more:.2f} s more than an empty playbook")
 
 
-def seconds(playbook: list[str], *, expected: int = 0) -> float:
-    command = [str(ANSIBLE_PLAYBOOK), "-i", "inventories/workstation", *playbook]
-    started = time.perf_counter()
-    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode != expected:
-        sys.exit(done.stderr)
-    return time.perf_counter() - started
+def shown(cost: Cost) -> str:
+    return f"{cost.wall:5.2f} s, {cost.cpu:5.2f} CPU s"
 
 
 if __name__ == "__main__":

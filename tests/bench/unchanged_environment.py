@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from tensorflow_stack.environment.builds import find_damage, live_build
+from tensorflow_stack.environment.builds import live_build
+from tensorflow_stack.environment.damage import find_damage
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.node.libraries import OPENED
 from ansible.module_utils.tensorflow_stack.records.component import COMPONENTS, LIBRARIES, Component
+from ansible.module_utils.tensorflow_stack.records.libraries import OPENED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())

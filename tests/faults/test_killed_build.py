@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow
@@ -33,7 +33,7 @@ CHILD = """
 import os, pickle, signal, sys
 import ansible.module_utils
 ansible.module_utils.__path__.append(sys.argv[1])
-from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
 
 spec, uv, wheels, function, moment = pickle.load(sys.stdin.buffer)
 *owners, name = function.split(".")
@@ -107,4 +107,4 @@ def test_killed(function: str, moment: str, tmp_path: Path, uv: str) -> None:
     assert again.action == ("keep" if is_switched else "switch" if is_complete else "build")
     assert _version(root) == "2.8.0.post1"
     assert all(build.record for build in builds.builds_of(root, NAME)), "no leftovers"
-    assert venv.plan_present(new).action == "keep"
+    assert changes.plan_present(new).action == "keep"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.archives import redist
-from ansible.module_utils.tensorflow_stack.archives.redist import Wish
+from ansible.module_utils.tensorflow_stack.archives.redist import WantedTree
 
 from tests.archives import Shelf
 
@@ -24,7 +24,7 @@ POINTS = {
     "in_the_middle_of_unpacking": ("Tree.lay_link", 1, "replace"),
     "between_two_unpacked": ("Tree.unpack", 2, "replace"),
     "unpacked_and_not_on_disk": ("redist.sync_file_system", 1, "replace"),
-    "complete_and_not_in_place": ("redist._put", 1, "replace"),
+    "complete_and_not_in_place": ("redist.put_in_place", 1, "replace"),
     "in_place_and_old_tree_beside": ("os.fsync", 2, "record"),
     "before_sweeping": ("redist._sweep", 2, "record"),
     "before_the_record": ("redist._write_record", 1, "record"),
@@ -69,17 +69,17 @@ class Node:
         self.old = self.shelf.cuda(self.parent / "cuda-11.2", "11.2.72", os.urandom(100_000))
         self.new = self.shelf.cuda(self.parent / "cuda-11.2", "11.2.152", os.urandom(100_000))
 
-    def apply(self, wish: Wish) -> str:
+    def apply(self, wish: WantedTree) -> str:
         source = redist.open_source(self.shelf.url)
         return redist.apply_present(wish, source=source, lock_timeout=30, records=self.records).action
 
-    def drift_of(self, wish: Wish) -> list[str]:
+    def drift_of(self, wish: WantedTree) -> list[str]:
         tree = redist.read_tree(wish.prefix)
         assert tree is not None
         assert tree["identity"] == wish.identity
         return redist.find_drift(wish.prefix, tree)
 
-    def kill(self, wish: Wish, function: str, number: int, *, absent: bool = False) -> None:
+    def kill(self, wish: WantedTree, function: str, number: int, *, absent: bool = False) -> None:
         child = subprocess.run(
             [sys.executable, "-c", CHILD, str(Path(redist.__file__).parents[2])],
             input=pickle.dumps((wish, self.shelf.url, self.records, function, number, absent)),

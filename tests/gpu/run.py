@@ -22,7 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
 from tensorflow_stack.check.probe import observe  # noqa: E402
-from tensorflow_stack.check.verdicts import judge, make_report  # noqa: E402
+from tensorflow_stack.check.report import make_report  # noqa: E402
+from tensorflow_stack.check.verdicts import judge  # noqa: E402
 
 SKIPPED = 77
 OLD_CUDNN = 1000  # 1.0.0: older than every build

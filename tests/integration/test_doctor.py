@@ -15,7 +15,7 @@ from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Run, Site, run_playbook
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 CAPTURES = REPOSITORY / "tests" / "data" / "captures"
 # Says what the real one said, and fails as it did.
@@ -54,6 +54,7 @@ def is_unchanged(run: Run) -> bool:
     return run.changed == {"localhost": 0}
 
 
+@pytest.mark.oldest_core
 def test_a_python_whose_tensorflow_does_not_import(site: Site, stand_in: Callable[[str, str], Path]) -> None:
     error = "TypeError('Descriptors cannot be created directly.')"
     run = site.play("doctor", doctor_python=str(stand_in("protobuf_too_new/tf28_protobuf", error)))
@@ -92,6 +93,7 @@ def test_a_log(site: Site, capture: str, cause: str | None) -> None:
     assert is_unchanged(run)
 
 
+@pytest.mark.oldest_core
 def test_a_log_of_any_bytes_is_read_as_it_is(site: Site, tmp_path: Path) -> None:
     """Not templated, and as text that Ansible can carry."""
     log = tmp_path / "any.log"

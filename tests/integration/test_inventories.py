@@ -144,6 +144,16 @@ def test_second_run_changes_nothing_and_asks_no_network(fleet: Fleet) -> None:
     assert all(fleet.report(node)["check"]["reused"] for node in NUMPY)
 
 
+def test_a_nodes_interpreter_is_not_the_controllers(fleet: Fleet, tmp_path: Path) -> None:
+    """An extra variable beats every other; what runs on the controller needs packaging, and this Python has nothing."""
+    bare = subprocess.run(["/usr/bin/python3", "-c", "import packaging"], capture_output=True)
+    if bare.returncode == 0:
+        pytest.skip("this machine's own Python has packaging")
+    run = fleet.play("workstation", "-e", "ansible_python_interpreter=/usr/bin/python3", environ=NO_NETWORK)
+    assert run.code == 0, run.output
+    assert run.changed == {"ada": 0, "bob": 0}
+
+
 def test_other_requirements_of_one_node_leave_the_other_alone(fleet: Fleet) -> None:
     fleet.requirements("ada").write_text("tensorflow==2.8.0\nnumpy==1.22.3\n")
     run = fleet.play("workstation", "--check", "--diff")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.check.verdicts import GOOD_VERDICTS
-from ansible.module_utils.tensorflow_stack.environment.installing import link_libraries, point_to_compiler
+from ansible.module_utils.tensorflow_stack.environment.links import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 from ansible.module_utils.tensorflow_stack.tables.rows import Release

@@ -16,7 +16,7 @@ from tests.integration.test_classic_cases import REPORT_SCHEMA
 from tests.needs import python_of
 from tests.playbooks import REPOSITORY, Site
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 LOCK = "tensorflow-2.17.1/cp311-linux_x86_64-cpu.txt"

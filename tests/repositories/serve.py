@@ -126,7 +126,7 @@ def serve(
         server.daemon_threads = True
         server.block_on_close = False  # a slow answer that nobody waits for any more
         state.url = f"http://{bind}:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
             yield state

@@ -15,9 +15,6 @@ link to one: environments hold links to the files in it by their real paths, and
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import glob
 import hashlib
 import json
 import os
@@ -31,27 +28,32 @@ from ..io.downloads import Source, has_credentials
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import processes_using
-from ..io.reading import read_json
+from ..io.space import check_free_space, nearest_directory
 from ..io.trust import check_place
-from ..io.writing import sync_directory, write_json
-from ..records.build import read_record
+from ..io.writing import write_json
 from ..records.component import STATE_DIRECTORY, record_path
 from .manifest import PLATFORMS, Archive, read_manifest
+from .prefix import (
+    TREE_RECORD,
+    environments_using,
+    find_drift,
+    move_away,
+    put_in_place,
+    read_json_or_none,
+    read_tree,
+)
 from .unpacking import Tree
 
 RECORDS = STATE_DIRECTORY
-TREE_RECORD = ".tensorflow-gpu-stack.json"
 # Bump when archives are laid in another way, so that every tree is laid anew once.
 _LAYOUT = 1
 # Headers, and static libraries that compress well.
 _UNPACKED_PER_ARCHIVE_BYTE = 3
 _MANIFEST_BYTES = 16 << 20
-_RECORD_BYTES = 16 << 20
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @dataclass(frozen=True)
-class Wish:
+class WantedTree:
     """One component of NVIDIA's at one version, from these archives, at this prefix."""
 
     component: str
@@ -77,7 +79,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TreeOutcome:
     """What was or, in check mode, would be done to one prefix."""
 
     action: str  # keep, install, repair, replace, record, remove
@@ -124,14 +126,14 @@ def fetch_manifest(
 # --------------------------------------------------------------------------------------------- planning
 
 
-def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
+def plan_present(wish: WantedTree, *, records: str = RECORDS) -> TreeOutcome:
     """What has to be done so that the tree is there; reads only, and refuses what applying would refuse."""
     _check_place(wish.prefix, records)
     described = _described(wish.record)
     if not os.path.lexists(wish.prefix):
         return _to_be_laid("install", wish, (), ())
     tree = read_tree(wish.prefix)
-    recorded = _read_json(record_path(wish.component, records))
+    recorded = read_json_or_none(record_path(wish.component, records))
     if tree is None:
         if not _names(recorded, wish.prefix):
             raise BuildError(
@@ -147,21 +149,21 @@ def plan_present(wish: Wish, *, records: str = RECORDS) -> Outcome:
         return _to_be_laid("repair", wish, described, tuple(drift))
     if recorded != wish.record:
         before = _described(recorded) if recorded and recorded.get("source") == "redist" else ()
-        return Outcome("record", before, described)
-    return Outcome("keep", described, described)
+        return TreeOutcome("record", before, described)
+    return TreeOutcome("keep", described, described)
 
 
 def plan_absent(
     component: str, prefix: str, *, roots: Sequence[str] = (), force: bool = False, records: str = RECORDS
-) -> Outcome:
+) -> TreeOutcome:
     """What removing the tree takes away; raises BuildError where something still uses it, unless forced."""
     _check_place(prefix, records)
     tree = read_tree(prefix)
-    recorded = _read_json(record_path(component, records))
+    recorded = read_json_or_none(record_path(component, records))
     if tree is None and not _names(recorded, prefix):
         if os.path.lexists(prefix):
             raise BuildError(f"{prefix} was not laid by this toolkit (it has no {TREE_RECORD}): it is not removed.")
-        return Outcome("keep")
+        return TreeOutcome("keep")
     environments = environments_using(prefix, roots)
     processes = processes_using([prefix])
     if (environments or processes) and not force:
@@ -172,63 +174,17 @@ def plan_absent(
             environments=environments,
             processes=processes,
         )
-    return Outcome("remove", _described(tree or recorded or {}), ())
+    return TreeOutcome("remove", _described(tree or recorded or {}), ())
 
 
-def read_tree(prefix: str) -> dict[str, Any] | None:
-    """The record of the tree at a prefix; None where none was laid by this toolkit, or its record is damaged."""
-    record = _read_json(os.path.join(prefix, TREE_RECORD))
-    return record if record and record.keys() >= {"identity", "files", "version", "archives"} else None
-
-
-def find_drift(prefix: str, tree: dict[str, Any]) -> list[str]:
-    """How the files differ from what was laid, by names, sizes and where links lead."""
-    found: dict[str, int | str] = {}
-    for directory, names, files in os.walk(prefix):
-        # Python writes its bytecode where root runs a tool of the toolkit that brings modules.
-        names[:] = [name for name in names if name != "__pycache__"]
-        links = [name for name in names if os.path.islink(os.path.join(directory, name))]
-        for path in (os.path.join(directory, name) for name in files + links):
-            relative = os.path.relpath(path, prefix)
-            found[relative] = "-> " + os.readlink(path) if os.path.islink(path) else os.lstat(path).st_size
-    found.pop(TREE_RECORD, None)
-    drift = []
-    for path, wanted in sorted(tree["files"].items()):
-        seen = found.pop(path, None)
-        if seen is None:
-            drift.append(f"{path} is missing")
-        elif seen != wanted:
-            drift.append(f"{path} is {_kind(seen)}, not {_kind(wanted)}")
-    return drift + [f"{path} was added" for path in sorted(found)]
-
-
-def environments_using(prefix: str, roots: Sequence[str]) -> list[str]:
-    """Builds of environments below these roots that hold links into the prefix."""
-    inside = os.path.join(prefix, "")
-    used = []
-    for path in (path for root in roots for path in glob.glob(os.path.join(glob.escape(root), ".builds", "*"))):
-        record = read_record(path)
-        if record and any(target.startswith(inside) for target in record["links"].values()):
-            used.append(os.path.basename(path))
-    return sorted(used)
-
-
-def _to_be_laid(action: str, wish: Wish, before: tuple[str, ...], drift: tuple[str, ...]) -> Outcome:
+def _to_be_laid(action: str, wish: WantedTree, before: tuple[str, ...], drift: tuple[str, ...]) -> TreeOutcome:
     bytes_to_fetch = sum(archive.bytes or 0 for archive in wish.archives)
-    place = _nearest_directory(wish.prefix)
+    place = nearest_directory(os.path.dirname(wish.prefix))
     if not os.access(place, os.W_OK | os.X_OK):
         raise BuildError(f"{wish.prefix} cannot be laid: user {os.geteuid()} may not write {place}. Run as root.")
     needed = bytes_to_fetch * (1 + _UNPACKED_PER_ARCHIVE_BYTE)
-    status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
-        raise BuildError(
-            f"{wish.component} {wish.version} needs about {needed >> 20:,} MiB below {place} to be unpacked, "
-            f"{free >> 20:,} MiB are free. Free at least {(needed - free >> 20) + 1:,} MiB. Nothing was changed.",
-            needed_bytes=needed,
-            free_bytes=free,
-        )
-    return Outcome(action, before, _described(wish.record), drift, bytes_to_fetch)
+    check_free_space(place, needed, what=f"{wish.component} {wish.version}")
+    return TreeOutcome(action, before, _described(wish.record), drift, bytes_to_fetch)
 
 
 def _check_place(prefix: str, records: str) -> None:
@@ -238,17 +194,10 @@ def _check_place(prefix: str, records: str) -> None:
     if os.path.islink(prefix) or (os.path.lexists(prefix) and not os.path.isdir(prefix)):
         raise BuildError(f"{prefix} is a link or a file, not a directory that this toolkit laid. Move it away.")
     # Beside the prefix a run puts its lock and what it unpacks.
-    for path in (_nearest_directory(prefix), prefix, records):
+    for path in (nearest_directory(os.path.dirname(prefix)), prefix, records):
         check_place(
             path, why="everybody's TensorFlow would load what they put there.", setting="Make it root's, mode 0755."
         )
-
-
-def _nearest_directory(prefix: str) -> str:
-    place = os.path.dirname(prefix)
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
-    return place
 
 
 def _described(record: dict[str, Any]) -> tuple[str, ...]:
@@ -263,14 +212,10 @@ def _names(record: dict[str, Any] | None, prefix: str) -> bool:
     return bool(record and record.get("source") == "redist" and record.get("prefix") == prefix)
 
 
-def _kind(value: int | str) -> str:
-    return f"a file of {value} bytes" if isinstance(value, int) else f"a link to {value[3:]}"
-
-
 # --------------------------------------------------------------------------------------------- applying
 
 
-def apply_present(wish: Wish, *, source: Source, lock_timeout: float, records: str = RECORDS) -> Outcome:
+def apply_present(wish: WantedTree, *, source: Source, lock_timeout: float, records: str = RECORDS) -> TreeOutcome:
     outcome = plan_present(wish, records=records)
     if outcome.action == "keep":
         if os.path.lexists(_work_path(wish.prefix)):
@@ -301,7 +246,7 @@ def apply_absent(
     roots: Sequence[str] = (),
     force: bool = False,
     records: str = RECORDS,
-) -> Outcome:
+) -> TreeOutcome:
     outcome = plan_absent(component, prefix, roots=roots, force=force, records=records)
     if outcome.action == "keep":
         return outcome
@@ -309,15 +254,15 @@ def apply_absent(
         outcome = plan_absent(component, prefix, roots=roots, force=force, records=records)
         _sweep(prefix)
         if os.path.isdir(prefix):
-            _move_away(prefix, _work_path(prefix))
+            move_away(prefix, _work_path(prefix))
             _sweep(prefix)
         path = record_path(component, records)
-        if _names(_read_json(path), prefix):
+        if _names(read_json_or_none(path), prefix):
             os.unlink(path)
     return outcome
 
 
-def _lay(wish: Wish, source: Source) -> None:
+def _lay(wish: WantedTree, source: Source) -> None:
     work = _work_path(wish.prefix)
     os.mkdir(work, 0o700)
     os.mkdir(os.path.join(work, "archives"))
@@ -336,54 +281,14 @@ def _lay(wish: Wish, source: Source) -> None:
     # Without this a power cut after the rename could leave a complete tree of empty files.
     sync_file_system(tree.directory)
     write_json(os.path.join(tree.directory, TREE_RECORD), record)
-    _put(tree.directory, wish.prefix)
-
-
-def _put(tree: str, prefix: str) -> None:
-    """Bring a complete tree to its prefix; the one that was there, if any, is then where the new one was."""
-    if os.path.lexists(prefix):
-        _exchange(tree, prefix)
-    else:
-        os.rename(tree, prefix)
-    sync_directory(os.path.dirname(prefix))
-
-
-def _exchange(left: str, right: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(left), _AT_FDCWD, os.fsencode(right), _RENAME_EXCHANGE) == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS, errno.EXDEV):
-        raise OSError(code, os.strerror(code), right)
-    # A file system that cannot exchange (NFS, older ZFS, a lower layer): between these two there is no tree, and if the
-    # run is killed just then the next one lays it again.
-    _move_away(right, left + ".old")
-    os.rename(left, right)
-
-
-def _move_away(prefix: str, place: str) -> None:
-    """By one rename, so that a run which is killed leaves a leftover and never half a tree."""
-    try:
-        os.rename(prefix, place)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # No directory of an overlay's lower layer can be moved, as where a container's image has the tree. The record
-        # goes last: by it the next run knows for this toolkit's what one that was killed has left.
-        for name in sorted(os.listdir(prefix), key=TREE_RECORD.__eq__):
-            path = os.path.join(prefix, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        os.rmdir(prefix)
+    put_in_place(tree.directory, wish.prefix)
 
 
 @contextlib.contextmanager
 def _locked(prefix: str, wait: float) -> Iterator[None]:
     parent, name = os.path.split(prefix)
     lock = os.path.join(parent, ".locks", name)
-    with exclusive_lock(lock, what=prefix, wait=wait, wait_variable="package_lock_timeout", root_variable=None):
+    with exclusive_lock(lock, what=prefix, wait=wait, wait_setting="raise package_lock_timeout"):
         try:
             yield
         except OSError as error:
@@ -405,14 +310,7 @@ def _work_path(prefix: str) -> str:
     return os.path.join(parent, f".{name}.new")
 
 
-def _write_record(records: str, wish: Wish) -> None:
+def _write_record(records: str, wish: WantedTree) -> None:
     path = record_path(wish.component, records)
     os.makedirs(records, mode=0o755, exist_ok=True)
     write_json(path, wish.record)
-
-
-def _read_json(path: str) -> dict[str, Any] | None:
-    try:
-        return read_json(path, _RECORD_BYTES)
-    except (OSError, ValueError):
-        return None

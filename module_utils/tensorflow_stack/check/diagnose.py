@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from .log_text import bare_forms, has_start, split_lines
 

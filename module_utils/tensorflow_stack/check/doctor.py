@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run
-from ..io.trust import check_program, check_root
 from ..node.record import read_node
 from . import probe
 from .diagnose import Cause, diagnose, diagnose_check, read_facts

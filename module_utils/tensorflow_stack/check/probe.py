@@ -16,15 +16,17 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
-from ..environment.builds import Build, find_added
+from ..environment.builds import Build
+from ..environment.damage import find_added
+from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run_into
-from ..io.trust import check_program, check_root
 from ..records import manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
-from .verdicts import GOOD_VERDICTS, judge, make_report
+from .report import make_report
+from .verdicts import GOOD_VERDICTS, judge
 
 # What the manifest keeps of an outcome.
 _STORED = ("verdict", "reason", "checked_at", "report")

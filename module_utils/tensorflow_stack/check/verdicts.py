@@ -1,4 +1,4 @@
-"""What the records of a check mean: its verdict and its report. Pure.
+"""What the records of a check mean: its verdict. Pure.
 
 TensorFlow's own numbers decide. Where they cannot be had, the first cause in the order driver, libraries, TensorFlow is
 the verdict.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator, Mapping, Sequence
 
 from .child import main
 
@@ -79,12 +78,12 @@ def judge(
     stderr: str = "",
 ) -> Verdict:
     """`exit_status` is null at the time limit and negative for a signal, as in `subprocess`."""
-    stages = _stages(records)
+    stages = last_records(records)
     wanted = max(gpu_count, 1) if expect_gpu else 0
-    if _has_mig(_facts(stages).get("nvml")):
+    if _has_mig(facts_of(stages).get("nvml")):
         # A process sees one instance, and no whole GPU beside it (NVIDIA's MIG User Guide, "CUDA Device Enumeration").
         wanted = min(wanted, 1)
-    own_kernel = [fault for fault in map(_fault, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
+    own_kernel = [fault for fault in map(fault_of, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
     cause = _judge_driver(stages, wanted) or _judge_libraries(stages, cudnn_floor)
     if level == "libraries":
         return cause or _judge_end(stages, exit_status, wanted, stderr)
@@ -93,7 +92,7 @@ def judge(
         return own_kernel[0]
     if cause and verdict.name in _HAVE_CAUSES:
         return Verdict(cause.name, f"{cause.reason} {verdict.reason}")
-    nvml = _facts(stages).get("nvml")
+    nvml = facts_of(stages).get("nvml")
     if verdict.name == "gpu_not_used" and nvml and nvml["code"] is None:
         # TensorFlow 2.21 asks it first, and says nothing without it.
         return Verdict(verdict.name, f"{verdict.reason} NVML cannot be opened ({nvml['text']}).")
@@ -105,9 +104,9 @@ def judge(
 
 def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     """What keeps TensorFlow from its GPUs before it starts; null also where nothing was asked."""
-    facts = _facts(stages)
+    facts = facts_of(stages)
     for stage in _of(stages, ("kernel_module", "nvml", "libcuda")):
-        fault = _fault(stage)
+        fault = fault_of(stage)
         if fault:
             return Verdict("driver_failed", fault.reason)
     libcuda = facts.get("libcuda")
@@ -135,7 +134,7 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     if cuda and not _runs(libcuda["cuda"], cuda):
         return Verdict("driver_too_old", f"The driver is for CUDA {libcuda['cuda']}, the release is built with {cuda}.")
     for stage in _of(stages, ("kernel",)):
-        fault = _fault(stage)
+        fault = fault_of(stage)
         if fault:
             name = fault.name if fault.name == "wrong_numbers" else "driver_failed"
             return Verdict(name, fault.reason)
@@ -172,10 +171,10 @@ def _fabric(nvml: Mapping[str, Any]) -> str:
 
 def _judge_libraries(stages: Mapping[Any, Record], cudnn_floor: str | None) -> Verdict | None:
     for stage in _of(stages, _LIBRARY_STAGES):
-        fault = _fault(stage)
+        fault = fault_of(stage)
         if fault:
             return Verdict("library_missing", fault.reason)
-    facts = _facts(stages)
+    facts = facts_of(stages)
     rows = [row for row in facts.get("libraries", []) if row["name"] != "libcuda.so.1"]
     missing = [row["name"] for row in rows if not row["path"]]
     if missing:
@@ -217,7 +216,7 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
                 f"No kernel ran on {stage['device']} ({stage['skipped']}); with `level: full` TensorFlow says more."
             )
             return Verdict("driver_failed", reason)
-    facts = _facts(stages)
+    facts = facts_of(stages)
     gpus = ", ".join(gpu["description"] for gpu in facts["libcuda"]["gpus"])
     found = ", ".join(f"{row['name']} {row['version'] or ''}".strip() for row in facts["libraries"])
     nvml = facts["nvml"]
@@ -245,7 +244,7 @@ def _judge_tensorflow(
     compiles = bool(_COMPILES_KERNELS.search(stderr))
 
     for (name, _), stage in finished.items():
-        fault = _fault(stage)
+        fault = fault_of(stage)
         if fault:
             return _compiling(fault.reason) if fault.name == "timed_out" and compiles else fault
         if name == "import" and not _is_release(stage["tensorflow_version"], release):
@@ -285,7 +284,7 @@ def _compiling(reason: str) -> Verdict:
     )
 
 
-def _fault(stage: Record) -> Verdict | None:
+def fault_of(stage: Record) -> Verdict | None:
     """What is wrong with one stage's record, taken by itself."""
     label = _label(stage)
     if not stage["finished"]:
@@ -303,12 +302,12 @@ def _fault(stage: Record) -> Verdict | None:
     if elsewhere:
         return Verdict("gpu_not_used", f"{label} ran on {', '.join(elsewhere)}.")
     if stage.get("wrong"):
-        found = f"{stage['wrong']} of {stage['values']} values differ from {_reference(stage)}"
+        found = f"{stage['wrong']} of {stage['values']} values differ from {reference_of(stage)}"
         return Verdict("wrong_numbers", f"{label}: {found}, such as {stage['example']}.")
     return None
 
 
-def _reference(stage: Record) -> str:
+def reference_of(stage: Record) -> str:
     return "Python's" if stage["stage"] == "kernel" else "NumPy's"
 
 
@@ -329,41 +328,7 @@ def _is_release(version: str, release: str) -> bool:
 # -------------------------------------------------------------------------------------------------- report
 
 
-def make_report(records: Sequence[Record], variables: Mapping[str, str]) -> dict[str, Any]:
-    stages = _stages(records)
-    facts = _facts(stages)
-    devices = facts.get("devices", [])
-    has_gpu = any(device["type"] == "GPU" for device in devices)
-    return {
-        "python": facts.get("python"),
-        "tensorflow_version": facts.get("tensorflow_version"),
-        "numpy_version": facts.get("numpy_version"),
-        "build_info": facts.get("build_info") or facts.get("built_with", {}),
-        "gpu": "present" if has_gpu else "absent" if devices else None,
-        "devices": devices,
-        "driver": {key: facts.get(key) for key in ("module", "xids", "nvml", "libcuda")},
-        "libraries": facts.get("libraries", []),
-        "libraries_mapped": facts.get("libraries_mapped", []),
-        "loader": facts.get("loader", {}),
-        "compiler": facts.get("compiler", {}),
-        "variables": dict(variables),
-        "stages": [_stage_row(record) for record in stages.values()],
-    }
-
-
-def _stage_row(record: Record) -> dict[str, Any]:
-    fault = _fault(record)
-    passed = f"{record['values']} values equal {_reference(record)}" if "values" in record else ""
-    return {
-        "name": record["stage"],
-        "device": record["device"],
-        "passed": fault is None,
-        "seconds": record.get("seconds"),
-        "detail": fault.reason if fault else record.get("skipped", passed),
-    }
-
-
-def _stages(records: Sequence[Record]) -> dict[tuple[str, str | None], Record]:
+def last_records(records: Sequence[Record]) -> dict[tuple[str, str | None], Record]:
     """The last record of each stage, in the order in which they began."""
     return {(record["stage"], record["device"]): record for record in records}
 
@@ -372,7 +337,7 @@ def _of(stages: Mapping[Any, Record], names: Sequence[str]) -> Iterator[Record]:
     return (stage for (name, _), stage in stages.items() if name in names)
 
 
-def _facts(stages: Mapping[Any, Record]) -> dict[str, Any]:
+def facts_of(stages: Mapping[Any, Record]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for record in stages.values():
         facts.update(record)

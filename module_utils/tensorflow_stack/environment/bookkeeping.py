@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from ..errors import StackError
-from ..io.trust import check_program, check_root
 from ..records import manifest
 from .builds import Build, builds_of, live_build
+from .root import check_program, check_root
 
 _OF_THE_BUILD = ("release", "flavour", "build", "digest", "python", "lock_sha256")
 

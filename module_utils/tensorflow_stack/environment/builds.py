@@ -1,4 +1,4 @@
-"""What an environment is to be, and its builds on disk: which are there, which is live, what is wrong with one.
+"""The builds of an environment on disk: which there are, which one is live.
 
 A build is a whole venv at its final path, complete once `build.json` is in it (docs/architecture.md, "On a node").
 """
@@ -9,14 +9,10 @@ import glob
 import os
 import re
 import shutil
-from typing import Any, Container, Iterable, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import BuildError
-from ..io.trust import judge
-from ..records.additions import Addition, find_additions
 from ..records.build import BUILD_RECORD, read_record
-from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
-from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 
@@ -39,13 +35,6 @@ class Build(NamedTuple):
     @property
     def packages(self) -> dict[str, str]:
         return dict(self.record["packages"]) if self.record else {}
-
-
-class Damage(NamedTuple):
-    """One way in which a build is not what it was; `package` is None where it is not one package's."""
-
-    package: str | None
-    text: str
 
 
 def live_build(root: str, name: str) -> Build | None:
@@ -80,142 +69,6 @@ def builds_of(root: str, name: str) -> list[Build]:
         if matched and matched.group("name") == name and os.path.isdir(path):
             found.append(Build(path, read_record(path)))
     return sorted(found, key=lambda build: build.number)
-
-
-def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
-    """What is wrong with a complete build; empty when all that it was built from is in it, whole.
-
-    What was added to it is no damage (see additions.py). Name, kind, size and mode of every installed file are looked
-    at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of files that were written to
-    since the build was complete.
-    """
-    if build.record is None:
-        return [Damage(None, f"{build.name} is not complete")]
-    damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
-    site_packages = os.path.join(build.path, build.record["site_packages"])
-    try:
-        installed = distributions_in(os.listdir(site_packages))
-    except OSError as error:
-        return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
-    complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
-    doubtful: list[Recorded] = []
-    for name, version in sorted(build.packages.items()):
-        found = installed.get(name, [])
-        others = [other for other, _ in found if not is_same_version(other, version)]
-        if not found:
-            damage.append(Damage(name, f"{name} {version} is not installed"))
-        elif others:
-            damage.append(Damage(name, f"{name} is {others[0]}, not {version}"))
-        else:
-            text, in_question = compare_files(
-                name,
-                site_packages,
-                found[0][1],
-                build.record["records"][name],
-                contents_sha256=(build.record.get("contents") or {}).get(name),
-                hashes=name in hashed,
-                complete_since=complete_since,
-            )
-            damage += [Damage(name, f"{name}: {text}")] if text else []
-            doubtful += in_question
-    damage += [Damage(name, f"{name}: {text}") for name, text in find_changed(doubtful)]
-    for link, target in sorted(build.record["links"].items()):
-        path = os.path.join(build.path, link)
-        if not os.path.islink(path) or os.readlink(path) != target:
-            damage.append(Damage(None, f"the library link {link} is not there"))
-        elif not os.path.exists(path):
-            damage.append(Damage(None, f"the library {target} behind {link} is gone"))
-    return damage
-
-
-def describe_frame(path: str) -> dict[str, str]:
-    """What makes a directory a venv of its interpreter, and what runs at its start: for the build's record."""
-    at_start = glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages", "*.pth"))
-    texts = ["pyvenv.cfg", *(os.path.relpath(file, path) for file in at_start)]
-    frame = {name: "sha256:" + (sha256_or_none(os.path.join(path, name)) or "") for name in texts}
-    for name in sorted(os.listdir(os.path.join(path, "bin"))):
-        if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
-            frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))
-    return frame
-
-
-def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
-    interpreter = os.path.join(path, "bin", "python")
-    if not os.access(interpreter, os.X_OK):
-        return [f"its interpreter {os.path.realpath(interpreter)} is gone"]
-    try:
-        found = describe_frame(path)
-    except OSError as error:
-        return [f"{error.filename} cannot be read: {error.strerror}"]
-    changed = [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
-    lib = os.path.join(path, "lib")
-    directories = [path, os.path.join(path, "bin"), lib, *glob.glob(os.path.join(glob.escape(lib), "python*", ""))]
-    for directory in directories:
-        weakness = judge(directory, os.lstat(directory), shared=False)
-        changed += [f"{directory} {weakness.text}"] if weakness else []
-    return changed
-
-
-def _written_at(path: str) -> int | None:
-    try:
-        return os.lstat(path).st_mtime_ns
-    except OSError:
-        return None
-
-
-def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, dict[str, str]]:
-    """What a build's record says of each package, by its RECORD: that lists the files, so it is itself not to change.
-
-    `records` has its sha256, `contents` one over what the wheel brought, which is the same whoever installs it.
-    """
-    directory = os.path.join(path, site_packages)
-    records, contents = {}, {}
-    for name, found in distributions_in(os.listdir(directory)).items():
-        if name in packages:
-            record = os.path.join(directory, found[0][1], "RECORD")
-            records[name] = sha256_or_none(record) or ""
-            contents[name] = contents_digest(read_rows(record) or [])
-    return {"records": records, "contents": contents}
-
-
-def find_added(build: Build, damage: Iterable[Damage] = ()) -> list[Addition]:
-    """What somebody added to a build or replaced in it (see additions.py); `damage` is what find_damage says of it."""
-    if build.record is None:
-        # Nothing says what it was made of: whatever is in it may be somebody's.
-        is_filled = os.path.isdir(os.path.join(build.path, "lib"))
-        return [Addition(f"whatever is in {build.path}, whose {BUILD_RECORD} cannot be read")] if is_filled else []
-    site_packages = os.path.join(build.path, build.record["site_packages"])
-    suspects = {package for package, _ in damage if package}
-    installed = distributions_in(os.listdir(site_packages)) if suspects else {}
-    again = {
-        name
-        for name in suspects & installed.keys()
-        if _is_installed_again(name, site_packages, installed[name][0][1], build.record["records"][name])
-    }
-    return find_additions(build.path, build.record, again)
-
-
-def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
-    """Digests of the other builds of the same environment that have all of these, too."""
-    if build.record is None:
-        return []
-    others = builds_of(os.path.dirname(os.path.dirname(build.path)), build.record["name"])
-    return sorted(
-        other.record["digest"]
-        for other in others
-        if other.record and other.name != build.name and set(additions) <= set(find_added(other))
-    )
-
-
-def _is_installed_again(name: str, site_packages: str, dist_info: str, record_sha256: str) -> bool:
-    """Is what is there another installation, whole by a RECORD of its own, and not the damaged one?"""
-    record = os.path.join(site_packages, dist_info, "RECORD")
-    own_sha256 = sha256_or_none(record)
-    rows = read_rows(record)
-    if not rows or own_sha256 is None or own_sha256 == record_sha256:
-        return False
-    problem, _ = compare_files(name, site_packages, dist_info, own_sha256)
-    return problem is None and f"{dist_info}/METADATA" in {row[0] for row in rows}
 
 
 def environment_names(root: str) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import stat
 from typing import Iterable, NamedTuple
 
-from ..io.reading import open_regular, read_whole
+from ..io.reading import digest_of, read_whole
 from ..io.trust import Weakness, judge
 from ..records.distributions import RECORD_BYTES, contents_digest, parse_rows
 
@@ -111,7 +111,7 @@ def find_foreign(build: str) -> Weakness | None:
 
 def sha256_or_none(path: str) -> str | None:
     try:
-        return _digest(path, "sha256").hex()
+        return digest_of(path).hex()
     except OSError:
         return None
 
@@ -132,18 +132,7 @@ def _has_recorded_hash(file: Recorded) -> bool:
     if not expected:
         return True
     try:
-        digest = _digest(file.path, algorithm)
+        digest = digest_of(file.path, algorithm)
     except (OSError, ValueError, TypeError):  # one that Python does not know
         return False
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") == expected
-
-
-def _digest(path: str, algorithm: str) -> bytes:
-    digest = hashlib.new(algorithm)
-    descriptor = open_regular(path)
-    try:
-        for block in iter(lambda: os.read(descriptor, 1 << 20), b""):
-            digest.update(block)
-    finally:
-        os.close(descriptor)
-    return digest.digest()

@@ -1,8 +1,7 @@
-"""Fill a build: install its lock, compare it with its wheels, link its CUDA, import TensorFlow. The log has all."""
+"""Fill a build: install its lock, compare it with its wheels, import TensorFlow. The log has all."""
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shlex
@@ -15,36 +14,10 @@ from ..io.commands import run_into
 from ..io.uv import uv_environment
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
-from .builds import Build, find_damage
+from .builds import Build
+from .damage import find_damage
 from .installed_files import find_foreign
 
-# What TensorFlow opens of CUDA and cuDNN, and what those open beside themselves, which is where their links are;
-# much else lies in the same directories.
-_CUDA_LIBRARY = re.compile(
-    r"lib(cublas|cublasLt|cudart|cudnn\w*|cufft|cupti|curand|cusolver|cusparse|nccl|nvJitLink|nvrtc|nvrtc-builtins)\.so\."
-)
-# Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) up to 2.19, and in that
-# directory of a wheel from 2.14 on.
-_LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))
-# What XLA compiles with: in that directory of a wheel TensorFlow looks from 2.14 on. Where it is below a CUDA's prefix;
-# the last is Debian's.
-_COMPILER_DIRECTORY = os.path.join("nvidia", "cuda_nvcc")
-_COMPILER_FILES = {
-    os.path.join("bin", "ptxas"): ("bin/ptxas",),
-    os.path.join("nvvm", "libdevice", "libdevice.10.bc"): (
-        "nvvm/libdevice/libdevice.10.bc",
-        "lib/cuda/nvvm/libdevice/libdevice.10.bc",
-    ),
-}
-# Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: the environment's Python adds this
-# directory to it at each start, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
-# fact: TensorFlow's source, 2026-11-22
-_FIRST_TO_LOOK_IN_WHEELS = (2, 14)
-_COMPILER_STARTUP_FILE = "tensorflow_gpu_stack_xla.pth"
-_COMPILER_STARTUP = (
-    "import os; ours = {flag!r}; given = os.environ.get('XLA_FLAGS', ''); os.environ['XLA_FLAGS'] = given"
-    " if 'xla_gpu_cuda_data_dir' in given or given[:1] not in ('', '-') else (ours + ' ' + given).strip()\n"
-)
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
 
@@ -223,60 +196,6 @@ def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Buil
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
     command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
-
-
-def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) -> dict[str, str]:
-    """Link the CUDA libraries of `directories` to where TensorFlow's loader looks; gives back link -> target.
-
-    So they are found whoever starts Python, and with whatever environment variables.
-    """
-    root = os.path.join(path, site_packages)
-    libraries = [
-        library
-        for directory in sorted(directories, key=os.path.isabs)  # what the lock brings before what the node has
-        for library in sorted(glob.glob(os.path.join(glob.escape(root), directory, "lib*.so.*")))
-        if _CUDA_LIBRARY.match(os.path.basename(library))
-    ]
-    links: dict[str, str] = {}
-    for library in libraries:
-        for place in (os.path.join(root, directory) for directory in _LINK_DIRECTORIES):
-            link = os.path.join(place, os.path.basename(library))
-            if os.path.lexists(link):
-                continue
-            is_inside = library.startswith(os.path.join(root, ""))
-            target = os.path.relpath(library, place) if is_inside else library
-            os.makedirs(place, exist_ok=True)
-            os.symlink(target, link)
-            links[os.path.relpath(link, path)] = target
-    return links
-
-
-def link_compiler(path: str, site_packages: str, prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Link ptxas and libdevice of the CUDA at `prefixes` to where XLA looks; gives back link -> target."""
-    place = os.path.join(path, site_packages, _COMPILER_DIRECTORY)
-    links: dict[str, str] = {}
-    if os.path.lexists(place):  # the wheel's own
-        return links
-    for name, sources in _COMPILER_FILES.items():
-        candidates = (os.path.join(prefix, source) for prefix in prefixes for source in sources)
-        target = next(filter(os.path.isfile, candidates), None)
-        if target is not None:
-            link = os.path.join(place, name)
-            os.makedirs(os.path.dirname(link))
-            os.symlink(target, link)
-            links[os.path.relpath(link, path)] = target
-    return links
-
-
-def point_to_compiler(path: str, site_packages: str, release: str) -> None:
-    """Have a release that looks for libdevice and ptxas nowhere in the environment find those that are there."""
-    place = os.path.join(path, site_packages, _COMPILER_DIRECTORY)
-    looks_there = tuple(int(part) for part in release.split(".")[:2]) >= _FIRST_TO_LOOK_IN_WHEELS
-    if looks_there or not os.path.isdir(os.path.join(place, "nvvm")):
-        return
-    flag = f"--xla_gpu_cuda_data_dir='{place}'"
-    with open(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), "x", encoding="utf-8") as stream:
-        stream.write(_COMPILER_STARTUP.format(flag=flag))
 
 
 def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:

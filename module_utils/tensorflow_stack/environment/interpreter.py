@@ -8,6 +8,7 @@ from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
 from ..io.flock import exclusive_lock
 from ..io.uv import uv_environment
+from .root import PLACE_SETTING
 
 
 def runs_as(path: str, minor: str) -> bool:
@@ -30,7 +31,8 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
     command += ["--mirror", mirror] if mirror else []
     command += ["--python-downloads-json-url", downloads] if downloads else []
-    with exclusive_lock(os.path.join(root, ".locks", "pythons"), what=directory, wait=600, wait_variable=None):
+    lock = os.path.join(root, ".locks", "pythons")
+    with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
         with open(log, "wb") as stream:
             stream.write(f"Fetching Python {minor}\n".encode())

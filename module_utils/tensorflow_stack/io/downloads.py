@@ -145,14 +145,6 @@ def has_credentials(url: str) -> bool:
     return "@" in urllib.parse.urlsplit(url).netloc
 
 
-def sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _check_length(response: Any, count: int, limit: int | None) -> None:
     length = int(response.headers.get("Content-Length") or count)
     if count < min(length, limit or length):

@@ -20,8 +20,8 @@ def exclusive_lock(
     *,
     what: str,
     wait: float = 0,
-    wait_variable: str | None = "tensorflow_venv_lock_timeout",
-    root_variable: str | None = "tensorflow_root",
+    wait_setting: str = "",
+    place_setting: str = "",
 ) -> Iterator[None]:
     """Hold the lock file `path`; wait at most `wait` seconds for another holder.
 
@@ -29,8 +29,8 @@ def exclusive_lock(
     itself stays, since removing it would let two runs lock two different inodes. Programs started with
     `close_fds=False` inherit it, so that it is held until the last of them has ended, too.
 
-    Raises BusyError naming the holder's process, and UnwritableError. Their messages name the variables that
-    set the wait and the place of the lock; None where no variable does.
+    Raises BusyError naming the holder's process, and UnwritableError. The two settings are what the caller's user can
+    set, if anything: a longer wait ("raise X") and another place ("set X to a directory of yours").
     """
     with contextlib.ExitStack() as held:
         try:
@@ -42,7 +42,7 @@ def exclusive_lock(
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
                     holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
-                    longer = f", or raise {wait_variable}" if wait_variable else ""
+                    longer = f", or {wait_setting}" if wait_setting else ""
                     raise BusyError(
                         f"{what} is being worked on by {holder}; waited {wait:g} s. "
                         f"Run again when it has ended{longer}.",
@@ -54,7 +54,7 @@ def exclusive_lock(
             started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
         except OSError as error:
-            elsewhere = f", or set {root_variable} to a directory of yours" if root_variable else ""
+            elsewhere = f", or {place_setting}" if place_setting else ""
             raise UnwritableError(
                 f"The lock {path} cannot be written: {error.strerror}. "
                 f"Run as the owner of {os.path.dirname(path)}{elsewhere}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -61,6 +62,18 @@ def read_whole(path: str, limit: int, *, follow: bool = True) -> bytes:
 def read_json(path: str, limit: int, *, follow: bool = True) -> dict[str, Any]:
     """The JSON object in a file; raises OSError, and ValueError if it holds anything else."""
     return parse_object(read_whole(path, limit, follow=follow))
+
+
+def digest_of(path: str, algorithm: str = "sha256") -> bytes:
+    """The digest of a regular file; raises OSError, and ValueError for an algorithm that Python does not know."""
+    digest = hashlib.new(algorithm)
+    descriptor = open_regular(path)
+    try:
+        for block in iter(lambda: os.read(descriptor, 1 << 20), b""):
+            digest.update(block)
+    finally:
+        os.close(descriptor)
+    return digest.digest()
 
 
 def parse_object(data: bytes | str) -> dict[str, Any]:

@@ -8,18 +8,15 @@ still is what was looked at when it is opened afterwards (docs/decisions/0020-wh
 from __future__ import annotations
 
 import functools
-import glob
 import grp
 import os
 import pwd
 import shlex
 import stat
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from ..errors import BuildError
 
-# The toolkit's own, below the root of environments.
-_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".tools", ".pythons")
 _MOST_LINKS = 40  # the kernel's own limit
 
 
@@ -87,83 +84,14 @@ def check_place(path: str, *, why: str, setting: str) -> None:
         real = os.path.realpath(path)
         weakness = judge(real, os.stat(real), shared=False)
     if weakness:
-        mend = f"Or, if nobody else is to write there: {_chmod(weakness.path)}" if weakness.is_ours else ""
+        mend = f"Or, if nobody else is to write there: {chmod_command(weakness.path)}" if weakness.is_ours else ""
         on_the_way = "" if weakness.path == path else f", on the way to {path}"
         raise BuildError(
             f"{weakness.path} {weakness.text}{on_the_way}: {why} {setting} {mend}".rstrip(), path=weakness.path
         )
 
 
-def check_root(root: str) -> None:
-    """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
-    if not os.path.isabs(root) or "\0" in root:
-        raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
-    check_place(
-        root,
-        why="an environment there would run their code.",
-        setting="Set tensorflow_root to a directory that only you write, below others that are root's or yours.",
-    )
-    _check_own(root)
-
-
-def check_program(path: str) -> None:
-    """Raises BuildError where others could change a program that root is about to run.
-
-    Another user may well run what the administrator of a cluster has installed under a name of their own.
-    """
-    weakness = find_weakness(path) if os.geteuid() == 0 else None
-    if weakness:
-        raise BuildError(
-            f"{path} is not run as root: {weakness.path} {weakness.text}. Set python_source or tensorflow_python to "
-            "another interpreter, or run as the user that it belongs to.",
-            path=weakness.path,
-        )
-
-
-def _check_own(root: str) -> None:
-    """The toolkit's own directories and files below the root: of their kind, and changed by nobody else."""
-    own = [*_OWN_DIRECTORIES, *_globbed(root, ".tools/uv-*"), *_globbed(root, ".pythons/*")]
-    for name in own:
-        _check_one(os.path.join(root, name), stat.S_ISDIR, "directory")
-    for name in ("manifest.json", *_globbed(root, ".tools/uv-*/uv")):
-        _check_one(os.path.join(root, name), stat.S_ISREG, "regular file")
-
-
-def _globbed(root: str, pattern: str) -> list[str]:
-    return sorted(glob.glob(os.path.join(glob.escape(root), pattern)))
-
-
-def _check_one(path: str, is_of_kind: Callable[[int], bool], kind: str) -> None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return  # not there yet, or not to be entered: then nothing of it is used
-    is_link = stat.S_ISLNK(status.st_mode)
-    # uv itself links the minor version of a Python to the newest one.
-    if is_link and os.path.basename(os.path.dirname(path)) != ".pythons":
-        raise BuildError(
-            f"{path} is a link to {os.readlink(path)}, which this toolkit does not make and does not follow. Move "
-            f"the link away, and put or mount there what it stood for, if that is yours: {_move_away(path)}",
-            path=path,
-        )
-    if not is_link and not is_of_kind(status.st_mode):
-        raise BuildError(f"{path} is no {kind}, and not of this toolkit. Move it away: {_move_away(path)}", path=path)
-    weakness = judge(path, status, shared=False)
-    if weakness:
-        raise BuildError(f"{path} {weakness.text}: what is in it is believed or run. {_mend(weakness)}", path=path)
-
-
-def _mend(weakness: Weakness) -> str:
-    if weakness.is_ours:
-        return f"If only you are to change it: {_chmod(weakness.path)}"
-    return f"Move it away, if it was not put there for you: {_move_away(weakness.path)}"
-
-
-def _move_away(path: str) -> str:
-    return f"mv {shlex.quote(path)} {shlex.quote(path + '.old')}"
-
-
-def _chmod(path: str) -> str:
+def chmod_command(path: str) -> str:
     return f"chmod go-w {shlex.quote(path)}"
 
 

@@ -13,7 +13,8 @@ import zipfile
 from typing import Any, Callable, Mapping
 
 from ..errors import StackError
-from .downloads import Answer, Source, has_credentials, sha256_of
+from .downloads import Answer, Source, has_credentials
+from .reading import digest_of
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 # uv's own variable: the index where the caller names none.
@@ -67,7 +68,7 @@ def ensure_uv(
         wheel = os.path.join(work, "wheel")
         index.download("uv", record, wheel)
         _extract(wheel, unpacked, name=record["filename"])
-        if sha256_of(unpacked) != record["program_sha256"]:
+        if digest_of(unpacked).hex() != record["program_sha256"]:
             raise StackError(f"The uv in {record['filename']} is not the pinned one: the row of uv.yml does not fit.")
         os.replace(unpacked, path)
     except OSError as error:
@@ -186,6 +187,6 @@ def _extract(wheel: str, target: str, *, name: str) -> None:
 def _is_pinned(path: str, sha256: str) -> bool:
     try:
         is_program = os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.X_OK)
-        return is_program and sha256_of(path) == sha256
+        return is_program and digest_of(path).hex() == sha256
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""The kernel side of the NVIDIA driver: nouveau kept out, one right module for every kernel, loaded where it can be."""
+"""The kernel side of the NVIDIA driver: nouveau kept out, one right module for every kernel, loaded if it can be."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .texts import DkmsSource, ModuleFile, first_error, last_lines, parse_modinf
 _SIGNATURE_REFUSALS = ("Key was rejected by service", "Required key not available")
 _SECURE_BOOT_HELP = (
     "Sign it with a key that the machine trusts (mokutil --import, then confirm at the console during the next boot),"
-    " use the distribution's signed modules, or set nvidia_driver_source to found and keep the driver that is there."
+    " use the distribution's signed modules, or set nvidia_driver_source to found and keep the present driver."
 )
 
 
@@ -260,7 +260,7 @@ def _judge(
 def _make_log(files: NodeFiles, sources: Sequence[DkmsSource], release: str) -> str | None:
     for source in sources:
         directory = f"/var/lib/dkms/{source.name}/{source.version}"
-        # While it fails it lies in build; DKMS moves it when a build succeeds.
+        # DKMS writes it in build, and moves it once the build has succeeded.
         for path in [f"{directory}/build/make.log", *files.glob(f"{directory}/{release}/*/log/make.log", "dkms")]:
             text = files.text(path, "dkms")
             if text and f" {release} " in text.partition("\n")[0]:  # its first line says for which kernel
@@ -278,7 +278,7 @@ def reboot_reasons(state: KernelSide, request: ModuleRequest) -> list[str]:
     if not state.loaded and state.running not in releases:
         reasons.append(
             f"the running kernel {state.running} has neither headers nor modules here, so nothing can be loaded into"
-            f" it; the driver is there for {', '.join(releases) or 'none'}"
+            f" it; the driver is built for {', '.join(releases) or 'none'}"
         )
     return reasons
 

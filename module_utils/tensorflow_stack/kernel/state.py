@@ -33,7 +33,7 @@ blacklist nova_core
 options nouveau modeset=0
 """
 
-# Package of a kernel's headers, by the package manager that is there.
+# Package of a kernel's headers, by the node's package manager.
 _HEADER_PACKAGES = {"/usr/bin/apt-get": "linux-headers-{}", "/usr/bin/dnf": "kernel-devel-{}"}
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}")
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -42,7 +42,7 @@ RunText = Callable[[Sequence[str]], str]
 
 
 def run_command(command: Sequence[str]) -> str:
-    """What it prints, both channels; whether it did anything is judged by what there is afterwards."""
+    """What it prints, both channels; whether it did its work is seen from the files afterwards."""
     return run(command).output
 
 
@@ -85,7 +85,7 @@ class Kernel:
     module: ModuleFile | None
     initramfs: str | None
     listed: bool  # the initramfs has a blacklist, perhaps as it was before
-    blacklisted: bool | None  # in the initramfs, as it is on disk now; None where there is nothing to look into
+    blacklisted: bool | None  # in the initramfs, as it is on disk now; None if there is no initramfs to look into
     nouveau: Sequence[str]  # in the initramfs
 
     def row(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _read_module(
     release: str, request: ModuleRequest, sources: Sequence[DkmsSource], run: RunText
 ) -> ModuleFile | None:
     found = []
-    # Packages without a source bring it under NVIDIA's own name.
+    # In packages without a source it has NVIDIA's own name.
     for name in dict.fromkeys([*(source.module for source in sources), "nvidia"]):
         module = parse_modinfo(run(["/sbin/modinfo", "-k", release, name]))
         if module:

@@ -59,7 +59,7 @@ def parse_dkms_status(text: str) -> list[DkmsBuild]:
 
 
 def parse_modinfo(text: str) -> ModuleFile | None:
-    """None where modinfo found no such module."""
+    """None if modinfo found no such module."""
     fields = dict(reversed(re.findall(r"^(\w+):[ \t]+(\S.*)$", text, re.MULTILINE)))
     if "version" not in fields:
         return None
@@ -85,7 +85,7 @@ def last_lines(text: str, count: int = 20) -> str:
 
 
 def first_error(log: str) -> str | None:
-    """What failed, by DKMS's make.log: the compiler's error, else what stands before make's "***"."""
+    """What failed, by DKMS's make.log: the compiler's error, else the line before make's "***"."""
     previous = None
     for line in log.splitlines():
         if ": *** " in line:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import StackError
 from ..io.uv import ensure_uv
-from ..records.lockfile import write_lock
+from ..records.lockfile import package_lines, write_lock
 from ..requirements.parse import read_requirements
 from ..tables.load import Tables, load_tables
 from . import conflicts, resolver
@@ -67,8 +67,8 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             {
                 "before_header": outcome.path,
                 "after_header": outcome.path,
-                "before": _lines(outcome.previous.packages if outcome.previous else {}),
-                "after": _lines(outcome.lock.packages),
+                "before": package_lines(outcome.previous.packages if outcome.previous else {}),
+                "after": package_lines(outcome.lock.packages),
             }
             for outcome in changed
         ],
@@ -177,7 +177,3 @@ def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
         "text": lock.text,
         "without": list(lock.without),
     }
-
-
-def _lines(packages: dict[str, str]) -> str:
-    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))

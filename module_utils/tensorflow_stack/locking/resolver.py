@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import LockError
-from ..records.lockfile import Constraint, Distribution, Lock, read_lock
+from ..records.lockfile import Distribution, Lock, LockedConstraint, read_lock
 from ..tables.load import Tables
 from .compile import Compiler, Runner, run_command
 from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
@@ -93,7 +93,7 @@ def resolve_lock(
         flavour=request.flavour,
         requirements=tuple(sorted({line.text for line in inputs.requirements})),
         constraints=tuple(
-            Constraint(line.text, line.symptom)
+            LockedConstraint(line.text, line.symptom)
             for line in sorted((*inputs.requirements, *inputs.constraints), key=lambda line: line.text)
             if line.symptom and line.project in installed
         ),

@@ -119,7 +119,8 @@ def _look_into(
             return row
         # Not loaded where it is not needed: it would cost every run some milliseconds.
         from ..environment.bookkeeping import find_unfinished
-        from ..environment.builds import Build, find_added, find_damage, other_builds_with
+        from ..environment.builds import Build
+        from ..environment.damage import find_added, find_damage, other_builds_with
 
         build = Build(host, record)
         damage = find_damage(build)

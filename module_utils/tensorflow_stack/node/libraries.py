@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any, Iterable, NamedTuple
 
+from ..records.libraries import OPENED
 from .files import NodeFiles
 from .loader import Loader
 from .texts import (
@@ -153,10 +154,6 @@ def _prefix_of(library_directory: str) -> str:
 
 
 # What TensorFlow opens of each; of cuDNN's parts, those that it opens itself are other ones in each release.
-OPENED = {
-    "cuda": ("libcudart", "libcublas", "libcublasLt", "libcufft", "libcurand", "libcusolver", "libcusparse"),
-    "cudnn": ("libcudnn",),
-}
 
 
 class Check(NamedTuple):

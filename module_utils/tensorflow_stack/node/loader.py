@@ -6,24 +6,12 @@ import os
 import re
 from typing import Iterator, NamedTuple
 
+from ..records.libraries import LOADER_DIRECTORIES
 from .files import NodeFiles
 from .texts import parse_elf_machine, parse_glibc, parse_loader_conf
 
 # The shell comes first: a loader of a second architecture may be there for cross building.
 ELF_WITNESSES = ("/bin/sh", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
-
-# Where the loader looks by default, after what ld.so.conf names (ld.so(8); Debian has the multiarch ones).
-LOADER_DIRECTORIES = (
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib/aarch64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-)
-
 
 # A libc has 2 MB.
 _LIBRARY_BYTES = 64 << 20

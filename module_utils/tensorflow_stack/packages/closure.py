@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..records.component import upstream_version
 from .model import (
     InstalledPackage,
     PackageRefusal,
@@ -14,7 +15,6 @@ from .model import (
     WantedPackage,
     refuse,
     refused,
-    upstream_version,
     without_architecture,
 )
 

@@ -80,7 +80,7 @@ class CudaLinks:
         )
 
     def record(self, prefix: str, *, check: bool) -> CudaLinksChange:
-        """Restore what a killed run left changed, then record what there is."""
+        """Restore what a killed run left changed, then record the links and files as they are."""
         recorded = self._read_record()
         before = self.read()
         after = before if recorded is None else self._put_back(prefix, recorded, before, check=check)
@@ -190,5 +190,5 @@ def _update_alternatives(*arguments: str) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Its exit code does not count: the caller looks at what there is afterwards."""
+    """Its exit code does not count: the caller looks at the links afterwards."""
     run(command)

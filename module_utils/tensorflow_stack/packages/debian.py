@@ -334,7 +334,7 @@ def _choose(
     return PackageRefusal(
         "leaves_branch",
         (name,),
-        f"{needed}, which leaves branch {number}: there is only {name} {', '.join(outside)}. "
+        f"{needed}, which leaves branch {number}: the only versions of {name} are {', '.join(outside)}. "
         "Ask for another version, or provide a repository that has the whole branch.",
     )
 

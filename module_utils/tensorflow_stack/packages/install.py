@@ -176,7 +176,7 @@ def apply_absent(
         return outcome
 
 
-# --- What is there, and what is to be done -------------------------------------------------------------
+# --- Reading the node, and planning ---------------------------------------------------------------------
 
 
 def _inspect(component: str, manager: PackageManager, *, check: bool, directory: str) -> _Node:

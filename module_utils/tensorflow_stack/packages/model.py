@@ -14,7 +14,6 @@ A package is named as apt names it: `libcuda1`, and `libcuda1:i386` if it is of 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
@@ -57,7 +56,7 @@ class ResolvedPackage:
 
 @dataclass(frozen=True)
 class InstalledPackage(ResolvedPackage):
-    """`trouble` is empty, or says in what state an installation that did not end left the package.
+    """`trouble` is empty, or names the state in which an interrupted installation left the package.
 
     One that only `waits_for_trigger` is whole, and a trigger of another package has still to run.
     """
@@ -143,11 +142,6 @@ def without_architecture(name: str) -> str:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a package is one of a component, by the component's patterns."""
     return any(fnmatch.fnmatchcase(without_architecture(name), pattern) for pattern in patterns)
-
-
-def upstream_version(version: str) -> str:
-    """535.309.01 for 535.309.01-0+deb12u1 and for 3:535.309.01-1.el8."""
-    return re.sub(r"^\d+:|-[^-]*$", "", version)
 
 
 def sort_transaction(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import StackError
 from ..io.reading import parse_object, read_whole
-from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path
+from ..records.component import COMPONENTS, PACKAGES, STATE_DIRECTORY, kind_of, record_path, upstream_version
 from .model import (
     ClosurePlan,
     InstalledPackage,
@@ -17,7 +17,6 @@ from .model import (
     ResolvedPackage,
     StreamChange,
     matches,
-    upstream_version,
 )
 
 SCHEMA = 1
@@ -124,7 +123,7 @@ def make_record(
 
 
 def _first_change(earlier: StreamChange | None, change: StreamChange | None) -> StreamChange | None:
-    """Both as one, so that a removal enables the stream that was enabled before the first of them."""
+    """Both as one, so that a removal knows whether a stream was enabled before the first of them."""
     if earlier and change:
         change = replace(change, before=earlier.before)
         return change if change.before != change.after else None

@@ -52,7 +52,9 @@ def check_result(
     stream = plan.stream
     if stream and manager.enabled_stream(stream.module) != stream.after:
         enabled = manager.enabled_stream(stream.module) or "none"
-        wrong[stream.module] = f"of the module {stream.module} the stream {enabled} is enabled, not {stream.after}"
+        wrong[stream.module] = (
+            f"of the module {stream.module} the stream {enabled} is enabled, not {stream.after or 'none'}"
+        )
     if wrong:
         raise StackError(
             f"The packages of {component} are not as planned: {', '.join(wrong[name] for name in sorted(wrong))}. "

@@ -13,6 +13,7 @@ from typing import Any
 
 from packaging.version import Version
 
+from ..records.libraries import LOADER_DIRECTORIES
 from ..tables.load import Tables, rows_for
 from ..tables.rows import Redist, Release
 from .gpus import GpuModel, is_compatible
@@ -24,8 +25,6 @@ _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
 _NEED_ROOT = ("nvidia_repo", "distro", "redist")
 # Where the cuDNN comes from that belongs to a CUDA; the distribution has none that can be relied on.
 _OWN_CUDNN = {"distro": "wheels"}
-# Where the loader looks by itself, and where much else lies that is not to be linked.
-_LOADER_DIRECTORIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib", "/lib")
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,8 @@ def _best(versions: Iterable[str], where: str, search: _Search) -> tuple[str | N
 
 
 def _to_link(directory: str) -> tuple[str, ...]:
-    return () if directory in _LOADER_DIRECTORIES else (directory,)
+    """None of what the loader finds by itself, with much beside it that is not to be linked."""
+    return () if directory in LOADER_DIRECTORIES else (directory,)
 
 
 def _packages(rows: Iterable[str], **words: str) -> tuple[Package, ...]:
@@ -372,7 +372,7 @@ def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
         packages=_packages(row.packages),
         belongs=row.belongs,
         # In the loader's directory, so there can be one only, whatever CUDA it is for.
-        is_there=search.node.has_cudnn(row.cudnn, _LOADER_DIRECTORIES),
+        is_there=search.node.has_cudnn(row.cudnn, LOADER_DIRECTORIES),
     ), ""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from ..tables.load import Tables
 from ..tables.rows import Release
 from .stack import Driver, Python
@@ -36,8 +34,8 @@ def _release_warning(tables: Tables, release: Release) -> str:
     known = ", ".join(
         f"{row.advisory} ({row.what}; fixed in {row.fixed_in})" for row in tables.vulnerabilities_of(release.version)
     )
-    minor = Version(release.version).release[:2]
-    last = [row.version for row in tables.releases if Version(row.version).release[:2] == minor][-1]
+    minor = release.version.split(".")[:2]
+    last = [row.version for row in tables.releases if row.version.split(".")[:2] == minor][-1]
     return (
         f"TensorFlow {release.version} gets no security fixes, these go into the newest release alone "
         f"({tables.addresses['releases']})"

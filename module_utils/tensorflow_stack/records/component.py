@@ -59,3 +59,8 @@ def is_record_of(component: Component, content: Mapping[str, Any]) -> bool:
         and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
         and all(row.get("version") is None or isinstance(row["version"], str) for row in rows)
     )
+
+
+def upstream_version(version: str) -> str:
+    """What the packaged software calls itself: 535.309.01 for 535.309.01-0+deb12u1 and for 3:535.309.01-1.el8."""
+    return re.sub(r"^\d+:|-[^-]*$", "", version)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import LockError
@@ -37,7 +38,7 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Constraint:
+class LockedConstraint:
     """A limit that the release needs and its metadata lack, with what is seen without it."""
 
     requirement: str
@@ -51,7 +52,7 @@ class Lock:
     platform: str
     flavour: str
     requirements: tuple[str, ...]
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[LockedConstraint, ...]
     inputs_sha256: str
     cutoff: str
     distributions: tuple[Distribution, ...]
@@ -117,6 +118,11 @@ def write_lock(path: str, lock: Lock) -> None:
         ) from error
 
 
+def package_lines(packages: Mapping[str, str]) -> str:
+    """For a diff."""
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+
+
 def render_lock(lock: Lock) -> str:
     header = [
         f"# TensorFlow {lock.release} for CPython {lock.python}, {lock.platform}, {lock.flavour}",
@@ -138,7 +144,7 @@ def render_lock(lock: Lock) -> str:
 def parse_lock(text: str, *, path: str) -> Lock:
     """The lock that `text` is; LockError names file, line and what to do when it is none."""
     values: dict[str, str] = {}
-    constraints: list[Constraint] = []
+    constraints: list[LockedConstraint] = []
     lines = text.splitlines(keepends=True)
     body_start = 0
     for number, line in enumerate(lines, start=1):
@@ -188,11 +194,11 @@ def parse_lock(text: str, *, path: str) -> Lock:
     )
 
 
-def _parse_constraint(value: str, *, path: str, number: int) -> Constraint:
+def _parse_constraint(value: str, *, path: str, number: int) -> LockedConstraint:
     match = _CONSTRAINT.fullmatch(value)
     if match is None:
         raise _refusal(path, number, f"a constraint is 'requirement (symptom)', found {value!r}")
-    return Constraint(match.group("requirement"), match.group("symptom"))
+    return LockedConstraint(match.group("requirement"), match.group("symptom"))
 
 
 def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[tuple[Distribution, ...], ...]:

@@ -83,7 +83,8 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
     UnwritableError where it cannot be written.
     """
     lock = os.path.join(root, ".locks", "manifest")
-    with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, wait_variable=None):
+    setting = "set tensorflow_root to a directory of yours"
+    with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, place_setting=setting):
         before = read(root)
         after = copy.deepcopy(before)
         change(after)

@@ -30,7 +30,7 @@ _FAILURE = re.compile(r"E: |W: .*(?:Failed to fetch|GPG error)|W: An error occur
 
 @dataclass(frozen=True)
 class _Index:
-    """What has to be there after a refresh."""
+    """An index that a refresh has to fetch."""
 
     name: str
     url: str
@@ -79,7 +79,7 @@ class AptRepositories:
         self._indexes.append(_Index(f"The repository {repository.url}", repository.url))
 
     def add_components(self, components: Sequence[str]) -> None:
-        """The distribution's own repositories with these components, too, from where its other ones come."""
+        """The distribution's own repositories with these components, too, at the addresses of its other ones."""
         own_path = f"{_SOURCES_DIRECTORY}/tensorflow-gpu-stack-{'-'.join(components)}.sources"
         distribution, codename = self._distribution()
         entries = [entry for found in self._entries(own_path).values() for entry in found]
@@ -106,7 +106,7 @@ class AptRepositories:
         return bool(self._work.files)
 
     def refreshed_at(self) -> float:
-        """When the oldest of the indexes was last compared with its repository; 0 where one is not there."""
+        """When the oldest of the indexes was last compared with its repository; 0 if one does not exist."""
         targets = self._targets()
         return min((_refreshed(index, targets) for index in self._indexes), default=time.time())
 
@@ -114,7 +114,7 @@ class AptRepositories:
         return self._work.files.diff(describe)
 
     def apply(self, *, lock_timeout: float) -> None:
-        """Everything, or nothing where the index is not what it has to be afterwards."""
+        """Change everything, or nothing if an index is not as it has to be afterwards."""
         with self._work.files.written():
             self._refresh(lock_timeout)
 
@@ -129,9 +129,9 @@ class AptRepositories:
         for index in self._indexes:
             reasons = [line for line in failures if index.is_named_in(line)]
             if reasons or _refreshed(index, targets) < started:
-                said = "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update brought no list of its packages"
+                text = "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update fetched no list of its packages"
                 raise VerificationError(
-                    f"{index.name} cannot be used: {said.rstrip('.')}. The node's lists of repositories and keys are as"
+                    f"{index.name} cannot be used: {text.rstrip('.')}. The node's lists of repositories and keys are as"
                     " they were. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
                     " (of the distribution: mend its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
@@ -139,7 +139,7 @@ class AptRepositories:
                     rc=ended.code,
                     stderr="\n".join(failures),
                 )
-        self._work.warnings += [f"apt-get update says of another repository: {line}" for line in failures]
+        self._work.warnings += [f"apt-get update reports of another repository: {line}" for line in failures]
 
     def _targets(self) -> list[_Target]:
         ended = self._work.run(["apt-get", "indextargets", "Created-By: Packages"])
@@ -163,7 +163,7 @@ class AptRepositories:
         return (self._work.files.read(path) or b"").decode("utf-8", "surrogateescape")
 
     def _drop_retired_keys(self, key_path: str, repository: SignedRepository) -> None:
-        """Not from what a package brought, which would bring it back; no entry that is left trusts that one."""
+        """Not from files of packages, which would restore them; none of the remaining entries trusts such a file."""
         endings = (".gpg", ".asc")
         work = self._work
         found = [*work.names_in("/etc/apt/trusted.gpg.d", endings), *work.names_in(_KEYS_DIRECTORY, endings)]
@@ -204,7 +204,7 @@ def _read_targets(lines: Sequence[str]) -> Iterator[_Target]:
 
 
 def _changed_at(filename: str, key: str) -> float:
-    """When apt last accepted the signed index; it touches nothing of it where the repository is down.
+    """When apt last accepted the signed index; it touches nothing of it if the repository is down.
 
     By the status change: the modification time is the server's.
     """

@@ -76,7 +76,7 @@ def stanza(uris: Sequence[str], suites: Sequence[str], components: Sequence[str]
 def entries_of_distribution(
     entries: Sequence[Entry], distribution: str, codename: str, origins: Mapping[tuple[str, str], str]
 ) -> list[Entry]:
-    """Those that bring its own packages (debian, ubuntu), with only the suites of release, updates and security.
+    """Those of its own packages (debian, ubuntu), with only the suites of release, updates and security.
 
     `origins` are what the indexes at hand say of themselves, by URI (without a slash at its end) and suite. Without an
     index a key that is not the distribution's tells a foreign entry.
@@ -87,15 +87,19 @@ def entries_of_distribution(
     for entry in entries:
         suites = tuple(suite for suite in entry.suites if suite in own)
         indexes = {(uri.rstrip("/"), suite) for uri in entry.uris for suite in suites}
-        said = {origins[index].lower() for index in indexes if index in origins}
-        is_own = said == {distribution} if said else archive_key in entry.options.get("Signed-By", archive_key)
+        found_origins = {origins[index].lower() for index in indexes if index in origins}
+        is_own = (
+            found_origins == {distribution}
+            if found_origins
+            else archive_key in entry.options.get("Signed-By", archive_key)
+        )
         if "deb" in entry.types and "main" in entry.components and suites and is_own:
             found.append(replace(entry, suites=suites))
     return found
 
 
 def further_components(own: Sequence[Entry], entries: Sequence[Entry], wanted: Sequence[str], codename: str) -> str:
-    """Stanzas that add the wanted components to the distribution's own entries; empty where the release has them."""
+    """Stanzas that add the wanted components to the distribution's own entries; empty if the release has them."""
 
     def missing(entry: Entry) -> list[str]:
         have = {

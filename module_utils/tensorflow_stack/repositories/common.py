@@ -23,7 +23,7 @@ _KEY_LIMIT = 1 << 20
 class SignedRepository:
     name: str
     url: str
-    places: frozenset[str]  # where the same packages are available: entries of these are in the way of this one
+    places: frozenset[str]  # of the same packages: other entries of one of these are disabled
     key: str  # name of the key's file, below the URL
     fingerprints: tuple[str, ...]
     retired: tuple[str, ...]
@@ -37,7 +37,7 @@ class VerificationError(StackError):
 
 
 def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) -> SignedRepository:
-    """A row of the plan; `url` and `fingerprints` are the inventory's, in place of the row's where there are any."""
+    """A row of the plan; unless empty, `url` and `fingerprints` of the inventory take the place of the row's."""
     chosen = (url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
         raise StackError(
@@ -79,7 +79,7 @@ class Work:
     files: FileChanges
     run: RunCommand = run_command
     fetch: Callable[[SignedRepository], bytes] = fetch_key
-    fetch_anew: bool = False  # also where the key that is there has the right fingerprint
+    fetch_anew: bool = False  # even if the present key has the right fingerprint
     root: str = "/"
     keys: dict[str, bytes] = field(default_factory=dict)
     repaired: list[dict[str, str]] = field(default_factory=list)
@@ -120,8 +120,8 @@ class Work:
                 self.files.edit(path, armour(rest))
             else:
                 self.files.edit(path, b"".join(key.packets for key in rest))
-            gone = sorted({key.fingerprint for key in keys} - {key.fingerprint for key in rest})
-            self.report(path, ", ".join(gone), "removed the retired key")
+            removed = sorted({key.fingerprint for key in keys} - {key.fingerprint for key in rest})
+            self.report(path, ", ".join(removed), "removed the retired key")
 
     def report(self, file: str, entry: str, action: str) -> None:
         self.repaired.append({"file": file, "entry": entry, "action": action})
@@ -171,7 +171,7 @@ def _right_key(data: bytes, repository: SignedRepository) -> Key | None:
 
 
 def _checked_key(data: bytes, repository: SignedRepository) -> Key:
-    where = repository.url + repository.key
+    url = repository.url + repository.key
     wanted = " or ".join(repository.fingerprints)
     hint = (
         "If the key was exchanged, compare the new fingerprint with what its owner publishes elsewhere, and set"
@@ -180,14 +180,14 @@ def _checked_key(data: bytes, repository: SignedRepository) -> Key:
     try:
         keys = read_keys(data)
     except StackError as error:
-        raise StackError(f"{where} is not the key {wanted}: {error.message}. {hint}", url=where) from error
+        raise StackError(f"{url} is not the key {wanted}: {error.message}. {hint}", url=url) from error
     found = [key.fingerprint or f"a key of version {key.version}" for key in keys]
     if len(keys) != 1:
         raise StackError(
-            f"{where} was to hold the key {wanted} alone, but holds {len(keys)}: {', '.join(found)}. Nothing was"
+            f"{url} must hold the key {wanted} alone, but holds {len(keys)}: {', '.join(found)}. Nothing was"
             f" trusted. {hint}",
             found=found,
         )
     if keys[0].fingerprint not in repository.fingerprints:
-        raise StackError(f"{where} is {found[0]}, wanted was {wanted}. Nothing was trusted. {hint}", found=found)
+        raise StackError(f"{url} is {found[0]}, not {wanted}. Nothing was trusted. {hint}", found=found)
     return keys[0]

@@ -72,8 +72,8 @@ class DnfRepositories:
 
     def diff(self) -> list[dict[str, str]]:
         files = self._work.files.diff(describe)
-        gone = {self._imported[package] for package in self._to_erase}
-        before, after = set(self._imported.values()), (set(self._imported.values()) - gone) | set(self._to_import)
+        erased = {self._imported[package] for package in self._to_erase}
+        before, after = set(self._imported.values()), (set(self._imported.values()) - erased) | set(self._to_import)
         if before == after:
             return files
         texts = ["".join(f"OpenPGP key {key}\n" for key in sorted(keys)) for keys in (before, after)]
@@ -81,11 +81,11 @@ class DnfRepositories:
         return [*files, {**header, "before": texts[0], "after": texts[1]}]
 
     def refreshed_at(self) -> float:
-        """When the oldest of the indexes was last compared with its repository; 0 where one is not there."""
+        """When the oldest of the indexes was last compared with its repository; 0 if one does not exist."""
         return min((self._refreshed(repository) for repository in self._repositories), default=time.time())
 
     def apply(self, *, lock_timeout: float) -> None:
-        """Everything, or nothing where the index is not what it has to be afterwards."""
+        """Change everything, or nothing if an index is not as it has to be afterwards."""
         with self._work.files.written(), self._trusted_by_rpm():
             for repository in self._repositories:
                 self._refresh(repository, lock_timeout)
@@ -97,13 +97,13 @@ class DnfRepositories:
 
     @contextlib.contextmanager
     def _trusted_by_rpm(self) -> Iterator[None]:
-        """Import what is to be imported; taken back where the body fails."""
+        """Import the keys, and erase them again if the body fails."""
         try:
             for fingerprint, path in self._to_import.items():
                 ended = self._work.run(["rpmkeys", "--import", path])
                 if fingerprint not in _imported_keys(self._work).values():
                     raise StackError(
-                        f"rpm did not take the key {fingerprint} from {path}, and said"
+                        f"rpm did not take the key {fingerprint} from {path}, and printed"
                         f" '{' '.join(ended.lines)}'. Look at the crypto policy of the node.",
                         rc=ended.code,
                     )
@@ -125,7 +125,7 @@ class DnfRepositories:
         if ended.code or self._refreshed(repository) < started:
             errors = [line for line in ended.lines if re.match(r"Error|  - |.*[Ee]rror:", line)]
             raise VerificationError(
-                f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf brought no list of it'}."
+                f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf fetched no list of it'}."
                 " The node's repositories and keys are as they were. If it is not reachable from the node, set"
                 " nvidia_repository_url to a mirror that is; if it is signed by another key that you trust, set"
                 " nvidia_repository_fingerprints to that one's.",

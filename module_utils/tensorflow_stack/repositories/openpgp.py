@@ -29,7 +29,7 @@ class Key:
 
 
 def read_keys(data: bytes) -> list[Key]:
-    """The primary keys of a file, armoured or binary. Raises StackError where it holds anything else."""
+    """The primary keys of a file, armoured or binary. Raises StackError if it holds anything else."""
     if is_armoured(data):
         data = b"".join(_decode(block) for block in _BLOCK.findall(data))
     keys: list[Key] = []

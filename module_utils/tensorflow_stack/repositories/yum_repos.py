@@ -46,7 +46,7 @@ def read_sections(path: str, text: str) -> list[Section]:
 
 
 def is_at(section: Section, places: set[str]) -> bool:
-    """Whether one of its URLs is at one of the places; a variable of dnf, such as $basearch, stands for any name."""
+    """Whether one of its URLs is at one of the places; a variable of dnf, such as $basearch, matches any name."""
     for url in re.split(r"[\s,]+", section.options.get("baseurl", "")):
         pattern = _VARIABLE.sub("[^/]+", re.escape(place_of(url))) if url else ""
         if any(re.fullmatch(pattern, place) for place in places if pattern):

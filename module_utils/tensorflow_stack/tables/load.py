@@ -219,15 +219,19 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
     return [row for row in rows if row.os in names and _same_release(version_id, row.version_id)]
 
 
+# Read by the check and the doctor, and by no plan.
+_NOT_PLANNED_FROM = ("diagnoses", "log_lines", "proofs")
+
+
 def preload_tables(directory: str) -> None:
-    """Load every table of a directory once, for all processes that are forked from this one afterwards.
+    """Load once what plans are made from, for all processes that are forked from this one afterwards.
 
     A table that cannot be loaded is for whoever needs it to report.
     """
     with contextlib.suppress(TableError):
         tables = load_tables(directory)
         for name, value in vars(Tables).items():
-            if isinstance(value, cached_property):
+            if isinstance(value, cached_property) and name not in _NOT_PLANNED_FROM:
                 getattr(tables, name)
         _PRELOADED[os.path.realpath(directory)] = tables
 

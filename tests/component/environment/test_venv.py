@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
 from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.io import trust
@@ -48,7 +48,7 @@ class Site:
             uv=self.uv, index_url=self.wheels.as_uri(), cache=os.path.join(self.root, ".cache", "uv")
         )
 
-    def apply(self, spec=None, **options) -> venv.Outcome:
+    def apply(self, spec=None, **options) -> changes.EnvironmentOutcome:
         options = {"keep": 2, "lock_timeout": 0, **options}
         return venv.apply_present(spec or self.spec(), installer=self.installer, **options)
 
@@ -71,7 +71,7 @@ def site(tmp_path: Path, uv: str) -> Site:
 
 
 def test_build_is_complete_and_the_second_run_keeps_it(site: Site) -> None:
-    planned = venv.plan_present(site.spec())
+    planned = changes.plan_present(site.spec())
     outcome = site.apply()
     assert (planned.action, outcome.action) == ("build", "build")
     assert planned.bytes_to_fetch == outcome.bytes_to_fetch == site.tensorflow.bytes + site.numpy.bytes
@@ -188,7 +188,7 @@ def _remove_interpreter(site: Site) -> None:
 def test_damage_is_seen_and_repaired_beside(site: Site, break_it, seen: str) -> None:
     first = site.apply()
     break_it(site)
-    planned = venv.plan_present(site.spec())
+    planned = changes.plan_present(site.spec())
     assert planned.action == "repair"
     assert any(text.startswith(seen) for _, text in planned.damage), planned.damage
     repaired = site.apply()
@@ -234,7 +234,7 @@ def test_the_other_environment_that_was_edited_is_repaired_by_its_own_run(site: 
     site.apply(other)
     _edit_in_place(site.site_packages / "numpy" / "__init__.py", EDITS["of the same size"])
     damage = (("numpy", "numpy: the contents of numpy/__init__.py differ from what was installed"),)
-    assert venv.plan_present(other).damage == damage
+    assert changes.plan_present(other).damage == damage
     assert [site.apply(spec).action for spec in (site.spec(), other)] == ["repair", "repair"]
 
 
@@ -244,8 +244,8 @@ def test_an_edit_that_hides_its_time_is_seen_by_hashes_alone(site: Site) -> None
     before = path.stat()
     _edit_in_place(path, EDITS["of the same size"])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert venv.plan_present(site.spec()).action == "keep"
-    damage = venv.plan_present(site.spec(), hashes=True).damage
+    assert changes.plan_present(site.spec()).action == "keep"
+    damage = changes.plan_present(site.spec(), hashes=True).damage
     assert damage == (("numpy", "numpy: the contents of numpy/__init__.py differ from what was installed"),)
     site.apply(hashes=True)
     assert site.says() == "2.8.0 1.23.5"
@@ -254,7 +254,7 @@ def test_an_edit_that_hides_its_time_is_seen_by_hashes_alone(site: Site) -> None
 def test_a_file_that_was_only_touched_is_kept(site: Site) -> None:
     site.apply()
     (site.site_packages / "numpy" / "__init__.py").touch()
-    assert venv.plan_present(site.spec()).action == "keep"
+    assert changes.plan_present(site.spec()).action == "keep"
 
 
 def test_a_replaced_file_of_the_cache_is_not_built(site: Site) -> None:
@@ -298,7 +298,7 @@ def test_offline_an_edited_cache_is_a_message_that_says_what_helps(site: Site) -
         (wheel,) = site.wheels.glob(f"{distribution.name}-*.whl")
         page.write_text(f'<a href="{wheel.as_uri()}">{wheel.name}</a>')
 
-    def apply(offline: bool) -> venv.Outcome:
+    def apply(offline: bool) -> changes.EnvironmentOutcome:
         installer = dataclasses.replace(site.installer(), index_url=index.as_uri(), offline=offline)
         return venv.apply_present(site.spec(), installer=lambda: installer, keep=2, lock_timeout=0)
 
@@ -326,7 +326,7 @@ def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None
     second = site.apply(site.spec(site.tensorflow, newer))
     assert second.before is not None and second.before.name == first.build
     assert site.says() == "2.8.0 1.24.0"
-    assert venv.plan_previous(site.root, NAME).build == first.build
+    assert changes.plan_previous(site.root, NAME).build == first.build
     assert venv.apply_previous(site.root, NAME, lock_timeout=0).after_packages["numpy"] == "1.23.5"
     assert site.says() == "2.8.0 1.23.5"
     # The build is there already: going forward again is a switch, not a build.
@@ -336,15 +336,15 @@ def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None
 
 def test_rollback_refuses_when_there_is_nothing_to_go_back_to(site: Site) -> None:
     with pytest.raises(BuildError, match=r"There is no environment tensorflow-2\.8\.0 in .*: there are none"):
-        venv.plan_previous(site.root, NAME)
+        changes.plan_previous(site.root, NAME)
     first = site.apply()
     with pytest.raises(BuildError, match="has no build to roll back to that is older than"):
-        venv.plan_previous(site.root, NAME)
+        changes.plan_previous(site.root, NAME)
     newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
     site.apply(site.spec(site.tensorflow, newer))
     Path(site.root, ".builds", str(first.build), "bin", "python").unlink()
     with pytest.raises(BuildError, match=rf"Damaged builds are not used: {first.build} \(its interpreter"):
-        venv.plan_previous(site.root, NAME)
+        changes.plan_previous(site.root, NAME)
 
 
 def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
@@ -352,7 +352,7 @@ def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
     for minor in range(3):
         version = f"1.24.{minor}"
         numpy = make_wheel(site.wheels, "numpy", version, {"numpy/__init__.py": f"version = {version!r}\n"})
-        planned = venv.plan_present(site.spec(site.tensorflow, numpy), keep=2)
+        planned = changes.plan_present(site.spec(site.tensorflow, numpy), keep=2)
         outcome = site.apply(site.spec(site.tensorflow, numpy), keep=2)
         assert planned.removed_builds == outcome.removed_builds
         built.append(outcome.build)
@@ -386,11 +386,11 @@ def test_remove_takes_all_builds_and_nothing_else(site: Site) -> None:
     other = dataclasses.replace(site.spec(), name="other")
     outcome = site.apply()
     site.apply(other)
-    assert venv.plan_absent(site.root, NAME).removed_builds == (outcome.build,)
+    assert changes.plan_absent(site.root, NAME).removed_builds == (outcome.build,)
     assert venv.apply_absent(site.root, NAME, lock_timeout=0).removed_builds == (outcome.build,)
     assert not os.path.lexists(site.live)
     assert builds.builds_of(site.root, NAME) == []
-    assert venv.plan_present(other).action == "keep"
+    assert changes.plan_present(other).action == "keep"
     assert venv.apply_absent(site.root, NAME, lock_timeout=0).action == "keep"
 
 
@@ -511,7 +511,7 @@ def test_a_bad_root_is_refused_by_plan_and_run_alike(
     site: Site, monkeypatch: pytest.MonkeyPatch, spoil: Callable[..., None], message: str
 ) -> None:
     spoil(site, monkeypatch)
-    for act in (lambda: venv.plan_present(site.spec()), site.apply):
+    for act in (lambda: changes.plan_present(site.spec()), site.apply):
         with pytest.raises(BuildError, match=message):
             act()
     assert not os.path.exists(os.path.join(site.root, ".builds"))
@@ -522,7 +522,7 @@ def test_an_own_directory_that_others_may_write_is_refused_by_each_run(site: Sit
     site.apply()
     os.chmod(os.path.join(site.root, own), 0o777)
     acts = [
-        lambda: venv.plan_present(site.spec()),
+        lambda: changes.plan_present(site.spec()),
         site.apply,
         lambda: venv.apply_previous(site.root, NAME, lock_timeout=0),
         lambda: venv.apply_absent(site.root, NAME, lock_timeout=0),
@@ -540,7 +540,7 @@ def test_a_relative_root_is_refused(site: Site) -> None:
 
 def test_disk_too_small_is_refused_by_plan_and_run_alike(site: Site) -> None:
     spec = site.spec(dataclasses.replace(site.tensorflow, bytes=10**15), site.numpy)
-    for act in (lambda: venv.plan_present(spec), lambda: site.apply(spec)):
+    for act in (lambda: changes.plan_present(spec), lambda: site.apply(spec)):
         with pytest.raises(
             BuildError, match=r"needs about [0-9,]+ MiB below .*, [0-9,]+ MiB are free.*Nothing was cha"
         ):
@@ -569,7 +569,7 @@ def test_libraries_are_linked_where_the_loader_looks(site: Site, tmp_path: Path)
     assert os.readlink(wheel / "libcublas.so.11") == "../../cublas/lib/libcublas.so.11"
     (outside / "libcudart.so.11.0").unlink()
     link = f"lib/python{MINOR}/site-packages/tensorflow/libcudart.so.11.0"
-    texts = [damage.text for damage in venv.plan_present(spec).damage]
+    texts = [damage.text for damage in changes.plan_present(spec).damage]
     assert f"the library {outside}/libcudart.so.11.0 behind {link} is gone" in texts
 
 
@@ -600,7 +600,7 @@ def test_what_xla_compiles_with_is_linked_where_it_looks(site: Site, tmp_path: P
     assert os.readlink(place / "bin" / "ptxas") == str(prefix / "bin" / "ptxas")
     assert os.readlink(place / LIBDEVICE) == str(prefix / below)
     (prefix / below).unlink()
-    (damage,) = venv.plan_present(spec).damage
+    (damage,) = changes.plan_present(spec).damage
     assert damage.text.startswith(f"the library {prefix / below} behind ")
 
 
@@ -639,9 +639,9 @@ def test_a_release_that_looks_nowhere_in_the_environment_is_told(site: Site) -> 
     assert started_with(python, ours) == ours
     for theirs in ("--xla_gpu_cuda_data_dir=/opt/cuda", "/etc/xla-flags"):
         assert started_with(python, theirs) == theirs
-    assert venv.plan_present(site.spec(site.tensorflow, nvcc)).action == "keep"
+    assert changes.plan_present(site.spec(site.tensorflow, nvcc)).action == "keep"
     (site.site_packages / "tensorflow_gpu_stack_xla.pth").write_text("import os\n")
-    (damage,) = venv.plan_present(site.spec(site.tensorflow, nvcc)).damage
+    (damage,) = changes.plan_present(site.spec(site.tensorflow, nvcc)).damage
     assert damage.text.endswith("tensorflow_gpu_stack_xla.pth was changed")
 
 

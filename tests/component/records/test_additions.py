@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
 from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.node.record import read_node
@@ -110,7 +110,7 @@ def a_program(site: Site) -> set[str]:  # noqa: F811
 def test_what_was_added_is_named_and_the_environment_kept(applied: Site, add: Callable[[Site], set[str]]) -> None:
     before = os.readlink(applied.live)
     expected = add(applied)
-    for outcome in (venv.plan_present(applied.spec(), hashes=True), applied.apply()):
+    for outcome in (changes.plan_present(applied.spec(), hashes=True), applied.apply()):
         assert (outcome.action, outcome.changed) == ("keep", False)
         assert {addition.text for addition in outcome.additions} == expected
     assert os.readlink(applied.live) == before
@@ -130,9 +130,9 @@ def test_what_an_uninstall_leaves_is_nobodys_until_there_is_a_file(applied: Site
     left = applied.site_packages / "scipy.libs" / "__pycache__"
     left.mkdir(parents=True, exist_ok=True)
     (left / "x.cpython-310.pyc").write_text("")
-    assert venv.plan_present(applied.spec()).additions == ()
+    assert changes.plan_present(applied.spec()).additions == ()
     (left.parent / "notes.txt").write_text("mine")
-    assert [addition.text for addition in venv.plan_present(applied.spec()).additions] == ["scipy.libs"]
+    assert [addition.text for addition in changes.plan_present(applied.spec()).additions] == ["scipy.libs"]
 
 
 def test_the_same_version_again_from_the_same_wheel_is_the_same(applied: Site) -> None:
@@ -161,7 +161,7 @@ def test_a_replaced_package_stops_the_run_and_is_repaired_when_that_is_said(
 ) -> None:
     before = os.readlink(applied.live)
     found = swap(applied)
-    for act in (lambda: venv.plan_present(applied.spec()), applied.apply):
+    for act in (lambda: changes.plan_present(applied.spec()), applied.apply):
         with pytest.raises(BuildError, match=STAY.format(found)):
             act()
     assert os.readlink(applied.live) == before
@@ -216,7 +216,7 @@ def test_a_build_that_would_lose_additions_stops_before_it_starts(
         raise AssertionError("nothing is fetched for a build that is not to be")
 
     for act in (
-        lambda: venv.plan_present(spec),
+        lambda: changes.plan_present(spec),
         lambda: venv.apply_present(spec, installer=never, keep=2, lock_timeout=0),
     ):
         with pytest.raises(BuildError, match=STAY.format(lost)) as raised:
@@ -230,7 +230,7 @@ def test_a_build_that_would_lose_additions_stops_before_it_starts(
 def test_damage_of_the_toolkits_own_is_named_beside_what_it_would_cost(applied: Site) -> None:
     by_uv(applied)
     with pytest.raises(BuildError, match=r"built anew to mend it \(numpy: numpy/__init__\.py is missing\) and lose"):
-        venv.plan_present(lose_a_file(applied))
+        changes.plan_present(lose_a_file(applied))
 
 
 def test_a_lock_that_has_what_was_added_loses_nothing(applied: Site) -> None:
@@ -252,7 +252,7 @@ def test_a_build_with_additions_is_not_pruned_unless_that_is_said(applied: Site)
         )
         specs.append(applied.spec(applied.tensorflow, numpy))
     applied.apply(specs[0], drop_additions=True)  # keep=2: it stays for rollback
-    planned = venv.plan_present(specs[1])
+    planned = changes.plan_present(specs[1])
     outcome = applied.apply(specs[1])
     assert planned.kept_builds == outcome.kept_builds == (theirs.name,)
     assert outcome.removed_builds == () and os.path.isdir(theirs.path)
@@ -271,7 +271,7 @@ def test_rollback_goes_to_a_build_with_additions_and_leaves_those_of_the_live_on
     assert [addition.text for addition in outcome.dropped] == ["mine.pth"]
     # Back to the newer build is no build, and would lose scipy all the same.
     with pytest.raises(BuildError, match=STAY.format(r"scipy 1\.9\.0")):
-        venv.plan_present(spec)
+        changes.plan_present(spec)
     a_pth_file(applied)
     (applied.site_packages / "mine.pth").unlink()
     assert applied.apply(spec, drop_additions=True).action == "switch"
@@ -284,7 +284,7 @@ def test_rollback_goes_to_a_build_with_additions_and_leaves_those_of_the_live_on
 
 def test_removal_says_what_goes_with_the_environment(applied: Site) -> None:
     by_uv(applied)
-    for outcome in (venv.plan_absent(applied.root, NAME), venv.apply_absent(applied.root, NAME, lock_timeout=0)):
+    for outcome in (changes.plan_absent(applied.root, NAME), venv.apply_absent(applied.root, NAME, lock_timeout=0)):
         assert [addition.text for addition in outcome.dropped] == ["scipy 1.9.0"]
     assert not os.path.lexists(applied.live)
 

@@ -14,6 +14,7 @@ from ansible.inventory.host import Host
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 INTERVAL = 0.1
+NOTHING_KEPT = {"environment": None, "check": None}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def make_plan(root: Path, *, changes: bool = True) -> dict[str, Any]:
 
 
 def announce_plan(callback: stack_progress.CallbackModule, host: Host, root: Path) -> None:
-    result = make_result(host, make_task("tensorflow_stack_info"), plan=make_plan(root))
+    result = make_result(host, make_task("tensorflow_stack_info"), plan=make_plan(root), kept=NOTHING_KEPT)
     callback.v2_runner_on_ok(result)
 
 
@@ -129,7 +130,7 @@ def test_remote_host_does_not_say_this_machines_log(
 
 def test_refused_plan_has_no_environment(callback: stack_progress.CallbackModule) -> None:
     plan = {"release": "2.8.0", "environment": None, "steps": [], "refusals": [{}], "warnings": []}
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=NOTHING_KEPT))
     assert callback._environments == {}
     assert stack_progress.plan_line(plan) == "TensorFlow 2.8.0 is refused"
 
@@ -142,13 +143,14 @@ def test_plan_in_one_line(tmp_path: Path) -> None:
         stack_progress.plan_line(make_plan(tmp_path, changes=False))
         == f"{where}: nothing to change, if its files are as they were installed"
     )
+    assert stack_progress.plan_line(make_plan(tmp_path, changes=False), is_whole=True) == f"{where}: nothing to change"
 
 
 def test_warnings_of_a_plan_are_said(
     callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     plan = {**make_plan(tmp_path), "warnings": ["Only root can use this environment."]}
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=NOTHING_KEPT))
     assert "localhost: warning: Only root can use this environment." in capfd.readouterr().out
 
 
@@ -161,6 +163,42 @@ def test_verdict_is_said(
     )
     callback.v2_runner_on_ok(result)
     assert f"localhost: ok{again}: It computed." in capfd.readouterr().out
+
+
+KEPT: dict[str, Any] = {
+    "environment": {
+        "action": "keep",
+        "environment": "/opt/tensorflow/tensorflow-2.8.0",
+        "build": "tensorflow-2.8.0-0123456789ab-1",
+        "additions": ["pandas 2.3.3"],
+        "dropped": [],
+        "kept_builds": [],
+    },
+    "check": {"verdict": "ok", "reason": "It computed.", "reused": True},
+}
+
+
+def test_what_need_not_run_is_said_with_the_report(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = make_plan(tmp_path, changes=False)
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
+    assert "nothing to change\n" in capfd.readouterr().out
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    said = capfd.readouterr().out
+    assert "localhost: ok, reached before for this very build: It computed." in said
+    assert "pandas 2.3.3" in said
+
+
+def test_what_ran_is_not_said_twice(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = make_plan(tmp_path, changes=False)
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
+    check = {"verdict": "ok", "reason": "It computed.", "reused": False}
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_gpu_check"), **check))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    assert capfd.readouterr().out.count("It computed.") == 1
 
 
 @pytest.mark.parametrize(

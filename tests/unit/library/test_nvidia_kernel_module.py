@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.kernel.state import Wish
+from ansible.module_utils.tensorflow_stack.kernel.state import ModuleRequest
 from ansible.modules import nvidia_kernel_module
 
 from tests.conftest import RunModule
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_the_version_of_a_package_is_taken_for_that_of_the_driver(
-    run_module: RunModule, monkeypatch: pytest.MonkeyPatch, check: bool
-) -> None:
+def test_what_is_asked_for_is_handed_on(run_module: RunModule, monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
     seen: list[Any] = []
 
-    def ensure(wish: Wish, *, check: bool) -> dict[str, Any]:
-        seen.extend([wish, check])
+    def ensure(request: ModuleRequest, *, check: bool) -> dict[str, Any]:
+        seen.extend([request, check])
         return {"changed": True, "actions": ["load nvidia"]}
 
     monkeypatch.setattr(nvidia_kernel_module, "ensure", ensure)
     options = {"modules": "open", "kernels": ["6.1.0-56-amd64"], "services": ["nvidia-persistenced"]}
     result = run_module("nvidia_kernel_module", check=check, version="1:535.309.01-1~deb12u1", **options)
-    wish = Wish("535.309.01", "open", kernels=["6.1.0-56-amd64"], services=["nvidia-persistenced"], pending=False)
-    assert seen == [wish, check]
+    request = ModuleRequest(
+        "535.309.01", "open", kernels=["6.1.0-56-amd64"], services=["nvidia-persistenced"], pending=False
+    )
+    assert seen == [request, check]
     assert (result["changed"], result["actions"]) == (True, ["load nvidia"])
 
 

@@ -39,6 +39,7 @@ CHECKED: dict[str, Any] = {
 def report(**results: Any) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "release_result": {},
+        "kept": {},
         "venv_result": {},
         "check_result": {},
         "system_results": {},
@@ -50,6 +51,26 @@ def report(**results: Any) -> dict[str, Any]:
     made = make_report("node7", **parts, written_at="2026-11-22T00:00:00Z")
     jsonschema.validate(made, json.loads(SCHEMA.read_text()))
     return made
+
+
+KEPT: dict[str, Any] = {
+    "environment": {**BUILT, "changed": False, "action": "keep", "bytes_to_fetch": 0, "seconds": {}},
+    "check": {**CHECKED, "reused": True},
+}
+
+
+@pytest.mark.parametrize("result", [{}, {"skipped": True, "changed": False}], ids=["not reached", "skipped"])
+def test_what_the_plan_found_done_counts_for_what_did_not_run(result: dict[str, Any]) -> None:
+    made = report(release_result={"plan": PLAN}, kept=KEPT, venv_result=result, check_result=result)
+    assert made["succeeded"]
+    assert (made["done"]["action"], made["check"]["reused"]) == ("keep", True)
+    assert made["additions"] == ["pandas 2.3.3"]
+
+
+def test_what_ran_counts_for_itself() -> None:
+    failed = {"failed": True, "msg": "the disk is full"}
+    made = report(release_result={"plan": PLAN}, kept=KEPT, check_result=failed, failed_result=failed)
+    assert (made["check"], made["succeeded"], made["error"]) == (None, False, "the disk is full")
 
 
 def test_all_went_well() -> None:

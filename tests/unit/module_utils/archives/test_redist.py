@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.archives import redist
-from ansible.module_utils.tensorflow_stack.archives.redist import Outcome, Wish
+from ansible.module_utils.tensorflow_stack.archives.redist import TreeOutcome, WantedTree
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError, StackError
 from ansible.module_utils.tensorflow_stack.io import downloads
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
@@ -27,17 +28,17 @@ class Node:
         self.records = tmp_path / "etc"
         self.shelf = Shelf(tmp_path / "shelf")
 
-    def wish(self, cudart: str = "11.2.152", data: bytes = b"\x7fELF") -> Wish:
+    def wish(self, cudart: str = "11.2.152", data: bytes = b"\x7fELF") -> WantedTree:
         return self.shelf.cuda(self.parent / f"cuda-{cudart.rpartition('.')[0]}", cudart, data)
 
-    def plan(self, wish: Wish) -> Outcome:
+    def plan(self, wish: WantedTree) -> TreeOutcome:
         return redist.plan_present(wish, records=str(self.records))
 
-    def apply(self, wish: Wish, **options: Any) -> Outcome:
+    def apply(self, wish: WantedTree, **options: Any) -> TreeOutcome:
         source = redist.open_source(self.shelf.url)
         return redist.apply_present(wish, source=source, lock_timeout=0, records=str(self.records), **options)
 
-    def remove(self, wish: Wish, **options: Any) -> Outcome:
+    def remove(self, wish: WantedTree, **options: Any) -> TreeOutcome:
         options = {"records": str(self.records), **options}
         planned = redist.plan_absent("cuda", wish.prefix, **options)
         assert redist.apply_absent("cuda", wish.prefix, lock_timeout=0, **options) == planned
@@ -187,7 +188,7 @@ def test_lost_record_is_written_again(node: Node) -> None:
     wish = node.wish()
     node.apply(wish)
     (node.records / "cuda.json").unlink()
-    assert node.plan(wish) == Outcome("record", (), node.plan(wish).after)
+    assert node.plan(wish) == TreeOutcome("record", (), node.plan(wish).after)
     node.apply(wish)
     assert node.record["version"] == "11.2"
 
@@ -219,7 +220,7 @@ def test_file_system_that_cannot_exchange(node: Node, monkeypatch: pytest.Monkey
         def __init__(self, *arguments: Any, **options: Any) -> None: ...
 
         def renameat2(self, *arguments: Any) -> int:
-            redist.ctypes.set_errno(errno.EINVAL)
+            ctypes.set_errno(errno.EINVAL)
             return -1
 
         def syncfs(self, descriptor: int) -> int:
@@ -228,7 +229,7 @@ def test_file_system_that_cannot_exchange(node: Node, monkeypatch: pytest.Monkey
     wish = node.wish()
     node.apply(wish)
     damage_missing(Path(wish.prefix))
-    monkeypatch.setattr(redist.ctypes, "CDLL", Libc)
+    monkeypatch.setattr(ctypes, "CDLL", Libc)
     assert node.apply(wish).action == "repair"
     assert node.plan(wish).action == "keep"
     assert node.beside() == [".locks", "cuda-11.2"]
@@ -242,7 +243,7 @@ def lower_layer(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, *arguments: Any, **options: Any) -> None: ...
 
         def renameat2(self, *arguments: Any) -> int:
-            redist.ctypes.set_errno(errno.EXDEV)
+            ctypes.set_errno(errno.EXDEV)
             return -1
 
         def syncfs(self, descriptor: int) -> int:
@@ -253,8 +254,8 @@ def lower_layer(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
         rename(source, target)
 
-    monkeypatch.setattr(redist.ctypes, "CDLL", Libc)
-    monkeypatch.setattr(redist.os, "rename", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", Libc)
+    monkeypatch.setattr(os, "rename", refuse)
 
 
 def test_tree_of_a_lower_layer_is_repaired_and_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +283,7 @@ def test_killed_while_a_tree_of_a_lower_layer_goes(node: Node, monkeypatch: pyte
 
     with monkeypatch.context() as patched:
         lower_layer(wish.prefix, patched)
-        patched.setattr(redist.shutil, "rmtree", killed)
+        patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             node.apply(wish)
     assert node.plan(wish).action == "repair"
@@ -292,7 +293,7 @@ def test_killed_while_a_tree_of_a_lower_layer_goes(node: Node, monkeypatch: pyte
 # --- Refusals -----------------------------------------------------------------------------------------
 
 
-def tampered(wish: Wish, **changes: Any) -> Wish:
+def tampered(wish: WantedTree, **changes: Any) -> WantedTree:
     return replace(wish, archives=(replace(wish.archives[0], **changes), *wish.archives[1:]))
 
 
@@ -337,9 +338,7 @@ def test_hostile_archive_leaves_the_old_tree(node: Node, tmp_path: Path, name: s
 def test_no_room(node: Node) -> None:
     wish = tampered(node.wish(), bytes=1 << 50)
     for run in (node.plan, node.apply):
-        with pytest.raises(
-            BuildError, match=r"cuda 11\.2 needs about .* MiB below .*/opt to be unpacked, .* MiB are free"
-        ):
+        with pytest.raises(BuildError, match=r"cuda 11\.2 needs about .* MiB below .*/opt, .* MiB are free"):
             run(wish)
     assert node.beside() == []
 

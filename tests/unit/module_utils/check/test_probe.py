@@ -12,11 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.check import probe, verdicts
-from ansible.module_utils.tensorflow_stack.check.child import main
+from ansible.module_utils.tensorflow_stack.check import probe
+from ansible.module_utils.tensorflow_stack.check.child import libraries, main
+from ansible.module_utils.tensorflow_stack.check.report import make_report
 from ansible.module_utils.tensorflow_stack.check.verdicts import judge
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.records import manifest
+from ansible.module_utils.tensorflow_stack.records.libraries import LOADER_DIRECTORIES, OPENED
 
 CAPTURES = Path(__file__).parent / "captures"
 CPU, GPU0, GPU1 = "/device:CPU:0", "/device:GPU:0", "/device:GPU:1"
@@ -253,7 +255,7 @@ def test_a_double_of_the_driver_that_computes_nothing_is_refused() -> None:
     verdict = judge(captured("tf2.8.double"), 0, release="2.8.0", expect_gpu=True, gpu_count=1)
     assert verdict.name == "wrong_numbers"
     assert "4096 of 4096" in verdict.reason
-    report = verdicts.make_report(captured("tf2.8.double"), {})
+    report = make_report(captured("tf2.8.double"), {})
     assert report["gpu"] == "present"
     assert "test double" in report["devices"][1]["description"]
     assert {library["name"] for library in report["libraries_mapped"]} >= {"libcuda.so.1", "libcudnn.so.8"}
@@ -265,7 +267,7 @@ def test_an_abort_of_tensorflow_shows_how_far_it_came() -> None:
     verdict = judge(captured("tf2.8.ecc"), -signal.SIGABRT, **arguments)
     assert verdict.name == "killed"
     assert "GPU->CPU Memcpy failed" in verdict.reason
-    report = verdicts.make_report(captured("tf2.8.ecc"), {})
+    report = make_report(captured("tf2.8.ecc"), {})
     assert [(stage["name"], stage["passed"]) for stage in report["stages"]] == [
         ("import", True),
         ("devices", True),
@@ -605,3 +607,10 @@ def test_a_relative_environment_is_refused() -> None:
 def test_no_time_is_refused(node: Node) -> None:
     with pytest.raises(StackError, match="time_limit is 0: give a number of seconds above 0"):
         node.check(time_limit=0)
+
+
+def test_the_child_looks_for_what_the_rest_of_the_toolkit_knows() -> None:
+    """It imports nothing of it, so it has lists of its own."""
+    assert {f"lib{name}" for name in libraries._LIBRARIES} == set(OPENED["cuda"])
+    directories = {path.format(name) for path in libraries._DEFAULT_DIRECTORIES for name in ("x86_64", "aarch64")}
+    assert directories == set(LOADER_DIRECTORIES)

@@ -30,7 +30,9 @@ def test_a_lock_that_cannot_be_written_says_what_to_do(
     directory = tmp_path / ".locks"
     monkeypatch.setattr(os, function, fail(number))
     with pytest.raises(StackError) as caught:
-        with exclusive_lock(str(directory / "pythons"), what="the Pythons"):
+        with exclusive_lock(
+            str(directory / "pythons"), what="the Pythons", place_setting="set tensorflow_root to a directory of yours"
+        ):
             pytest.fail("is not held")
     assert caught.value.message == (
         f"The lock {directory}/pythons cannot be written: {os.strerror(number)}. "
@@ -46,17 +48,17 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_only_variables_that_do_something_are_named(tmp_path: Path) -> None:
+def test_only_settings_of_the_caller_are_named(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     with exclusive_lock(path, what="the tools"):
-        with pytest.raises(BusyError, match=r"Run again when it has ended, or raise tensorflow_venv_lock_timeout\.$"):
-            with exclusive_lock(path, what="the tools"):
+        with pytest.raises(BusyError, match=r"Run again when it has ended, or raise the_wait\.$"):
+            with exclusive_lock(path, what="the tools", wait_setting="raise the_wait"):
                 pytest.fail("is not held")
         with pytest.raises(BusyError, match=r"Run again when it has ended\.$"):
-            with exclusive_lock(path, what="the tools", wait_variable=None):
+            with exclusive_lock(path, what="the tools"):
                 pytest.fail("is not held")
     with pytest.raises(StackError, match=rf"Run as the owner of {path}\.$"):
-        with exclusive_lock(f"{path}/below", what="the tools", root_variable=None):
+        with exclusive_lock(f"{path}/below", what="the tools"):
             pytest.fail("is not held")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.tensorflow_stack.environment.root import check_program, check_root
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.io import trust
 
@@ -71,33 +72,33 @@ def _directory_of_another_user_in_a_sticky_one(root: Path) -> Path:
 def test_what_another_user_has_on_the_way_is_refused(root: Path, spoil: Callable[[Path], Path]) -> None:
     place = spoil(root)
     with pytest.raises(BuildError, match=rf"^{place} (could be changed by others \(owner|is a link of user) {OTHER}\b"):
-        trust.check_root(str(root))
+        check_root(str(root))
     with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below others that"):
-        trust.check_root(str(root / "not" / "there" / "yet"))
+        check_root(str(root / "not" / "there" / "yet"))
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775 if os.geteuid() == 0 else 0o757])
 def test_a_directory_on_the_way_that_others_may_write_is_refused_with_the_command(root: Path, mode: int) -> None:
     root.parent.chmod(mode)
     with pytest.raises(BuildError) as caught:
-        trust.check_root(str(root))
+        check_root(str(root))
     assert f"(owner {os.geteuid()}, mode {mode:04o}), on the way to {root}: " in caught.value.message
     subprocess.run(caught.value.message.partition("to write there: ")[2], shell=True, check=True)
-    trust.check_root(str(root))
+    check_root(str(root))
 
 
 def test_a_sticky_directory_is_fine_on_the_way_and_not_as_the_root(root: Path) -> None:
     root.parent.chmod(0o1777)
-    trust.check_root(str(root))
-    trust.check_root(str(root.parent / "new"))
+    check_root(str(root))
+    check_root(str(root.parent / "new"))
     with pytest.raises(BuildError, match="could be changed by others"):
-        trust.check_root(str(root.parent))
+        check_root(str(root.parent))
 
 
 def test_links_of_ones_own_are_followed(root: Path) -> None:
     (root.parent / "down").symlink_to("root")
     (root.parents[1] / "link").symlink_to("above/../above/./down")
-    trust.check_root(f"{root.parents[1]}//link/")
+    check_root(f"{root.parents[1]}//link/")
 
 
 def test_a_loop_of_links_ends(root: Path) -> None:
@@ -199,16 +200,16 @@ def full(root: Path) -> Path:
 
 
 def test_a_root_as_the_toolkit_makes_it_passes(full: Path) -> None:
-    trust.check_root(str(full))
+    check_root(str(full))
 
 
 @pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", ".pythons/cpython-3.10.4", "manifest.json"])
 def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name: str) -> None:
     (full / name).chmod(0o777)
     with pytest.raises(BuildError, match=rf"^{full / name} could be changed by others .*mode 0777") as caught:
-        trust.check_root(str(full))
+        check_root(str(full))
     subprocess.run(caught.value.message.partition("are to change it: ")[2], shell=True, check=True)
-    trust.check_root(str(full))
+    check_root(str(full))
 
 
 @as_root
@@ -218,7 +219,7 @@ def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
     with pytest.raises(
         BuildError, match=rf"^{full / name} .*{OTHER}.* Move it away, if it was not put there for you: mv"
     ):
-        trust.check_root(str(full))
+        check_root(str(full))
 
 
 @pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", "manifest.json"])
@@ -226,7 +227,7 @@ def test_a_link_to_elsewhere_is_refused(full: Path, tmp_path: Path, name: str) -
     (full / name).rename(tmp_path / "elsewhere")
     (full / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit does"):
-        trust.check_root(str(full))
+        check_root(str(full))
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -234,7 +235,7 @@ def test_a_file_in_the_place_of_a_directory_is_refused(full: Path, tmp_path: Pat
     (full / name).rename(tmp_path / "elsewhere")
     (full / name).write_text("")
     with pytest.raises(BuildError, match=rf"^{full / name} is no directory.*: mv"):
-        trust.check_root(str(full))
+        check_root(str(full))
 
 
 # --- What root starts ------------------------------------------------------------------------------------
@@ -244,15 +245,15 @@ def test_a_file_in_the_place_of_a_directory_is_refused(full: Path, tmp_path: Pat
 def test_root_starts_no_program_of_another_user(root: Path) -> None:
     python = root / "python3.10"
     python.write_text("")
-    trust.check_program(str(python))
+    check_program(str(python))
     os.chown(root, OTHER, OTHER)
     with pytest.raises(
         BuildError, match=rf"^{python} is not run as root: {root} could be.*Set python_source or tensor"
     ):
-        trust.check_program(str(python))
+        check_program(str(python))
 
 
 def test_another_user_starts_what_the_administrator_has_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     root.chmod(0o777)
-    trust.check_program(str(root))
+    check_program(str(root))

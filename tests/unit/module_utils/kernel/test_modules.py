@@ -433,7 +433,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
     assert "/sbin/modprobe nvidia" not in node.ran
     assert result["reboot_reasons"] == [
         "the running kernel 6.18.44-other has neither headers nor modules here, so nothing can be loaded into it; the"
-        f" driver is there for {RELEASE}"
+        f" driver is built for {RELEASE}"
     ]
 
 

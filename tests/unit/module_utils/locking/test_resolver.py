@@ -18,17 +18,16 @@ from ansible.module_utils.tensorflow_stack.locking.inputs import (
 )
 from ansible.module_utils.tensorflow_stack.locking.resolver import LockRun, make_locks, resolve_lock
 from ansible.module_utils.tensorflow_stack.records.lockfile import (
-    Constraint,
     Distribution,
     Lock,
+    LockedConstraint,
     lock_path,
     parse_lock,
     write_lock,
 )
 from ansible.module_utils.tensorflow_stack.requirements.parse import UserRequirements, read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
-from ansible.module_utils.tensorflow_stack.tables.rows import Constraint as ConstraintRow
-from ansible.module_utils.tensorflow_stack.tables.rows import CudaWheels, Release, SourceDistribution
+from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, CudaWheels, Release, SourceDistribution
 
 CUTOFF = "2026-11-22T00:00:00Z"
 
@@ -60,9 +59,9 @@ TABLES = Tables(
         release("2.21.0", tensorflow_cpu="cpu"),
     ),
     constraints=(
-        ConstraintRow("<2.8.4", "protobuf<3.21", "constraint", "TypeError: Descriptors", ()),
-        ConstraintRow("<2.12", "numpy<2", "constraint", "_ARRAY_API not found", ()),
-        ConstraintRow("==2.21.0", "tensorboard", "add", "TBNotInstalledError", ()),
+        Constraint("<2.8.4", "protobuf<3.21", "constraint", "TypeError: Descriptors", ()),
+        Constraint("<2.12", "numpy<2", "constraint", "_ARRAY_API not found", ()),
+        Constraint("==2.21.0", "tensorboard", "add", "TBNotInstalledError", ()),
     ),
     source_distributions=(SourceDistribution("==2.8.4", "wrapt; python_version < '3.11'", ()),),
     cuda_wheels=(
@@ -357,7 +356,7 @@ def test_resolve() -> None:
         flavour="cpu",
         requirements=("tensorflow==2.8.0",),
         # numpy is not in the closure, so its limit has no effect here.
-        constraints=(Constraint("protobuf<3.21", "TypeError: Descriptors"),),
+        constraints=(LockedConstraint("protobuf<3.21", "TypeError: Descriptors"),),
         inputs_sha256=inputs.sha256,
         cutoff=CUTOFF,
         distributions=(

@@ -15,8 +15,8 @@ from ansible.module_utils.tensorflow_stack.packages.model import (
     PackageRefusal,
     PackageRequest,
     WantedPackage,
-    upstream_version,
 )
+from ansible.module_utils.tensorflow_stack.records.component import upstream_version
 
 DRIVERS = ["580.159.04-1", "550.163.01-1", "535.309.01-1", "535.104.05-1", "470.256.02-1"]
 

@@ -219,7 +219,7 @@ def test_closure_is_narrowed_by_what_is_found_later() -> None:
 def test_dependency_that_leaves_the_branch() -> None:
     refusal = close({"driver": "535.2-1"}, index(without=(("ml", "535.1-1"), ("ml", "535.2-1"))))
     assert isinstance(refusal, PackageRefusal) and refusal.reason == "leaves_branch"
-    assert "driver needs ml (>= 535), which leaves branch 535: there is only ml 550.1-1" in refusal.message
+    assert "driver needs ml (>= 535), which leaves branch 535: the only versions of ml are 550.1-1" in refusal.message
 
 
 def test_dependency_that_is_in_no_repository() -> None:

@@ -12,28 +12,9 @@ from ansible.module_utils.tensorflow_stack.packages.model import (
     matches,
     refuse,
     sort_transaction,
-    upstream_version,
 )
 
 STATE = {name: InstalledPackage(name, "8.6-1", "amd64") for name in ("libcudnn8", "libcudnn8-dev", "app")}
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        ("8.1.0.77-1+cuda11.2", "8.1.0.77"),
-        ("3:535.309.01-1.el8", "535.309.01"),
-        ("11.8.89~11.8.0-5~deb12u1", "11.8.89~11.8.0"),
-        ("1:1.1.18-1", "1.1.18"),
-        ("1.2.2", "1.2.2"),
-        ("535.309.01", "535.309.01"),
-        ("535.309.01-0+deb12u1", "535.309.01"),
-        ("535.171.04-1~deb12u1", "535.171.04"),
-        ("580.95.05-0ubuntu1", "580.95.05"),
-    ],
-)
-def test_upstream_version(version: str, expected: str) -> None:
-    assert upstream_version(version) == expected
 
 
 def test_name_matches_whatever_its_architecture() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
 from ansible.module_utils.tensorflow_stack.records.lockfile import (
-    Constraint,
     Distribution,
     Lock,
+    LockedConstraint,
     lock_path,
     parse_lock,
     read_lock,
@@ -23,7 +23,7 @@ LOCK = Lock(
     platform="linux_x86_64",
     flavour="cpu",
     requirements=("keras==2.8.0", "numpy<2,>=1.20", "tensorflow==2.8.0"),
-    constraints=(Constraint("protobuf<3.21", "TypeError: Descriptors cannot not be created directly (1)"),),
+    constraints=(LockedConstraint("protobuf<3.21", "TypeError: Descriptors cannot not be created directly (1)"),),
     inputs_sha256="1" * 64,
     cutoff="2026-11-22T00:00:00Z",
     distributions=(

@@ -156,7 +156,7 @@ def test_old_list_does_not_pass_for_a_new_one(dnf: Dnf) -> None:
     plan(dnf)[1].apply(lock_timeout=0)
     os.utime(dnf.root / CACHE / "repodata/5951-primary.xml.gz", (0, 0))
     dnf.fails = ended(0, ["Metadata cache created."])
-    with pytest.raises(VerificationError, match="dnf brought no list of it"):
+    with pytest.raises(VerificationError, match="dnf fetched no list of it"):
         plan(dnf)[1].apply(lock_timeout=0)
 
 

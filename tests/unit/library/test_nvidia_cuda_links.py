@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.packages import cuda_links
-from ansible.modules import nvidia_global_links
+from ansible.modules import nvidia_cuda_links
 
 from tests.conftest import RunModule
 
@@ -18,8 +18,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in ("usr/local/cuda-11.2", "usr/local/cuda-11.8", "etc/ld.so.conf.d"):
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "usr/local/cuda").symlink_to(tmp_path / "usr/local/cuda-11.2")
-    node = cuda_links.Node(root=str(tmp_path), note=str(tmp_path / "note.json"))
-    monkeypatch.setattr(nvidia_global_links, "Node", lambda: node)
+    links = cuda_links.CudaLinks(root=str(tmp_path), record=str(tmp_path / "record.json"))
+    monkeypatch.setattr(nvidia_cuda_links, "CudaLinks", lambda: links)
     monkeypatch.setattr(cuda_links, "_run", lambda command: None)
     return tmp_path
 
@@ -45,10 +45,10 @@ def test_what_an_installation_changed_is_put_back_and_named(
 ) -> None:
     options = {"prefix": f"{root}/usr/local/cuda-11.8", "diff": True}
     link, leads = f"{root}/usr/local/cuda", f"{root}/usr/local/cuda-11.2"
-    noted = run_module("nvidia_global_links", state="noted", **options)
-    assert (noted["changed"], noted["links"], noted["put_back"]) == (False, {link: leads}, [])
+    recorded = run_module("nvidia_cuda_links", state="recorded", **options)
+    assert (recorded["changed"], recorded["links"], recorded["put_back"]) == (False, {link: leads}, [])
     install()
-    restored = run_module("nvidia_global_links", state="restored", **options)
+    restored = run_module("nvidia_cuda_links", state="restored", **options)
     assert (restored["changed"], restored["links"], restored["loader_files"]) == (True, {link: leads}, [])
     file = f"{root}/etc/ld.so.conf.d/988_cuda-11.conf"
     assert restored["put_back"] == [f"{link} -> {root}/usr/local/cuda-11.8", file]
@@ -56,34 +56,34 @@ def test_what_an_installation_changed_is_put_back_and_named(
         "before": f"{link} -> {root}/usr/local/cuda-11.8\n{file}\n",
         "after": f"{link} -> {leads}\n",
     }
-    again = run_module("nvidia_global_links", state="restored", **options)
+    again = run_module("nvidia_cuda_links", state="restored", **options)
     assert (again["changed"], again["put_back"]) == (False, [])
 
 
-def test_check_mode_foretells_and_changes_nothing(
+def test_check_mode_predicts_and_changes_nothing(
     run_module: RunModule, root: Path, install: Callable[[], None]
 ) -> None:
     options = {"prefix": f"{root}/usr/local/cuda-11.8", "state": "restored"}
-    run_module("nvidia_global_links", **{**options, "state": "noted"})
+    run_module("nvidia_cuda_links", **{**options, "state": "recorded"})
     install()
-    foretold = run_module("nvidia_global_links", check=True, **options)
+    predicted = run_module("nvidia_cuda_links", check=True, **options)
     assert (root / "usr/local/cuda").resolve().name == "cuda-11.8"
-    done = run_module("nvidia_global_links", **options)
-    assert (foretold["changed"], foretold["put_back"]) == (done["changed"], done["put_back"])
+    done = run_module("nvidia_cuda_links", **options)
+    assert (predicted["changed"], predicted["put_back"]) == (done["changed"], done["put_back"])
     assert (root / "usr/local/cuda").resolve().name == "cuda-11.2"
 
 
 def test_a_directory_in_the_place_of_the_link_is_a_failure(run_module: RunModule, root: Path) -> None:
     (root / "usr/local/cuda").unlink()
     (root / "usr/local/cuda").mkdir()
-    result = run_module("nvidia_global_links", prefix=f"{root}/usr/local/cuda-11.8", state="leading")
+    result = run_module("nvidia_cuda_links", prefix=f"{root}/usr/local/cuda-11.8", state="linked")
     assert result["failed"] and "unset cuda_toolkit_global_link" in result["msg"]
 
 
 def test_another_user_than_root_is_told_so(run_module: RunModule, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def note(*_: Any, **__: Any) -> None:
+    def record(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", "/etc/tensorflow-gpu-stack")
 
-    monkeypatch.setattr(cuda_links.Node, "note", note)
-    result = run_module("nvidia_global_links", prefix=f"{root}/usr/local/cuda-11.8", state="noted")
+    monkeypatch.setattr(cuda_links.CudaLinks, "record", record)
+    result = run_module("nvidia_cuda_links", prefix=f"{root}/usr/local/cuda-11.8", state="recorded")
     assert result["failed"] and "Permission denied" in result["msg"] and result["msg"].endswith("Run as root.")

@@ -1,0 +1,205 @@
+"""What a run would do to an environment: reads only, and refuses what doing it would refuse."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass, field
+from typing import Container
+
+from ..errors import BuildError
+from ..io.processes import processes_using
+from ..io.space import check_free_space
+from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
+from ..records.build import BUILD_RECORD, read_record
+from ..records.environment import EnvironmentSpec, check_name
+from .builds import Build, builds_of, environment_names, live_build
+from .damage import Damage, find_added, find_damage
+from .root import check_program, check_root
+
+# Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
+_INSTALLED_PER_WHEEL_BYTE = 3
+
+
+@dataclass(frozen=True)
+class EnvironmentOutcome:
+    """What was or, in check mode, would be done to one environment."""
+
+    action: str  # keep, build, repair, switch, rollback, remove
+    before: Build | None
+    after_packages: dict[str, str]
+    damage: tuple[Damage, ...] = ()
+    build: str | None = None
+    removed_builds: tuple[str, ...] = ()
+    # Of those beyond `keep`, what stays because something was added to it.
+    kept_builds: tuple[str, ...] = ()
+    # What somebody added to the build that is in use afterwards, and what the one before had and this one has not.
+    additions: tuple[Addition, ...] = ()
+    dropped: tuple[Addition, ...] = ()
+    bytes_to_fetch: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return self.action != "keep"
+
+
+def plan_present(
+    spec: EnvironmentSpec, *, keep: int = 2, hashes: bool = False, drop_additions: bool = False
+) -> EnvironmentOutcome:
+    """What has to be done so that the environment is there; reads only, and refuses what applying would refuse."""
+    check_name(spec.name)
+    check_root(spec.root)
+    check_program(spec.python)
+    live = live_build(spec.root, spec.name)
+    wanted = spec.lock.packages
+    hashed = wanted if hashes else ()
+    damage = find_damage(live, hashed=hashed) if live else []
+    additions = find_added(live, damage) if live else []
+    is_wanted = live is not None and live.record is not None and live.record["digest"] == spec.digest
+    if live and is_wanted and not damage:
+        return EnvironmentOutcome("keep", live, wanted, build=live.name, additions=tuple(additions))
+    action, build, theirs = ("repair", None, []) if is_wanted else _build_to_switch_to(spec, hashed, additions)
+    dropped = lost_additions(additions, wanted, theirs)
+    if dropped and not drop_additions:
+        raise _would_lose(spec, dropped, damage if is_wanted else [])
+    bytes_to_fetch = 0
+    if build is None:
+        bytes_to_fetch = _bytes_to_fetch(spec)
+        _check_writable(spec.root)
+        check_free_space(
+            spec.root,
+            bytes_to_fetch * _INSTALLED_PER_WHEEL_BYTE,
+            what=spec.name,
+            setting="set tensorflow_root to a larger file system",
+        )
+    removed, kept = superfluous_builds(spec.root, spec.name, build, keep, drop_additions)
+    return EnvironmentOutcome(
+        action,
+        live,
+        wanted,
+        damage=tuple(damage) if is_wanted else (),
+        build=build,
+        removed_builds=tuple(build.name for build in removed),
+        kept_builds=tuple(build.name for build in kept),
+        additions=tuple(theirs),
+        dropped=tuple(dropped),
+        bytes_to_fetch=bytes_to_fetch,
+    )
+
+
+def _build_to_switch_to(
+    spec: EnvironmentSpec, hashed: Container[str], additions: list[Addition]
+) -> tuple[str, str | None, list[Addition]]:
+    """The action, the newest whole build of the wanted lock (one that has the additions, too, first), what it has."""
+    found: list[tuple[str, str | None, list[Addition]]] = []
+    for build in reversed(builds_of(spec.root, spec.name)):
+        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
+            theirs = find_added(build)
+            if not lost_additions(additions, spec.lock.packages, theirs):
+                return "switch", build.name, theirs
+            found.append(("switch", build.name, theirs))
+    return found[0] if found else ("build", None, [])
+
+
+def _would_lose(spec: EnvironmentSpec, dropped: list[Addition], damage: list[Damage]) -> BuildError:
+    others = [text for package, text in damage if not any(package == addition.name for addition in dropped)]
+    why = f" to mend it ({'; '.join(others[:3])})" if others else ""
+    return BuildError(
+        f"{spec.path} would be built anew{why} and lose what somebody put into it: {listed(dropped)}. "
+        f"Nothing was changed. {WAYS_OUT}",
+        additions=[addition.text for addition in dropped],
+    )
+
+
+def superfluous_builds(
+    root: str, name: str, live: str | None, keep: int, drop_additions: bool
+) -> tuple[list[Build], list[Build]]:
+    """The oldest builds beyond `keep`, counting the live one (None: one still to be built); none that is in use.
+
+    Apart from them those that stay, since somebody added something to them.
+    """
+    others = [build for build in builds_of(root, name) if build.record and build.name != live]
+    removed, kept = [], []
+    for build in others[: max(0, len(others) - max(0, keep - 1))]:
+        if not drop_additions and find_added(build, find_damage(build)):
+            kept.append(build)
+        elif not processes_using([build.path]):
+            removed.append(build)
+    return removed, kept
+
+
+def plan_previous(root: str, name: str) -> EnvironmentOutcome:
+    """The build to roll back to: the newest undamaged one that is older than the live one."""
+    check_name(name)
+    check_root(root)
+    live = live_build(root, name)
+    if live is None:
+        raise BuildError(f"There is no environment {name} in {root}: {listed_environments(environment_names(root))}.")
+    spoiled = []
+    for build in reversed(builds_of(root, name)):
+        if build.number >= live.number or build.record is None:
+            continue
+        damage = find_damage(build)
+        if not damage:
+            theirs = find_added(build)
+            # These stay in their build, which is not removed for it.
+            left = lost_additions(find_added(live, find_damage(live)), build.packages, theirs)
+            return EnvironmentOutcome(
+                "rollback", live, build.packages, build=build.name, additions=tuple(theirs), dropped=tuple(left)
+            )
+        spoiled.append(f"{build.name} ({damage[0].text})")
+    tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
+    raise BuildError(
+        f"{name} has no build to roll back to that is older than {live.name}.{tried} "
+        "tensorflow_venv_keep says how many builds are kept."
+    )
+
+
+def plan_absent(root: str, name: str) -> EnvironmentOutcome:
+    """What removing the environment takes away."""
+    check_name(name)
+    check_root(root)
+    live = live_build(root, name)
+    builds = builds_of(root, name)
+    if live is None and not builds:
+        return EnvironmentOutcome("keep", None, {})
+    added = [addition for build in builds if build.record for addition in find_added(build, find_damage(build))]
+    return EnvironmentOutcome(
+        "remove",
+        live,
+        {},
+        removed_builds=tuple(build.name for build in builds),
+        dropped=tuple(dict.fromkeys(added)),
+    )
+
+
+def _bytes_to_fetch(spec: EnvironmentSpec) -> int:
+    """Wheel bytes of what no complete build under this root holds yet (the cache has the rest)."""
+    held = set()
+    for path in glob.glob(os.path.join(glob.escape(spec.root), ".builds", "*", BUILD_RECORD)):
+        record = read_record(os.path.dirname(path))
+        held |= set(record["packages"].items()) if record else set()
+    return sum(d.bytes for d in spec.lock.distributions if (d.name, d.version) not in held)
+
+
+def listed_environments(names: list[str]) -> str:
+    return f"there are {', '.join(names)}" if names else "there are none"
+
+
+def _check_writable(root: str) -> None:
+    for path in (os.path.join(root, ".builds"), root):
+        if os.path.lexists(path):
+            if not os.path.isdir(path):
+                raise not_writable(root, f"{path} is no directory")
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise not_writable(root, f"user {os.geteuid()} may not write {path}")
+            return
+
+
+def not_writable(root: str, why: str) -> BuildError:
+    return BuildError(
+        f"The environments' root {root} cannot be written: {why}. "
+        "Set tensorflow_root to a directory of yours, or run as its owner or as root.",
+        path=root,
+    )

@@ -1,0 +1,31 @@
+"""Whether there is room for what is about to be written."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import BuildError
+
+
+def nearest_directory(path: str) -> str:
+    """The directory at `path` or, until it is made, the nearest one above it."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def check_free_space(path: str, needed: int, *, what: str, setting: str = "") -> None:
+    """Raises BuildError if the file system that `path` is or will be on has fewer than `needed` bytes free.
+
+    `setting` says what else can be done.
+    """
+    status = os.statvfs(nearest_directory(path))
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        more = (needed - free >> 20) + 1
+        raise BuildError(
+            f"{what} needs about {needed >> 20:,} MiB below {path}, {free >> 20:,} MiB are free. "
+            f"Free at least {more:,} MiB{', or ' + setting if setting else ''}. Nothing was changed.",
+            needed_bytes=needed,
+            free_bytes=free,
+        )

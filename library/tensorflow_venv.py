@@ -63,9 +63,30 @@ options:
         there are linked into site-packages, where TensorFlow looks for them from 2.14 on; an older one is told by
         XLA_FLAGS at each start of the environment's Python.
     type: dict
+    suboptions:
+      version:
+        description: Its version.
+        type: str
+        required: true
+      source:
+        description: Where it comes from, as a plan says it.
+        type: str
+        required: true
+      prefix:
+        description: The directory of a CUDA on the node.
+        type: path
   cudnn:
     description: cuDNN that the environment is bound to, for its record.
     type: dict
+    suboptions:
+      version:
+        description: Its version.
+        type: str
+        required: true
+      source:
+        description: Where it comes from, as a plan says it.
+        type: str
+        required: true
   keep:
     description:
       - How many builds of the environment to keep, the one in use counted. Builds in use by a process stay, and those
@@ -228,6 +249,7 @@ from ..module_utils.tensorflow_stack.records.lockfile import package_lines, pars
 
 
 def main() -> None:
+    library = {"version": {"type": "str", "required": True}, "source": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -238,8 +260,8 @@ def main() -> None:
             "python": {"type": "path"},
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
-            "cuda": {"type": "dict"},
-            "cudnn": {"type": "dict"},
+            "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
+            "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
             "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},

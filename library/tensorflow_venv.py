@@ -61,9 +61,30 @@ options:
         into site-packages, where TensorFlow looks for them from 2.14 on. For an older TensorFlow, XLA_FLAGS is set at
         each start of the environment's Python.
     type: dict
+    suboptions:
+      version:
+        description: Its version.
+        type: str
+        required: true
+      source:
+        description: The plan's source of it, such as V(wheels).
+        type: str
+        required: true
+      prefix:
+        description: The directory of a CUDA on the node.
+        type: path
   cudnn:
     description: cuDNN that the environment uses, for its record.
     type: dict
+    suboptions:
+      version:
+        description: Its version.
+        type: str
+        required: true
+      source:
+        description: The plan's source of it, such as V(wheels).
+        type: str
+        required: true
   keep:
     description:
       - Number of builds of the environment to keep, including the one in use. Builds in use by a process and builds
@@ -227,6 +248,7 @@ from ..module_utils.tensorflow_stack.records.lockfile import package_lines, pars
 
 
 def main() -> None:
+    library = {"version": {"type": "str", "required": True}, "source": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -237,8 +259,8 @@ def main() -> None:
             "python": {"type": "path"},
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
-            "cuda": {"type": "dict"},
-            "cudnn": {"type": "dict"},
+            "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
+            "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
             "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},

@@ -117,7 +117,7 @@ def readers() -> str:
     """What roles, playbooks, the report and the callback do with a plan."""
     roles = [path for place in ("tasks", "defaults") for path in (REPOSITORY / "roles").glob(f"*/{place}/*.yml")]
     others = [REPOSITORY / "module_utils/tensorflow_stack/report.py", REPOSITORY / "callback_plugins/stack_progress.py"]
-    paths = [*roles, *(REPOSITORY / "playbooks").glob("*.yml"), *others]
+    paths = [*roles, *(REPOSITORY / "playbooks").rglob("*.yml"), *others]
     # Of what is handed on as `plan.uv`.
     uv = (REPOSITORY / "module_utils/tensorflow_stack/io/uv.py").read_text(encoding="utf-8")
     return "\n".join([*(path.read_text(encoding="utf-8") for path in paths), uv.replace("record[", 'plan["uv"][')])

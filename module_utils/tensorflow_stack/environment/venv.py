@@ -1,9 +1,8 @@
-"""Environments: build beside the live one, check, switch by one rename, roll back, remove. What is to be done says
-changes.py.
+"""Environments: build beside the live one, check, switch by one rename, roll back, remove.
 
-On disk (see docs/architecture.md, "On a node"): a build is a whole venv at its final path, complete once
-`build.json` is in it; the environment is a symbolic link to one build. Nothing but the link ever changes
-under a running program.
+`changes.py` says what has to be done; here it is done, under the lock of the environment. On disk (see
+docs/architecture.md, "On a node"): a build is a whole venv at its final path, complete once `build.json` is in it; the
+environment is a symbolic link to one build. Nothing but the link ever changes under a running program.
 """
 
 from __future__ import annotations

@@ -17,10 +17,9 @@ def find_kept(plan: dict[str, Any], node: NodeFacts) -> dict[str, dict[str, Any]
     With a role that has something to do nothing is taken for granted: it may change what the node's record says.
     """
     environment = None if plan["refusals"] or plan["roles"] else _whole_environment(plan, node)
-    return {
-        "environment": environment and _venv_result(plan, environment),
-        "check": environment and _check_result(plan, node, environment),
-    }
+    if environment is None:
+        return {"environment": None, "check": None}
+    return {"environment": _venv_result(plan, environment), "check": _check_result(plan, node, environment)}
 
 
 def _whole_environment(plan: dict[str, Any], node: NodeFacts) -> Environment | None:

@@ -23,8 +23,10 @@ def _is_table_of_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
-def _is_table_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, dict)
+def _is_library_or_none(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and _is_text(value.get("version")) and _is_text(value.get("source"))
+    )
 
 
 def _is_list_of_texts(value: Any) -> bool:
@@ -46,8 +48,8 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "digest": _is_text,
     "build": _is_text,
     "python": _is_python,
-    "cuda": _is_table_or_none,
-    "cudnn": _is_table_or_none,
+    "cuda": _is_library_or_none,
+    "cudnn": _is_library_or_none,
     "lock_sha256": _is_text,
     "packages": _is_table_of_texts,
     "site_packages": _is_path_inside,

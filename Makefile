@@ -11,16 +11,16 @@ $(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There a
 endif
 
 .PHONY: help
-help: ## Show this
+help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@$(PYTHON) scripts/run_playbook.py --help-variables
 
-workstation: ## Rebuild this machine's TensorFlow: make workstation TENSORFLOW=2.8.0
-plan: ## Say what workstation would do and why, and do nothing
-verify: ## Compare this machine with what was asked for, and prove that TensorFlow computes
-doctor: ## Say what is wrong and what to do: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
-rollback: ## Switch an environment back to the build before
+workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
+plan: ## Show what workstation would do and why; change nothing
+verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
+doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
+rollback: ## Switch an environment back to its previous build
 remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
 lock: ## Make or refresh the locks of a release
 
@@ -29,13 +29,13 @@ $(PLAYBOOKS):
 	@$(PYTHON) scripts/run_playbook.py $@ $(foreach name,$(GIVEN),'$(subst ','\'',$(name))')
 
 .PHONY: tools test-tools test-packages lock-tools
-tools: ## Set up .venv with the tools that run the playbooks
+tools: ## Install the tools that run the playbooks into .venv
 	@$(PYTHON) scripts/bootstrap.py
 
-test-tools: ## Set up .venv with the tools that test and lint as well
+test-tools: ## Install the tools that test and lint into .venv as well
 	@$(PYTHON) scripts/bootstrap.py --group test
 
-test-packages: test-tools ## Install the packages that tests need, as root by apt; else say which are missing
+test-packages: test-tools ## Install the packages that tests need, as root with apt; otherwise list the missing ones
 	@.venv/bin/python -m tests.needs
 
 lock-tools: tools ## Refresh the locks of the tools in requirements/
@@ -48,7 +48,7 @@ test: lint unit contract component integration ## Lint and test everything, on t
 OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
   tests/component/library tests/component/callback_plugins \
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
-test-oldest: test-packages ## On the oldest supported ansible-core, test what depends on it
+test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
 	@$(PYTHON) scripts/bootstrap.py --core oldest
 	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)"
 
@@ -58,10 +58,11 @@ test-oldest-all: test-packages ## On the oldest supported ansible-core, test eve
 
 # mypy sees library/ and module_utils/ by way of a link: their relative imports need a package above them, and the
 # checkout's own folder may have any name.
-lint: test-tools ## ansible-lint, yamllint, ruff, mypy
+lint: test-tools ## ansible-lint, yamllint, ruff, mypy, codespell
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/yamllint --strict .
+	.venv/bin/codespell .
 	.venv/bin/mypy scripts callback_plugins action_plugins
 	.venv/bin/mypy --explicit-package-bases tests/hosts
 	mkdir -p .cache/mypy && ln -sfn ../.. .cache/mypy/checkout
@@ -95,10 +96,10 @@ hosts: test-packages ## Make the images of the test hosts
 molecule: test-packages ## Test the roles on hosts; SCENARIO=cudnn/default for one, JOBS=2 for two at a time
 	$(MOLECULE)
 
-molecule-ci: test-packages ## Those scenarios that CI runs
+molecule-ci: test-packages ## Test the scenarios that CI runs
 	$(MOLECULE) --lane ci
 
-molecule-slow: test-packages ## Those scenarios that take many minutes or GB each
+molecule-slow: test-packages ## Test the scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
 
 .PHONY: mutations
@@ -106,11 +107,11 @@ mutations: test-packages ## Break the system roles one task or line at a time, a
 	.venv/bin/python -m tests.mutations.run $(ONLY)
 
 .PHONY: prove
-prove: test-tools ## Build releases from their locks, use them, record it: make prove RELEASE=2.8.0 (or all, stale, turn)
+prove: test-tools ## Install releases from their locks, use them, record that: make prove RELEASE=2.8.0 (or all, stale, turn)
 	.venv/bin/python scripts/prove.py $(if $(RELEASE),$(RELEASE),stale)
 
 .PHONY: docs
-docs: test-tools ## Fill the generated parts of the documentation
+docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
 .PHONY: clean

@@ -39,12 +39,13 @@ def problems(host: str, values: dict[str, Any], known: dict[str, dict[str, Any]]
     if host in (".", "..") or "/" in host or "\0" in host:
         lines.append(
             f"The name of the host {host!r} cannot be the name of a file, and its report has that name. "
-            "Give it another name, and set ansible_host to where it is reached."
+            "Give it another name, and set ansible_host to its address."
         )
     names = [name for name in values if isinstance(name, str) and not name.startswith("ansible_")]
     for name, meant in sorted(variables.misspelt(names, known).items()):
         lines.append(
-            f"{name} is set, and no variable of this toolkit; {meant} is one. Correct it where it is set (inventory, "
-            "group_vars, host_vars or -e). If it is one of your own, give it a name that is less alike."
+            f"{name} is set, but is no variable of this toolkit; {meant} is one. Correct it where it is set "
+            "(inventory, "
+            "group_vars, host_vars or -e). If it is one of your own, give it a less similar name."
         )
     return [*lines, *variables.wrong_values(values, known)]

@@ -158,7 +158,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         if action == "tensorflow_venv":
             lines = environment_lines(result)
         else:
-            again = ", reached before for this very build" if result["reused"] else ""
+            again = ", from an earlier check of this build" if result["reused"] else ""
             lines = [f"{result['verdict']}{again}: {result['reason']}"]
         for line in lines:
             self._display.display(f"{host}: {line}")
@@ -214,12 +214,12 @@ def environment_lines(result: dict[str, Any]) -> list[str]:
     lines = []
     where = result["environment"] if result["action"] == "keep" else result["build"]
     if result["additions"]:
-        lines.append(f"{where} has, beside its lock: {_shortened(result['additions'])}")
+        lines.append(f"{where} has additions to its lock: {_shortened(result['additions'])}")
     if result["dropped"]:
-        lines.append(f"{result['environment']} had, beside its lock: {_shortened(result['dropped'])}")
+        lines.append(f"{result['environment']} had additions to its lock: {_shortened(result['dropped'])}")
     if result["kept_builds"]:
         builds = ", ".join(result["kept_builds"])
-        lines.append(f"kept beyond tensorflow_keep, since somebody added something: {builds}")
+        lines.append(f"kept beyond tensorflow_keep because of additions: {builds}")
     return lines
 
 

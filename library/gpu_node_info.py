@@ -5,46 +5,46 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_node_info
-short_description: Report what a node has of the stack under TensorFlow
+short_description: Report the stack below TensorFlow that a node has
 description:
-  - Reads what is on the node, from its NVIDIA GPUs up to its TensorFlow environments, and changes nothing.
-  - Files only are read. No command is run, and no file is created.
-  - GPUs are found from the PCI bus, so they are reported with no driver too.
+  - Reads the node, from its NVIDIA GPUs up to its TensorFlow environments, and changes nothing.
+  - Only files are read. No command is run, and no file is created.
+  - GPUs are found on the PCI bus, so they are reported even without a driver.
   - A fact that cannot be read is null, and RV(node.unread) has a row that says why.
 version_added: 0.1.0
 author: TensorFlow GPU Stack contributors
 options:
   filesystem_root:
     description:
-      - Absolute path under which the file system of the node is found.
-      - Set it to report on a mounted image. Paths in the result are as that system sees them.
+      - Absolute path at which the file system of the node is mounted.
+      - Set it to read a mounted image. Paths in the result are paths of that system.
     type: path
     default: /
   environments_root:
     description:
-      - Absolute path of the directory that holds the TensorFlow environments, as the node sees it.
-      - When it is not set, it is C(/opt/tensorflow) for root, and C(tensorflow-gpu-stack) in
+      - Absolute path on the node of the directory of the TensorFlow environments.
+      - If not set, it is C(/opt/tensorflow) for root, and C(tensorflow-gpu-stack) in
         C($XDG_DATA_HOME) or C(~/.local/share) for another user.
-      - It need not exist and is never created.
+      - It may be missing and is never created.
     type: path
   environment:
     description:
       - Name of the environment whose files are compared with what was installed.
-      - When it is not set, it is the one that was applied last.
+      - If not set, the one applied last.
     type: str
 attributes:
   check_mode:
     description: Can run in check mode and return the same result.
     support: full
   diff_mode:
-    description: Nothing is changed, so there is no difference to show.
+    description: The module changes nothing.
     support: none
 notes:
-  - What only root may read is missing for another user. The reason is in RV(node.unread).
+  - Facts that only root may read are missing for another user. The reason is in RV(node.unread).
 """
 
 EXAMPLES = r"""
-- name: Read what is on the node
+- name: Read the node
   gpu_node_info:
   register: node_facts
 
@@ -79,7 +79,7 @@ node:
       sample: x86_64
     os:
       description: >-
-        C(id), C(version_id), C(codename) and C(name) as in os-release, each null when it is not there, and
+        C(id), C(version_id), C(codename) and C(name) as in os-release, each null if missing, and
         C(family), which is V(debian), V(rhel), V(suse) or null.
       type: dict
       returned: always
@@ -95,7 +95,7 @@ node:
       returned: always
       sample: "2.36"
     kernel:
-      description: The running kernel and where its headers are. C(headers) is null when they are absent.
+      description: The running kernel and the directory of its headers. C(headers) is null if they are not installed.
       type: dict
       returned: always
       sample: {release: 6.1.0-28-amd64, headers: /usr/src/linux-headers-6.1.0-28-amd64}
@@ -108,13 +108,13 @@ node:
       returned: always
       sample: [{release: 6.1.0-28-amd64, headers: null, needs_driver: true}]
     container:
-      description: What runs the container that the node is, such as V(podman); null on a machine of its own.
+      description: The container engine, such as V(podman); null if the node is no container.
       type: str
       returned: always
       sample: null
     platform:
       description: >-
-        V(wsl) for a Linux below Windows, V(tegra) for a Jetson: there a GPU is on no PCI bus. Null elsewhere.
+        V(wsl) for Linux on Windows, V(tegra) for a Jetson. Their GPUs are not on a PCI bus. Null elsewhere.
       type: str
       returned: always
       sample: null
@@ -124,12 +124,12 @@ node:
       returned: always
       sample: 1f0c2d9e-6f0e-4a4e-9b62-0a4b7d2f3c11
     user:
-      description: The user that the module ran as.
+      description: The user who ran the module.
       type: dict
       returned: always
       sample: {name: root, uid: 0, home: /root}
     secure_boot:
-      description: Whether Secure Boot is on. Null where the node was not booted by EFI, or it cannot be read.
+      description: Whether Secure Boot is on. Null if the node was not booted by EFI, or if it cannot be read.
       type: bool
       returned: always
       sample: false
@@ -152,27 +152,27 @@ node:
       returned: always
       contains:
         loaded:
-          description: Version of the kernel module that is loaded.
+          description: Version of the loaded kernel module.
           type: str
           returned: always
           sample: 535.183.01
         kind:
-          description: Kind of the module that is loaded, V(open), V(proprietary) or null.
+          description: Kind of the loaded module, V(open), V(proprietary) or null.
           type: str
           returned: always
           sample: proprietary
         installed:
-          description: Version of the libcuda that the loader takes.
+          description: Version of the libcuda that the loader finds first.
           type: str
           returned: always
           sample: 535.183.01
         libcuda:
-          description: The file that the loader takes for C(libcuda.so.1).
+          description: The file that the loader finds first for C(libcuda.so.1).
           type: path
           returned: always
           sample: /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01
         other_libcuda:
-          description: Further copies of libcuda for this architecture.
+          description: Other copies of libcuda for this architecture.
           type: list
           elements: path
           returned: always
@@ -184,8 +184,8 @@ node:
       sample: {nouveau: false, nova_core: false, nvidia: true, nvidia_uvm: true}
     pythons:
       description:
-        - Interpreters of CPython 3 that an environment can be built on, one row for each real file.
-        - C(version) is null where only the minor version can be told without a command.
+        - CPython 3 interpreters on which an environment can be built, one row for each real file.
+        - C(version) is null if only the minor version is known without running a command.
         - C(origin) is V(path), V(system), V(pyenv), V(uv) or V(opt).
       type: list
       elements: dict
@@ -195,8 +195,8 @@ node:
            ensurepip: true, distutils: true, public: true}
     cuda:
       description: >-
-        CUDA runtimes, those of toolkits and those of the distribution. C(libraries) are those of CUDA in the
-        directory, by the names that the loader is asked for.
+        CUDA runtimes of toolkits and of the distribution. C(libraries) are the CUDA libraries in the
+        directory, by the names that TensorFlow opens.
       type: list
       elements: dict
       returned: always
@@ -212,15 +212,15 @@ node:
         - {version: 8.1.0, library: /usr/lib/x86_64-linux-gnu/libcudnn.so.8.1.0,
            library_directory: /usr/lib/x86_64-linux-gnu, libraries: [libcudnn.so.8, libcudnn_ops_infer.so.8]}
     package_managers:
-      description: Which of C(apt), C(dnf) and C(zypper) are there.
+      description: The installed ones of C(apt), C(dnf) and C(zypper).
       type: list
       elements: str
       returned: always
       sample: [apt]
     managed:
       description: >-
-        What this toolkit installed, as C(/etc/tensorflow-gpu-stack/<component>.json) says, for C(driver), C(cuda) and
-        C(cudnn); empty when nothing. C(kind) is V(packages) or V(archives).
+        The records of components that this toolkit installed (C(driver), C(cuda), C(cudnn)), from
+        C(/etc/tensorflow-gpu-stack/<component>.json). C(kind) is V(packages) or V(archives). Empty if there are none.
       type: dict
       returned: always
       sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
@@ -231,17 +231,18 @@ node:
       sample: {LD_LIBRARY_PATH: /usr/local/cuda/lib64}
     environments_root:
       description: >-
-        The directory of the environments. C(writable) is true also when this user could create it, and
-        C(free_bytes) is of the file system that it is or would be on.
+        The directory of the environments. C(writable) is also true if this user could create it;
+        C(free_bytes) is of its file system.
       type: dict
       returned: always
       sample: {path: /opt/tensorflow, exists: true, writable: true, free_bytes: 81234567890}
     environments:
       description: >-
-        Every environment that is live, from the record of its build. C(requirements) is the file that its lock was made
-        for with its lines, C(additions) what somebody put into it, C(also_in) the digests of builds that have the same
-        additions. C(damage) is how its files differ from what was installed, and C(unfinished) what a stopped run left
-        to do; both are looked for only in O(environment) and if somebody added something. Elsewhere C(damage) is null.
+        Every environment with a current build, from the record of that build. C(requirements) is the requirements file
+        of its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with
+        the same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
+        stopped run left over; both are read only for O(environment) and for environments with additions. Elsewhere
+        C(damage) is null.
       type: list
       elements: dict
       returned: always
@@ -262,12 +263,12 @@ node:
           unfinished: []
           also_in: []
     manifest:
-      description: What C(manifest.json) in the directory of the environments says, null when it is not there.
+      description: Content of C(manifest.json) in the directory of the environments, null if it does not exist.
       type: dict
       returned: always
       sample: null
     unread:
-      description: What could not be read and why. Also which interpreters and libraries were left out.
+      description: Facts that could not be read, and interpreters and libraries that were left out, with the reason.
       type: list
       elements: dict
       returned: always
@@ -298,8 +299,8 @@ def main() -> None:
             module.fail_json(msg=f"{name} is {value!r}; set it to an absolute path, such as /{value}")
     if not os.path.isdir(filesystem_root):
         module.fail_json(
-            msg=f"filesystem_root is {filesystem_root!r}, where no directory is; set it to where the node's "
-            "file system is mounted, or leave it out to read this node"
+            msg=f"filesystem_root is {filesystem_root!r}, which is no directory; set it to the mount point of the "
+            "node's file system, or leave it out to read this node"
         )
     module.exit_json(
         changed=False,

@@ -9,26 +9,26 @@ DOCUMENTATION = r"""
 module: nvidia_cuda_links
 short_description: Keep an installation of CUDA from changing what the whole machine uses
 description:
-  - NVIDIA's packages let C(/usr/local/cuda) lead to the CUDA that they install, and the loader of every program search
-    it. This module records both before, and restores them afterwards.
-  - Between the two the record is in C(/etc/tensorflow-gpu-stack/cuda-links.json). If a run is killed there, the next
-    O(state=recorded) restores first.
+  - NVIDIA's packages point C(/usr/local/cuda) to the CUDA that they install, and add it to the directories that the
+    loader searches for every program. This module records both before the installation and restores them afterwards.
+  - In between, the record is in C(/etc/tensorflow-gpu-stack/cuda-links.json). If a run is killed there, the next
+    O(state=recorded) restores them first.
 options:
   prefix:
-    description: Absolute path of the CUDA that is installed.
+    description: Absolute path of the CUDA to install.
     type: path
     required: true
   state:
     description:
-      - V(recorded) is for before, V(restored) for after the installation.
-      - V(linked) lets C(/usr/local/cuda) lead to O(prefix), by an alternative.
+      - V(recorded) records them before the installation, V(restored) restores them after it.
+      - V(linked) points C(/usr/local/cuda) to O(prefix), by an alternative.
     type: str
     choices: [recorded, restored, linked]
     required: true
 attributes:
   check_mode:
     support: full
-    description: V(restored) says nothing in check mode, since nothing was installed that it could put back.
+    description: In check mode V(restored) reports nothing, because nothing was installed that it could revert.
   diff_mode:
     support: full
   idempotent:
@@ -56,18 +56,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 links:
-  description: Links below C(/usr/local) that lead to a CUDA, and where to.
+  description: Links below C(/usr/local) that point to a CUDA, with their targets.
   returned: success
   type: dict
   sample: {/usr/local/cuda: /usr/local/cuda-11.8}
 loader_files:
-  description: Files of C(/etc/ld.so.conf.d) that let the loader of every program search a CUDA.
+  description: Files of C(/etc/ld.so.conf.d) that add a CUDA to the directories of the loader.
   returned: success
   type: list
   elements: str
   sample: [/etc/ld.so.conf.d/000_cuda.conf]
 put_back:
-  description: Links and files that this run changed or removed, as they were before it.
+  description: Links and files that this run reverted, as they were before it.
   returned: success
   type: list
   elements: str

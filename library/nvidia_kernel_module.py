@@ -5,28 +5,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_kernel_module
-short_description: Bring the kernel side of the NVIDIA driver to its installed version
+short_description: Build and load the kernel module of the installed NVIDIA driver
 description:
-  - Keeps nouveau and nova_core out with C(/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf), and rebuilds an initramfs
-    that lacks it, then looks into it.
-  - Makes sure that every kernel has the module of exactly O(version), by what DKMS and modinfo say. A module that is
-    not there is built with DKMS once; a package's own module without DKMS is as good.
-  - Loads the module where nothing is loaded and nothing is in the way, so that a fresh node needs no reboot. Says
-    otherwise whether one is needed and why, and never reboots.
-  - Lists the processes that hold the GPU, and ends none.
-  - With Secure Boot on, a module that nobody signed is refused before anything is changed.
-  - With O(state=absent) the file is removed, on disk and out of every initramfs, so that nouveau has the GPU again from
-    the next boot on. The module itself is of the driver's packages.
+  - Disables nouveau and nova_core with C(/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf). Rebuilds each initramfs
+    that lacks this file, and checks it afterwards.
+  - Makes sure that every kernel has the module of exactly O(version), according to DKMS and modinfo. A missing module
+    is built with DKMS once; a package's own module without DKMS is accepted.
+  - Loads the module if no other is loaded and nothing blocks it, so that a fresh node needs no reboot. Otherwise
+    reports whether a reboot is needed and why. Never reboots.
+  - Lists the processes that use the GPU, and ends none.
+  - If Secure Boot is on and a module is unsigned, the module fails before it changes anything.
+  - With O(state=absent) the file is removed from disk and from every initramfs, so that nouveau drives the GPU again
+    from the next boot on. The driver's kernel module itself belongs to the driver's packages.
 version_added: 0.2.0
 author: TensorFlow GPU Stack contributors
 options:
   version:
     description: >-
-      Version of the driver's packages that are installed. NVIDIA's own, or that of a package. Required when
+      NVIDIA's own version of the installed driver, as M(nvidia_packages) returns it. Required when
       O(state=present).
     type: str
   modules:
-    description: Which of NVIDIA's kernel modules. Required when O(state=present).
+    description: Kind of NVIDIA's kernel modules. Required when O(state=present).
     type: str
     choices: [open, proprietary]
   kernels:
@@ -37,19 +37,19 @@ options:
     type: list
     elements: str
   services:
-    description: Names of services that the driver's packages bring. Those that systemd has a unit of are returned.
+    description: Names of services of the driver's packages. Those that have a systemd unit are returned.
     type: list
     elements: str
     default: []
   pending:
     description: >-
-      The packages are about to be installed (check mode), so that nothing can be judged yet that they bring.
+      Set it in check mode if the packages are not installed yet. Nothing that depends on them is checked then.
     type: bool
     default: false
   state:
     description:
-      - V(present) keeps nouveau out and brings the module.
-      - V(absent) no longer keeps nouveau out.
+      - V(present) disables nouveau and builds the module.
+      - V(absent) no longer disables nouveau.
     type: str
     choices: [present, absent]
     default: present
@@ -61,7 +61,7 @@ attributes:
   idempotent:
     support: full
 notes:
-  - Not for a container. It runs on the kernel of its host.
+  - Not for a container, which runs on the kernel of its host.
 """
 
 EXAMPLES = r"""
@@ -83,56 +83,56 @@ EXAMPLES = r"""
     kernels: [6.1.0-56-amd64]
     services: [nvidia-persistenced, nvidia-fabricmanager]
 
-- name: Let nouveau have the GPU again
+- name: Enable nouveau again
   nvidia_kernel_module:
     state: absent
 """
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in this order.
+  description: The actions, in order; in check mode those that would be taken.
   returned: success
   type: list
   elements: str
   sample: [write /etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf, rebuild the initramfs of 6.1.0-56-amd64]
 kernels:
   description: >-
-    The kernels as they are afterwards. C(dkms) is DKMS's word for that version, null where it has none; C(in_initramfs)
-    whether the initramfs has the blacklist, null where there is none to look into.
+    The kernels afterwards. C(dkms) is DKMS's status of that version, null if it has none. C(in_initramfs) says whether
+    the initramfs has the blacklist, null if the kernel has no readable initramfs.
   returned: success
   type: list
   elements: dict
   sample: [{release: 6.1.0-56-amd64, dkms: installed, module_version: 535.309.01, in_initramfs: true}]
 loaded:
-  description: Version of the module that is loaded afterwards, null for none.
+  description: Version of the loaded module afterwards, null if none is loaded.
   returned: success
   type: str
   sample: 535.309.01
 reboot_required:
-  description: Whether the driver computes only after a reboot.
+  description: Whether the driver works only after a reboot.
   returned: success
   type: bool
   sample: true
 reboot_reasons:
-  description: Why.
+  description: Why a reboot is required.
   returned: success
   type: list
   elements: str
-  sample: ["kernel module 470.256.02 is loaded, the libraries are of 535.309.01"]
+  sample: ["kernel module 470.256.02 is loaded, the libraries have version 535.309.01"]
 processes:
-  description: Processes that hold the GPU.
+  description: Processes that use the GPU.
   returned: success
   type: list
   elements: dict
   sample: [{pid: 4711, command: python3 train.py, devices: [/dev/nvidia-uvm, /dev/nvidia0]}]
 services:
-  description: Those of O(services) that systemd has a unit of.
+  description: Those of O(services) that have a systemd unit.
   returned: success
   type: list
   elements: str
   sample: [nvidia-persistenced]
 machine:
-  description: Which machine this is, C(machine_id) and C(boot_id), to tell whether it is the one that runs the play.
+  description: C(machine_id) and C(boot_id) of the machine, which show whether it is the one that runs the play.
   returned: success
   type: dict
   sample: {machine_id: 2d2532498ea5954984db1b7668be543a, boot_id: 3a705692-f858-4c9e-982c-58b548ddb6dc}

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_libraries_info
-short_description: Say whether the libraries of CUDA or cuDNN are there
+short_description: Report whether the libraries of CUDA or cuDNN exist
 description:
-  - Looks for the files that TensorFlow opens, by their names and formats, where the plan says that they are. What the
-    package manager believes to be installed is not asked.
+  - Looks for the files that TensorFlow opens, by their names and formats, in the directories of the plan. Does not rely
+    on the package manager's database.
   - Only reads.
 options:
   component:
-    description: Whose libraries.
+    description: The component of the libraries.
     type: str
     choices: [cuda, cudnn]
     required: true
   version:
-    description: The version wanted, as far as it matters; V(8.1) is fulfilled by 8.1.0.
+    description: The required version, as far as it matters. 8.1.0 satisfies V(8.1).
     type: str
     required: true
   directories:
-    description: Where the libraries are to be, beside the directories that the loader looks in by itself.
+    description: Directories of the libraries, in addition to those that the loader searches by itself.
     type: list
     elements: path
     required: true
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: The version found; null when there is none.
+  description: The version found; null if there is none.
   returned: success
   type: str
   sample: "11.2"
@@ -70,11 +70,11 @@ libraries:
   elements: str
   sample: [/usr/local/cuda-11.2/targets/x86_64-linux/lib/libcudart.so.11.2.152]
 problems:
-  description: What is missing or is another version; empty when all is as wanted.
+  description: Libraries that are missing or have another version; empty if all are as required.
   returned: success
   type: list
   elements: str
-  sample: ["libcufft is neither in /usr/local/cuda-11.2/lib64 nor where the loader looks by itself (/usr/lib64)"]
+  sample: ["libcufft is neither in /usr/local/cuda-11.2/lib64 nor in the loader's directories (/usr/lib64)"]
 """
 
 from ansible.module_utils.basic import AnsibleModule

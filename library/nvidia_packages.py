@@ -9,14 +9,14 @@ DOCUMENTATION = r"""
 module: nvidia_packages
 short_description: Install one component's packages at exactly one closure, and hold them
 description:
-  - Brings the packages of the driver, of CUDA or of cuDNN to one exact version each, up or down, with everything of
-    theirs that they need, in one transaction of apt or dnf.
-  - The whole closure is computed before anything changes. What cannot be done as it is meant is refused then, and so
-    is a file that the repository lists and does not have.
-  - What an earlier run or somebody else left half installed is finished first.
-  - The closure is pinned, held, kept from automatic upgrades and recorded; a newer version changes nothing.
-  - Judged by what the package manager has in the end, never by what it returned.
-  - The lists of the repositories are used as they are; M(nvidia_repository) refreshes them.
+  - Installs, upgrades or downgrades the packages of the driver, of CUDA or of cuDNN to one exact version each, together
+    with the packages of the component that they need, in one transaction of apt or dnf.
+  - The whole closure is computed before anything changes. If a part of it is impossible, or if the repository lists a
+    file that it does not have, the module fails before it changes a package.
+  - Packages that an earlier run or somebody else left half installed are repaired first.
+  - The closure is pinned, held, excluded from automatic upgrades and recorded; a newer version changes nothing.
+  - The result is judged by the package manager's state afterwards, never by its exit code.
+  - The lists of the repositories are not refreshed; M(nvidia_repository) does that.
 options:
   component:
     description: Name of the record and of the pins.
@@ -24,11 +24,11 @@ options:
     choices: [driver, cuda, cudnn]
     required: true
   source:
-    description: Where the packages come from, for the record. Required when O(state=present).
+    description: Origin of the packages, for the record. Required when O(state=present).
     type: str
     choices: [nvidia_repo, distro]
   packages:
-    description: What is asked for. Required when O(state=present).
+    description: The packages to install. Required when O(state=present).
     type: list
     elements: dict
     default: []
@@ -39,18 +39,18 @@ options:
         required: true
       version:
         description:
-          - A version with its revision, or a pattern such as V(535.*); any version when not set.
-          - Of several that fit, the one recorded or installed is kept, else the newest is taken.
+          - A version with its revision, or a pattern such as V(535.*). If not set, any version fits.
+          - If several versions fit, the recorded or installed one is kept, otherwise the newest is installed.
         type: str
   belongs:
     description:
-      - Patterns of the names that make up the component. All of these in the closure are pinned and held, and only
-        these may be removed.
+      - Patterns of the names of the component's packages. Matching packages of the closure are pinned and held, and
+        only matching packages may be removed.
     type: list
     elements: str
     default: []
   branch:
-    description: Branch of the driver. A package of the closure that would be of another branch is refused.
+    description: Branch of the driver. A closure with a package of another branch is refused.
     type: str
   stream:
     description:
@@ -59,32 +59,32 @@ options:
       - With O(state=absent) the module is reset if no stream of it was enabled before.
     type: str
   allow_downgrade:
-    description: Whether a package may become older than it is.
+    description: Whether a package may be downgraded.
     type: bool
     default: false
   state:
     description:
-      - V(present) brings the closure and holds it.
-      - V(absent) removes what only this component brought and nothing else needs, its pins, holds and record.
+      - V(present) installs the closure and holds it.
+      - V(absent) removes the packages that only this component needs, and its pins, holds and record.
     type: str
     choices: [present, absent]
     default: present
   lock_timeout:
-    description: Seconds to wait for another process that has the package manager's lock.
+    description: Seconds to wait for another process that holds the package manager's lock.
     type: int
     default: 300
   pending:
     description:
-      - In check mode, a repository would have been provided before. What the node lacks without it is then no refusal;
-        the packages are foretold as they are asked for, since what else comes with them is not known.
+      - Set it in check mode if a repository would have been added before. Packages that are unavailable without it are
+        then no reason to refuse. They are reported as requested, because their dependencies are not known yet.
     type: bool
     default: false
 attributes:
   check_mode:
     support: full
     description:
-      - Says exactly what would be done, by the same computation. Nothing is fetched, so that a file which is listed
-        and gone is seen by the real run only.
+      - Reports exactly what would be done, by the same computation. Nothing is downloaded, so only the real run detects
+        a file that is listed but missing on the server.
   diff_mode:
     support: full
     description: The packages before and after, as sorted C(name=version) lines, and the files that hold them.
@@ -133,47 +133,47 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pending:
-  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  description: In check mode, whether something would change, so that its result cannot be checked yet.
   returned: success
   type: bool
   sample: false
 version:
-  description: Version of the first package that was asked for, without the packager's revision; null when absent.
+  description: Version of the first requested package, without the packager's revision; null when absent.
   returned: success
   type: str
   sample: 8.1.0.77
 packages:
-  description: The closure, as far as it belongs to the component.
+  description: The packages of the closure that belong to the component.
   returned: success
   type: list
   elements: dict
   sample: [{name: libcudnn8, version: 8.1.0.77-1+cuda11.2, architecture: amd64}]
 transaction:
-  description: What was done, or would be in check mode, as C(name=version); of what is removed, the version it had.
+  description: What was done, or would be done in check mode, as C(name=version); for removed packages the old version.
   returned: success
   type: dict
   sample: {install: [libcudnn8=8.1.0.77-1+cuda11.2], upgrade: [], downgrade: [], remove: [], reinstall: []}
 healed:
-  description: Packages that were found half installed, of any component or none.
+  description: Packages, of any component or none, that were half installed and were repaired.
   returned: success
   type: list
   elements: str
   sample: []
 drift:
-  description: How the node differed from what was recorded, before this run.
+  description: Differences between the node and the record, before this run.
   returned: success
   type: list
   elements: dict
   sample: [{name: libcudnn8, problem: moved, recorded: 8.1.0.77-1+cuda11.2, found: 8.6.0.163-1+cuda11.8}]
 held_by_others:
-  description: Packages of the closure that somebody else holds too, at the version asked for.
+  description: Packages of the closure that somebody else also holds, at the requested version.
   returned: success
   type: list
   elements: str
   sample: []
 refusals:
-  description: Why it was refused; nothing was changed.
-  returned: when it was refused
+  description: The reasons to refuse; nothing was changed.
+  returned: if it was refused
   type: list
   elements: dict
   sample: [{component: cudnn, reason: vanished, packages: [libcudnn8], message: "..."}]
@@ -221,7 +221,7 @@ def main() -> None:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
         module.fail_json(
-            msg=f"The packages of {module.params['component']} could not be looked after: {error}. "
+            msg=f"The packages of {module.params['component']} could not be managed: {error}. "
             "Run as root on a node with apt or dnf."
         )
     module.exit_json(

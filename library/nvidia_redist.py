@@ -7,22 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_redist
-short_description: Lay NVIDIA's archives of CUDA or cuDNN at a versioned prefix
+short_description: Unpack NVIDIA's archives of CUDA or cuDNN into a versioned prefix
 description:
-  - Fetches archives of NVIDIA's, checks each against its sha256 before anything of it is unpacked, and unpacks them
-    into one tree at O(prefix), whole or not at all. The single top directory of an archive is stripped; its license
-    goes to C(share/doc/<component>).
-  - The tree is filled beside O(prefix) and comes there by one rename; one that is repaired or replaced changes places
-    with the new one. Trees at other prefixes are not touched, and nothing outside O(prefix) is made to find it.
-  - A tree whose files are not those that were laid, by names and sizes, is laid again.
+  - Downloads NVIDIA's archives, checks each against its sha256 before it is unpacked, and unpacks them into one tree at
+    O(prefix), completely or not at all. The single top directory of an archive is stripped; its license is written to
+    C(share/doc/<component>).
+  - The tree is unpacked next to O(prefix) and renamed in one step; a repaired or replaced tree is exchanged with the
+    new one. Trees at other prefixes are not touched, and nothing outside O(prefix) is changed to refer to it.
+  - If names or sizes of files differ from those that were unpacked, the tree is unpacked again.
 options:
   component:
-    description: What the archives are of; names the record under C(/etc/tensorflow-gpu-stack).
+    description: The component of the archives, and the name of its record in C(/etc/tensorflow-gpu-stack).
     type: str
     choices: [cuda, cudnn]
     required: true
   prefix:
-    description: Absolute path of the tree, a directory of its own for each version.
+    description: Absolute path of the tree, a separate directory for each version.
     type: path
     required: true
   version:
@@ -32,16 +32,16 @@ options:
     description: Base URL (http, https or file) of the archives and the manifest. Required when O(state=present).
     type: str
   archives:
-    description: The archives to lay. One of O(archives) and O(manifest) is required when O(state=present).
+    description: The archives to unpack. One of O(archives) and O(manifest) is required when O(state=present).
     type: list
     elements: dict
     suboptions:
       component:
-        description: NVIDIA's name of what is in it, such as V(cuda_cudart).
+        description: NVIDIA's name of its content, such as V(cuda_cudart).
         type: str
         required: true
       version:
-        description: Version of what is in it.
+        description: Version of its content.
         type: str
         required: true
       relative_path:
@@ -49,10 +49,10 @@ options:
         type: str
         required: true
       sha256:
-        description: Hash of the archive. One without is refused.
+        description: Hash of the archive. An archive without a hash is refused.
         type: str
       bytes:
-        description: Size of the archive, where it is known.
+        description: Size of the archive, if known.
         type: int
   manifest:
     description: Path below O(url) of a manifest of NVIDIA's, from which the archives are taken.
@@ -61,15 +61,15 @@ options:
     description: Hash of the manifest. Required with O(manifest).
     type: str
   manifest_components:
-    description: Components of the manifest to lay; all that it has for this machine when empty.
+    description: Components of the manifest to unpack. If empty, all that it has for this machine.
     type: list
     elements: str
     default: []
   manifest_variant:
-    description: The level that cuDNN 9 has below the platform, such as V(cuda12).
+    description: The variant that cuDNN 9 has below the platform, such as V(cuda12).
     type: str
   environment_roots:
-    description: Roots of environments that are asked whether they use the tree before it is removed.
+    description: Roots of environments. A tree is not removed while one of their environments uses it.
     type: list
     elements: path
     default: []
@@ -82,7 +82,7 @@ options:
     type: int
     default: 300
   state:
-    description: Whether the tree is there.
+    description: Whether the tree must exist.
     type: str
     choices: [present, absent]
     default: present
@@ -130,12 +130,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pending:
-  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  description: In check mode, whether something would change, so that its result cannot be checked yet.
   returned: success
   type: bool
   sample: false
 action:
-  description: What was done, or in check mode would be done.
+  description: What was done, or would be done in check mode.
   returned: success
   type: str
   sample: install
@@ -145,24 +145,24 @@ prefix:
   type: str
   sample: /opt/nvidia/cuda-11.2
 version:
-  description: Version of the component; null when it was removed.
+  description: Version of the component; null if it was removed.
   returned: success
   type: str
   sample: 11.2.2
 archives:
-  description: The archives that the tree is laid from.
+  description: The archives of the tree.
   returned: success
   type: list
   elements: dict
   sample: [{component: cuda_cudart, version: 11.2.152, relative_path: cuda_cudart/a.tar.xz, sha256: 2f1e..., bytes: 9}]
 drift:
-  description: How the files differed from what was laid, before this run.
+  description: Differences between the files and those that were unpacked, before this run.
   returned: success
   type: list
   elements: str
   sample: ["lib/libcudart.so.11.2.152 is missing"]
 bytes_to_fetch:
-  description: Known bytes of the archives that had to be fetched.
+  description: Bytes of the archives that had to be downloaded, as far as known.
   returned: success
   type: int
   sample: 861000000

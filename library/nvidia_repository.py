@@ -7,25 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_repository
-short_description: Provide the package repositories of a plan
+short_description: Add the package repositories of a plan
 description:
-  - For NVIDIA's repository fetches the key, looks at its fingerprint before anything is trusted, and writes it and one
-    entry that trusts it alone. Other entries of the same repository are disabled, since apt refuses two with different
-    keys. Keys that NVIDIA retired are removed.
-  - For Debian's own repositories adds components, in an entry of its own with the addresses and keys of those that are
-    there.
-  - The index is refreshed where something was written, where it is absent, or old. Whether that worked is judged by the
-    index that is there afterwards. If it cannot be had or is not signed by the key, every file is as it was before.
+  - For NVIDIA's repository, downloads the key, checks its fingerprint, and writes the key and one entry that trusts
+    only this key. Other entries of the same repository are disabled, because apt refuses two with different keys. Keys
+    that NVIDIA retired are removed.
+  - For Debian's own repositories, adds components in a separate entry with the URLs and keys of the existing ones.
+  - The index is refreshed if something was written, or if it is missing or old. The result is judged by the index that
+    exists afterwards. If it is unavailable or not signed by the key, every file is restored.
   - Files are replaced as a whole and never written through a link.
 options:
   repositories:
-    description: What the plan wants, in order.
+    description: The repositories of the plan, in order.
     type: list
     elements: dict
     required: true
     suboptions:
       kind:
-        description: NVIDIA's repository, or further components of the distribution's own ones (Debian).
+        description: NVIDIA's repository, or more components of the distribution's own ones (Debian).
         type: str
         choices: [nvidia, distribution]
         required: true
@@ -38,7 +37,7 @@ options:
         description: Name of the entry and of the files, for O(repositories[].kind=nvidia).
         type: str
       url:
-        description: Where the repository is, with its distribution and architecture.
+        description: URL of the repository, including its distribution and architecture.
         type: str
       key:
         description: Name of the key's file below O(repositories[].url).
@@ -48,7 +47,7 @@ options:
         type: list
         elements: str
       retired_fingerprints:
-        description: Fingerprints of keys that are removed from the node.
+        description: Fingerprints of keys to remove from the node.
         type: list
         elements: str
       components:
@@ -56,16 +55,16 @@ options:
         type: list
         elements: str
   url:
-    description: A mirror of NVIDIA's repository, in place of O(repositories[].url).
+    description: A mirror of NVIDIA's repository, instead of O(repositories[].url).
     type: str
     default: ""
   fingerprints:
-    description: In place of O(repositories[].fingerprints), for a mirror that signs itself.
+    description: Fingerprints instead of O(repositories[].fingerprints), for a mirror that signs its index itself.
     type: list
     elements: str
     default: []
   refresh_after:
-    description: Age in seconds from which on an index is refreshed though nothing was written.
+    description: Maximum age of the index in seconds. An older one is refreshed although nothing was written.
     type: int
     default: 86400
   lock_timeout:
@@ -76,8 +75,8 @@ attributes:
   check_mode:
     support: full
     description: >-
-      The key is fetched and looked at, but nothing is written. Only a refresh finds out that a key which is there and
-      has the right fingerprint was renewed, or that an index is not signed by it.
+      The key is downloaded and checked, but nothing is written. Only a refresh detects that an installed key with the
+      right fingerprint was renewed, or that an index is not signed by it.
   diff_mode:
     support: full
   idempotent:
@@ -106,11 +105,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pending:
-  description: In check mode, whether something would be changed, so that what it brings cannot be judged yet.
+  description: In check mode, whether something would change, so that its result cannot be checked yet.
   returned: success
   type: bool
 repaired:
-  description: What was in the way.
+  description: Conflicting entries and keys that were disabled or removed.
   returned: success
   type: list
   elements: dict
@@ -129,11 +128,11 @@ repaired:
       entry: deb https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/ /
       action: disabled, the same repository is in /etc/apt/sources.list.d/nvidia-cuda-debian12.sources, with its own key
 refreshed:
-  description: Whether the index was refreshed; no change by itself.
+  description: Whether the index was refreshed. This alone is no change.
   returned: success
   type: bool
 diff:
-  description: For each changed file what it holds before and after; keys by fingerprint.
+  description: Content of each changed file before and after; keys by fingerprint.
   returned: success
   type: list
   elements: dict

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tensorflow_doctor
-short_description: Say what is wrong with a TensorFlow and what to do, whoever installed it
+short_description: Diagnose any TensorFlow and say what to do, whoever installed it
 description:
-  - Imports TensorFlow and computes, in a process of its own with a time limit, looks at the node around it (GPUs,
-    driver, messages of the kernel, C(nvidia-smi), packages that are half installed), and finds the causes in a table.
-  - With O(log) or O(text) it looks at that text alone.
-  - Changes nothing, and fails only where it cannot look; RV(healthy) says whether anything is wrong.
+  - Imports TensorFlow and computes, in a separate process with a time limit, reads the node (GPUs, driver, messages of
+    the kernel, C(nvidia-smi), half-installed packages), and finds the causes in a table.
+  - With O(log) or O(text) it reads only that text.
+  - Changes nothing, and fails only if it cannot read; RV(healthy) says whether anything is wrong.
 options:
   diagnoses:
     description: Rows of the table C(diagnoses.yml).
@@ -21,41 +21,42 @@ options:
     required: true
   environment:
     description:
-      - Name of an environment below O(root). Without it and O(python) the one that was applied last, and where none
-        was, the node alone.
+      - Name of an environment below O(root). Without it and without O(python), the environment applied last, or only
+        the node if there is none.
     type: str
   root:
     description: Directory of all environments, as in M(gpu_node_info).
     type: path
   python:
     description:
-      - A Python, or the directory of a virtual environment, that this toolkit did not build. It has to be absolute.
-      - It runs isolated, without C(PYTHONPATH) and what is installed for the user alone.
+      - Absolute path of a Python, or of the directory of a virtual environment, that this toolkit did not build.
+      - It runs isolated, without C(PYTHONPATH) and without packages of the user's own site directory.
     type: path
   log:
     description:
-      - A file with a log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel. It has to be absolute.
-      - Any bytes are taken, UTF-16 too. Of more than 4 MiB the first and the last 3 are read.
+      - Absolute path of a file with a log of TensorFlow, nvidia-smi, apt, dpkg, dnf, pip, uv or the kernel.
+      - It may have any encoding, including UTF-16. Of more than 4 MiB the first MiB and the last 3 MiB are read.
     type: path
   text:
-    description: The text of such a log.
+    description: The text of a log.
     type: str
   log_lines:
-    description: Rows of the table C(log_lines.yml), which tell the healthy log from the unknown one.
+    description: Rows of the table C(log_lines.yml), which distinguish a healthy log from an unknown one.
     type: list
     elements: dict
     default: []
   expect_gpu:
     description:
-      - Whether TensorFlow has to use a GPU; by default where there is one, and the environment is not for the CPU.
+      - Whether TensorFlow must use a GPU. The default is true if the node has one and the environment is not for the
+        CPU.
     type: bool
   time_limit:
-    description: Seconds that the import and the computing may take.
+    description: Time limit in seconds for importing and computing.
     type: float
     default: 300
 attributes:
   check_mode:
-    description: Nothing is changed in any mode.
+    description: Changes nothing in any mode.
     support: full
   diff_mode:
     support: none
@@ -89,50 +90,50 @@ subject:
   sample: /opt/tensorflow/tensorflow-2.8.0/bin/python
 healthy:
   description:
-    - V(false) where the verdict is not good; without a TensorFlow to try, where a cause was found.
-    - Of a log V(true) only where it shows that TensorFlow computed, or has nothing but lines known as harmless.
+    - V(false) if the verdict is bad or, without a TensorFlow, if a cause was found.
+    - For a log, V(true) only if it shows that TensorFlow computed, or if all its lines are known to be harmless.
   returned: success
   type: bool
   sample: false
 verdict:
-  description: As of M(tensorflow_gpu_check), whatever the release; null where no TensorFlow was tried.
+  description: Verdict as in M(tensorflow_gpu_check), whatever the release; null if no TensorFlow was tested.
   returned: success
   type: str
   sample: import_failed
 reason:
-  description: Why that verdict, in a sentence or two; of a log, how much was read and what it shows.
+  description: Reason of the verdict, in a sentence or two; for a log, how much was read and what it shows.
   returned: success
   type: str
   sample: "import: TypeError: Descriptors cannot be created directly."
 causes:
-  description: As of M(tensorflow_gpu_check), first cause first.
+  description: Causes as in M(tensorflow_gpu_check), first cause first.
   returned: success
   type: list
   elements: dict
   sample: []
 versions:
-  description: Versions of the distributions that matter, and of the driver.
+  description: Versions of the relevant distributions and of the driver.
   returned: success
   type: dict
   sample: {numpy: 1.23.5, tensorflow: 2.8.0, driver: 550.163.01 (535.183.01 in the kernel)}
 report:
-  description: What was observed, as of M(tensorflow_gpu_check); null where no TensorFlow was tried.
+  description: Observations as in M(tensorflow_gpu_check); null if no TensorFlow was tested.
   returned: success
   type: dict
   sample: null
 log_tail:
-  description: Last lines of TensorFlow's log; of a log without a known cause, up to five lines that look like faults.
+  description: Last lines of TensorFlow's log; for a log without a known cause, up to five lines that look like faults.
   returned: success
   type: list
   elements: str
   sample: []
 faults:
-  description: How many different lines of a log look like faults.
+  description: Number of different lines of a log that look like faults.
   returned: success
   type: int
   sample: 0
 lines:
-  description: All of it for a reader.
+  description: The complete result as text.
   returned: success
   type: list
   elements: str

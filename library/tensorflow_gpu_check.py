@@ -5,104 +5,104 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tensorflow_gpu_check
-short_description: Prove that the TensorFlow of one environment computes, on the GPU where there is one
+short_description: Prove that the TensorFlow of one environment computes, on the GPU if there is one
 description:
-  - Where a GPU is expected, first asks the driver without TensorFlow and has it run a small kernel on every GPU, and
-    finds every library that the release opens, by the rules of the loader.
+  - If a GPU is expected, first tests the driver without TensorFlow, runs a small kernel on every GPU, and finds every
+    library that the release opens, by the rules of the loader.
   - Then imports TensorFlow in the environment's own Python and computes a matrix product, a training step, a
-    convolution and a function compiled by XLA on every GPU that TensorFlow lists, or on the CPU where it lists none,
-    and a sum across all GPUs where there are several.
-  - Each stage runs in a process with a time limit, so that one which hangs or ends its process is a result.
-  - Every value is compared with what NumPy computes. That a device is listed, or that an operation was placed
-    on it without an error, proves nothing.
+    convolution and a function compiled by XLA on every GPU that TensorFlow lists, or on the CPU if it lists none.
+    If there are several GPUs, computes a sum across all of them.
+  - Each stage runs in a process with a time limit, so a stage that hangs or ends its process has a result as well.
+  - Every value is compared with NumPy's. A listed device proves nothing, and neither does an operation that was placed
+    on it without an error.
   - Fails unless the verdict is V(ok), V(cpu_only_no_gpu) with O(expect_gpu=false), or V(libraries_ok) with
-    O(level=libraries). That TensorFlow fell back
-    to the CPU on a node with a GPU is a failure.
-  - The verdict is kept in C(manifest.json) beside the environment, for environments that are listed there, and
-    is reused as long as O(evidence), the build and this check are the same.
+    O(level=libraries). If TensorFlow falls back to the CPU on a node with a GPU, the module fails.
+  - The verdict is stored in C(manifest.json) next to the environment, for environments that are listed there, and
+    is reused while O(evidence), the build and this check are unchanged.
 options:
   environment:
-    description: Path of the environment, a link to its live build. It has to be absolute.
+    description: Absolute path of the environment, a link to its current build.
     type: path
     required: true
   release:
-    description: The TensorFlow release that has to be there.
+    description: The TensorFlow release that the environment must have.
     type: str
     required: true
   expect_gpu:
-    description: Whether TensorFlow has to use a GPU on this node.
+    description: Whether TensorFlow must use a GPU on this node.
     type: bool
     required: true
   gpu_count:
     description:
-      - The number of GPUs that TensorFlow has to list at least, when O(expect_gpu=true).
-      - V(0) asks for one.
+      - The minimum number of GPUs that TensorFlow must list, if O(expect_gpu=true).
+      - V(0) requires one.
     type: int
     default: 0
   cudnn_floor:
     description:
-      - The cuDNN that the release is built with. It refuses an older minor version at the first convolution.
-      - Without it the version of cuDNN is reported, and not judged.
+      - The cuDNN that the release is built with. TensorFlow refuses an older minor version at the first convolution.
+      - If not set, the version of cuDNN is reported but not judged.
     type: str
   level:
     description:
-      - V(full) is the whole check.
-      - V(libraries) is the driver and the libraries alone, without an import of TensorFlow. It is quick enough for a
-        health check that runs every few minutes, says V(libraries_ok) at best, and is neither stored nor reused.
+      - V(full) is the complete check.
+      - V(libraries) checks only the driver and the libraries, without importing TensorFlow. It is quick enough for a
+        health check that runs every few minutes. Its best verdict is V(libraries_ok); it is neither stored nor reused.
     type: str
     choices: [full, libraries]
     default: full
   time_limit:
     description:
-      - Seconds that the check may take. Then its process and all that it started are killed.
-      - One stage may take half of what is left; all of it, where TensorFlow says that it compiles its kernels.
-      - Kernels that a release has to compile for a newer GPU can take many minutes the first time, where the driver
-        does not load them one by one.
+      - Time limit of the check in seconds. Then its process and all that it started are killed.
+      - One stage may take half of the remaining time, or all of it if TensorFlow reports that it compiles its kernels.
+      - Compiling the kernels for a newer GPU can take many minutes the first time, if the driver does not load them one
+        by one.
     type: float
     default: 300
   pending:
-    description: The environment is about to be changed (check mode), so that nothing is checked; V(not_checked) it is.
+    description: Set it in check mode if the environment would be changed. Nothing is checked, and the verdict is
+      V(not_checked).
     type: bool
     default: false
   reboot_reasons:
     description:
-      - Why the node has to be rebooted before the driver works.
-      - With any, nothing is checked; V(reboot_required) it is.
+      - Why the node must be rebooted before the driver works.
+      - If there are any, nothing is checked and the verdict is V(reboot_required).
     type: list
     elements: str
     default: []
   reuse:
-    description: Whether a good verdict from before may be given back without starting Python.
+    description: Whether an earlier good verdict may be returned without starting Python.
     type: bool
     default: true
   evidence:
     description:
-      - What the verdict holds for, such as driver version, GPUs, boot ID, and the code of the check.
+      - The state for which the verdict is valid, such as driver version, GPUs, boot ID, and the code of the check.
       - C(CUDA_VISIBLE_DEVICES), C(LD_LIBRARY_PATH) and C(NVIDIA_VISIBLE_DEVICES) are always part of it.
       - Without evidence no verdict is reused.
     type: dict
     default: {}
   diagnoses:
     description:
-      - Rows of the table C(diagnoses.yml), by which RV(causes) are found when the verdict is not the wished one.
-      - Without rows none are looked for.
+      - Rows of the table C(diagnoses.yml), with which RV(causes) of a bad verdict are found.
+      - If empty, no causes are looked for.
     type: list
     elements: dict
     default: []
   unused_gpu:
     description:
-      - What speaks for a GPU, where the plan uses the CPU because none is on the PCI bus. Said with a good verdict.
+      - Signs of a GPU, if the plan uses the CPU because none is on the PCI bus. Added to the reason of a good verdict.
     type: str
 attributes:
   check_mode:
-    description: The check runs, and its verdict is not stored. Without an environment it says V(not_checked).
+    description: The check runs, but its verdict is not stored. Without an environment the verdict is V(not_checked).
     support: full
   diff_mode:
-    description: Nothing on the node is changed but the stored verdict.
+    description: The module changes nothing on the node except the stored verdict.
     support: none
 notes:
-  - The child gets no C(PYTHON*) variable and no C(LD_PRELOAD). C(LD_LIBRARY_PATH) is left as it is, because users
-    of the environment have it too; it is reported under RV(report.variables).
+  - The child process gets no C(PYTHON*) variable and no C(LD_PRELOAD). C(LD_LIBRARY_PATH) is passed on unchanged,
+    because users of the environment have it too; it is reported in RV(report.variables).
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -150,38 +150,38 @@ verdict:
   choices:
     ok: every GPU that TensorFlow lists, and as many as expected, computed the right numbers
     cpu_only_no_gpu: no GPU was expected and none is listed; the CPU computed the right numbers
-    libraries_ok: "driver and libraries are in order; TensorFlow was not asked (`level: libraries`)"
+    libraries_ok: "driver and libraries are in order; TensorFlow was not started (`level: libraries`)"
     driver_missing: the loader finds no libcuda, the driver's library
-    driver_mismatch: the driver's kernel module, libcuda and NVML are not of one version
+    driver_mismatch: the driver's kernel module, libcuda and NVML have different versions
     driver_too_old: the driver is older than the CUDA that the release is built with
     driver_failed: the driver does not start, or does not run a kernel of the check's own on a GPU
     gpu_missing: the driver works and has fewer GPUs than expected
     library_missing: a library that the release opens is not found or does not load
-    cudnn_too_old: the cuDNN that the loader takes is older than the one that the release is built with
+    cudnn_too_old: the cuDNN that the loader finds first is older than the one that the release is built with
     gpu_not_used: TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU
-    wrong_numbers: an operation, or the check's own kernel, gave other numbers than the CPU
+    wrong_numbers: an operation, or the check's own kernel, computed other numbers than the CPU
     import_failed: "`import tensorflow` raised or ended the process"
-    wrong_release: the environment holds another release than the expected one
+    wrong_release: the environment has another release than the expected one
     op_failed: the devices or an operation raised or ended the process
     compiling_kernels: the time limit passed while kernels were compiled for a GPU that is newer than the release
-    timed_out: the check was not done within the time limit and was ended
-    killed: a signal ended the process, among them TensorFlow's own abort
-    environment_missing: there is no environment, or its Python does not start
+    timed_out: the check exceeded its time limit and was ended
+    killed: a signal ended the process, for example TensorFlow's own abort
+    environment_missing: the environment does not exist, or its Python does not start
     reboot_required: the driver works only after a reboot, so nothing was run
     not_checked: "nothing was run: check mode before the environment exists, or the check itself cannot run"
   sample: cpu_only_no_gpu
 reason:
-  description: Why, in a sentence or two.
+  description: Reason of the verdict, in a sentence or two.
   returned: always
   type: str
   sample: TensorFlow 2.8.0 computed the right numbers on /device:CPU:0; no GPU was expected.
 reused:
-  description: Whether the verdict is one from before.
+  description: Whether the verdict is from an earlier run.
   returned: always
   type: bool
   sample: false
 stored:
-  description: Whether the manifest beside the environment holds this verdict.
+  description: Whether the manifest next to the environment holds this verdict.
   returned: always
   type: bool
   sample: true
@@ -191,7 +191,7 @@ checked_at:
   type: str
   sample: "2026-11-22T16:55:01Z"
 report:
-  description: What was observed. A stage that was not reached leaves its keys null or empty.
+  description: Observations. Keys of a stage that was not reached are null or empty.
   returned: always
   type: dict
   contains:
@@ -200,19 +200,19 @@ report:
       type: str
       sample: 3.10.13
     tensorflow_version:
-      description: Version that TensorFlow gives itself.
+      description: Version that TensorFlow reports.
       type: str
       sample: 2.8.0
     numpy_version:
-      description: Version of the NumPy beside it.
+      description: Version of NumPy in the environment.
       type: str
       sample: 1.23.5
     build_info:
-      description: What TensorFlow says it was built with. Empty before TensorFlow 2.3.
+      description: Build information of TensorFlow. Empty before TensorFlow 2.3.
       type: dict
       sample: {cuda_version: "11.2", cudnn_version: "8", is_cuda_build: true}
     gpu:
-      description: V(present) when TensorFlow lists a GPU, V(absent) when it does not.
+      description: V(present) if TensorFlow lists a GPU, otherwise V(absent).
       type: str
       sample: absent
     devices:
@@ -222,17 +222,17 @@ report:
       sample: [{name: "/device:CPU:0", type: CPU, description: x86_64}]
     driver:
       description:
-        - The driver as it is without TensorFlow. C(module) is the kernel's, C(xids) are the last errors of GPUs in the
-          kernel's log, C(nvml) has memory, ECC, MIG, fabric and processes of each GPU, C(libcuda) the CUDA that the
-          driver is for and its GPUs.
-        - All null where no GPU is expected.
+        - The driver without TensorFlow. C(module) is the kernel module, C(xids) are the last errors of GPUs in the
+          kernel's log, C(nvml) has memory, ECC, MIG, fabric and processes of each GPU, C(libcuda) has the driver's CUDA
+          version and its GPUs.
+        - All null if no GPU is expected.
       type: dict
       sample: {module: null, xids: null, nvml: null, libcuda: null}
     libraries:
       description:
-        - Every library that the release opens, where the loader finds it and by which of its rules (C(rule)), its real
-          file (C(target)), its version by its own function, and further copies behind it (C(others)).
-        - Empty where no GPU is expected.
+        - Every library that the release opens, the path where the loader finds it and the loader's rule (C(rule)), its
+          real file (C(target)), the version that it reports, and other copies (C(others)).
+        - Empty if no GPU is expected.
       type: list
       elements: dict
       sample:
@@ -244,15 +244,15 @@ report:
           error: null
           others: []
     loader:
-      description: The directories that the loader looks in before its cache, by rule.
+      description: The directories that the loader searches before its cache, by rule.
       type: dict
       sample: {}
     compiler:
-      description: Where ptxas and libdevice, which XLA needs on a GPU, are; null where they are not.
+      description: Paths of ptxas and libdevice, which XLA needs on a GPU; null if missing.
       type: dict
       sample: {}
     libraries_mapped:
-      description: File name and path of every CUDA and cuDNN library that the process had mapped at the end.
+      description: File name and path of every CUDA and cuDNN library that the process had mapped at its end.
       type: list
       elements: dict
       sample: []
@@ -263,15 +263,15 @@ report:
     stages:
       description:
         - The stages in the order in which they ran.
-        - C(seconds) is null for a stage that did not end, C(device) for one that belongs to no device.
+        - C(seconds) is null for a stage that did not end, C(device) for a stage without a device.
       type: list
       elements: dict
       sample:
         - {name: matmul, device: "/device:CPU:0", passed: true, seconds: 0.054, detail: "4096 values equal NumPy's"}
 causes:
   description:
-    - Why the verdict is not the wished one, first cause first; see docs/troubleshooting.md. The node is looked at, too.
-    - Empty with a good verdict, without O(diagnoses), and where no known cause fits.
+    - Causes of a bad verdict, first cause first, from the log and the node; see docs/troubleshooting.md.
+    - Empty for a good verdict, without O(diagnoses), or if no known cause applies.
   returned: always
   type: list
   elements: dict
@@ -282,19 +282,19 @@ causes:
       type: str
       sample: driver_mismatch
     component:
-      description: What it is about.
+      description: The component that it concerns.
       type: str
       sample: driver
     says:
       description: What is wrong.
       type: str
-      sample: The libraries of the driver are of another version than the module in the kernel.
+      sample: The driver's libraries and its kernel module have different versions.
     do:
-      description: What to do about it.
+      description: What to do.
       type: str
       sample: Reboot, or run `make workstation` with `nvidia_driver_reboot=true`.
     evidence:
-      description: The lines and facts that say so.
+      description: The lines and facts that show it.
       type: list
       elements: str
       sample: ["driver_moved: 550.163.01, 535.183.01"]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tensorflow_interpreter
-short_description: Provide the Python interpreter that a plan names
+short_description: Install the Python interpreter of a plan
 description:
-  - Makes sure that an interpreter of a minor version runs at a path. With O(source=uv) a build is fetched by uv below
-    O(root); otherwise it has to be there, and the module says what is missing if it is not.
+  - Makes sure that an interpreter of a minor version runs at a path. With O(source=uv), uv downloads a build below
+    O(root). Otherwise the interpreter must exist; if it does not, the error says what is missing.
 options:
   path:
-    description: Absolute path where the interpreter is or will be.
+    description: Absolute path of the interpreter.
     type: path
     required: true
   minor:
@@ -21,25 +21,25 @@ options:
     type: str
     required: true
   source:
-    description: Where the plan takes it from.
+    description: The source in the plan.
     type: str
     choices: [found, distro, uv]
     required: true
   root:
-    description: Directory of all environments; fetched builds are in its directory C(.pythons).
+    description: Directory of all environments; downloaded builds are in its directory C(.pythons).
     type: path
     required: true
   uv:
-    description: The pinned uv to bring, a row of the table C(uv). Required when O(source=uv) and a build is fetched.
+    description: The pinned uv, a row of the table C(uv). Required if O(source=uv) and a build must be downloaded.
     type: dict
   index_url:
-    description: Package index that uv itself is fetched from; the public one when not set.
+    description: Package index from which uv itself is downloaded; the public one if not set.
     type: str
   mirror:
-    description: Where uv fetches builds from, laid out like the releases of python-build-standalone.
+    description: A mirror from which uv downloads builds, with the layout of the releases of python-build-standalone.
     type: str
   downloads:
-    description: A list of builds (JSON, URL or path) in place of the one inside uv.
+    description: A list of builds (JSON, URL or path) that replaces the one inside uv.
     type: str
 attributes:
   check_mode:

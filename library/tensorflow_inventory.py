@@ -9,13 +9,13 @@ DOCUMENTATION = r"""
 module: tensorflow_inventory
 short_description: Refuse misspelt variables, and hosts that cannot name a file
 description:
-  - Looks at the names of all variables of a host, from wherever they come, and fails if one is nearly that of a
-    variable of this toolkit, which would be left without effect. The known names are in C(variables.json) beside the
+  - Compares the names of all variables of a host, whatever their origin, with the variables of this toolkit, and fails
+    if one is nearly a known name, because it would have no effect. The known names are in C(variables.json) next to the
     playbook.
-  - Names are nearly the same if the words in which they differ are, so that C(tensorflow_verison) is misspelt and
-    C(tensorflow_port) is somebody's own.
-  - Fails as well if a variable of this toolkit has no value (null) or one that it cannot have, and if the name of the
-    host cannot be the name of a file. Values are not templated, and one that is a template is not judged.
+  - Two names are nearly the same if the words in which they differ are similar. C(tensorflow_verison) is misspelt, but
+    C(tensorflow_port) is a variable of somebody else.
+  - Also fails if a variable of this toolkit has no value (null) or an invalid one, or if the name of the host cannot be
+    the name of a file. Values are not templated, and a template is not checked.
   - Runs on the controller, in Ansible's own process, and does not connect to the host.
 options: {}
 attributes:
@@ -47,10 +47,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What is wrong, a line for each.
+  description: The errors, one in each line.
   returned: failure
   type: str
-  sample: tensorflow_verison is set, and no variable of this toolkit; tensorflow_version is one.
+  sample: tensorflow_verison is set, but is no variable of this toolkit; tensorflow_version is one.
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -11,12 +11,12 @@ short_description: Make the locks of one TensorFlow release
 description:
   - Resolves a release, the constraints that it needs today, and a user's requirements, to one lock for each Python,
     architecture and flavour. A lock names every distribution of an environment with the hashes of its wheels.
-  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation, and
-    the connection, privileges and Python of the node do not matter to it.
-  - A lock stays as it is, and the package index is not asked, while what goes into it is the same. Where that has
-    changed, distributions keep their versions as far as these still fit.
+  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation and
+    does not depend on the connection, privileges and Python of the node.
+  - While its inputs are the same, a lock is unchanged and the package index is not contacted. If inputs have changed,
+    distributions keep their versions as far as these still fit.
   - Distributions that install one path with different contents are a conflict. Their lists of files are read by ranges
-    from the end of each wheel, once, and kept below O(tools_directory).
+    from the end of each wheel, once, and cached below O(tools_directory).
 requirements:
   - packaging
   - PyYAML
@@ -25,21 +25,21 @@ options:
   release:
     description:
       - The release, such as V(2.8.0).
-      - When not set, the newest that the TensorFlow line of O(requirements) allows. A range such as C(~=2.8.0) so
-        takes patch releases.
+      - If not set, the newest that the TensorFlow line of O(requirements) allows. A range such as C(~=2.8.0) therefore
+        includes patch releases.
       - One of the two is required.
     type: str
   requirements:
     description:
       - A C(requirements.txt), C(pyproject.toml) or C(environment.yml) to lock together with the release.
       - C(pyproject.toml[gpu,test]) takes these extras or dependency groups as well.
-      - What is taken of each and what is refused is in C(docs/requirements.md).
+      - C(docs/requirements.md) says what is accepted and what is refused.
     type: path
   pythons:
     description:
       - Minor versions of Python.
-      - When empty, every one from 3.7 on that the release has a wheel for; those on which O(requirements) cannot be
-        had are left out and returned in RV(left_out).
+      - If empty, every version from 3.7 on for which the release has a wheel. Versions for which O(requirements) has no
+        solution are left out and returned in RV(left_out).
     type: list
     elements: str
     default: []
@@ -51,15 +51,15 @@ options:
     default: [x86_64]
   flavours:
     description:
-      - Flavours to make locks for. V(cpu) is TensorFlow alone, V(cuda) brings CUDA and cuDNN, V(cudnn) brings cuDNN
-        alone, for a node with a CUDA of its own.
-      - When empty, V(cpu), and V(cuda) where CUDA wheels exist for the release.
+      - Flavours to make locks for. V(cpu) has TensorFlow only, V(cuda) also CUDA and cuDNN, V(cudnn) also cuDNN,
+        for a node that has CUDA.
+      - If empty, V(cpu), and V(cuda) if CUDA wheels exist for the release.
     type: list
     elements: str
     choices: [cpu, cuda, cudnn]
     default: []
   directory:
-    description: Where the locks are; each is O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
+    description: Directory of the locks, such as O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
     type: path
     required: true
   tables:
@@ -67,32 +67,32 @@ options:
     type: path
     required: true
   upgrade:
-    description: Resolve anew what has not changed, too, so that newer distributions are taken. Replaces a damaged lock.
+    description: Resolve again although no input changed, to get newer distributions. Replaces a damaged lock.
     type: bool
     default: false
   cutoff:
     description:
-      - Distributions that were uploaded later are not seen, so that the same call gives the same locks. A time in UTC
+      - Ignore distributions uploaded after this time, so that the same call gives the same locks. A time in UTC
         such as V(2026-11-22T00:00:00Z).
-      - When not set, the beginning of this day.
+      - If not set, the beginning of the current day.
     type: str
   index_url:
-    description: Package index to resolve from; it has to tell upload times (PEP 700). The public one when not set.
+    description: Package index to resolve from. It must report upload times (PEP 700). The public one if not set.
     type: str
   tools_directory:
-    description: Where the pinned uv is, or is put when it is not there yet.
+    description: Directory of the pinned uv, which is downloaded there if it is missing.
     type: path
     required: true
 attributes:
   check_mode:
     support: full
-    description: Resolves the same way, and fetches uv and lists of files to do so; no lock is written.
+    description: Resolves the same way, and downloads uv and lists of files for it. No lock is written.
   diff_mode:
     support: full
     description: The distributions before and after of each lock that changes, as sorted C(name==version) lines.
   idempotent:
     support: full
-    description: With O(upgrade), as long as O(cutoff) is the same.
+    description: With O(upgrade), only while O(cutoff) is the same.
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -130,7 +130,7 @@ release:
   type: str
   sample: 2.8.0
 locks:
-  description: Every lock, in check mode as it would be.
+  description: Every lock; in check mode those that would be written.
   returned: success
   type: list
   elements: dict
@@ -156,21 +156,21 @@ locks:
       type: str
       sample: created
     summary:
-      description: State, path, and of one that was there before what is different, in one line.
+      description: State, path and, if it existed before, the differences, in one line.
       type: str
       sample: "updated  /srv/requirements.locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt: numpy 1.23.5 -> 1.22.4"
     added:
-      description: Distributions that were not in it before, as C(name==version).
+      description: New distributions, as C(name==version).
       type: list
       elements: str
       sample: ["absl-py==2.5.1"]
     removed:
-      description: Distributions that are not in it any more, as C(name==version).
+      description: Removed distributions, as C(name==version).
       type: list
       elements: str
       sample: []
     changed_versions:
-      description: Distributions at another version, as C(name old -> new).
+      description: Distributions with another version, as C(name old -> new).
       type: list
       elements: str
       sample: ["protobuf 3.20.2 -> 3.20.3"]
@@ -179,7 +179,7 @@ locks:
       type: int
       sample: 553184320
     constraints:
-      description: What the release needs beyond its metadata and has an effect here, with what is seen without it.
+      description: Requirements that are missing in the release's metadata and have an effect here, with the symptom.
       type: list
       elements: dict
       contains:
@@ -188,7 +188,7 @@ locks:
           type: str
           sample: protobuf<3.21
         symptom:
-          description: What is seen without it.
+          description: The error without it.
           type: str
           sample: "TypeError: Descriptors cannot be created directly"
     text:
@@ -196,12 +196,13 @@ locks:
       type: str
       sample: "# TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu"
     without:
-      description: What cuDNN's wheel requires and a lock of the flavour V(cudnn) leaves out; C(pip check) names it.
+      description: Requirements of cuDNN's wheel that a lock of the flavour V(cudnn) leaves out; C(pip check) lists
+        them.
       type: list
       elements: str
       sample: [nvidia-cublas-cu11]
 left_out:
-  description: Targets for which O(requirements) cannot be had, when O(pythons) is empty.
+  description: Targets for which O(requirements) has no solution, if O(pythons) is empty.
   returned: success
   type: list
   elements: dict
@@ -219,11 +220,11 @@ left_out:
       type: str
       sample: cpu
     reason:
-      description: Why.
+      description: The reason.
       type: str
       sample: "numpy==1.23.5 has no usable wheels"
 without_lock:
-  description: Flavours for which every Python is among RV(left_out), with what would resolve it for the newest.
+  description: Flavours without a lock for any Python, with what would resolve the conflict for the newest Python.
   returned: success
   type: list
   elements: dict
@@ -237,41 +238,41 @@ without_lock:
       type: str
       sample: cuda
     reason:
-      description: Why, and what to change.
+      description: The reason, and what to change.
       type: str
       sample: "nvidia-nccl-cu12 2.21.5 and nvidia-nccl-cu13 2.30.7: both install nvidia/nccl/lib/libnccl.so.2"
 refused:
-  description: Why O(requirements) was not read, one of the kinds in C(docs/requirements.md).
-  returned: when it was not
+  description: Why O(requirements) was refused, one of the kinds in C(docs/requirements.md).
+  returned: if it was refused
   type: str
   sample: index
 conflicts:
-  description: The lines of O(requirements) that cannot be had with the release, one row a project.
-  returned: when there are some
+  description: The lines of O(requirements) that contradict the release, one row for each project.
+  returned: if there are any
   type: list
   elements: dict
   contains:
     lines:
-      description: The C(text) of each line, and C(where) it stands.
+      description: The C(text) of each line, and its file and line in C(where).
       type: list
       elements: dict
       sample: [{text: "numpy==1.19.5", where: "/srv/requirements.txt:2"}]
     meets:
-      description: What they meet, and where that comes from.
+      description: The requirement that they contradict, and its origin.
       type: str
       sample: the metadata of tensorflow==2.8.0 require numpy>=1.20
     fitting:
-      description: The version that would be taken with the lines left open, null where there is none.
+      description: The version that would be chosen with the lines left open, null if there is none.
       type: str
       sample: "1.26.4"
 clashes:
   description: Distributions that install the same paths with different contents.
-  returned: when there are some
+  returned: if there are any
   type: list
   elements: dict
   contains:
     distributions:
-      description: The two.
+      description: The two distributions.
       type: list
       elements: str
       sample: [nvidia-nccl-cu12, nvidia-nccl-cu13]
@@ -281,7 +282,7 @@ clashes:
       elements: str
       sample: [nvidia/nccl/lib/libnccl.so.2]
 notes:
-  description: What of O(requirements) was not taken over, and wheels whose files are not known, each with the reason.
+  description: Ignored parts of O(requirements), and wheels whose files are not known, each with the reason.
   returned: success
   type: list
   elements: str

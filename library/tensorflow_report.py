@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: tensorflow_report
 short_description: Write what a run did to one node as JSON
 description:
-  - Puts the results of planning, building and checking together and writes them to O(path), whose directory it makes.
-  - Runs on the controller, in Ansible's own process, and does not connect to the host. The report is about the run and
-    no state of the node, so it is never a change.
+  - Combines the results of planning, building and checking and writes them to O(path). Creates its directory.
+  - Runs on the controller, in Ansible's own process, and does not connect to the host. The report describes the
+    run, not the state of the node, so it is never a change.
 options:
   host:
     description: Name of the node in the inventory.
@@ -22,7 +22,7 @@ options:
     type: path
     required: true
   release_result:
-    description: Result of M(tensorflow_stack_info); empty where it did not run.
+    description: Result of M(tensorflow_stack_info); empty if it did not run.
     type: dict
     default: {}
   kept:
@@ -32,31 +32,31 @@ options:
     type: dict
     default: {}
   venv_result:
-    description: Result of M(tensorflow_venv); empty where it did not run.
+    description: Result of M(tensorflow_venv); empty if it did not run.
     type: dict
     default: {}
   check_result:
-    description: Result of M(tensorflow_gpu_check); empty where it did not run.
+    description: Result of M(tensorflow_gpu_check); empty if it did not run.
     type: dict
     default: {}
   system_results:
     description: >-
-      Results of the parts that work on the system, by name; what they did, drift and a reboot that is due are reported.
-      Those that are empty or were skipped did not run.
+      Results of the roles that change the system, by name. The report has their actions, drift and a required reboot.
+      Empty and skipped results mean that a role did not run.
     type: dict
     default: {}
   failed_task:
-    description: Name of the task that failed; empty where none did.
+    description: Name of the task that failed; empty if none did.
     type: str
     default: ''
   failed_result:
     description: >-
-      Result of the task that failed; empty where none did. Its message is the error of the report, and the module fails
-      once that is written.
+      Result of the task that failed; empty if none did. Its message is the error of the report, and the module fails
+      after it has written the report.
     type: dict
     default: {}
   proof_required:
-    description: Fail, once the report is written, unless the verdict is what the plan asked for. Not in check mode.
+    description: After writing the report, fail unless the verdict is the plan's. Not in check mode.
     type: bool
     default: false
 attributes:
@@ -97,7 +97,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: What was written; its schema is roles/stack_report/files/report.schema.json.
+  description: The report; its schema is roles/stack_report/files/report.schema.json.
   returned: success
   type: dict
   sample: {host: localhost, release: 2.8.0, succeeded: true}

@@ -9,20 +9,20 @@ DOCUMENTATION = r"""
 module: tensorflow_stack_info
 short_description: Resolve a TensorFlow release on a node to a plan, or to every reason against it
 description:
-  - Takes what M(gpu_node_info) saw on a node, resolves everything under a release from the tables, and returns the plan
-    that the other roles apply. Changes nothing, asks no network.
-  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation, and
-    the connection, privileges and Python of the node do not matter to it.
+  - Resolves a release and everything below it for the node record of M(gpu_node_info), from the tables, and returns the
+    plan that the other roles apply. Changes nothing and uses no network.
+  - Runs in Ansible's own process on the controller, where the tables and the locks are. It needs no delegation and
+    does not depend on the connection, privileges and Python of the node.
 requirements:
   - packaging
   - PyYAML
 options:
   release:
     description:
-      - A release such as V(2.8.0); V(newest) for the newest that runs on the node; V(current) for the environment that
-        was applied there last, or O(environment), as it was applied. Its lock, interpreter and CUDA are planned again
-        unless O(requirements) or O(policy) ask for others.
-      - With V(newest) and O(requirements) that name TensorFlow, the newest one that they allow.
+      - A release such as V(2.8.0), or V(newest) for the newest that runs on the node.
+      - V(current) is the environment applied last, or O(environment), with its own lock, interpreter and CUDA, unless
+        O(requirements) or O(policy) set others.
+      - With V(newest) and O(requirements) that name TensorFlow, the newest release that they allow.
     type: str
     default: newest
   requirements:
@@ -33,63 +33,64 @@ options:
     type: dict
     required: true
   environment:
-    description: Name of the environment; C(tensorflow-<release>) when not set.
+    description: Name of the environment; C(tensorflow-<release>) if not set.
     type: str
   policy:
-    description: What is wanted beside the release.
+    description: Settings of the inventory besides the release.
     type: dict
     default: {}
     suboptions:
       gpu:
-        description: V(auto) for the GPU where there is one, V(required) to refuse a node without, V(none) for the CPU.
+        description: V(auto) uses the GPU if the node has one, V(required) refuses a node without one, V(none) uses the
+          CPU.
         type: str
         choices: [auto, required, none]
         default: auto
       driver_source:
         description:
-          - Where a driver comes from when the one that is there does not do; V(auto) for the distribution, else
-            NVIDIA's repository. V(found) refuses such a node.
+          - Where to get a driver if the installed one is unsuitable. V(auto) is the distribution, else NVIDIA's
+            repository. V(found) refuses such a node.
         type: str
         choices: [auto, found, distro, nvidia_repo]
         default: auto
       driver_version:
-        description: A branch of the driver such as V(535), or a whole version; the best one when empty.
+        description: A branch of the driver such as V(535), or a full version; the best one if empty.
         type: str
         default: ''
       kernel_modules:
-        description: Kind of the driver's kernel modules; V(auto) by the GPUs.
+        description: Kind of the driver's kernel modules; V(auto) decides by the GPUs.
         type: str
         choices: [auto, open, proprietary]
         default: auto
       allow_downgrade:
-        description: A newer driver may be replaced by an older one.
+        description: Allow that an older driver replaces a newer one.
         type: bool
         default: false
       cuda_source:
         description:
-          - Where CUDA comes from, on the node already, as wheels in the environment, packages of NVIDIA's repository or
-            of the distribution, or NVIDIA's archives.
+          - Where to get CUDA. V(found) is on the node, V(wheels) in the environment, V(nvidia_repo) and V(distro) are
+            packages, V(redist) are NVIDIA's archives.
         type: str
         choices: [auto, found, wheels, nvidia_repo, distro, redist]
         default: auto
       cudnn_source:
-        description: Where cuDNN comes from. The distribution's package may bring no library and is no choice.
+        description: Where to get cuDNN. The distribution's package may install no library, so it is no choice.
         type: str
         choices: [auto, found, wheels, nvidia_repo, redist]
         default: auto
       python:
-        description: Minor version of Python; the newest possible one when empty.
+        description: Minor version of Python; the newest possible one if empty.
         type: str
         default: ''
       python_source:
-        description: Where Python comes from.
+        description: Where to get Python.
         type: str
         choices: [auto, found, distro, uv]
         default: auto
       additions:
         description:
-          - V(stop) refuses a plan that would lose what somebody put into the environment, or that would replace what
-            another requirements file made of it. V(drop) does not.
+          - V(stop) refuses a plan that would lose additions to the environment, or that would replace an environment
+            made from another requirements file. V(drop) does not.
         type: str
         choices: [stop, drop]
         default: stop
@@ -98,17 +99,17 @@ options:
     type: path
     required: true
   shipped_locks:
-    description: Directory of the locks that come with the toolkit.
+    description: Directory of the shipped locks.
     type: path
     required: true
   locks:
     description:
-      - Directory for the locks of releases without a shipped one; looked at before O(shipped_locks).
-      - The locks of O(requirements) lie beside that file, in C(<name>.locks).
+      - Directory for the locks of releases without a shipped one. It takes precedence over O(shipped_locks).
+      - The locks of O(requirements) are next to that file, in C(<name>.locks).
     type: path
     required: true
   enforced:
-    description: Fail when the release is refused.
+    description: Fail if the release is refused.
     type: bool
     default: true
 attributes:
@@ -152,12 +153,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 plan:
-  description: The plan, as in roles/tensorflow_release/files/plan.schema.json. With refusals, it has no steps.
+  description: The plan; its schema is roles/tensorflow_release/files/plan.schema.json. With refusals, it has no steps.
   returned: always
   type: dict
   sample: {release: 2.8.0, flavour: cpu, verdict: cpu_only_no_gpu}
 table:
-  description: The plan for a person; with no release asked for, the list of releases, too.
+  description: The plan as text; with O(release=newest), also the list of releases.
   returned: always
   type: str
   sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
@@ -169,10 +170,10 @@ releases:
   sample: [{release: 2.8.0, runs: true, reasons: []}]
 kept:
   description:
-    - What is on the node already, so that it need not be started there; null if it has to.
-    - C(environment) is what M(tensorflow_venv) would return, if the environment is the planned one and whole.
-      C(check) is what M(tensorflow_gpu_check) would return, if its stored verdict holds.
-    - Both are null if a role has something to do before.
+    - Results that are known without starting a module on the node; null if it must be started.
+    - C(environment) is what M(tensorflow_venv) would return, if the environment is the planned one and its files are
+      unchanged. C(check) is what M(tensorflow_gpu_check) would return, if its stored verdict is still valid.
+    - Both are null if a role has something to do first.
   returned: always
   type: dict
   sample: {environment: null, check: null}

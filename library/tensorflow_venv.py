@@ -9,59 +9,57 @@ DOCUMENTATION = r"""
 module: tensorflow_venv
 short_description: Build, roll back or remove the environment of one TensorFlow release
 description:
-  - Builds a virtual environment from a hash-checked lock beside the one in use, imports TensorFlow in it, and only
-    then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use as it was.
-  - An environment that is what its lock says is recognised without starting pip, uv or its Python. Names and sizes
-    of all installed files are compared each time, so that a damaged environment is seen and built anew.
-  - What a person added to an environment does not make it another one. It is named, and a run that would lose it stops
-    before it builds.
+  - Builds a virtual environment from a lock with hashes next to the one in use, imports TensorFlow in it, and only
+    then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use unchanged.
+  - An environment that matches its lock is recognised without starting pip, uv or its Python. Names and sizes
+    of all installed files are compared each time, so a damaged environment is detected and built again.
+  - Additions by a person are no damage. They are listed, and a run that would lose them stops before it builds.
   - Two runs on one environment exclude each other by a kernel lock.
 options:
   name:
-    description: Name of the environment; it stands at O(root)/O(name).
+    description: Name of the environment; its path is O(root)/O(name).
     type: str
     required: true
   root:
-    description: Directory of all environments. Nobody but its owner and root may be able to write it.
+    description: Directory of all environments. Nobody but its owner and root may be able to write to it.
     type: path
     required: true
   state:
     description:
       - V(present) builds or repairs the environment from O(lock).
-      - V(previous) switches it to the newest undamaged build that is older than the one in use. What was added to one
-        stays in that.
+      - V(previous) switches it to the newest undamaged build that is older than the one in use. Additions stay in their
+        build.
       - V(absent) removes it with all its builds, unless a process uses it.
     type: str
     choices: [present, previous, absent]
     default: present
   lock:
     description:
-      - Text of the lock to install with O(state=present). When not given, the one that the environment in use was built
-        from.
+      - Text of the lock to install with O(state=present). If not set, the lock of the environment in use.
     type: str
   requirements:
-    description: The requirements file that O(lock) was made for, for the manifest; none for that of a release alone.
+    description: The requirements file of O(lock), for the manifest. Not set for the lock of a release alone.
     type: str
   python:
     description: Absolute path of the interpreter to build with. Required when O(state=present).
     type: path
   digest:
     description:
-      - Digest of the environment that was planned. When given, another one is refused, so that a lock which changed
-        after the plan was made is not built.
+      - Digest of the planned environment. If set, another digest is refused, so that a lock that changed after the plan
+        was made is not built.
     type: str
   library_directories:
     description:
-      - Directories with CUDA and cuDNN libraries to link into site-packages where TensorFlow's loader finds them
-        with no environment variable. Relative ones are below site-packages and may hold V(*).
+      - Directories with CUDA and cuDNN libraries to link into site-packages, so that TensorFlow finds them without an
+        environment variable. Relative paths are below site-packages and may contain V(*).
     type: list
     elements: str
     default: []
   cuda:
     description:
-      - CUDA that the environment is bound to, for its record. Where it has a C(prefix), the C(ptxas) and the libdevice
-        there are linked into site-packages, where TensorFlow looks for them from 2.14 on; an older one is told by
-        XLA_FLAGS at each start of the environment's Python.
+      - CUDA that the environment uses, for its record. If it has a C(prefix), its C(ptxas) and libdevice are linked
+        into site-packages, where TensorFlow looks for them from 2.14 on. For an older TensorFlow, XLA_FLAGS is set at
+        each start of the environment's Python.
     type: dict
     suboptions:
       version:
@@ -76,7 +74,7 @@ options:
         description: The directory of a CUDA on the node.
         type: path
   cudnn:
-    description: cuDNN that the environment is bound to, for its record.
+    description: cuDNN that the environment uses, for its record.
     type: dict
     suboptions:
       version:
@@ -89,48 +87,49 @@ options:
         required: true
   keep:
     description:
-      - How many builds of the environment to keep, the one in use counted. Builds in use by a process stay, and those
-        that somebody added something to.
+      - Number of builds of the environment to keep, including the one in use. Builds in use by a process and builds
+        with additions are always kept.
     type: int
     default: 2
   additions:
     description:
-      - What to do where somebody put distributions or files into the environment, or replaced some, and a new build
-        would be without them. V(stop) fails before anything is built, and names them. V(drop) goes on.
-      - With V(drop) builds that something was added to are removed like others, when they are beyond O(keep).
+      - What to do if a new build would lose distributions or files that somebody added to the environment or replaced
+        in it. V(stop) lists them and fails before anything is built. V(drop) builds without them.
+      - With V(drop), builds with additions that are beyond O(keep) are removed like others.
     type: str
     choices: [stop, drop]
     default: stop
   installer:
-    description: V(uv) is brought by the module itself; V(pip) is the one of O(python), for Pythons that uv refuses.
+    description: V(uv) is downloaded by the module itself; V(pip) is that of O(python), for Pythons that uv refuses.
     type: str
     choices: [uv, pip]
     default: uv
   uv:
     description:
-      - The pinned uv to bring, a row of the table C(uv). Required when O(installer=uv) and something is installed.
+      - The pinned uv, a row of the table C(uv). Required if O(installer=uv) and something is installed.
     type: dict
   index_url:
-    description: Package index to install from; the default index of the installer when not set.
+    description: Package index to install from; the default index of the installer if not set.
     type: str
   offline:
-    description: Install from uv's cache below O(root) alone.
+    description: Install only from uv's cache below O(root).
     type: bool
     default: false
   verify:
-    description: How an existing environment is compared. V(sizes) looks at the kind, size, owner and mode of every
-      file, and reads those that were written to since the build. V(hashes) reads them all, about a second for each GB.
+    description: How to compare an existing environment with its build. V(sizes) compares the kind, size, owner and mode
+      of every file, and reads those that were written since the build. V(hashes) reads them all, about a second for
+      each GB.
     type: str
     choices: [sizes, hashes]
     default: sizes
   lock_timeout:
-    description: Seconds to wait for another run that works on the same environment.
+    description: Seconds to wait for another run on the same environment.
     type: int
     default: 600
 attributes:
   check_mode:
     support: full
-    description: Says exactly what would be done, by the same comparison.
+    description: Reports exactly what would be done, by the same comparison.
   diff_mode:
     support: full
     description: The packages before and after, as sorted C(name==version) lines.
@@ -164,54 +163,54 @@ EXAMPLES = r"""
 
 RETURN = r"""
 action:
-  description: What was done, or would be in check mode.
+  description: What was done, or would be done in check mode.
   returned: success
   type: str
   sample: build
 environment:
-  description: Path of the environment, to be used as it is; a symbolic link to a build.
+  description: Path of the environment for its users, a symbolic link to a build.
   returned: success
   type: str
   sample: /opt/tensorflow/tensorflow-2.8.0
 build:
-  description: Name of the build in use; null when there is none, or none yet in check mode.
+  description: Name of the build in use; null if there is none, or none yet in check mode.
   returned: success
   type: str
   sample: tensorflow-2.8.0-1a2b3c4d5e6f-1
 release:
-  description: Release of the build in use; null when there is none, or none yet in check mode.
+  description: Release of the build in use; null if there is none, or none yet in check mode.
   returned: success
   type: str
   sample: 2.8.0
 flavour:
-  description: Flavour of the build in use, V(cpu) or V(cuda); null when there is none, or none yet in check mode.
+  description: Flavour of the build in use, V(cpu) or V(cuda); null if there is none, or none yet in check mode.
   returned: success
   type: str
   sample: cpu
 damage:
-  description: What was found wrong with the environment that was in use.
+  description: Damage of the environment that was in use.
   returned: success
   type: list
   elements: str
   sample: ["numpy is 1.26.4, not 1.23.5"]
 additions:
   description:
-    - What somebody added to the build that is in use. Distributions as C(name version), those last that others require;
-      files and directories as they are called.
+    - Additions to the build in use. Distributions as C(name version), those required by others last; files and
+      directories by name.
   returned: success
   type: list
   elements: str
   sample: [pandas 2.3.3]
 dropped:
   description:
-    - What was added to, or replaced in, the environment before and is not in it any more. It is still in its build
-      where that is not among RV(removed_builds).
+    - Earlier additions and replacements that are not in the environment any more. They are still in their build, unless
+      it is among RV(removed_builds).
   returned: success
   type: list
   elements: str
   sample: []
 kept_builds:
-  description: Builds beyond O(keep) that stay, because somebody added something to them.
+  description: Builds beyond O(keep) that are kept because of additions.
   returned: success
   type: list
   elements: str
@@ -223,7 +222,7 @@ removed_builds:
   elements: str
   sample: []
 bytes_to_fetch:
-  description: Bytes of the wheels that no other build under the root holds.
+  description: Bytes of the wheels that no other build in the root contains.
   returned: success
   type: int
   sample: 553000000
@@ -292,7 +291,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(
             msg=f"{module.params['name']} below {module.params['root']} was not finished: {error}. "
-            "The environment in use is as it was. Mend what the message names and run again."
+            "The environment in use is unchanged. Correct the cause and run again."
         )
     before = outcome.before.packages if outcome.before else {}
     in_use = {}

@@ -194,9 +194,9 @@ def kernels() -> str:
 def known_breaks() -> str:
     """The table of what releases need beyond their metadata."""
     tables = load_tables(str(RELEASE_FILES / "tables"))
-    kinds = {"constraint": "limited", "add": "added"}
+    kinds = {"constraint": "limit", "add": "addition"}
     rows = [(f"`{c.releases}`", f"`{c.requirement}`", kinds[c.kind], f"`{c.symptom}`") for c in tables.constraints]
-    return _table(("releases", "requirement", "is", "seen without it"), rows)
+    return _table(("releases", "requirement", "kind", "error without it"), rows)
 
 
 def from_source() -> str:
@@ -233,10 +233,10 @@ def _span(versions: Sequence[str]) -> str:
 
 
 def diagnoses() -> str:
-    """The causes, each with how it is told and what to do."""
+    """The causes, each with what to do and its evidence."""
     lines = []
     for row in load_tables(str(RELEASE_FILES / "tables")).diagnoses:
-        lines += [f"### {row.cause}", "", f"{_plain(row.says)} {_plain(row.do)}", "", "Told by:", ""]
+        lines += [f"### {row.cause}", "", f"{_plain(row.says)} {_plain(row.do)}", "", "Evidence:", ""]
         for evidence in row.evidence:
             if "line" in evidence:
                 lines.append(f"- {evidence['by']}: `{_readable(evidence['line'])}`")

@@ -33,13 +33,13 @@ class Front(NamedTuple):
 
 
 VARIABLES = (
-    Front("TENSORFLOW", "tensorflow_version", "release, such as 2.8.0; counts from the environment, too"),
-    Front("REQUIREMENTS", "tensorflow_requirements", "requirements file that is locked with it"),
+    Front("TENSORFLOW", "tensorflow_version", "release, such as 2.8.0; also read from the environment"),
+    Front("REQUIREMENTS", "tensorflow_requirements", "requirements file, locked together with it"),
     Front("ROOT", "tensorflow_root", "directory of all environments"),
     Front("ENVIRONMENT", "tensorflow_environment", "name of the environment"),
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
-    Front("CHECK", None, "1: say exactly what would change, and change nothing"),
+    Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
 FRONT = {variable.name: variable for variable in VARIABLES}
@@ -56,7 +56,7 @@ OF_MAKE = ("PYTHON", "SHELL")
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
 ENDS = {
-    REFUSED: "a node is refused, or could not be planned: see above",
+    REFUSED: "a node is refused or could not be planned: see above",
     4: "a node could not be reached: see above",
 }
 
@@ -91,7 +91,7 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
             if name not in FRONT and name not in known:
                 raise unknown(playbook, name, known)
             if sets in named:
-                raise StackError(f"{named[sets]} and {name} set the same. Give one of them.")
+                raise StackError(f"{named[sets]} and {name} set the same variable. Give only one of them.")
             if text:
                 named[sets] = name
                 found[sets] = _value(
@@ -128,7 +128,7 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     ]
     left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
     if left:
-        lines.append(f"not taken from the environment, only from make's own command line: {', '.join(left)}")
+        lines.append(f"ignored in the environment, because only make's command line may set it: {', '.join(left)}")
     return lines
 
 

@@ -94,38 +94,38 @@ class Shelf:
 
 # What is wrong with it: its members, and what the refusal says.
 HOSTILE: dict[str, tuple[Callable[[Path], list[Member]], str]] = {
-    "path_with_dots": (lambda outside: [file("a/../../evil", b"x")], "leads out of it"),
-    "absolute_path": (lambda outside: [file(str(outside / "evil"), b"x")], "leads out of it"),
+    "path_with_dots": (lambda outside: [file("a/../../evil", b"x")], "points outside of it"),
+    "absolute_path": (lambda outside: [file(str(outside / "evil"), b"x")], "points outside of it"),
     "second_top": (lambda outside: [file("a/lib/x"), file("b/lib/y")], "not below its top directory a"),
-    "file_at_the_top": (lambda outside: [file("evil", b"x")], "is at its top and no directory"),
-    "absolute_link": (lambda outside: [link("a/lib", str(outside))], "which leads out of it"),
-    "climbing_link": (lambda outside: [link("a/lib/x", "../../outside/evil")], "which leads out of it"),
+    "file_at_the_top": (lambda outside: [file("evil", b"x")], "is at its top and not a directory"),
+    "absolute_link": (lambda outside: [link("a/lib", str(outside))], "which points outside of it"),
+    "climbing_link": (lambda outside: [link("a/lib/x", "../../outside/evil")], "which points outside of it"),
     "link_that_climbs_late": (
         # By its text it stays inside; through `up`, which is the tree itself, it does not.
         lambda outside: [folder("a/lib"), link("a/lib/up", ".."), link("a/lib/x", "up/../../outside")],
-        "which leads out of it",
+        "which points outside of it",
     ),
     "file_through_a_link": (
         lambda outside: [folder("a/real"), link("a/lib", "real"), file("a/lib/evil", b"x")],
-        "would be laid through lib, which is no directory",
+        "would be unpacked through lib, which is no directory",
     ),
     "file_through_a_file": (
         lambda outside: [file("a/lib/x", b"x"), file("a/lib/x/evil", b"x")],
-        "would be laid through lib/x, which is no directory",
+        "would be unpacked through lib/x, which is no directory",
     ),
     "file_over_a_link": (
         lambda outside: [link("a/lib/x", "y"), file("a/lib/./x", b"x")],
         "is in it twice",
     ),
-    "hard_link_out": (lambda outside: [hard_link("a/lib/x", str(outside / "secret"))], "leads out of it"),
-    "hard_link_up": (lambda outside: [hard_link("a/lib/x", "a/../../outside/secret")], "leads out of it"),
+    "hard_link_out": (lambda outside: [hard_link("a/lib/x", str(outside / "secret"))], "points outside of it"),
+    "hard_link_up": (lambda outside: [hard_link("a/lib/x", "a/../../outside/secret")], "points outside of it"),
     "hard_link_to_nothing": (
         lambda outside: [hard_link("a/lib/x", "a/lib/later"), file("a/lib/later")],
-        "is a hard link to 'a/lib/later', no file before it",
+        "is a hard link to 'a/lib/later', which is no earlier file",
     ),
     "hard_link_to_a_link": (
         lambda outside: [link("a/lib/y", "z"), hard_link("a/lib/x", "a/lib/y")],
-        "is a hard link to 'a/lib/y', no file before it",
+        "is a hard link to 'a/lib/y', which is no earlier file",
     ),
     "character_device": (lambda outside: [special("a/lib/x", tarfile.CHRTYPE)], "is a device, a FIFO"),
     "block_device": (lambda outside: [special("a/lib/x", tarfile.BLKTYPE)], "is a device, a FIFO"),

@@ -46,6 +46,6 @@ class NotStartedError(StackError, OSError):
     """A program cannot be started; an OSError as well, for callers to whom that is an answer."""
 
     def __init__(self, argv: Sequence[str], reason: str) -> None:
-        message = f"{argv[0]} cannot be started: {reason}. Install the package that it belongs to."
+        message = f"{argv[0]} cannot be started: {reason}. Install its package."
         super().__init__(message, cmd=list(argv))
         self.reason = reason

@@ -82,8 +82,8 @@ def make_report(
         error = _message(failed_result) or f"The task {failed_task!r} failed and gave no reason."
     elif proof_required and not proven and verdict != _ASKED_FOR_LESS:
         error = (
-            f"Nothing was proven: the verdict of this run is {verdict or 'none, since no check ran'}. "
-            "Run the playbook whole, without --start-at-task, --step, --tags and --skip-tags."
+            f"Nothing was proven: the verdict of this run is {verdict or 'none, because no check ran'}. "
+            "Run the complete playbook, without --start-at-task, --step, --tags and --skip-tags."
         )
     return {
         "schema": 1,
@@ -118,7 +118,7 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
     host, path = options["host"], options["path"]
     if host in (".", "..") or "/" in host:
-        return None, f"No report is written: the name of the host {host!r} cannot be that of a file."
+        return None, f"No report is written: the name of the host {host!r} is not a valid file name."
     results = (
         "release_result",
         "kept",

@@ -74,7 +74,7 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
     if kind == "list":
         return _parse_list(name, text, choices)
     if kind == "dict":
-        raise StackError(f"{name} is a mapping, which make does not take. Set it in an inventory.")
+        raise StackError(f"{name} is a mapping, which make does not accept. Set it in an inventory.")
     if choices and text not in choices:
         raise _malformed(name, text, "one of " + ", ".join(choices))
     if name.endswith("_url") and not re.match("(https?|file)://.", text):
@@ -99,7 +99,7 @@ def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
 
 
 def _malformed(name: str, text: str, wanted: str) -> StackError:
-    return StackError(f"{name} is {text!r}, and has to be {wanted}.")
+    return StackError(f"{name} is {text!r}, but must be {wanted}.")
 
 
 def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -113,7 +113,7 @@ def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
         elif isinstance(value, (list, dict)):
             if kind not in ("list", "dict"):
                 found.append(
-                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, and has to be one value."
+                    f"{name} is a {'list' if isinstance(value, list) else 'mapping'}, but must be a single value."
                 )
         elif kind != "dict" and not isinstance(value, bool) and "{" not in str(value) and str(value):
             try:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
 
-from scripts import make_docs, run_playbook
+from scripts import make_docs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -21,17 +20,12 @@ DOCUMENTS = sorted(
     for path in REPOSITORY.glob(pattern)
 )
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
-# It names fields of records, which look like variables.
-WITH_VARIABLES = [
-    path for path in DOCUMENTS if path != ARCHITECTURE and "tests" not in path.relative_to(REPOSITORY).parts
-]
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("[0-9]*.md"))
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4}(?P<body>\S.*)$", re.MULTILINE)
 INLINE = re.compile(r"`(?P<body>[^`\n]+)`")
-VARIABLE = re.compile(r"(?<![\w./-])(?:tensorflow|cuda|cudnn|python|gpu|stack)_[a-z_]+\b(?![./(]| ?(?:[<>!]|==))")
 PLACES = r"playbooks|scripts|roles|tests|docs|library|module_utils|inventories|requirements|\w+_plugins|reports"
 FILE = re.compile(rf"(?:{PLACES})/[\w./-]*")
 
@@ -66,44 +60,6 @@ def broken_links(path: Path, text: str) -> list[str]:
     return found
 
 
-def names_of_this_repository() -> set[str]:
-    """Variables of roles and inventories, registered results, and what else looks like these."""
-    roles = [path for path in (REPOSITORY / "roles").iterdir() if path.is_dir()]
-    names = {role.name for role in roles} | set(make_docs.inventory_variables(roles)) | set(VERDICTS)
-    names |= set(make_docs.PLAY_VARIABLES)
-    for role in roles:
-        names |= set(make_docs.specification(role))
-        for tasks in (role / "tasks").glob("*.yml"):
-            names |= set(re.findall(r"^ *register: (\w+)$", read(tasks), re.MULTILINE))
-    for pattern in ("library/*.py", "callback_plugins/*.py", "module_utils/*"):
-        names |= {path.stem for path in REPOSITORY.glob(pattern)}
-    return names
-
-
-def unknown_variables(text: str, known: set[str]) -> list[str]:
-    named = {name for code in code_in(text) for name in VARIABLE.findall(code)}
-    given = set(re.findall(r"-e '?(\w+)=", text))
-    return sorted((named | given) - known)
-
-
-def make_targets() -> set[str]:
-    text = read(REPOSITORY / "Makefile")
-    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
-
-
-def unknown_to_make(text: str) -> list[str]:
-    """Targets and variables that `make` is called with in the text and does not have."""
-    variables = {*run_playbook.FRONT, *run_playbook.known_variables(), "JOBS", "RELEASE", "SCENARIO"}
-    found = []
-    for code in code_in(text):
-        for call in re.findall(r"\bmake ((?:[\w=./-]+ ?)+)", code):
-            for word in call.split():
-                name, is_variable, _ = word.partition("=")
-                if name not in (variables if is_variable else make_targets()):
-                    found.append(word)
-    return found
-
-
 def missing_files(text: str) -> list[str]:
     named = {code for code in code_in(text) for code in code.split() if FILE.fullmatch(code)}
     return sorted(name for name in named if not (REPOSITORY / name).exists())
@@ -131,15 +87,6 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_files_that_are_named_are_there(document: Path) -> None:
     assert missing_files(read(document)) == []
-
-
-def test_make_has_what_is_named(document: Path) -> None:
-    assert unknown_to_make(read(document)) == []
-
-
-@pytest.mark.parametrize("path", WITH_VARIABLES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_variables_that_are_named_exist(path: Path) -> None:
-    assert unknown_variables(read(path), names_of_this_repository()) == []
 
 
 def test_yaml_parses(document: Path) -> None:
@@ -212,13 +159,6 @@ class TestCheckers:
         (tmp_path / "there.md").write_text("# One `title`, here\n")
         text = "[a](there.md) [b](there.md#one-title-here) [c](gone.md) [d](there.md#two) [e](https://example.org)"
         assert broken_links(tmp_path / "x.md", text) == ["gone.md", "there.md#two"]
-
-    def test_a_variable_that_is_not_there(self) -> None:
-        text = "`tensorflow_verison` and\n\n    ansible-playbook -e other=1 -e tensorflow_root=/a\n"
-        assert unknown_variables(text, {"tensorflow_root"}) == ["other", "tensorflow_verison"]
-
-    def test_a_target_and_a_variable_that_make_lacks(self) -> None:
-        assert unknown_to_make("`make plan TENSORFLOW=2.8.0`, `make it VERSION=2.8.0`") == ["it", "VERSION=2.8.0"]
 
     def test_a_file_that_is_not_there(self) -> None:
         assert missing_files("`playbooks/plan.yml`\n```\nrun playbooks/gone.yml\n```\n") == ["playbooks/gone.yml"]

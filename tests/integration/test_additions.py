@@ -147,7 +147,7 @@ def test_what_was_added_is_kept_and_named_by_every_playbook(machine: Machine) ->
     machine.install("scipy")
     mine = machine.requirements("mine.txt", "pandas\n", machine.pandas)
     wish = {"tensorflow_version": RELEASE, "tensorflow_requirements": mine}
-    named = f"{NAME} has, beside its lock: scipy 1.14.0"
+    named = f"{NAME} has additions to its lock: scipy 1.14.0"
     run = machine.play("workstation", **wish)
     assert (run.code, run.changed) == (0, {"localhost": 0}), run.output
     assert named in said(run)
@@ -189,7 +189,7 @@ def test_a_bare_rollback_goes_to_the_build_with_what_was_added(machine: Machine)
     assert run.report["additions"] == ["scipy 1.14.0"]
     verified = machine.play("verify")
     assert verified.code == 0, verified.output
-    assert "has, beside its lock: scipy 1.14.0" in said(verified)
+    assert "has additions to its lock: scipy 1.14.0" in said(verified)
 
 
 def test_damage_is_mended_by_what_verify_says_unless_that_would_lose_something(machine: Machine) -> None:
@@ -197,10 +197,10 @@ def test_damage_is_mended_by_what_verify_says_unless_that_would_lose_something(m
     pandas.unlink()
     run = machine.play("verify")
     assert run.code != 0
-    assert "pandas: pandas/__init__.py is missing. A new build would lose what somebody put into it: scipy" in said(run)
+    assert "pandas: pandas/__init__.py is missing. A new build would lose what somebody added to it: scipy" in said(run)
     assert "with tensorflow_additions=drop" in said(run)
     stopped = machine.play("workstation", tensorflow_version="current")
-    assert stopped.code != 0 and "it is damaged and has to be mended" in said(stopped)
+    assert stopped.code != 0 and "it is damaged and must be repaired" in said(stopped)
     mended = machine.play("workstation", tensorflow_version="current", tensorflow_additions="drop")
     assert mended.report["done"]["action"] == "repair", mended.output
     pandas.unlink()
@@ -225,4 +225,4 @@ def test_removal_says_what_goes(machine: Machine) -> None:
     machine.install("scipy")
     run = machine.play("remove", tensorflow_environment=NAME)
     assert run.code == 0, run.output
-    assert f"{NAME} had, beside its lock: scipy 1.14.0" in said(run)
+    assert f"{NAME} had additions to its lock: scipy 1.14.0" in said(run)

@@ -145,7 +145,7 @@ def test_a_bare_verify_knows_the_file_and_what_a_user_adds_stays(site: Site, cla
     assert not run.report["check"]["reused"], "what was added may break TensorFlow"
     verified = site.play("verify")
     assert verified.code == 0, verified.output
-    assert f"has, beside its lock: pandas {pandas}" in verified.output
+    assert f"has additions to its lock: pandas {pandas}" in verified.output
     subprocess.run(
         [uv, "pip", "uninstall", "-q", *command[4:6], *(a.split()[0] for a in run.report["additions"])], check=True
     )

@@ -123,7 +123,7 @@ def test_what_is_no_log_is_refused_at_once(site: Site, tmp_path: Path, kind: str
     run = site.play("doctor", doctor_log=path)
     assert run.code != 0
     said = " ".join(run.output.split())  # Ansible breaks long lines
-    assert f"The log {path} is a {kind}. Write the text into a file, and name that." in said
+    assert f"The log {path} is a {kind}. Write the text to a file, and name that file." in said
 
 
 def test_an_environment_that_is_not_there(site: Site) -> None:

@@ -115,7 +115,7 @@ def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirro
 def test_unreachable_mirror_says_how_to_provide_one(run_module, arguments: dict[str, Any], tmp_path: Path) -> None:
     result = run_module("tensorflow_interpreter", **arguments, mirror=(tmp_path / "nowhere").as_uri())
     assert result["failed"]
-    assert f"Provide one yourself: install python{MINOR} where it is looked for" in result["msg"]
+    assert f"Install it yourself: python{MINOR} where it is looked for" in result["msg"]
     assert "set python_mirror to a mirror of python-build-standalone" in result["msg"]
 
 

@@ -126,7 +126,7 @@ def test_conflict_names_the_line(make_lock: Any, tmp_path: Path) -> None:
     assert failed["failed"] is True
     path = tmp_path / "requirements.txt"
     assert failed["msg"] == (
-        f"TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with protobuf>=4 ({path}:2): "
+        f"TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be installed with protobuf>=4 ({path}:2): "
         "TensorFlow 2.8.0 needs protobuf<3.21 (a known break without it: TypeError: Descriptors cannot be created "
         "directly); protobuf 3.20.3 would fit. The nearest TensorFlow release that fits the rest of the file is "
         "2.12.1. Change the line. No lock was changed."
@@ -221,7 +221,8 @@ def test_make_lock_ends_badly_where_the_locks_of_the_gpu_are_left_out(tmp_path: 
     said = " ".join(run.output.split())
     assert "both install nvidia-cudnn-cu11.so, with different contents" in said
     assert (
-        "There is no lock of the flavour cuda; if you want none, name the others in tensorflow_lock_flavours." in said
+        "There is no lock of the flavour cuda; if you do not need it, set tensorflow_lock_flavours to the others."
+        in said
     )
 
 

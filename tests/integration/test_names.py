@@ -61,10 +61,10 @@ def plan(checkout: Path, hosts: dict[str, Any], **variables: Any) -> Run:
 def test_a_misspelt_variable_is_named_before_anything_is_done(site: Site, playbook: str) -> None:
     run = site.play(playbook, tensorfow_version="2.8.0", tensorflow_port=8500)
     assert run.code == 2, run.output
-    message = "tensorfow_version is set, and no variable of this toolkit; tensorflow_version is one."
+    message = "tensorfow_version is set, but is no variable of this toolkit; tensorflow_version is one."
     said = " ".join(run.output.split())
     assert message in said and "tensorflow_port" not in said
-    assert run.counts["changed"] == 0 and "Read what is on the node" not in run.output
+    assert run.counts["changed"] == 0 and "Read the node" not in run.output
     if playbook in ("workstation", "verify", "rollback"):
         assert run.report["error"].startswith(message)
     assert [path.name for path in site.path.iterdir()] == (["localhost.json"] if run.report else [])
@@ -88,8 +88,8 @@ def test_with_another_callback_in_place_of_ours(site: Site) -> None:
     ("variables", "message"),
     [
         ({"tensorflow_version": None}, "tensorflow_version has no value (null)"),
-        ({"tensorflow_keep": -5}, "tensorflow_keep is '-5', and has to be a whole number, 0 or more"),
-        ({"tensorflow_index_url": "not a url"}, "has to be an http, https or file URL"),
+        ({"tensorflow_keep": -5}, "tensorflow_keep is '-5', but must be a whole number, 0 or more"),
+        ({"tensorflow_index_url": "not a url"}, "must be an http, https or file URL"),
         ({"tensorflow_root": "/"}, "The root of the environments is /, which is the system's"),
         ({"tensorflow_root": "/dev/null/x"}, "The root of the environments is /dev/null/x"),
         ({"tensorflow_keep": 0, "tensorflow_gpu": "none"}, "Set tensorflow_keep to 1 or more."),
@@ -150,7 +150,7 @@ def test_a_run_of_a_part_is_no_failure_in_check_mode(site: Site) -> None:
 def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     run = site.play("verify")
     assert run.code == 2, run.output
-    message = "It is not known which environment below"
+    message = "It is unknown which environment below"
     assert run.report["error"].startswith(message)
     assert run.output.count("fatal: ") == 2, "the task that failed, and the report"
     assert "The task 'Resolve the release to a plan' failed, see above." in " ".join(run.output.split())

@@ -98,9 +98,9 @@ def gpu_required(site: Site) -> dict[str, Any]:
 
 
 CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
-    (unknown_release, "TensorFlow 2.8.9 is not a release that is known here; nearest are 2.8.2, 2.8.3, 2.8.4."),
+    (unknown_release, "TensorFlow 2.8.9 is not a known release; the nearest are 2.8.2, 2.8.3, 2.8.4."),
     (no_wheel_for_any_python_here, "found tensorflow_python is 3.12"),
-    (corrupt_lock, "cut short or edited"),
+    (corrupt_lock, "truncated or edited"),
     (lock_that_is_none, "is not a lock"),
     (row_missing_a_field, "the field `cuda` is missing"),
     (root_is_a_file, "cannot be written"),
@@ -108,7 +108,7 @@ CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
     (something_else_at_the_path, "exists and was not made by this toolkit"),
     (requirements_missing, "nowhere.txt"),
     (requirements_with_an_index, "mine.txt:2"),
-    (requirements_against_the_release, "asks for tensorflow==2.16.2, but the release asked for is 2.17.1"),
+    (requirements_against_the_release, "asks for tensorflow==2.16.2, but the requested release is 2.17.1"),
     (gpu_required, "no NVIDIA GPU on the PCI bus"),
 ]
 

@@ -96,7 +96,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest(playbook: str, name: st
         ({"LOG": "x"}, "LOG is for make doctor"),
         ({"remove_system": "cuda"}, "remove_system is for make remove"),
         ({"TENSORFLOW": "2.8.0", "tensorflow_version": "2.9.0"}, "set the same"),
-        ({"CHECK": "perhaps"}, "CHECK is 'perhaps', and has to be true or false"),
+        ({"CHECK": "perhaps"}, "CHECK is 'perhaps', but must be true or false"),
         ({"TENSORFLOW": "\udcff"}, "is not UTF-8"),
     ],
 )
@@ -112,7 +112,7 @@ def test_of_the_environment_counts_what_is_ours_alone() -> None:
     assert run_playbook.notes("plan", {}, exported) == [
         "TENSORFLOW=2.8.0 from the environment",
         "cuda_source=wheels from the environment",
-        "not taken from the environment, only from make's own command line: ROOT, CHECK",
+        "ignored in the environment, because only make's command line may set it: ROOT, CHECK",
     ]
 
 
@@ -218,7 +218,7 @@ def test_other_targets_know_their_own_variables(checkout: Path) -> None:
     ("playbook", "ends", "code", "says"),
     [
         ("plan", "0", 0, ""),
-        ("plan", "2", 3, "a node is refused, or could not be planned"),
+        ("plan", "2", 3, "a node is refused or could not be planned"),
         ("plan", "4", 4, "a node could not be reached"),
         ("plan", "1", 1, ""),
         ("workstation", "2", 2, ""),

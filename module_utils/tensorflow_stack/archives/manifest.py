@@ -36,15 +36,15 @@ def check_archive(row: Mapping[str, Any]) -> Archive:
     """The row as an archive; raises StackError for one that cannot be fetched safely."""
     component, path = str(row.get("component") or ""), str(row.get("relative_path") or "")
     if not re.match(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z", component):
-        raise StackError(f"The archive {path!r} is of component {component!r}, which is no name of a component.")
+        raise StackError(f"The archive {path!r} is of component {component!r}, which is not a component's name.")
     if not path or path.startswith("/") or ".." in path.split("/") or ":" in path or "\\" in path:
         raise StackError(f"The archive of {component} has relative_path {path!r}, which is no path below the base URL.")
     sha256 = str(row.get("sha256") or "").lower()
     if not _SHA256.match(sha256):
         found = f"{sha256!r} is no sha256" if sha256 else "it has no sha256"
         raise StackError(
-            f"The archive {path} of {component} is refused: {found}. Nothing is unpacked that was not known before: "
-            "give the sha256 that NVIDIA's manifest names."
+            f"The archive {path} of {component} is refused: {found}. Only archives with a known hash are unpacked: "
+            "set the sha256 from NVIDIA's manifest."
         )
     size = row.get("bytes")
     return Archive(component, str(row.get("version") or ""), path, sha256, None if size is None else int(size))
@@ -96,7 +96,7 @@ def _file_of(row: Mapping[str, Any], what: str, variant: str | None) -> Mapping[
     there = sorted(key for key, value in row.items() if isinstance(value, dict))
     if variant not in there:
         raise StackError(
-            f"{what} is there for {', '.join(there) or 'nothing'}, asked for was {variant or 'none of these'}. "
+            f"{what} exists for {', '.join(there) or 'nothing'}, but {variant or 'no variant'} was requested. "
             "Set variant to one of them."
         )
     chosen: Mapping[str, Any] = row[variant]

@@ -96,8 +96,8 @@ class TreeOutcome:
 def open_source(url: str) -> Source:
     if has_credentials(url):
         raise StackError(
-            "nvidia_redist_url holds credentials, which would show in the output of every task. Put them into ~/.netrc "
-            "(mode 0600) of the user that runs the tasks."
+            "nvidia_redist_url contains credentials, which the output of every task would show. Put them into ~/.netrc "
+            "(mode 0600) of the user who runs the tasks."
         )
     return Source(url, name="server of NVIDIA's archives", settings="nvidia_redist_url")
 
@@ -113,8 +113,8 @@ def fetch_manifest(
     found = hashlib.sha256(body).hexdigest()
     if found != sha256.lower():
         raise StackError(
-            f"{path} from {source.shown} is not the pinned manifest: expected sha256 {sha256}, found {found}. Nothing "
-            "that it names was fetched.",
+            f"{path} from {source.shown} is not the pinned manifest: expected sha256 {sha256}, found {found}. None "
+            "of its archives was downloaded.",
             expected=sha256,
             found=found,
         )
@@ -137,8 +137,8 @@ def plan_present(wish: WantedTree, *, records: str = RECORDS) -> TreeOutcome:
     if tree is None:
         if not _names(recorded, wish.prefix):
             raise BuildError(
-                f"{wish.prefix} exists and was not laid by this toolkit (it has no {TREE_RECORD}). Move it away, or "
-                f"set {wish.component}_source to found to use what is there.",
+                f"{wish.prefix} exists and was not made by this toolkit (it has no {TREE_RECORD}). Move it away, or "
+                f"set {wish.component}_source to found to use it.",
                 path=wish.prefix,
             )
         return _to_be_laid("repair", wish, described, (f"{TREE_RECORD} is missing or cannot be read",))
@@ -162,7 +162,7 @@ def plan_absent(
     recorded = read_json_or_none(record_path(component, records))
     if tree is None and not _names(recorded, prefix):
         if os.path.lexists(prefix):
-            raise BuildError(f"{prefix} was not laid by this toolkit (it has no {TREE_RECORD}): it is not removed.")
+            raise BuildError(f"{prefix} was not made by this toolkit (it has no {TREE_RECORD}), so it is not removed.")
         return TreeOutcome("keep")
     environments = environments_using(prefix, roots)
     processes = processes_using([prefix])
@@ -170,7 +170,7 @@ def plan_absent(
         users = [f"environment {name}" for name in environments] + [f"process {number}" for number in processes]
         raise BuildError(
             f"{prefix} is in use by {', '.join(users)}; nothing was removed. Remove these environments and end these "
-            "processes first, or force it.",
+            "processes first, or set force.",
             environments=environments,
             processes=processes,
         )
@@ -181,7 +181,7 @@ def _to_be_laid(action: str, wish: WantedTree, before: tuple[str, ...], drift: t
     bytes_to_fetch = sum(archive.bytes or 0 for archive in wish.archives)
     place = nearest_directory(os.path.dirname(wish.prefix))
     if not os.access(place, os.W_OK | os.X_OK):
-        raise BuildError(f"{wish.prefix} cannot be laid: user {os.geteuid()} may not write {place}. Run as root.")
+        raise BuildError(f"{wish.prefix} cannot be unpacked: user {os.geteuid()} may not write {place}. Run as root.")
     needed = bytes_to_fetch * (1 + _UNPACKED_PER_ARCHIVE_BYTE)
     check_free_space(place, needed, what=f"{wish.component} {wish.version}")
     return TreeOutcome(action, before, _described(wish.record), drift, bytes_to_fetch)
@@ -190,14 +190,12 @@ def _to_be_laid(action: str, wish: WantedTree, before: tuple[str, ...], drift: t
 def _check_place(prefix: str, records: str) -> None:
     """Raises BuildError for a prefix where a tree could be planted or swapped by somebody else."""
     if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix or os.path.dirname(prefix) == "/":
-        raise BuildError(f"The prefix is {prefix!r}: it has to be an absolute path, and not at the top of the root.")
+        raise BuildError(f"The prefix is {prefix!r}: set an absolute path that is not directly below /.")
     if os.path.islink(prefix) or (os.path.lexists(prefix) and not os.path.isdir(prefix)):
-        raise BuildError(f"{prefix} is a link or a file, not a directory that this toolkit laid. Move it away.")
+        raise BuildError(f"{prefix} is a link or a file, not a directory that this toolkit made. Move it away.")
     # Beside the prefix a run puts its lock and what it unpacks.
     for path in (nearest_directory(os.path.dirname(prefix)), prefix, records):
-        check_place(
-            path, why="everybody's TensorFlow would load what they put there.", setting="Make it root's, mode 0755."
-        )
+        check_place(path, why="everybody's TensorFlow would load their files.", setting="Make it root's, mode 0755.")
 
 
 def _described(record: dict[str, Any]) -> tuple[str, ...]:
@@ -293,7 +291,7 @@ def _locked(prefix: str, wait: float) -> Iterator[None]:
             yield
         except OSError as error:
             raise BuildError(
-                f"{prefix} was not finished: {error}. What was there before is as it was. Mend what the message names "
+                f"{prefix} was not finished: {error}. The previous files are unchanged. Correct the cause "
                 "and run again."
             ) from error
 

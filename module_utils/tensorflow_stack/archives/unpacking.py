@@ -41,7 +41,7 @@ class Tree:
         except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
             raise StackError(
                 f"{name} cannot be unpacked: {error}. Its hash is as expected, so the file itself is damaged, or this "
-                "node's Python lacks what decompresses it (its module lzma for .tar.xz)."
+                "node's Python cannot decompress it (for .tar.xz it needs the module lzma)."
             ) from error
 
     def make_directory(self, path: str) -> None:
@@ -110,7 +110,7 @@ class _Walk:
                 )
             if path == "":
                 if not member.isdir():
-                    raise self._refused(member.name, "is at its top and no directory")
+                    raise self._refused(member.name, "is at its top and not a directory")
                 continue
             self._lay(member, path)
         if not self._laid:
@@ -123,15 +123,15 @@ class _Walk:
         parent = posixpath.dirname(place)
         while parent:
             if parent in self._tree.files:
-                raise self._refused(member.name, f"would be laid through {parent}, which is no directory")
+                raise self._refused(member.name, f"would be unpacked through {parent}, which is no directory")
             parent = posixpath.dirname(parent)
         if member.isdir():
             if place in self._tree.files:
-                raise self._refused(member.name, "is a directory in it and was laid as a file or link before")
+                raise self._refused(member.name, "is a directory in it, but was already unpacked as a file or link")
             self._tree.make_directory(place)
             return
         if self._tree.is_directory(place) or (place in self._tree.files and not member.isreg()):
-            raise self._refused(member.name, "was laid before by another archive")
+            raise self._refused(member.name, "was already unpacked from another archive")
         self._tree.make_directory(posixpath.dirname(place))
         if member.isreg():
             self._lay_file(member, path, place)
@@ -141,7 +141,9 @@ class _Walk:
         elif member.islnk():
             target = self._laid.get(self._path_of(member.linkname))
             if target is None:
-                raise self._refused(member.name, f"is a hard link to {member.linkname!r}, no file before it in there")
+                raise self._refused(
+                    member.name, f"is a hard link to {member.linkname!r}, which is no earlier file of the archive"
+                )
             self._tree.lay_hard_link(place, target)
             self._laid[path] = place
         else:
@@ -153,14 +155,14 @@ class _Walk:
         if place not in self._tree.files:
             self._tree.lay_file(place, source, executable=bool(member.mode & 0o111))
         elif not self._tree.has_file(place, source):
-            raise self._refused(member.name, "was laid before by another archive, with other contents")
+            raise self._refused(member.name, "was already unpacked from another archive, with other contents")
         self._laid[path] = place
 
     def _path_of(self, name: str) -> str:
         """The name below the archive's one top directory; empty for that one itself."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts:
-            raise self._refused(name, "leads out of it")
+            raise self._refused(name, "points outside of it")
         if not parts:
             return ""
         if self._top is None:
@@ -175,11 +177,11 @@ class _Walk:
         climbs = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
         depth = place.count("/")
         if member.linkname.startswith("/") or climbs > depth or ".." in parts[climbs:] or not parts:
-            raise self._refused(member.name, f"is a link to {member.linkname!r}, which leads out of it")
+            raise self._refused(member.name, f"is a link to {member.linkname!r}, which points outside of it")
 
     def _refused(self, member: str, why: str) -> StackError:
         return StackError(
-            f"{self._name} is refused: its member {member!r} {why}. Nothing of it was kept. "
+            f"{self._name} is refused: its member {member!r} {why}. Nothing of it was unpacked. "
             "Take the archive from NVIDIA, with the hash that NVIDIA's manifest names.",
             member=member,
         )

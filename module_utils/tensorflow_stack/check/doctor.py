@@ -48,7 +48,7 @@ class Examination:
 def examine_log(rows: Sequence[Mapping[str, Any]], line_rows: Sequence[Mapping[str, Any]], log: Log) -> Examination:
     """A GPU is taken to be wanted: who sends a log wants it. `line_rows` are those of `log_lines.yml`."""
     if log.is_empty:
-        return Examination("the log", healthy=False, causes=[], reason="The log is empty: it tells nothing.")
+        return Examination("the log", healthy=False, causes=[], reason="The log is empty.")
     count = sum(1 for line in log.lines if line.strip())
     read = f"{log.note} {count} lines" if log.note else f"{count} line{'' if count == 1 else 's'}"
     causes = diagnose(rows, text="\n".join(log.lines))
@@ -123,7 +123,7 @@ def describe(examination: Examination) -> list[str]:
         lines.append("  " + "; ".join(f"{name} {version}" for name, version in examination.versions.items()))
     for number, cause in enumerate(examination.causes, 1):
         if number == 2:
-            lines += ["", "After that, as far as it is still there:"]
+            lines += ["", "After that, if still present:"]
         lines += ["", f"{number}. {cause.cause}: {cause.says}"]
         lines += [f"   because: {line}" for line in cause.evidence]
         lines.append(f"   do: {cause.do}")

@@ -56,7 +56,7 @@ def judge_log(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> Judgem
     if "verdict" in seen or {"gpu", "computed"} <= seen:
         return Judgement(True, "TensorFlow computed, and no line looks like a fault", [])
     if not not_understood and seen & {"harmless", "gpu"}:
-        return Judgement(True, "every line of it is known as harmless", [])
+        return Judgement(True, "every line of it is known to be harmless", [])
     last = [line.strip() for line in lines if line.strip()][-_MOST_QUOTED:]
     return Judgement(False, "no line looks like a fault, and none shows that TensorFlow computed", last)
 

@@ -85,7 +85,7 @@ def read_log(path: str) -> Log:
     head, tail, size = _read(path)
     for magic, name in _COMPRESSED.items():
         if head.startswith(magic):
-            raise StackError(f"The log {path} is compressed ({name}). Unpack it, and give the text.")
+            raise StackError(f"The log {path} is compressed ({name}). Unpack it, and use the text.")
     encoding = _encoding(head)
     text = head.decode(encoding, "replace")
     note = None
@@ -143,7 +143,7 @@ def _read(path: str) -> tuple[bytes, bytes, int]:
             stream.seek((max(status.st_size, len(head)) - _TAIL_BYTES) // 4 * 4)
             return head[:_HEAD_BYTES], stream.read(_TAIL_BYTES + 4), status.st_size
     except FileNotFoundError as error:
-        raise StackError(f"There is no log {path}. Name a file that is there.") from error
+        raise StackError(f"The log {path} does not exist. Name an existing file.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StackError(f"The log {path} cannot be read: {reason}. Name a file that you may read.") from error
@@ -152,7 +152,7 @@ def _read(path: str) -> tuple[bytes, bytes, int]:
 def _refuse_kind(path: str, mode: int) -> None:
     for is_kind, name in _KINDS:
         if is_kind(mode):
-            raise StackError(f"The log {path} is {name}. Write the text into a file, and name that.")
+            raise StackError(f"The log {path} is {name}. Write the text to a file, and name that file.")
 
 
 def _encoding(head: bytes) -> str:

@@ -66,7 +66,7 @@ class CheckOutcome:
 def not_run(environment: str, *, pending: bool, reboot_reasons: Sequence[str]) -> CheckOutcome | None:
     """The outcome if the check of this environment has to wait."""
     if pending:
-        return CheckOutcome("not_checked", f"{environment} is about to be changed.")
+        return CheckOutcome("not_checked", f"{environment} would be changed.")
     if reboot_reasons:
         return CheckOutcome(
             "reboot_required",

@@ -16,23 +16,23 @@ from .child import main
 VERDICTS = {
     "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
     "cpu_only_no_gpu": "no GPU was expected and none is listed; the CPU computed the right numbers",
-    "libraries_ok": "driver and libraries are in order; TensorFlow was not asked (`level: libraries`)",
+    "libraries_ok": "driver and libraries are in order; TensorFlow was not started (`level: libraries`)",
     "driver_missing": "the loader finds no libcuda, the driver's library",
-    "driver_mismatch": "the driver's kernel module, libcuda and NVML are not of one version",
+    "driver_mismatch": "the driver's kernel module, libcuda and NVML have different versions",
     "driver_too_old": "the driver is older than the CUDA that the release is built with",
     "driver_failed": "the driver does not start, or does not run a kernel of the check's own on a GPU",
     "gpu_missing": "the driver works and has fewer GPUs than expected",
     "library_missing": "a library that the release opens is not found or does not load",
-    "cudnn_too_old": "the cuDNN that the loader takes is older than the one that the release is built with",
+    "cudnn_too_old": "the cuDNN that the loader finds first is older than the one that the release is built with",
     "gpu_not_used": "TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU",
-    "wrong_numbers": "an operation, or the check's own kernel, gave other numbers than the CPU",
+    "wrong_numbers": "an operation, or the check's own kernel, computed other numbers than the CPU",
     "import_failed": "`import tensorflow` raised or ended the process",
-    "wrong_release": "the environment holds another release than the expected one",
+    "wrong_release": "the environment has another release than the expected one",
     "op_failed": "the devices or an operation raised or ended the process",
     "compiling_kernels": "the time limit passed while kernels were compiled for a GPU that is newer than the release",
-    "timed_out": "the check was not done within the time limit and was ended",
-    "killed": "a signal ended the process, among them TensorFlow's own abort",
-    "environment_missing": "there is no environment, or its Python does not start",
+    "timed_out": "the check exceeded its time limit and was ended",
+    "killed": "a signal ended the process, for example TensorFlow's own abort",
+    "environment_missing": "the environment does not exist, or its Python does not start",
     "reboot_required": "the driver works only after a reboot, so nothing was run",
     "not_checked": "nothing was run: check mode before the environment exists, or the check itself cannot run",
 }
@@ -115,13 +115,15 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     module, nvml = facts["module"]["version"], facts["nvml"]
     if libcuda["path"] is None:
         loaded = f"the kernel module is {module}" if module else "no kernel module nvidia is loaded"
-        return Verdict("driver_missing", f"There is no driver for TensorFlow to open ({libcuda['error']}); {loaded}.")
+        return Verdict(
+            "driver_missing", f"There is no driver that TensorFlow could open ({libcuda['error']}); {loaded}."
+        )
     versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
     different = len({_integers(version) for version in versions.values() if version}) > 1
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
         said = [nvml["text"] if nvml["code"] else None, libcuda["error"]]
-        what = "Of different versions" if different else "They do not fit each other"
+        what = "Of different versions" if different else "They do not match"
         return Verdict("driver_mismatch", ". ".join([f"{what}: {found}", *filter(None, said)]) + ".")
     if libcuda["code"]:
         no_module = "" if module else "; no kernel module nvidia is loaded"
@@ -183,7 +185,7 @@ def _judge_libraries(stages: Mapping[Any, Record], cudnn_floor: str | None) -> V
         return Verdict("library_missing", f"{', '.join(missing)}: in none of {where}.")
     broken = [f"{row['path']}: {row['error']}" for row in rows if row["error"]]
     if broken:
-        return Verdict("library_missing", f"Found, but not to be loaded: {'; '.join(broken)}.")
+        return Verdict("library_missing", f"Found, but cannot be loaded: {'; '.join(broken)}.")
     cudnn = next((row for row in rows if row["name"].startswith("libcudnn.")), None)
     if cudnn and cudnn["version"] and cudnn_floor:
         have, floor = _integers(cudnn["version"]), _integers(cudnn_floor)
@@ -209,7 +211,7 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     if exit_status or due - finished:
         return Verdict("op_failed", f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
     if not wanted:
-        return Verdict("libraries_ok", "No GPU is expected, so there is no driver and no CUDA to look at.")
+        return Verdict("libraries_ok", "No GPU is expected, so neither driver nor CUDA was checked.")
     for stage in _of(stages, ("kernel",)):
         if stage.get("skipped"):
             reason = (
@@ -222,7 +224,9 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
     nvml = facts["nvml"]
     # fact: TensorFlow 2.21 asks it first, seen 2026-11-22
     warning = (
-        f" NVML cannot be opened ({nvml['text']}): TensorFlow 2.21 uses no GPU so." if nvml["code"] is None else ""
+        f" NVML cannot be opened ({nvml['text']}): without it TensorFlow 2.21 uses no GPU."
+        if nvml["code"] is None
+        else ""
     )
     return Verdict(
         "libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.{warning}"
@@ -280,7 +284,7 @@ def _compiling(reason: str) -> Verdict:
     return Verdict(
         "compiling_kernels",
         "The release has no machine code for this GPU: the driver compiles its kernels once, which can take minutes. "
-        f"{reason} What is compiled is kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
+        f"{reason} Compiled kernels are kept in ~/.nv/ComputeCache: check again, with a time_limit of 2400 s.",
     )
 
 

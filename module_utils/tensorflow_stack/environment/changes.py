@@ -104,9 +104,9 @@ def _build_to_switch_to(
 
 def _would_lose(spec: EnvironmentSpec, dropped: list[Addition], damage: list[Damage]) -> BuildError:
     others = [text for package, text in damage if not any(package == addition.name for addition in dropped)]
-    why = f" to mend it ({'; '.join(others[:3])})" if others else ""
+    why = f" to repair it ({'; '.join(others[:3])})" if others else ""
     return BuildError(
-        f"{spec.path} would be built anew{why} and lose what somebody put into it: {listed(dropped)}. "
+        f"{spec.path} would be built again{why} and lose what somebody added to it: {listed(dropped)}. "
         f"Nothing was changed. {WAYS_OUT}",
         additions=[addition.text for addition in dropped],
     )
@@ -152,7 +152,7 @@ def plan_previous(root: str, name: str) -> EnvironmentOutcome:
     tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
     raise BuildError(
         f"{name} has no build to roll back to that is older than {live.name}.{tried} "
-        "tensorflow_venv_keep says how many builds are kept."
+        "tensorflow_keep sets the number of builds to keep."
     )
 
 

@@ -67,7 +67,7 @@ def compare_files(
         except (OSError, ValueError):
             return f"{name} is missing", []
         if not stat.S_ISREG(status.st_mode):
-            return f"{name} is not a regular file any more", []
+            return f"{name} is no longer a regular file", []
         if str(status.st_size) != size:
             return f"{name} has {status.st_size} bytes, not {size}", []
         # Thousands of files are looked at in each run: those that are in order are not judged one by one.

@@ -73,7 +73,7 @@ def _reason(said: list[str]) -> str:
         if re.match(r"[A-Za-z_.]*(Error|Exception)\b", line):
             return line
     first = next((i for i, line in enumerate(said) if line.lower().startswith("error")), len(said) - 1)
-    return " ".join(said[first:]) if said else "it said nothing"
+    return " ".join(said[first:]) if said else "it printed nothing"
 
 
 def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog) -> None:
@@ -97,7 +97,7 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         if installer.offline:
             raise BuildError(
                 f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages. "
-                "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node reaches."
+                "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node can reach."
             )
         log.run(command, environment)
     # With nothing left to install; in a step of its own so that the log says what takes so long.
@@ -166,7 +166,7 @@ def compare(
     if found:
         texts = "; ".join(text for _, text in found[:5])
         fault = (
-            f" This is so in the wheel itself, fetched anew: name another version of {', '.join(spoiled)} in "
+            f" The wheel itself is wrong, even after another download: name another version of {', '.join(spoiled)} in "
             "tensorflow_requirements, or another index in tensorflow_index_url."
             if spoiled
             else ""
@@ -175,8 +175,8 @@ def compare(
     foreign = find_foreign(path)
     if foreign:
         raise BuildError(
-            f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written into the "
-            "cache. Move the cache away, and run again, which fetches all anew: "
+            f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written to the "
+            "cache. Move the cache away and run again, which downloads everything again: "
             f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
         )
     return build
@@ -189,10 +189,11 @@ def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Buil
     if installer.offline and "UV_FIND_LINKS" not in environment:
         raise BuildError(
             f"{spec.name} cannot be built offline: files of {', '.join(packages)} in the cache {installer.cache} were "
-            "changed, as by an edit in an environment that shares them. Unset tensorflow_offline for one run, which "
-            "fetches them anew."
+            "changed, for example by an edit in an environment that shares them. Unset tensorflow_offline for one "
+            "run, which "
+            "downloads them again."
         )
-    log.say(f"Fetching {', '.join(packages)} anew: the cache was damaged")
+    log.say(f"Fetching {', '.join(packages)} again: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
     command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
@@ -213,7 +214,7 @@ def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeou
     except BuildError as error:
         raise BuildError(
             f"{spec.name} was built, but `import tensorflow` fails in it: {error.details.get('reason', error.message)} "
-            "The build was removed and the live environment is unchanged. A pin of tensorflow_requirements that the "
-            "release cannot live with is the usual cause.",
+            "The build was removed and the live environment is unchanged. The usual cause is a version in "
+            "tensorflow_requirements that is incompatible with the release.",
             stderr=error.details["stderr"],
         ) from error

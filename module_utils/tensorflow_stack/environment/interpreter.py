@@ -44,7 +44,7 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
         said = [line.strip() for line in stream_text if line.strip()]
     raise BuildError(
         f"Python {minor} could not be fetched from {mirror or 'the default place of uv'}"
-        f" ({said[-1] if code else f'no {path} afterwards'}). Provide one yourself: install python{minor} where it is"
+        f" ({said[-1] if code else f'no {path} afterwards'}). Install it yourself: python{minor} where it is"
         " looked for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of"
         " python-build-standalone.",
         cmd=command,

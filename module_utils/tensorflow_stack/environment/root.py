@@ -24,7 +24,8 @@ def check_root(root: str) -> None:
     check_place(
         root,
         why="an environment there would run their code.",
-        setting="Set tensorflow_root to a directory that only you write, below others that are root's or yours.",
+        setting="Set tensorflow_root to a directory that only you write, below directories that belong to root "
+        "or to you.",
     )
     _check_own(root)
 
@@ -38,7 +39,7 @@ def check_program(path: str) -> None:
     if weakness:
         raise BuildError(
             f"{path} is not run as root: {weakness.path} {weakness.text}. Set python_source or tensorflow_python to "
-            "another interpreter, or run as the user that it belongs to.",
+            "another interpreter, or run as its owner.",
             path=weakness.path,
         )
 
@@ -65,21 +66,23 @@ def _check_one(path: str, is_of_kind: Callable[[int], bool], kind: str) -> None:
     # uv itself links the minor version of a Python to the newest one.
     if is_link and os.path.basename(os.path.dirname(path)) != ".pythons":
         raise BuildError(
-            f"{path} is a link to {os.readlink(path)}, which this toolkit does not make and does not follow. Move "
-            f"the link away, and put or mount there what it stood for, if that is yours: {_move_away(path)}",
+            f"{path} is a link to {os.readlink(path)}, which this toolkit neither makes nor follows. Move "
+            f"the link away; if you need its target there, mount it: {_move_away(path)}",
             path=path,
         )
     if not is_link and not is_of_kind(status.st_mode):
         raise BuildError(f"{path} is no {kind}, and not of this toolkit. Move it away: {_move_away(path)}", path=path)
     weakness = judge(path, status, shared=False)
     if weakness:
-        raise BuildError(f"{path} {weakness.text}: what is in it is believed or run. {_mend(weakness)}", path=path)
+        raise BuildError(
+            f"{path} {weakness.text}: this toolkit trusts and runs its content. {_mend(weakness)}", path=path
+        )
 
 
 def _mend(weakness: Weakness) -> str:
     if weakness.is_ours:
-        return f"If only you are to change it: {chmod_command(weakness.path)}"
-    return f"Move it away, if it was not put there for you: {_move_away(weakness.path)}"
+        return f"If only you may change it: {chmod_command(weakness.path)}"
+    return f"If you did not expect it there, move it away: {_move_away(weakness.path)}"
 
 
 def _move_away(path: str) -> str:

@@ -1,9 +1,8 @@
-"""Environments: build beside the live one, check, switch by one rename, roll back, remove. What is to be done says
-changes.py.
+"""Environments: build beside the live one, check, switch by one rename, roll back, remove.
 
-On disk (see docs/architecture.md, "On a node"): a build is a whole venv at its final path, complete once
-`build.json` is in it; the environment is a symbolic link to one build. Nothing but the link ever changes
-under a running program.
+`changes.py` says what has to be done; here it is done, under the lock of the environment. On disk (see
+docs/architecture.md, "On a node"): a build is a whole venv at its final path, complete once `build.json` is in it; the
+environment is a symbolic link to one build. Nothing but the link ever changes under a running program.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def lock_in_use(root: str, name: str) -> str:
         text = read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8")
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
-        found = "is not the one that it was built from"
+        found = "is not the one from which it was built"
     except (OSError, ValueError, StackError):
         found = "cannot be read as a lock"
     raise BuildError(f"{path} {found}. Set tensorflow_version, and tensorflow_requirements if a file was applied.")

@@ -64,7 +64,11 @@ def run(
         _kill_group(process)
         output, errors = _rest(process)
     except BaseException:
-        process.kill() if timeout is None else _kill_group(process)
+        # Without a group of its own it is in this process's.
+        if timeout is None:
+            process.kill()
+        else:
+            _kill_group(process)
         raise
     return Completed(code, _text(output), _text(errors))
 

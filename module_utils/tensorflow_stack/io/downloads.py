@@ -65,7 +65,9 @@ class Source:
             body = response.read(limit + 1)
             _check_length(response, len(body), limit + 1)
             if len(body) > limit:
-                raise StackError(f"{what} cannot be fetched: the {self._name} {self.shown} gives only whole files.")
+                raise StackError(
+                    f"{what} cannot be fetched: the {self._name} {self.shown} does not serve parts of files."
+                )
             return Answer(body, response.headers, response.geturl())
 
         return self._open(url, read, what=what, part=part)
@@ -92,8 +94,7 @@ class Source:
             seen = "more" if size is not None and count > size else f"{count} bytes with sha256 {found}"
             expected = f"sha256 {sha256}" if size is None else f"{size} bytes with sha256 {sha256}"
             raise StackError(
-                f"{what} from {self.shown} is not the pinned file: expected {expected}, found {seen}. "
-                "Nothing of it was used.",
+                f"{what} from {self.shown} is not the pinned file: expected {expected}, found {seen}. It was not used.",
                 expected=sha256,
                 found=found,
             )
@@ -122,7 +123,7 @@ class Source:
                 if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
                     raise StackError(
                         f"{what} cannot be fetched: the {self._name} {self.shown} answers '{error}'. "
-                        f"Set {self._settings} to one that this machine reaches, or HTTPS_PROXY to the proxy to use.",
+                        f"Set {self._settings} to one that this machine can reach, or HTTPS_PROXY to the proxy.",
                         url=self.shown,
                     ) from error
             time.sleep(attempt)
@@ -156,4 +157,4 @@ def _write(stream: Any, block: bytes, path: str) -> None:
         stream.write(block)
     except OSError as error:
         # Not to be taken for an answer of the server.
-        raise StackError(f"{path} cannot be written: {error.strerror}. Make room there and run again.") from error
+        raise StackError(f"{path} cannot be written: {error.strerror}. Free some space there and run again.") from error

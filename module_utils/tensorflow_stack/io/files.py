@@ -59,7 +59,7 @@ class FileChanges:
         """A file of somebody else, which keeps its owner and mode."""
         file = self._planned(path)
         if file is None:
-            raise ValueError(f"{path} is not there to be edited")
+            raise ValueError(f"{path} does not exist, so it cannot be edited")
         self._after[path] = _File(data, file.mode, file.owner)
 
     def remove(self, path: str) -> None:
@@ -114,7 +114,9 @@ class FileChanges:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StackError(f"{path} cannot be read: {error.strerror}. Mend it or move it away.", path=path) from error
+            raise StackError(
+                f"{path} cannot be read: {error.strerror}. Repair it or move it away.", path=path
+            ) from error
 
     def _put(self, path: str, file: _File | None) -> None:
         place = self._root + path
@@ -131,7 +133,8 @@ class FileChanges:
                 write_bytes(place, file.data, mode=file.mode, owner=file.owner)
         except OSError as error:
             raise UnwritableError(
-                f"{path} cannot be written: {error.strerror}. Make room or lift what protects it, and run as root.",
+                f"{path} cannot be written: {error.strerror}. Free some space or remove its protection, and run as "
+                "root.",
                 path=path,
             ) from error
 

@@ -44,8 +44,7 @@ def exclusive_lock(
                     holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
                     longer = f", or {wait_setting}" if wait_setting else ""
                     raise BusyError(
-                        f"{what} is being worked on by {holder}; waited {wait:g} s. "
-                        f"Run again when it has ended{longer}.",
+                        f"{what} is in use by {holder}; waited {wait:g} s. Run again when it has ended{longer}.",
                         lock=path,
                         holder=holder,
                     )

@@ -84,8 +84,8 @@ def check_place(path: str, *, why: str, setting: str) -> None:
         real = os.path.realpath(path)
         weakness = judge(real, os.stat(real), shared=False)
     if weakness:
-        mend = f"Or, if nobody else is to write there: {chmod_command(weakness.path)}" if weakness.is_ours else ""
-        on_the_way = "" if weakness.path == path else f", on the way to {path}"
+        mend = f"If nobody else may write there: {chmod_command(weakness.path)}" if weakness.is_ours else ""
+        on_the_way = "" if weakness.path == path else f", which is part of the path to {path}"
         raise BuildError(
             f"{weakness.path} {weakness.text}{on_the_way}: {why} {setting} {mend}".rstrip(), path=weakness.path
         )

@@ -62,7 +62,7 @@ def ensure_uv(
         # Beside its target, so that the renames below stay on one file system.
         work = tempfile.mkdtemp(prefix=".new-", dir=home)
     except OSError as error:
-        raise StackError(f"uv cannot be put into {home}: {error.strerror}. Make that directory writable.") from error
+        raise StackError(f"uv cannot be written to {home}: {error.strerror}. Make that directory writable.") from error
     try:
         unpacked = os.path.join(work, "uv")
         wheel = os.path.join(work, "wheel")
@@ -103,8 +103,8 @@ def _refuse_credentials(index_url: str | None) -> None:
     """What a task is given shows in its output; an environment variable of the run does not."""
     if index_url and has_credentials(index_url):
         raise StackError(
-            "tensorflow_index_url holds credentials, which would show in the output of every task. Put them into "
-            f"~/.netrc (mode 0600) of the user that runs the tasks, or the whole URL into {INDEX_VARIABLE}."
+            "tensorflow_index_url contains credentials, which the output of every task would show. Put them into "
+            f"~/.netrc (mode 0600) of the user who runs the tasks, or the whole URL into {INDEX_VARIABLE}."
         )
 
 

@@ -65,7 +65,7 @@ def ensure(request: ModuleRequest, *, check: bool, root: str = "/", run: RunText
 
 
 def give_back(*, check: bool, root: str = "/", run: RunText = run_command) -> dict[str, Any]:
-    """Let nouveau have the GPU again from the next boot on; a result as that of `ensure`. Raises StackError."""
+    """Enable nouveau again from the next boot on; a result as that of `ensure`. Raises StackError."""
     request = ModuleRequest(version="", kind="")
     state = read_state(request, root, run)
     changes = FileChanges(root)
@@ -89,8 +89,8 @@ def give_back(*, check: bool, root: str = "/", run: RunText = run_command) -> di
         for kernel in after.kernels:
             if kernel.listed:
                 raise StackError(
-                    f"{kernel.initramfs} still holds {BLACKLIST} after it was rebuilt, so nouveau stays out."
-                    " Rebuild it by hand and see why.",
+                    f"{kernel.initramfs} still contains {BLACKLIST} after it was rebuilt, so nouveau stays disabled."
+                    " Rebuild it by hand to find the cause.",
                     stderr=last_lines(output.get(kernel.release, "")),
                 )
     return _result(after, request, actions, [], diff, root)
@@ -161,7 +161,7 @@ def _refuse(state: KernelSide, request: ModuleRequest) -> None:
     if not state.kernels:
         raise StackError(
             "No kernel is installed: /lib/modules has none that this node runs or can boot. Install the distribution's"
-            " kernel, or on a node that runs in a container use the driver of its host."
+            " kernel, or on a node that runs in a container, use the driver of its host."
         )
     hopeless = {kernel.release: _hopeless(kernel, state, request) for kernel in state.kernels}
     _fail({release: why for release, why in hopeless.items() if why}, state, request)
@@ -238,9 +238,11 @@ def _judge(
     for kernel in state.kernels:
         if kernel.nouveau and not kernel.blacklisted:
             raise StackError(
-                f"{kernel.initramfs} still holds {os.path.basename(kernel.nouveau[0])} without {BLACKLIST} after it was"
-                f" rebuilt, so nouveau would have the GPU after a boot. Rebuild it by hand"
-                f" ({' '.join(state.tool.rebuild(kernel)) if state.tool else 'no tool for it is here'}) and see why.",
+                f"{kernel.initramfs} still contains {os.path.basename(kernel.nouveau[0])} without {BLACKLIST} after "
+                "it was"
+                f" rebuilt, so nouveau would use the GPU after a boot. Rebuild it by hand"
+                f" ({' '.join(state.tool.rebuild(kernel)) if state.tool else 'no tool for it is installed'}) and see "
+                "why.",
                 stderr=last_lines(output.get("initramfs " + kernel.release, "")),
             )
     if actions.load and state.loaded is None:
@@ -251,7 +253,7 @@ def _judge(
             + (
                 f"Secure Boot refuses its signature. {_SECURE_BOOT_HELP}"
                 if is_refused
-                else "The kernel's own words are in dmesg."
+                else "The kernel's messages are in dmesg."
             ),
             stderr=text,
         )
@@ -269,9 +271,9 @@ def _make_log(files: NodeFiles, sources: Sequence[DkmsSource], release: str) -> 
 
 
 def reboot_reasons(state: KernelSide, request: ModuleRequest) -> list[str]:
-    reasons = [f"{name} is loaded and has the GPU; it is kept out from the next boot on" for name in state.in_the_way]
+    reasons = [f"{name} is loaded and uses the GPU; it is disabled from the next boot on" for name in state.in_the_way]
     if state.loaded and state.loaded != request.version:
-        reasons.append(f"kernel module {state.loaded} is loaded, the libraries are of {request.version}")
+        reasons.append(f"kernel module {state.loaded} is loaded, the libraries have version {request.version}")
     elif state.loaded_kind and state.loaded_kind != request.kind:
         reasons.append(f"the {state.loaded_kind} kernel module is loaded, the {request.kind} one is installed")
     releases = [kernel.release for kernel in state.kernels]

@@ -132,7 +132,10 @@ class Compiler:
         message = f"{described(first.first)} and {described(first.second)}: {first}{also}"
         remedy = "" if inputs.request.requirements else " Correct the tables."
         return ClashError(
-            f"{inputs.request} cannot be had with {message}.{remedy}", inputs=inputs, clashes=clashes, origins=origins
+            f"{inputs.request} cannot be installed with {message}.{remedy}",
+            inputs=inputs,
+            clashes=clashes,
+            origins=origins,
         )
 
 
@@ -238,7 +241,7 @@ def _resolution_error(inputs: LockInputs, done: Completed, argv: list[str]) -> L
     if inputs.other_pythons and depends_on_python(reason):
         remedy += f", or set tensorflow_python to another one ({', '.join(inputs.other_pythons)})"
     return UnsatisfiableError(
-        f"{inputs.request} cannot be had{with_lines}: {_essence(reason)}. {remedy}.",
+        f"{inputs.request} cannot be installed{with_lines}: {_essence(reason)}. {remedy}.",
         inputs=inputs,
         reason=reason,
         **details,

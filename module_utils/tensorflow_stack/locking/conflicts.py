@@ -1,4 +1,4 @@
-"""Why a user's file cannot be had with a release, and what would resolve it: found by resolving parts of it again."""
+"""Why a user's file has no solution with a release, and what would resolve it: found by resolving parts of it again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_CONFLICTS = 8
 _MOST_RELEASES = 12
 _SHOWN_PATHS = 3
 
-_TORCH_FOR_THE_CPU = "A build of torch for the CPU, from an index of your own (tensorflow_index_url), brings no CUDA."
+_TORCH_FOR_THE_CPU = "A build of torch for the CPU, from an index of your own (tensorflow_index_url), needs no CUDA."
 
 # The versions that lock inputs resolve to.
 Resolver = Callable[[LockInputs], dict[str, str]]
@@ -64,7 +64,7 @@ def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> Uns
     except LockError:
         # The index went away while it was asked again.
         return error
-    message = f"{inputs.request} cannot be had with {'. '.join(map(str, conflicts))}. {' '.join(remedies)}"
+    message = f"{inputs.request} cannot be installed with {'. '.join(map(str, conflicts))}. {' '.join(remedies)}"
     return UnsatisfiableError(
         f"{message} Change the {'line' if len(conflicts) == 1 else 'lines'}.",
         conflicts=[
@@ -262,7 +262,7 @@ def _facts(reason: str, request: LockRequest) -> list[str]:
 def _other_pythons(inputs: LockInputs, tables: Tables, resolve: Resolver) -> list[str]:
     for python in reversed(inputs.other_pythons):
         if _can_be_had(replace(inputs.request, python=python), tables, resolve):
-            return [f"With tensorflow_python {python} the whole file can be had."]
+            return [f"With tensorflow_python {python} the whole file can be installed."]
     return []
 
 
@@ -281,7 +281,7 @@ def _other_releases(inputs: LockInputs, tables: Tables, resolve: Resolver) -> li
     try:
         resolve(replace(inputs, requirements=tuple(own), constraints=(), without=()))
     except UnsatisfiableError:
-        return ["No other TensorFlow release helps: the lines cannot be had without TensorFlow either."]
+        return ["No other TensorFlow release helps: the lines have no solution without TensorFlow either."]
     tried = []
     for version in _nearest_releases(tables, request)[:_MOST_RELEASES]:
         if _can_be_had(replace(request, release=version, requirements=freed), tables, resolve):

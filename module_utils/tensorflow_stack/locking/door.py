@@ -88,7 +88,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
     requirements = read_requirements(options["requirements"]) if options["requirements"] else None
     release = options["release"]
     if requirements is None and not release:
-        raise StackError("Nothing says what to lock. Set tensorflow_version or tensorflow_requirements.")
+        raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
     if requirements is not None and not release:
         release = choose_release(tables, requirements, options["pythons"])
     requests = lock_requests(

@@ -128,7 +128,7 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
     if not asked:
         # example
         raise LockError(
-            f"{requirements.path} names no TensorFlow, and no release was asked for. "
+            f"{requirements.path} names no TensorFlow, and no release was set. "
             "Set tensorflow_version, or add a line such as tensorflow==2.8.0."
         )
     for release in reversed(tables.releases):
@@ -141,7 +141,7 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
         if specifier.operator == "==" and "*" not in specifier.version:
             find_release(tables, specifier.version, where=f" ({first.where})")
     raise LockError(
-        f"{first.where} asks for {first.project}{first.specifier}, which no release fits that has a wheel "
+        f"{first.where} asks for {first.project}{first.specifier}, but no matching release has a wheel "
         f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
         f"{tables.releases[-1].version}."
     )
@@ -193,7 +193,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         constraints += [InputLine(str(limit.requirement), limit.where) for limit in users.constraints]
         notes += users.notes
     project = _project(request, release, asked)
-    pin = InputLine(f"{project}=={release.version}", "the release asked for")
+    pin = InputLine(f"{project}=={release.version}", "the requested release")
     if asked is None:
         requirements.append(pin)
     elif asked.specifier.contains(release.version, prereleases=True):
@@ -201,7 +201,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         constraints.append(pin)
     else:
         raise UnsatisfiableError(
-            f"{asked.where} asks for {asked.project}{asked.specifier}, but the release asked for is "
+            f"{asked.where} asks for {asked.project}{asked.specifier}, but the requested release is "
             f"{release.version}. Change that line, or set tensorflow_version to a release that it allows.",
         )
     for row in tables.constraints_for(release.version, request.python):
@@ -241,7 +241,7 @@ def _release(tables: Tables, version: str) -> Release:
             which = f"tensorflow_version is {version}, which is another release on each node, and a lock is for one"
         raise LockError(
             f"{which}. Set tensorflow_version to one of {tables.releases[0].version} to {tables.releases[-1].version}, "
-            "or leave it out where tensorflow_requirements names the release."
+            "or leave it out if tensorflow_requirements names the release."
         )
     return release
 
@@ -289,5 +289,5 @@ def _user_line(wish: UserRequirement, notes: list[str]) -> InputLine:
         # The extra of several releases cannot be resolved; the flavour says whether its wheels come.
         requirement = copy.copy(requirement)
         requirement.extras = requirement.extras - {"and-cuda"}
-        notes.append(f"{wish.where}: [and-cuda] is not taken over, the flavour says which CUDA wheels come.")
+        notes.append(f"{wish.where}: [and-cuda] is ignored, the flavour selects the CUDA wheels.")
     return InputLine(str(requirement), wish.where)

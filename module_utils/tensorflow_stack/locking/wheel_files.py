@@ -76,7 +76,7 @@ class WheelFiles:
         files: FileList | None = _load(kept)
         if files is None:
             if unreachable.is_set():
-                raise StackError("its server was not reached for another wheel")
+                raise StackError("its server could not be reached for another wheel")
             try:
                 files = self._fetch(wheel["url"])
             except _UnreachableError:
@@ -92,7 +92,7 @@ class WheelFiles:
         except (OSError, zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
             if isinstance(error, StackError):
                 raise
-            raise StackError(f"{url} is no readable zip: {error}") from error
+            raise StackError(f"{url} is not a readable zip file: {error}") from error
 
     def _open(self, url: str) -> Any:
         parts = urllib.parse.urlsplit(url)
@@ -141,7 +141,7 @@ class _RemoteFile(io.RawIOBase):
             missing = self._first - start
             first, body, _ = self._fetch(f"bytes={start}-{self._first - 1}", missing)
             if first != start or len(body) != missing:
-                raise StackError(f"the server of {self._url} answers with another part than was asked for")
+                raise StackError(f"the server of {self._url} answers with another part than was requested")
             self._first, self._held = start, body + self._held
         self._position = end
         return self._held[start - self._first : end - self._first]

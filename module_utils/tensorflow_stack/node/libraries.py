@@ -46,7 +46,7 @@ def find_libcuda(loader: Loader) -> list[str]:
             taken = os.path.basename(path) == "libcuda.so.1" and directory in loader.directories
             (linked if taken else unlinked).append(files.resolve(path))
     if unlinked and not linked:
-        files.add_unread("driver.libcuda", f"{unlinked[0]}: no libcuda.so.1 leads the loader to it")
+        files.add_unread("driver.libcuda", f"{unlinked[0]}: no libcuda.so.1 points to it")
     return list(dict.fromkeys(linked + unlinked))
 
 
@@ -62,7 +62,7 @@ def find_cuda(loader: Loader) -> list[dict[str, Any]]:
         library = files.resolve(path)
         version = _read_cuda_version(files, prefix, library)
         if version is None:
-            files.add_unread("cuda", f"{prefix}: no version file, header or library name says the version")
+            files.add_unread("cuda", f"{prefix}: no version file, header or library name has the version")
             continue
         seen.add(library)
         rows.append({"version": version, "prefix": prefix, "library_directory": directory})
@@ -119,7 +119,7 @@ def find_cudnn(loader: Loader, cuda: list[dict[str, Any]]) -> list[dict[str, Any
                 continue
             version = parse_cudnn_name(os.path.basename(library)) or _read_cudnn_header(files, _prefix_of(directory))
             if version is None:
-                files.add_unread("cudnn", f"{library}: neither its name nor a header beside says the version")
+                files.add_unread("cudnn", f"{library}: neither its name nor a header next to it has the version")
                 continue
             rows[library] = {
                 "version": version,
@@ -165,7 +165,7 @@ class Check(NamedTuple):
 def check_libraries(loader: Loader, component: str, wanted: str, directories: list[str]) -> Check:
     """Are the libraries of CUDA or cuDNN at that version in these directories, or where the loader looks by itself?"""
     libraries, problems = set(), []
-    by_itself = f"where the loader looks by itself ({', '.join(loader.directories)})"
+    by_itself = f"in the loader's directories ({', '.join(loader.directories)})"
     searched = f"neither in {', '.join(directories)} nor {by_itself}" if directories else f"not {by_itself}"
     directories = [*directories, *loader.directories]
     for name in OPENED[component]:

@@ -68,7 +68,7 @@ class Apt(PackageManager):
         output = self._run(["dpkg-query", "-W", "-f", FORMAT])
         state = parse_installed(output, native=self._native)
         if not state:
-            raise StackError(f"dpkg does not say what is installed: {complaint(output)}. Mend its database first.")
+            raise StackError(f"dpkg does not say what is installed: {complaint(output)}. Repair its database first.")
         return state
 
     def is_interrupted(self) -> bool:
@@ -173,7 +173,7 @@ class Apt(PackageManager):
             if version is None and not found:
                 raise StackError(
                     f"{name} {state[name].version} was left {state[name].trouble}, and no package repository of this "
-                    f"node has it to install it again. Provide one, or remove it: "
+                    f"node has it to install it again. Add one, or remove it: "
                     f"dpkg --remove --force-remove-reinstreq {name}",
                     package=name,
                 )
@@ -201,7 +201,7 @@ class Apt(PackageManager):
             missing = _missing(versions, output)
         if missing:
             text = f"apt cannot install {request} on this node: {complaint(output)}."
-            text += " Mend what apt names, or ask for another version."
+            text += " Correct what apt reports, or request another version."
             refuse(request.component, [PackageRefusal("unsolvable", missing, text)])
         return parse_simulation(output)
 
@@ -213,7 +213,7 @@ class Apt(PackageManager):
         if not set(names) <= set(removed):
             raise StackError(
                 f"apt cannot remove {', '.join(names)}: {complaint(output)}. "
-                "Mend what apt names and run again. Nothing was changed."
+                "Correct what apt reports and run again. Nothing was changed."
             )
         return _AptRemoval(ClosurePlan((), Transaction(remove=removed)), self)
 
@@ -241,7 +241,8 @@ class Apt(PackageManager):
             wanted = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
             raise StackError(
                 f"Not every file of {wanted} could be fetched: {complaint(output)}. Nothing was changed. "
-                "Refresh the lists (nvidia_repository), ask for another version, or mend the way to the repository.",
+                "Refresh the lists (nvidia_repository), request another version, or repair the connection to the "
+                "repository.",
                 stderr=output,
             )
 

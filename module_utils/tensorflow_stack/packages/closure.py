@@ -75,7 +75,7 @@ def choose_version(
         "vanished",
         (wanted.name,),
         f"The package repositories of this node do not have {asked}; they have: {found}. "
-        "Ask for one of these, or provide a repository that has it.",
+        "Request one of these, or add a repository that has it.",
     )
 
 
@@ -135,8 +135,8 @@ def _choose_driver(
         refusal = PackageRefusal(
             "vanished",
             tuple(of_driver),
-            f"The packages of the driver have to be of one version, and the repositories of this node have none that "
-            f"fits {request}: {versions_found}. Ask for another one, or provide a repository that has all of them.",
+            f"The packages of the driver must have the same version, but the repositories of this node have none that "
+            f"fits {request}: {versions_found}. Request another one, or add a repository that has all of them.",
         )
         raise refused(request.component, [refusal])
     return {}

@@ -112,7 +112,7 @@ class CudaLinks:
             return CudaLinksChange(before, before)
         if os.path.lexists(path) and not os.path.islink(path):
             raise StackError(
-                f"{path} is not a link and cannot lead to {prefix}. Move it away, or unset cuda_toolkit_global_link."
+                f"{path} is not a link and cannot point to {prefix}. Move it away, or unset cuda_toolkit_global_link."
             )
         link = CudaLink(f"{_ALTERNATIVES}/cuda", wanted)
         after = CudaLinksState({**before.links, path: link}, before.loader_files)
@@ -143,8 +143,8 @@ class CudaLinks:
         found = self.read()
         if found != after:
             raise StackError(
-                f"The machine-wide links to a CUDA could not be put back. They were {after.lines}, they are "
-                f"{found.lines}. Put them back by hand, or set cuda_toolkit_global_link to let them lead to this CUDA."
+                f"The machine-wide CUDA links could not be restored. They were {after.lines}, they are "
+                f"{found.lines}. Restore them by hand, or set cuda_toolkit_global_link to point them to this CUDA."
             )
         return after
 

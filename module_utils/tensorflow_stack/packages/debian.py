@@ -329,13 +329,13 @@ def _choose(
             "transitional",
             (*parents, name),
             f"{asked} is a transitional package: it only installs {name} {outside[0]}, which is not of branch "
-            f"{number}. Ask for the branch that {name} is of, or for a version that is still a driver itself.",
+            f"{number}. Request the branch that {name} is of, or a version that is still a driver itself.",
         )
     return PackageRefusal(
         "leaves_branch",
         (name,),
         f"{needed}, which leaves branch {number}: the only versions of {name} are {', '.join(outside)}. "
-        "Ask for another version, or provide a repository that has the whole branch.",
+        "Request another version, or add a repository that has the whole branch.",
     )
 
 
@@ -346,6 +346,6 @@ def _contradiction(
     return PackageRefusal(
         "unsolvable",
         (parent, name),
-        f"{name} {version} was asked for, but {parent} {chosen[parent]} needs {one}. "
-        "Ask for versions that go together.",
+        f"{name} {version} was requested, but {parent} {chosen[parent]} needs {one}. "
+        "Request versions that fit together.",
     )

@@ -171,12 +171,13 @@ class DnfSolution(Solution):
                     self._base.package_import_key(package)
                     result, text = self._base.package_signature_check(package)
                 if result:
-                    raise StackError(f"The signature of {package} is not good: {text}. Nothing was changed.")
+                    raise StackError(f"The signature of {package} is not valid: {text}. Nothing was changed.")
         except (self._python.dnf.exceptions.Error, OSError) as error:
             wanted = ", ".join(str(package) for package in packages)
             raise StackError(
                 f"Not every file of {wanted} could be fetched: {' '.join(str(error).split())}. Nothing was changed. "
-                "Refresh the lists (nvidia_repository), ask for another version, or mend the way to the repository."
+                "Refresh the lists (nvidia_repository), request another version, or repair the connection to the "
+                "repository."
             ) from error
 
     def apply(self) -> str:
@@ -211,7 +212,7 @@ def _against_foreign_locks(plan: ClosurePlan) -> list[PackageRefusal]:
         if lines and not any(allows(line, plain, version) for line in lines):
             text = (
                 f"{name} {version} is needed, but {LOCKS} has {', '.join(lines)}, which is not of this toolkit. "
-                f"If that lock may go: dnf versionlock delete {plain}."
+                f"If that lock is not needed: dnf versionlock delete {plain}."
             )
             found.append(PackageRefusal("held_by_others", (name,), text))
     return found

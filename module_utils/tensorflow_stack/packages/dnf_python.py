@@ -39,7 +39,7 @@ class DnfPython:
         try:
             self.waiting(lambda: base.fill_sack(load_available_repos=repositories))
         except self.dnf.exceptions.RepoError as error:
-            raise StackError(f"dnf cannot read its repositories: {error}. Mend them (nvidia_repository).") from error
+            raise StackError(f"dnf cannot read its repositories: {error}. Repair them (nvidia_repository).") from error
         return base
 
     def modules(self, base: Any) -> Any:

@@ -80,7 +80,7 @@ class DnfSolver:
             text = (
                 f"dnf cannot enable the module stream {self._request.stream} of this node's repositories: "
                 f"{' '.join(str(error).split())}. Their streams of {self._stream.module} are: {streams}. "
-                "Ask for another branch of the driver, or provide a repository that has this stream."
+                "Request another branch of the driver, or add a repository that has this stream."
             )
             refuse(self._request.component, [PackageRefusal("no_stream", (self._stream.module,), text)])
 
@@ -248,20 +248,20 @@ class DnfSolver:
                     "transitional",
                     (*requested, *sorted(left)),
                     f"{asked} is a transitional package: it only installs {others}, not of branch {branch.number}. "
-                    "Ask for that branch, or for a version that is still a driver itself.",
+                    "Request that branch, or a version that is still a driver itself.",
                 )
             if left:
                 return PackageRefusal(
                     "leaves_branch",
                     tuple(sorted(left)),
-                    f"What was asked for would leave branch {branch.number}: dnf would install {others}. "
-                    "Ask for another version, or provide a repository that has the whole branch.",
+                    f"The request would leave branch {branch.number}: dnf would install {others}. "
+                    "Request another version, or add a repository that has the whole branch.",
                 )
         return PackageRefusal(
             "unsolvable",
             tuple(sorted(requested)),
             f"dnf cannot install {self._request} on this node: {problem}. "
-            "Mend what dnf names, or ask for another version.",
+            "Correct what dnf reports, or request another version.",
         )
 
 

@@ -250,7 +250,7 @@ def _solve_removal(record: PackagesRecord, manager: PackageManager, node: _Node)
     other_packages = sorted(set(solution.plan.transaction.remove) - unneeded)
     if other_packages:
         names = ", ".join(other_packages)
-        text = f"Removing {record.component} would remove {names} as well. Remove that first, if it may go."
+        text = f"Removing {record.component} would remove {names} as well. If it is not needed, remove it first."
         refuse(record.component, [PackageRefusal("removes_others", tuple(other_packages), text)])
     return solution
 

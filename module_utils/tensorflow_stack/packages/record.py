@@ -69,7 +69,7 @@ def read_records(directory: str = STATE_DIRECTORY) -> dict[str, PackagesRecord]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StackError(
                 f"{path} is not a record of this toolkit ({type(error).__name__}: {error}). "
-                "Move it away and run again, which writes it anew.",
+                "Move it away and run again, which writes a new one.",
                 path=path,
             ) from error
     return records

@@ -58,8 +58,8 @@ def check_result(
     if wrong:
         raise StackError(
             f"The packages of {component} are not as planned: {', '.join(wrong[name] for name in sorted(wrong))}. "
-            f"The package manager printed: {manager.explain(output)} Mend that and run again: the run continues from "
-            "here.",
+            f"The package manager printed: {manager.explain(output)} Correct that and run again: the run continues "
+            "from here.",
             packages=sorted(wrong),
             stderr=output[-4000:],
         )
@@ -68,9 +68,7 @@ def check_result(
 def check_holds(state: Mapping[str, InstalledPackage], versions: Iterable[str]) -> None:
     loose = sorted(name for name in versions if not state[name].held)
     if loose:
-        raise StackError(
-            f"{', '.join(loose)} could not be held. Look at the package manager's own state and run again."
-        )
+        raise StackError(f"{', '.join(loose)} could not be held. Check the package manager's state and run again.")
 
 
 def show_diff(

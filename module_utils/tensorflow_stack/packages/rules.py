@@ -40,7 +40,7 @@ def _removes_others(request: PackageRequest, plan: ClosurePlan) -> list[PackageR
     do = "does" if len(other_packages) == 1 else "do"
     text = (
         f"Installing {request} would remove {', '.join(other_packages)}, which {do} not belong to {request.component}. "
-        "Remove that first if it may go, or ask for another version."
+        "If it is not needed, remove it first; otherwise request another version."
     )
     return [PackageRefusal("removes_others", tuple(other_packages), text)]
 
@@ -53,8 +53,8 @@ def _downgrades(
         return []
     moves = ", ".join(f"{name} {before[name].version} to {version}" for name, version in downgrade)
     text = (
-        f"{request} is older than what is installed and would downgrade {moves}. "
-        "Set allow_downgrade (of the driver: nvidia_driver_allow_downgrade), or ask for a version that is not older."
+        f"{request} is older than the installed version and would downgrade {moves}. "
+        "Set allow_downgrade (of the driver: nvidia_driver_allow_downgrade), or request a version that is not older."
     )
     return [PackageRefusal("downgrade", tuple(name for name, _ in downgrade), text)]
 
@@ -62,8 +62,8 @@ def _downgrades(
 def _held(request: PackageRequest, held: InstalledPackage, version: str | None, how_to_lift: str) -> PackageRefusal:
     move = f"become {version}" if version else "be removed"
     text = (
-        f"{held.name} is held at {held.version} and not by this toolkit, but has to {move} for {request}. "
-        f"If that hold may go: {how_to_lift}."
+        f"{held.name} is held at {held.version}, and not by this toolkit, but must {move} for {request}. "
+        f"If that hold is not needed: {how_to_lift}."
     )
     return PackageRefusal("held_by_others", (held.name,), text)
 
@@ -71,7 +71,7 @@ def _held(request: PackageRequest, held: InstalledPackage, version: str | None, 
 def _pinned(request: PackageRequest, name: str, version: str | None, component: str, pinned: str) -> PackageRefusal:
     need = f"at {version}" if version else "removed"
     text = (
-        f"{name} was asked for at {pinned} as {component}, but {request} needs it {need}. "
-        "Ask for versions that go together."
+        f"{name} was requested at {pinned} as {component}, but {request} needs it {need}. "
+        "Request versions that fit together."
     )
     return PackageRefusal("held_by_others", (name,), text)

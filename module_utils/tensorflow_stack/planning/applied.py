@@ -26,7 +26,7 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
         there = ", ".join(row.name for row in node.environments) or "none"
         raise StackError(f"There is no environment {name} below {node.root}; there are: {there}.")
     raise StackError(
-        f"It is not known which environment below {node.root} was applied last. Set tensorflow_version to the release "
+        f"It is unknown which environment below {node.root} was applied last. Set tensorflow_version to the release "
         "you mean, and tensorflow_environment if it has a name of its own."
     )
 
@@ -54,7 +54,8 @@ def refuse_lost_gpu(row: Environment, stack: Stack, policy: Policy) -> tuple[Ref
         "gpu",
         found="no NVIDIA GPU on this node",
         wanted=f"the GPU that {row.name} was built for",
-        set="See why it is gone (make doctor). For the CPU set tensorflow_gpu to none and name the release.",
+        set="Run make doctor to find out why it is missing. For the CPU, set tensorflow_gpu to none and "
+        "tensorflow_version to the release.",
     )
     return (refusal,)
 
@@ -111,15 +112,15 @@ def find_losses(
         open_ones = [addition for addition in additions if addition not in lost]
         if open_ones:
             warnings = (
-                f"Somebody put into {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
+                f"Somebody added to {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
                 "made first is without them.",
             )
     if lost:
-        why = "it is damaged and has to be mended" if is_same else "the lock, interpreter or CUDA is another one"
+        why = "it is damaged and must be repaired" if is_same else "its lock, interpreter or CUDA changes"
         refusals.append(
             Refusal(
                 "environment",
-                found=f"in {path} what somebody put there and a new build would lose: {listed(lost)}",
+                found=f"additions in {path} that a new build would lose: {listed(lost)}",
                 wanted=f"a new build of it ({why})",
                 set=WAYS_OUT,
             )
@@ -147,7 +148,7 @@ def _replaced_file(
             found=f"{path} was applied with {file}" + (f" ({shown})" if shown else ""),
             wanted=f"the same name for {lock.requirements or 'the release alone'}",
             set="Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or "
-            "tensorflow_additions to drop to replace what is there.",
+            "tensorflow_additions to drop to replace the environment.",
         )
     ]
 

@@ -146,7 +146,7 @@ def _what_to_set(search: _Search, policy: Policy) -> str:
     if asked == ("auto", "auto"):
         others = ["tensorflow_gpu to none for a CPU environment"]
     instead = " and ".join(others) or "cuda_source and cudnn_source to auto"
-    return f"Install them beside what is there and run again, {as_root}or set {instead}."
+    return f"Install them next to the existing ones and run again, {as_root}or set {instead}."
 
 
 def _pairs(node: NodeFacts, policy: Policy) -> list[tuple[str, str]]:
@@ -193,7 +193,7 @@ def _find_cuda(source: str, search: _Search) -> _Found:
 def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
     node = search.node
     if cuda.source == "wheels" and source != "wheels":
-        return None, "the lock that brings CUDA brings its own cuDNN"
+        return None, "the lock with CUDA includes cuDNN"
     if source in _NEED_ROOT and not node.is_root:
         return None, f"{node.user_name} is not root, who can install it"
     find: dict[str, _FindCudnn] = {
@@ -260,7 +260,7 @@ def _wheel_cuda(search: _Search) -> _Found:
     if row is None:
         return None, f"there are no wheels of CUDA {search.release.cuda}"
     if row.architecture != search.node.architecture:
-        return None, f"the CUDA wheels for it exist for {row.architecture} alone"
+        return None, f"its CUDA wheels exist only for {row.architecture}"
     version, why_not = _best([row.cuda], "wheels", search)
     return (Library(version, "wheels", ("nvidia/*/lib",) if row.link else ()) if version else None), why_not
 
@@ -271,7 +271,10 @@ def _distro_cuda(search: _Search) -> _Found:
     # The distribution's toolkit requires its own libcuda1; its packages lay the driver's libraries in such a directory.
     is_others = libcuda and "driver" not in search.node.managed and "/nvidia/" not in libcuda
     if cuda and not cuda.is_there and is_others:
-        return None, f"the distribution's CUDA brings the distribution's libcuda, beside {libcuda} of another origin"
+        return (
+            None,
+            f"the distribution's CUDA would install the distribution's libcuda, but {libcuda} has another origin",
+        )
     return cuda, why_not
 
 
@@ -281,7 +284,7 @@ def _packaged_cuda(origin: str, search: _Search) -> _Found:
     known = {cuda: row for row in rows for cuda in row.cuda}
     version, why_not = _best(known, origin, search)
     if version is None:
-        has = f"CUDA {', '.join(known)}" if known else "no CUDA that is known"
+        has = f"CUDA {', '.join(known)}" if known else "no known CUDA"
         return None, why_not or f"{origin} has {has} here"
     row = known[version]
     words = {"cuda": version, "dashed": version.replace(".", "-")}
@@ -365,7 +368,7 @@ def _packaged_cudnn(search: _Search, cuda: Library) -> _Found:
     row = next((row for row in rows if _serves(row.cudnn, search)), None)
     if row is None:
         known = ", ".join(row.cudnn for row in rows)
-        return None, f"nvidia_repo has {f'cuDNN {known}' if known else 'no cuDNN that is known'} for CUDA {major} here"
+        return None, f"nvidia_repo has {f'cuDNN {known}' if known else 'no known cuDNN'} for CUDA {major} here"
     return Library(
         row.cudnn,
         "nvidia_repo",

@@ -218,7 +218,7 @@ def _check_root(path: str) -> None:
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(
             f"The root of the environments is {path}, which is the system's. "
-            "Set tensorflow_root to a directory for them alone, such as /opt/tensorflow."
+            "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
         )
 
 

@@ -189,7 +189,7 @@ def _choose(
     if policy.driver_source == "found":
         return refuse(f"Set nvidia_driver_source to auto, install it yourself, {_CPU_INSTEAD}")
     if node.platform == "wsl":
-        return refuse(f"Update the driver in Windows, which brings that of its Linux along; {_CPU_INSTEAD}")
+        return refuse(f"Update the driver in Windows, which includes the one for WSL; {_CPU_INSTEAD}")
     if not node.is_root:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
     candidates, reasons = [], []
@@ -203,7 +203,7 @@ def _choose(
     if not candidates:
         known = "; ".join(reasons) or f"none is known for {node.os['name'] or 'this distribution'}"
         return refuse(
-            f"Set the nvidia_driver_ variables to what the node can have, install it yourself, {_CPU_INSTEAD}",
+            f"Set the variables nvidia_driver_* to what the node can have, install it yourself, {_CPU_INSTEAD}",
             found=f"{problem}, and no other that fits: {known}",
         )
     if node.secure_boot and not node.container:
@@ -218,17 +218,13 @@ def _choose(
     best = min(candidates, key=lambda candidate: _rank(tables, candidate.row, policy))
     if _has_ended(tables, best.row, policy):
         findings.warnings.append(
-            f"NVIDIA has ended driver branch {best.row.branch}, and no other one fits: it is taken as "
-            f"{best.row.origin} has it."
+            f"NVIDIA has ended driver branch {best.row.branch}, and no other one fits: it is installed from "
+            f"{best.row.origin}."
         )
     driver = _driver(node, kept, best)
     if driver.direction == "down" and not policy.allow_downgrade:
-        return refuse(
-            f"Set nvidia_driver_allow_downgrade to true, so that {best.label} takes its place, {_CPU_INSTEAD}"
-        )
-    return replace(
-        driver, why=f"{problem}: {best.label} takes its place" if kept.installed else f"{problem}: {best.label}"
-    )
+        return refuse(f"Set nvidia_driver_allow_downgrade to true, so that {best.label} replaces it, {_CPU_INSTEAD}")
+    return replace(driver, why=f"{problem}: {best.label} replaces it" if kept.installed else f"{problem}: {best.label}")
 
 
 def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) -> str | None:
@@ -236,7 +232,7 @@ def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) ->
     if policy.driver_source != "auto" and row.origin != policy.driver_source:
         return f"is not from {policy.driver_source}"
     if policy.driver_version and policy.driver_version.split(".")[0] != str(row.branch):
-        return "was not asked for"
+        return "was not requested"
     if row.branch < Version(need.floor).major:
         return f"is older than {need.floor}"
     if need.last and row.branch > need.last[0]:

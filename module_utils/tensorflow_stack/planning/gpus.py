@@ -165,7 +165,7 @@ def hint_of_gpu(node: NodeFacts) -> str | None:
     if driver.loaded:
         found.append(f"the kernel module nvidia {driver.loaded} is loaded")
     if driver.libcuda:
-        found.append(f"{driver.libcuda} is there")
+        found.append(f"{driver.libcuda} exists")
     if node.platform == "tegra":
         found.insert(0, "this is a Jetson, for whose GPU the package index has no TensorFlow")
     elif node.platform == "wsl" and found:
@@ -179,7 +179,7 @@ def unused_gpu(node: NodeFacts, policy: Policy) -> str | None:
     if hint is None:
         return None
     return (
-        f"No GPU is used: none of NVIDIA's is on the PCI bus, but {hint}. If the CPU is meant, set tensorflow_gpu to "
+        f"No GPU is used: no NVIDIA GPU is on the PCI bus, but {hint}. If the CPU is meant, set tensorflow_gpu to "
         "none; to stop instead, set it to required."
     )
 

@@ -37,7 +37,7 @@ def _release_warning(tables: Tables, release: Release) -> str:
     minor = release.version.split(".")[:2]
     last = [row.version for row in tables.releases if row.version.split(".")[:2] == minor][-1]
     return (
-        f"TensorFlow {release.version} gets no security fixes, these go into the newest release alone "
+        f"TensorFlow {release.version} gets no security fixes, only the newest release does "
         f"({tables.addresses['releases']})"
         + (f"; known of it: {known}" if known else "")
         + "."

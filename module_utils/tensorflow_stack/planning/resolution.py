@@ -76,7 +76,8 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
             warn_of_compiling(tables, release, models, found[0], driver, findings)
     if python and not python.public and node.is_root:
         findings.warnings.append(
-            f"Only root can use this environment: its interpreter {python.path} lies where others may not enter. "
+            f"Only root can use this environment: its interpreter {python.path} is in a directory that others may not "
+            "enter. "
             "Install one for all, or set python_source to uv."
         )
     stack = None
@@ -126,7 +127,7 @@ def _flavour(node: NodeFacts, policy: Policy, findings: Findings) -> str:
             found=f"no NVIDIA GPU on the PCI bus{f', but {hint}' if hint else ''}",
             wanted="a GPU (tensorflow_gpu is required)",
             set=(
-                "This toolkit uses GPUs on the PCI bus alone. Set tensorflow_gpu to auto or none for a CPU environment."
+                "This toolkit uses only GPUs on the PCI bus. Set tensorflow_gpu to auto or none for a CPU environment."
                 if hint
                 else "Set tensorflow_gpu to auto for a CPU environment."
             ),
@@ -171,7 +172,7 @@ def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, f
     findings.refuse(
         "python",
         found=_pythons_found(node),
-        wanted=f"Python {' or '.join(minors)} for TensorFlow {release.version} (looked for by: {', '.join(sources)})",
+        wanted=f"Python {' or '.join(minors)} for TensorFlow {release.version} (sources: {', '.join(sources)})",
         set=_how_to_get_python(tables, node, policy, minors),
     )
     return None

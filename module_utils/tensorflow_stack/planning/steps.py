@@ -96,10 +96,10 @@ def _library_step(component: str, library: Library | None, node: NodeFacts) -> d
         return _system_step(component, library, node, values)
     if library.source == "found":
         values.update(installed=library.version, direction="same")
-        return _step(component, "keep", "on the node already; the environment is bound to it", **values)
+        return _step(component, "keep", "on the node already; the environment uses it", **values)
     if current and there and (there.version, there.source) == (library.version, "wheels"):
         return _step(component, "keep", f"the wheels that {current.name} has, too", **values)
-    beside = f"; that of {current.name} stays as it is" if current and there else ""
+    beside = f"; that of {current.name} is not changed" if current and there else ""
     return _step(component, "install", f"wheels inside the environment{beside}", **values)
 
 
@@ -127,7 +127,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         return _step(
             "python",
             "keep",
-            f"{python.path} is there",
+            f"{python.path} exists",
             installed=python.version or python.minor,
             wanted=python.minor,
             direction="same",
@@ -135,7 +135,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         )
     why = {
         "distro": f"no Python {python.minor} here; the distribution has the package {python.package}",
-        "uv": f"no Python {python.minor} here; uv fetches a build of its own beside the environments",
+        "uv": f"no Python {python.minor} here; uv downloads one into the environments' root",
     }[python.source]
     return _step(
         "python",
@@ -153,7 +153,7 @@ def _lock_step(lock: LockState) -> dict[str, Any]:
         return _step("lock", "keep", lock.path, source="found")
     why = {
         "missing": f"there is no lock at {lock.path} yet: it is made from the package index first",
-        "stale": f"what goes into {lock.path} has changed since it was made: it is made anew first",
+        "stale": f"the inputs of {lock.path} have changed: it is made again first",
     }[lock.state]
     return _step("lock", "install" if lock.state == "missing" else "change", why, source="index")
 
@@ -174,21 +174,21 @@ def _environment_step(
         "source": "lock",
     }
     if existing and existing.digest == environment["digest"] and not existing.damage:
-        compared = "its files are compared when it is applied" if existing.damage is None else "its files are whole"
+        compared = "its files are compared when it is applied" if existing.damage is None else "its files are unchanged"
         return _step("environment", "keep", f"{existing.build} was made from this lock; {compared}", **values)
     if lock.lock is not None:
         values["packages"] = _package_changes(existing.packages if existing else {}, lock.lock.packages)
         values["bytes"] = _bytes_to_fetch(node, lock.lock)
     if existing and existing.damage and existing.digest == environment["digest"]:
-        why = f"{existing.build} is damaged ({existing.damage[0]}): a whole build of this lock takes its place"
+        why = f"{existing.build} is damaged ({existing.damage[0]}): an undamaged build of this lock replaces it"
         return _step("environment", "change", why, **values)
     if existing:
-        return _step("environment", "change", f"built anew beside {existing.build} and switched to", **values)
+        return _step("environment", "change", f"a new build replaces {existing.build}", **values)
     others = [row.name for row in node.environments]
     beside = (
         f"; {', '.join(others)} stay{'s' if len(others) == 1 else ''} as {'it is' if len(others) == 1 else 'they are'}"
     )
-    return _step("environment", "install", "not there yet" + (beside if others else ""), **values)
+    return _step("environment", "install", "does not exist yet" + (beside if others else ""), **values)
 
 
 def _package_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -13,8 +13,8 @@ from .distributions import distributions_in, is_same_version, normalised, read_r
 
 _SHOWN = 8
 WAYS_OUT = (
-    "Name them in a requirements file (tensorflow_requirements), build another environment beside it "
-    "(tensorflow_environment), or set tensorflow_additions to drop to go on without them."
+    "Name them in a requirements file (tensorflow_requirements), build another environment "
+    "(tensorflow_environment), or set tensorflow_additions to drop to continue without them."
 )
 
 
@@ -30,7 +30,7 @@ class Addition(NamedTuple):
         if self.replaces is None:
             return f"{self.name} {self.version}" if self.version else self.name
         if self.replaces == self.version:
-            return f"{self.name} {self.version} was installed again, not from the lock"
+            return f"{self.name} {self.version} was installed again, but not from the lock"
         return f"{self.name} is {self.version}, not {self.replaces}"
 
 

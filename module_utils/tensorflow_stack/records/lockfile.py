@@ -177,7 +177,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
             path,
             body_start,
             f"the {len(body)} lines below have the digest {found[:12]}, not {values['body_sha256'][:12]}: "
-            "the file was cut short or edited by hand",
+            "the file was truncated or edited by hand",
         )
     return Lock(
         release=values["release"],
@@ -213,21 +213,21 @@ def _parse_body(lines: list[str], *, path: str, first: int) -> tuple[tuple[Distr
         distribution = _parse_line(line, path=path, number=number)
         name = distribution.name
         if name in seen:
-            raise _refusal(path, number, f"{name} is there a second time, first in line {seen[name]}")
+            raise _refusal(path, number, f"{name} is listed twice, first in line {seen[name]}")
         seen[name] = number
         distributions.append(distribution)
     if not distributions:
-        raise _refusal(path, first, "the lock has no distribution: the file was cut short")
+        raise _refusal(path, first, "the lock has no distribution: the file was truncated")
     return tuple(distributions), tuple(built_with)
 
 
 def _parse_line(line: str, *, path: str, number: int) -> Distribution:
     match = _DISTRIBUTION.fullmatch(line.rstrip("\n"))
     if match is None:
-        raise _refusal(path, number, f"not a line of a lock (cut short or edited?): {line.rstrip()[:120]!r}")
+        raise _refusal(path, number, f"not a line of a lock (truncated or edited?): {line.rstrip()[:120]!r}")
     name = match.group("name")
     if not match.group("hashes"):
-        raise _refusal(path, number, f"{name} has no --hash, so nothing says what may be installed for it")
+        raise _refusal(path, number, f"{name} has no --hash, so no file may be installed for it")
     return Distribution(
         name=name,
         version=match.group("version"),
@@ -256,7 +256,7 @@ def _sha256(text: str) -> str:
 
 def _refusal(path: str, number: int, found: str) -> LockError:
     return LockError(
-        f"{path}:{number}: {found}. Restore the file from where it came from, or remove it and make it again "
+        f"{path}:{number}: {found}. Restore the file from its origin, or remove it and make it again "
         "with playbooks/lock.yml.",
         path=path,
         line=number,

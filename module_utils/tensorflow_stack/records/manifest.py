@@ -95,8 +95,8 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
             write_json(path, after)
         except OSError as error:
             raise UnwritableError(
-                f"{path} cannot be written: {error.strerror}. Make room or run as the owner of {root}, and run the"
-                " playbook again.",
+                f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of {root}, and run "
+                "the playbook again.",
                 path=path,
             ) from error
         return True
@@ -104,7 +104,7 @@ def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
 
 def _unusable(path: str, found: str) -> StackError:
     return StackError(
-        f"{path} {found}. Move it away and run the playbook again, which writes it anew;"
-        " the environments beside it are not touched.",
+        f"{path} {found}. Move it away and run the playbook again, which writes a new one;"
+        " the environments are not changed.",
         path=path,
     )

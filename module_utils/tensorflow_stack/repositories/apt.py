@@ -87,7 +87,7 @@ class AptRepositories:
         own = entries_of_distribution(entries, distribution, codename, origins)
         if not own:
             raise StackError(
-                f"The packages asked for are in {' and '.join(components)} of {distribution} {codename}, but no enabled"
+                f"The requested packages are in {' and '.join(components)} of {distribution} {codename}, but no enabled"
                 f" entry of its own archive was found in {_SOURCES} and {_SOURCES_DIRECTORY}. Add one that has these"
                 " components, and run again."
             )
@@ -131,9 +131,9 @@ class AptRepositories:
             if reasons or _refreshed(index, targets) < started:
                 text = "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update fetched no list of its packages"
                 raise VerificationError(
-                    f"{index.name} cannot be used: {text.rstrip('.')}. The node's lists of repositories and keys are as"
-                    " they were. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
-                    " (of the distribution: mend its entry); if it is signed by another key that you trust, set"
+                    f"{index.name} cannot be used: {text.rstrip('.')}. The node's lists of repositories and keys are"
+                    " unchanged. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
+                    " (for the distribution's, correct its entry); if it is signed by another key that you trust, set"
                     " nvidia_repository_fingerprints to that one's.",
                     cmd=command,
                     rc=ended.code,
@@ -155,7 +155,8 @@ class AptRepositories:
         names = dict(re.findall(r"""^(ID|VERSION_CODENAME)=["']?([\w.-]+)""", text, re.M))
         if len(names) != 2:
             raise StackError(
-                "/etc/os-release has no ID and VERSION_CODENAME, so the distribution's own entries cannot be told."
+                "/etc/os-release has no ID and VERSION_CODENAME, so the distribution's own entries cannot be "
+                "recognised."
             )
         return names["ID"], names["VERSION_CODENAME"]
 

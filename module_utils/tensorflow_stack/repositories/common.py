@@ -41,15 +41,15 @@ def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) ->
     chosen = (url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
         raise StackError(
-            "nvidia_repository_url holds credentials, which would show in the output of every task and in a file that"
-            " everybody on the node may read. Name a mirror that needs none, or put them into /etc/apt/auth.conf.d"
+            "nvidia_repository_url contains credentials, which the output of every task would show, and a file that"
+            " everybody on the node may read. Use a mirror that needs none, or put them into /etc/apt/auth.conf.d"
             " (for apt) and ~root/.netrc (for the key) on the node."
         )
     wanted = [re.sub(r"\s", "", text).upper() for text in (fingerprints or row["fingerprints"])]
     for text in wanted:
         if not re.fullmatch("[0-9A-F]{40}", text):
             raise StackError(
-                f"{text!r} is no fingerprint of a repository's key: 40 hexadecimal digits are wanted, as `gpg"
+                f"{text!r} is no fingerprint of a repository's key: 40 hexadecimal digits are required, as `gpg"
                 " --show-keys` prints them. Set nvidia_repository_fingerprints."
             )
     return SignedRepository(
@@ -102,7 +102,7 @@ class Work:
                 for fingerprint in repository.retired:
                     if bytes.fromhex(fingerprint) in data:
                         self.warnings.append(
-                            f"{path} holds the retired key {fingerprint}, in a format of gpg's own that apt does not"
+                            f"{path} contains the retired key {fingerprint}, in a format of gpg's own that apt does not"
                             f" read: gpg --no-default-keyring --keyring {path} --delete-keys {fingerprint} removes it."
                         )
                 continue
@@ -184,7 +184,7 @@ def _checked_key(data: bytes, repository: SignedRepository) -> Key:
     found = [key.fingerprint or f"a key of version {key.version}" for key in keys]
     if len(keys) != 1:
         raise StackError(
-            f"{url} must hold the key {wanted} alone, but holds {len(keys)}: {', '.join(found)}. Nothing was"
+            f"{url} must hold the key {wanted} alone, but contains {len(keys)}: {', '.join(found)}. Nothing was"
             f" trusted. {hint}",
             found=found,
         )

@@ -103,8 +103,8 @@ class DnfRepositories:
                 ended = self._work.run(["rpmkeys", "--import", path])
                 if fingerprint not in _imported_keys(self._work).values():
                     raise StackError(
-                        f"rpm did not take the key {fingerprint} from {path}, and printed"
-                        f" '{' '.join(ended.lines)}'. Look at the crypto policy of the node.",
+                        f"rpm did not accept the key {fingerprint} from {path}, and printed"
+                        f" '{' '.join(ended.lines)}'. Check the crypto policy of the node.",
                         rc=ended.code,
                     )
             yield
@@ -126,7 +126,7 @@ class DnfRepositories:
             errors = [line for line in ended.lines if re.match(r"Error|  - |.*[Ee]rror:", line)]
             raise VerificationError(
                 f"The repository {repository.url} cannot be used: {'; '.join(errors) or 'dnf fetched no list of it'}."
-                " The node's repositories and keys are as they were. If it is not reachable from the node, set"
+                " The node's repositories and keys are unchanged. If it is not reachable from the node, set"
                 " nvidia_repository_url to a mirror that is; if it is signed by another key that you trust, set"
                 " nvidia_repository_fingerprints to that one's.",
                 cmd=command,

@@ -35,7 +35,7 @@ def read_keys(data: bytes) -> list[Key]:
     keys: list[Key] = []
     for tag, body, packet in _packets(data):
         if tag == _SECRET_KEY:
-            raise StackError("it holds a secret key")
+            raise StackError("it contains a secret key")
         if tag == _PUBLIC_KEY:
             keys.append(Key(body[0], _fingerprint(body), packet))
         elif not keys:
@@ -44,7 +44,7 @@ def read_keys(data: bytes) -> list[Key]:
             last = keys[-1]
             keys[-1] = Key(last.version, last.fingerprint, last.packets + packet)
     if not keys:
-        raise StackError("it holds no OpenPGP key")
+        raise StackError("it contains no OpenPGP key")
     return keys
 
 
@@ -103,7 +103,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         first = data[start]
         tag = first & 0x3F if first & 0x40 else (first >> 2) & 0x0F
         if not first & 0x80 or not 0 < tag <= _LAST_TAG_OF_KEYRINGS:
-            raise StackError("it is no OpenPGP data")
+            raise StackError("it is not OpenPGP data")
         after = data[start + 1 : start + 6]
         if first & 0x40:
             header, length = _new_length(after)
@@ -112,7 +112,7 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
             header, length = (octets, int.from_bytes(after[:octets], "big")) if octets else (0, -1)
         end = start + 1 + header + length
         if length < 0 or end > len(data) or (tag == _PUBLIC_KEY and length < 6):
-            raise StackError("it is cut short or no OpenPGP key")
+            raise StackError("it is truncated or not an OpenPGP key")
         yield tag, data[start + 1 + header : end], data[start:end]
         start = end
 

@@ -43,10 +43,10 @@ class Refused(enum.Enum):
 
     INDEX = "Remove the line; to use another index for everything, set tensorflow_index_url"
     SOURCE = "Write name==version and publish the distribution on the index of tensorflow_index_url"
-    OPTION = "Remove it; taken are -r, -c and --hash"
+    OPTION = "Remove it; -r, -c and --hash are accepted"
     INCLUDE = "Name a text file that is on this machine, by a path relative to this one"
     INCLUDE_LOOP = "Remove one of the includes"
-    LINKED_INCLUDE = "Put a copy of that file in the place of the link"
+    LINKED_INCLUDE = "Replace the link by a copy of the file"
     TOO_MANY_FILES = "Join the files"
     VARIABLE = "Write its value"
     SYNTAX = "Write it as name, name==1.2.3 or name~=1.2.0"  # example
@@ -54,12 +54,12 @@ class Refused(enum.Enum):
     VERSION = "Write == and a version such as 1.2.3"  # example
     CHARACTER = "Remove it; such characters hide what a line says"
     NOT_TEXT = "Save the file as UTF-8 text"
-    TOO_LARGE = "Check that this is a requirement file"
+    TOO_LARGE = "Check that this is a requirements file"
     EMPTY = "Write one a line, for example tensorflow==2.8.0"  # example
     DOCUMENT = "Correct it, or name a requirements.txt"
     NO_PROJECT_TABLE = "Export a requirements.txt with the tool that keeps this file, and name that"
     DYNAMIC = "Name the file that the dependencies are read from"
-    GROUP = "Name one that is there"
+    GROUP = "Name an existing one"
     CONDA = "Move what is needed to 'pip:', under its name on the package index"
     OTHER_FORMAT = "Write or export a requirements.txt, and name that"
 
@@ -98,13 +98,13 @@ def read_text(path: str) -> str:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise StackError(
-                    visible(f"The requirement file {path} is not a regular file. {Refused.INCLUDE.value}.")
+                    visible(f"The requirements file {path} is not a regular file. {Refused.INCLUDE.value}.")
                 )
             raw = stream.read(_LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StackError(
-            visible(f"The requirement file {path} cannot be read: {reason}. Set tensorflow_requirements to ")
+            visible(f"The requirements file {path} cannot be read: {reason}. Set tensorflow_requirements to ")
             + "the path of a file on the controller."
         ) from error
     if len(raw) > _LARGEST_FILE:
@@ -163,7 +163,7 @@ def pyproject_lines(text: str, path: str, groups: tuple[str, ...]) -> Iterator[L
         number = int(found[1]) if found else len(text.splitlines())
         raise refuse(Refused.DOCUMENT, path, number, f"no TOML ({error})") from error
     except (RecursionError, ValueError) as error:
-        raise refuse(Refused.DOCUMENT, path, None, f"no TOML that can be read ({error})") from error
+        raise refuse(Refused.DOCUMENT, path, None, f"unreadable TOML ({error})") from error
     tool = document.get("tool")
     project = document.get("project")
     if not isinstance(project, dict):
@@ -208,7 +208,7 @@ def _own_extras(text: str, project: Mapping[str, Any]) -> list[str]:
 
 def _strings(rows: Any, text: str, path: str, name: str) -> Iterator[Line]:
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
-        raise refuse(Refused.DOCUMENT, path, _line_of(text, name), f"something else than a list of strings in {name}")
+        raise refuse(Refused.DOCUMENT, path, _line_of(text, name), f"a value other than a list of strings in {name}")
     start = max(text.find(name), 0)
     for row in rows:
         # tomllib gives no positions; a string that is written with escapes gets the line of its list.
@@ -229,11 +229,11 @@ def environment_lines(text: str, path: str, notes: list[str]) -> Iterator[Line]:
         number = error.problem_mark.line + 1 if error.problem_mark else None
         raise refuse(Refused.DOCUMENT, path, number, f"no YAML ({error.problem})") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise refuse(Refused.DOCUMENT, path, None, f"no YAML that can be read ({error})") from error
+        raise refuse(Refused.DOCUMENT, path, None, f"unreadable YAML ({error})") from error
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     lists = [value for key, value in pairs if key.value == "dependencies"]
     if len(lists) != 1 or not isinstance(lists[0], yaml.SequenceNode):
-        raise refuse(Refused.DOCUMENT, path, 1, "something else than one list of dependencies")
+        raise refuse(Refused.DOCUMENT, path, 1, "a value other than one list of dependencies")
     conda: list[yaml.ScalarNode] = []
     for node in lists[0].value:
         if isinstance(node, yaml.ScalarNode):
@@ -243,7 +243,7 @@ def environment_lines(text: str, path: str, notes: list[str]) -> Iterator[Line]:
         is_pip = isinstance(node, yaml.MappingNode) and [key.value for key, _ in node.value] == ["pip"]
         rows = node.value[0][1] if is_pip else None
         if not isinstance(rows, yaml.SequenceNode) or not all(isinstance(row, yaml.ScalarNode) for row in rows.value):
-            raise refuse(Refused.DOCUMENT, path, _line(node), "something else than names and one list under pip")
+            raise refuse(Refused.DOCUMENT, path, _line(node), "values other than names and one list under pip")
         for row in rows.value:
             _check_tag(row, path)
             yield Line(_line(row), row.value.strip())
@@ -263,9 +263,9 @@ def _judge_conda(nodes: list[yaml.ScalarNode], path: str, notes: list[str]) -> N
     for node in nodes:
         where = f"{path}:{_line(node)}: {node.value}"
         if names[node] == "python" and node.value.lower() != "python":
-            notes.append(visible(f"{where} is not taken over, tensorflow_python says which Python is used."))
+            notes.append(visible(f"{where} is ignored, tensorflow_python selects the Python."))
         elif _CUDA_OF_CONDA.fullmatch(names[node]):
-            notes.append(visible(f"{where} is not taken over, TensorFlow's own CUDA and cuDNN come with the release."))
+            notes.append(visible(f"{where} is ignored, CUDA and cuDNN depend on the TensorFlow release."))
 
 
 def _check_tag(node: yaml.ScalarNode, path: str) -> None:

@@ -123,7 +123,7 @@ def tensorflow_requirement(
         if build is not None:
             raise StackError(
                 f"{wish.where} asks for {wish.requirement}, {build}, which installs the same files as tensorflow. "
-                "Write tensorflow there, or give the line a marker under which it is not for Linux."
+                "Write tensorflow there, or give the line a marker that excludes Linux."
             )
     asked = [wish for wish in wishes if wish.project in TENSORFLOW_PROJECTS]
     if not asked:
@@ -259,7 +259,7 @@ class _Reader:
         written = os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(path) or "."), value))
         target = os.path.realpath(included)
         if target != written and os.path.commonpath([target, self._root]) != self._root:
-            raise refuse(Refused.LINKED_INCLUDE, path, number, f"an include of {included}, which leads to {target}")
+            raise refuse(Refused.LINKED_INCLUDE, path, number, f"an include of {included}, which points to {target}")
         return included
 
 
@@ -283,7 +283,7 @@ def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequir
             name = option.split("=")[0].split()[0]
             raise refuse(Refused.OPTION, path, line.number, f"the option {name[:120]}")
     if options:
-        notes.append(f"{path}:{line.number}: the hashes are not taken over, the lock gets those of the index.")
+        notes.append(f"{path}:{line.number}: the hashes are ignored, the lock has those of the index.")
     if _URL.match(text):
         raise refuse(Refused.SOURCE, path, line.number, f"the URL {text[:120]}")
     if text.startswith((".", "/", "~")) or (" " not in text and text.endswith((".whl", ".tar.gz", ".zip"))):
@@ -303,6 +303,6 @@ def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequir
     try:
         _applies(requirement, "3.10", "x86_64")  # example
     except (UndefinedComparison, UndefinedEnvironmentName, ValueError, RecursionError) as error:
-        found = f"a marker that has no meaning ({str(error)[:200] or 'too deeply nested'})"
+        found = f"a marker without meaning ({str(error)[:200] or 'too deeply nested'})"
         raise refuse(Refused.MARKER, path, line.number, found) from error
     return UserRequirement(requirement=requirement, path=path, line=line.number)

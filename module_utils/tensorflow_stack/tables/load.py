@@ -277,13 +277,13 @@ def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]
         raise TableError(f"The table {path} is not YAML: {error}") from error
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
-        raise TableError(f"The table {path} has no list `rows`; it may have been cut short. Restore it.")
+        raise TableError(f"The table {path} has no list `rows`; it may have been truncated. Restore it.")
     return tuple(_row(path, number, row, row_class) for number, row in enumerate(rows, 1))
 
 
 def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
     if not isinstance(row, dict):
-        raise TableError(f"{path}, row {number}: a mapping is wanted, found {row!r}.")
+        raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
     fields = [field.name for field in dataclasses.fields(row_class)]  # type: ignore[arg-type]  # all are dataclasses
     where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
     for field in fields:

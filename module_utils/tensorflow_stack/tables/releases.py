@@ -21,9 +21,9 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
     # example
     hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor and not where else ""
     raise RefusedError(
-        f"TensorFlow {version}{where} is not a release that is known here; nearest are "
+        f"TensorFlow {version}{where} is not a known release; the nearest are "
         f"{', '.join(_nearest(version, known))}. "
-        f"{'Write one of them there' if where else 'Set tensorflow_version to one of them'}{hint}.",
+        f"{'Write one of them' if where else 'Set tensorflow_version to one of them'}{hint}.",
         asked=version,
     )
 

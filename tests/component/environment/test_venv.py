@@ -174,9 +174,9 @@ def _remove_interpreter(site: Site) -> None:
         (_empty_a_record, "numpy: its RECORD was changed"),
         (_garble_a_record, "numpy: its RECORD was changed"),
         (_fifo_for_a_record, "numpy: its RECORD was changed"),
-        (_fifo, "numpy: numpy/__init__.py is not a regular file any more"),
-        (_link_to_another_file, "numpy: numpy/__init__.py is not a regular file any more"),
-        (_link_to_nothing, "numpy: numpy/__init__.py is not a regular file any more"),
+        (_fifo, "numpy: numpy/__init__.py is no longer a regular file"),
+        (_link_to_another_file, "numpy: numpy/__init__.py is no longer a regular file"),
+        (_link_to_nothing, "numpy: numpy/__init__.py is no longer a regular file"),
         (_others_may_write("numpy/__init__.py"), "numpy: numpy/__init__.py could be changed by others"),
         (_others_may_write("numpy"), "numpy: its directory "),
         (_others_may_write("."), "numpy: its directory "),
@@ -225,7 +225,7 @@ def test_an_edit_in_place_does_not_come_back_from_the_cache(site: Site, edit: st
         assert site.apply().action == "build"
     assert site.says() == "2.8.0 1.23.5"
     log = Path(site.root, ".builds", "other.log" if case == "another environment" else f"{NAME}.log").read_text()
-    assert "Fetching numpy anew: the cache was damaged" in log
+    assert "Fetching numpy again: the cache was damaged" in log
 
 
 def test_the_other_environment_that_was_edited_is_repaired_by_its_own_run(site: Site) -> None:
@@ -283,7 +283,7 @@ def test_what_another_user_left_in_the_cache_is_not_built(site: Site, name: str)
         site.apply()
         assert (site.site_packages / "numpy" / name).stat().st_uid == 0
     else:
-        with pytest.raises(BuildError, match=r"with .*/numpy/added.py, which .*65534.* has written into the cache"):
+        with pytest.raises(BuildError, match=r"with .*/numpy/added.py, which .*65534.* has written to the cache"):
             site.apply()
         os.rename(Path(site.root, ".cache", "uv"), Path(site.root, ".cache", "uv.old"))
         site.apply()
@@ -314,7 +314,7 @@ def test_a_wheel_that_is_not_what_its_record_says_is_named(site: Site) -> None:
     text = {"odd/__init__.py": "x = 1\n"}
     wheel = make_wheel(site.wheels, "odd", "1.0", text, recorded={"odd/__init__.py": "x = 2\n"})
     with pytest.raises(
-        BuildError, match=r"odd: the contents of odd/__init__.py differ .* in the wheel itself.* of odd"
+        BuildError, match=r"odd: the contents of odd/__init__.py differ .* The wheel itself is wrong.* of odd"
     ):
         site.apply(site.spec(site.tensorflow, site.numpy, wheel))
     assert builds.builds_of(site.root, NAME) == []
@@ -454,7 +454,7 @@ def test_leftovers_are_swept_by_a_run_that_changes_nothing_but_not_from_under_an
 def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
     with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="the first run"):
         started = time.monotonic()
-        with pytest.raises(BusyError, match=rf"is being worked on by process {os.getpid()} since .*; waited 0\.5 s"):
+        with pytest.raises(BusyError, match=rf"is in use by process {os.getpid()} since .*; waited 0\.5 s"):
             site.apply(lock_timeout=0.5)
         assert time.monotonic() - started >= 0.5
     assert site.apply().action == "build"
@@ -503,7 +503,10 @@ def _below_a_directory_of_others(site: Site, monkeypatch: pytest.MonkeyPatch) ->
         (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
         (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
         (_of_another_user, r"could be changed by others \(owner \d+, mode 07\d\d\)"),
-        (_below_a_directory_of_others, r"others \(owner \d+, mode 0777\), on the way to .*root: an environment there"),
+        (
+            _below_a_directory_of_others,
+            r"others \(owner \d+, mode 0777\), which is part of the path to .*root: an environment",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -79,7 +79,7 @@ def test_what_was_added_is_a_result_and_a_diff(run_module, arguments: dict[str, 
     newer = {**arguments, "lock": lock.text}
     for check in (True, False):
         stopped = run_module("tensorflow_venv", check=check, **newer)
-        assert stopped["failed"] and "lose what somebody put into it: mine.pth. Nothing was changed." in stopped["msg"]
+        assert stopped["failed"] and "lose what somebody added to it: mine.pth. Nothing was changed." in stopped["msg"]
         assert stopped["additions"] == ["mine.pth"]
     checked = run_module("tensorflow_venv", check=True, diff=True, additions="drop", **newer)
     real = run_module("tensorflow_venv", diff=True, additions="drop", **newer)
@@ -110,7 +110,7 @@ def test_corrupt_lock_changes_nothing(run_module, arguments: dict[str, Any]) -> 
     result = run_module("tensorflow_venv", **{**arguments, "lock": cut})
     assert result["failed"]
     assert "the lock of tensorflow-2.8.0" in result["msg"]
-    assert "cut short or edited" in result["msg"]
+    assert "truncated or edited" in result["msg"]
     assert not os.path.exists(arguments["root"])
 
 

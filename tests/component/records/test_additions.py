@@ -24,7 +24,7 @@ from tests.component.environment.test_venv import NAME, Site, site  # noqa: F401
 from tests.needs import require
 from tests.wheels import make_wheel
 
-STAY = r"would be built anew.* and lose what somebody put into it: {}\. Nothing was changed\. .*tensorflow_additions"
+STAY = r"would be built again.* and lose what somebody added to it: {}\. Nothing was changed\. .*tensorflow_additions"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def with_another_wheel_of_the_version(site: Site) -> str:  # noqa: F811
     mine.mkdir()
     make_wheel(mine, "numpy", "1.23.5", {"numpy/__init__.py": "version = 'patched'\n"})
     uv_pip(site, "install", "--reinstall", next(mine.iterdir()))
-    return r"numpy 1\.23\.5 was installed again, not from the lock"
+    return r"numpy 1\.23\.5 was installed again, but not from the lock"
 
 
 @pytest.mark.parametrize("swap", [with_another_version, with_another_wheel_of_the_version])
@@ -229,7 +229,7 @@ def test_a_build_that_would_lose_additions_stops_before_it_starts(
 
 def test_damage_of_the_toolkits_own_is_named_beside_what_it_would_cost(applied: Site) -> None:
     by_uv(applied)
-    with pytest.raises(BuildError, match=r"built anew to mend it \(numpy: numpy/__init__\.py is missing\) and lose"):
+    with pytest.raises(BuildError, match=r"built again to repair it \(numpy: numpy/__init__\.py is missing\) and lose"):
         changes.plan_present(lose_a_file(applied))
 
 

@@ -141,7 +141,7 @@ def test_plan_in_one_line(tmp_path: Path) -> None:
     assert line == f"{where}: lock install, environment install (506 MB to fetch)"
     assert (
         stack_progress.plan_line(make_plan(tmp_path, changes=False))
-        == f"{where}: nothing to change, if its files are as they were installed"
+        == f"{where}: nothing to change, if its files are unchanged"
     )
     assert stack_progress.plan_line(make_plan(tmp_path, changes=False), is_whole=True) == f"{where}: nothing to change"
 
@@ -154,7 +154,7 @@ def test_warnings_of_a_plan_are_said(
     assert "localhost: warning: Only root can use this environment." in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("reused", "again"), [(False, ""), (True, ", reached before for this very build")])
+@pytest.mark.parametrize(("reused", "again"), [(False, ""), (True, ", from an earlier check of this build")])
 def test_verdict_is_said(
     callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], reused: bool, again: str
 ) -> None:
@@ -186,7 +186,7 @@ def test_what_need_not_run_is_said_with_the_report(
     assert "nothing to change\n" in capfd.readouterr().out
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
     said = capfd.readouterr().out
-    assert "localhost: ok, reached before for this very build: It computed." in said
+    assert "localhost: ok, from an earlier check of this build: It computed." in said
     assert "pandas 2.3.3" in said
 
 
@@ -258,12 +258,12 @@ def test_what_is_beside_the_lock_is_said() -> None:
         "kept_builds": [],
     }
     (line,) = stack_progress.environment_lines(kept)
-    assert line.startswith("/opt/tensorflow/tensorflow-2.8.0 has, beside its lock: p0 1, p1 1,")
+    assert line.startswith("/opt/tensorflow/tensorflow-2.8.0 has additions to its lock: p0 1, p1 1,")
     assert line.endswith("p7 1 and 2 more")
     rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"], "kept_builds": ["b-1"]}
     assert stack_progress.environment_lines(rolled_back) == [
-        "tensorflow-2.8.0-0123456789ab-2 has, beside its lock: p 1",
-        "/opt/tensorflow/tensorflow-2.8.0 had, beside its lock: q 2",
-        "kept beyond tensorflow_keep, since somebody added something: b-1",
+        "tensorflow-2.8.0-0123456789ab-2 has additions to its lock: p 1",
+        "/opt/tensorflow/tensorflow-2.8.0 had additions to its lock: q 2",
+        "kept beyond tensorflow_keep because of additions: b-1",
     ]
     assert stack_progress.environment_lines({**kept, "additions": []}) == []

@@ -54,4 +54,6 @@ def test_refuses_a_relative_path(name: str, run_module: Any) -> None:
 def test_refuses_a_file_system_that_is_not_there(tmp_path: Path, run_module: Any) -> None:
     result = run_module("gpu_node_info", filesystem_root=str(tmp_path / "none"))
     assert result["failed"] is True
-    assert result["msg"].startswith(f"filesystem_root is '{tmp_path}/none', where no directory is; set it to where")
+    assert result["msg"].startswith(
+        f"filesystem_root is '{tmp_path}/none', which is no directory; set it to the mount point"
+    )

@@ -26,7 +26,7 @@ def test_libraries_that_are_there_are_named_and_others_are_problems(run_module: 
     assert (result["changed"], result["version"]) == (False, "11.2")
     assert any("/libcudart.so." in path for path in result["libraries"]), result["libraries"]
     missing = run_module("nvidia_libraries_info", component="cuda", version="11.2", directories=["/opt/none"])
-    assert any("is neither in /opt/none nor where the loader looks by itself" in row for row in missing["problems"])
+    assert any("is neither in /opt/none nor in the loader's directories" in row for row in missing["problems"])
 
 
 def test_another_version_is_a_problem(run_module: RunModule, root: Path) -> None:

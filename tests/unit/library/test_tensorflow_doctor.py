@@ -81,7 +81,7 @@ def test_an_unknown_log_is_not_a_good_one(run_module: RunModule) -> None:
 def test_an_empty_log(run_module: RunModule, text: str) -> None:
     result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS, log_lines=LINE_ROWS)
     assert not result["healthy"]
-    assert result["lines"] == ["the log: not known", "  The log is empty: it tells nothing."]
+    assert result["lines"] == ["the log: not known", "  The log is empty."]
 
 
 def test_a_healthy_log_says_why(run_module: RunModule) -> None:
@@ -96,8 +96,8 @@ def test_a_healthy_log_says_why(run_module: RunModule) -> None:
     ("path", "message"),
     [
         ("failed.log", "log is 'failed.log': give an absolute path."),
-        ("/dev/zero", "The log /dev/zero is a device. Write the text into a file, and name that."),
-        ("/nowhere/failed.log", "There is no log /nowhere/failed.log. Name a file that is there."),
+        ("/dev/zero", "The log /dev/zero is a device. Write the text to a file, and name that file."),
+        ("/nowhere/failed.log", "The log /nowhere/failed.log does not exist. Name an existing file."),
     ],
 )
 def test_what_is_no_log_is_refused(run_module: RunModule, path: str, message: str) -> None:

@@ -14,4 +14,4 @@ def test_nothing_to_lock(run_module: Any, tmp_path: Path) -> None:
         tools_directory=str(tmp_path),
     )
     assert result["failed"]
-    assert result["msg"] == "Nothing says what to lock. Set tensorflow_version or tensorflow_requirements."
+    assert result["msg"] == "There is nothing to lock. Set tensorflow_version or tensorflow_requirements."

@@ -65,8 +65,8 @@ def test_level_of_cudnn_9() -> None:
         (CUDA, {"components": ["cuda_cudart", "cufft"]}, "has no component cufft; it has cuda_cudart, nsight_vse"),
         (CUDA, {"components": ["nsight_vse"]}, "has nsight_vse not for linux-x86_64; it has it for windows-x86_64"),
         (CUDA, {"platform": "linux-ppc64le"}, "has nothing for linux-ppc64le"),
-        (CUDNN, {}, "is there for cuda11, cuda12, asked for was none of these. Set variant"),
-        (CUDNN, {"variant": "cuda13"}, "is there for cuda11, cuda12, asked for was cuda13"),
+        (CUDNN, {}, "exists for cuda11, cuda12, but no variant was requested. Set variant"),
+        (CUDNN, {"variant": "cuda13"}, "exists for cuda11, cuda12, but cuda13 was requested"),
         ({"x": {"version": "1", "linux-x86_64": entry("x/y", sha256=None)}}, {}, "it has no sha256"),
     ],
 )
@@ -86,7 +86,7 @@ def test_refused_manifest(content: Any, options: dict[str, Any], said: str) -> N
         ({"relative_path": "a/../../b"}, "no path below the base URL"),
         ({"relative_path": "https://example.org/b"}, "no path below the base URL"),
         ({"relative_path": None}, "no path below the base URL"),
-        ({"component": "../x"}, "no name of a component"),
+        ({"component": "../x"}, "not a component's name"),
     ],
 )
 def test_refused_archive(changes: dict[str, Any], said: str) -> None:

@@ -352,7 +352,7 @@ def test_disk_that_fills_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     monkeypatch.setattr(redist.Tree, "lay_file", full)
-    with pytest.raises(BuildError, match="was not finished: .*No space left on device.* What was there before is as"):
+    with pytest.raises(BuildError, match="was not finished: .*No space left on device.* The previous files are"):
         node.apply(old)
     assert node.beside() == [".locks", "cuda-11.2"]
     assert Path(old.prefix, "lib/libcudart.so").exists()
@@ -363,9 +363,9 @@ def test_tree_of_somebody_else(node: Node) -> None:
     Path(wish.prefix).mkdir(parents=True)
     Path(wish.prefix, "version.txt").write_text("CUDA Version 11.2.152")
     for run in (node.plan, node.apply):
-        with pytest.raises(BuildError, match="was not laid by this toolkit .* set cuda_source to found"):
+        with pytest.raises(BuildError, match="was not made by this toolkit .* set cuda_source to found"):
             run(wish)
-    with pytest.raises(BuildError, match="was not laid by this toolkit .*: it is not removed"):
+    with pytest.raises(BuildError, match="was not made by this toolkit .*, so it is not removed"):
         node.remove(wish)
     assert os.listdir(wish.prefix) == ["version.txt"]
 
@@ -381,7 +381,7 @@ def test_refused_prefix(node: Node, kind: str, tmp_path: Path) -> None:
     else:
         prefix = {"relative": "opt/cuda", "unclean": f"{wish.prefix}/../cuda", "top": "/cuda"}[kind]
         wish = replace(wish, prefix=prefix)
-    said = "has to be an absolute path" if kind in ("relative", "unclean", "top") else "is a link or a file"
+    said = "set an absolute path" if kind in ("relative", "unclean", "top") else "is a link or a file"
     for run in (node.plan, node.remove):
         with pytest.raises(BuildError, match=said):
             run(wish)
@@ -404,7 +404,7 @@ def test_two_runs_at_once(node: Node) -> None:
 
 
 def test_credentials_are_refused() -> None:
-    with pytest.raises(StackError, match="nvidia_redist_url holds credentials") as raised:
+    with pytest.raises(StackError, match="nvidia_redist_url contains credentials") as raised:
         redist.open_source("https://me:secret@mirror.example/nvidia")
     assert "secret" not in raised.value.message
 

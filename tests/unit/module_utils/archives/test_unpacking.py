@@ -83,12 +83,12 @@ def test_same_file_in_two_archives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (file("b/include/x.h", b"other"), "laid before by another archive, with other contents"),
-        (link("b/include/x.h", "y"), "laid before by another archive"),
-        (folder("b/include/x.h"), "was laid as a file or link before"),
+        (file("b/include/x.h", b"other"), "already unpacked from another archive, with other contents"),
+        (link("b/include/x.h", "y"), "already unpacked from another archive"),
+        (folder("b/include/x.h"), "already unpacked as a file or link"),
         (file("b/include", b"x"), None),  # at the top: it goes beside the licenses
-        (link("b/include", "lib"), "laid before by another archive"),
-        (file("b/include/x.h/y", b"x"), "would be laid through include/x.h"),
+        (link("b/include", "lib"), "already unpacked from another archive"),
+        (file("b/include/x.h/y", b"x"), "would be unpacked through include/x.h"),
     ],
     ids=["contents", "link", "directory", "top", "link_over_directory", "below_a_file"],
 )

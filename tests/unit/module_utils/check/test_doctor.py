@@ -27,7 +27,7 @@ def test_the_first_cause_is_what_to_do_and_the_others_come_after() -> None:
         "   because: a line about one",
         "   do: Mend one.",
         "",
-        "After that, as far as it is still there:",
+        "After that, if still present:",
         "",
         "2. two: two is wrong.",
         "   because: a line about two",

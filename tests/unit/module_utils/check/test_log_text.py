@@ -80,11 +80,11 @@ def test_what_is_no_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "packed").write_bytes(gzip.compress(LINE.encode()))
     cases = {
-        "/dev/zero": "The log /dev/zero is a device. Write the text into a file, and name that.",
+        "/dev/zero": "The log /dev/zero is a device. Write the text to a file, and name that file.",
         f"{tmp_path}/pipe": "is a pipe.",
         str(tmp_path): "is a directory.",
         f"{tmp_path}/packed": "is compressed (gzip). Unpack it",
-        f"{tmp_path}/none": "There is no log",
+        f"{tmp_path}/none": "does not exist",
         f"{tmp_path}/packed/below": "cannot be read: Not a directory.",
     }
     for path, message in cases.items():

@@ -524,7 +524,7 @@ def test_a_root_of_somebody_else_is_not_run_from(node: Node) -> None:
 def test_the_check_waits_for_a_change_and_for_a_reboot() -> None:
     assert probe.not_run("/opt/tensorflow/a", pending=False, reboot_reasons=()) is None
     pending = probe.not_run("/opt/tensorflow/a", pending=True, reboot_reasons=["the module is older"])
-    assert pending == probe.CheckOutcome("not_checked", "/opt/tensorflow/a is about to be changed.")
+    assert pending == probe.CheckOutcome("not_checked", "/opt/tensorflow/a would be changed.")
     waiting = probe.not_run("/opt/tensorflow/a", pending=False, reboot_reasons=["the module is older", "nouveau"])
     assert waiting == probe.CheckOutcome(
         "reboot_required",

@@ -69,9 +69,7 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, path: str) -> None:
         with pytest.raises(StackError) as caught:
             start()
         reason = "No such file or directory" if path == "absent" else "Permission denied"
-        assert caught.value.message == (
-            f"{program} cannot be started: {reason}. Install the package that it belongs to."
-        )
+        assert caught.value.message == (f"{program} cannot be started: {reason}. Install its package.")
         assert caught.value.details == {"cmd": [program, "-v"]}
         assert isinstance(caught.value, OSError)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment.root import check_program, check_root
+from ansible.module_utils.tensorflow_stack.environment.root import check_root
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.io import trust
 
@@ -73,7 +73,7 @@ def test_what_another_user_has_on_the_way_is_refused(root: Path, spoil: Callable
     place = spoil(root)
     with pytest.raises(BuildError, match=rf"^{place} (could be changed by others \(owner|is a link of user) {OTHER}\b"):
         check_root(str(root))
-    with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below others that"):
+    with pytest.raises(BuildError, match=r"Set tensorflow_root to a directory that only you write, below directories"):
         check_root(str(root / "not" / "there" / "yet"))
 
 
@@ -82,8 +82,8 @@ def test_a_directory_on_the_way_that_others_may_write_is_refused_with_the_comman
     root.parent.chmod(mode)
     with pytest.raises(BuildError) as caught:
         check_root(str(root))
-    assert f"(owner {os.geteuid()}, mode {mode:04o}), on the way to {root}: " in caught.value.message
-    subprocess.run(caught.value.message.partition("to write there: ")[2], shell=True, check=True)
+    assert f"(owner {os.geteuid()}, mode {mode:04o}), which is part of the path to {root}: " in caught.value.message
+    subprocess.run(caught.value.message.partition("may write there: ")[2], shell=True, check=True)
     check_root(str(root))
 
 
@@ -182,78 +182,3 @@ def test_in_a_user_namespace_the_owner_of_the_top_is_trusted(root: Path) -> None
     if done.returncode:
         pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
     assert done.stdout.split() == [str(OTHER), "None"]
-
-
-# --- The toolkit's own directories -----------------------------------------------------------------------
-
-OWN = [".builds", ".cache", ".cache/uv", ".locks", ".pythons", ".tools", ".tools/uv-0.13.9"]
-
-
-@pytest.fixture
-def full(root: Path) -> Path:
-    for name in [*OWN, ".pythons/cpython-3.10.4"]:
-        (root / name).mkdir()
-    (root / ".pythons" / "cpython-3.10").symlink_to("cpython-3.10.4")
-    for name in (".tools/uv-0.13.9/uv", "manifest.json"):
-        (root / name).write_text("{}")
-    return root
-
-
-def test_a_root_as_the_toolkit_makes_it_passes(full: Path) -> None:
-    check_root(str(full))
-
-
-@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", ".pythons/cpython-3.10.4", "manifest.json"])
-def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name: str) -> None:
-    (full / name).chmod(0o777)
-    with pytest.raises(BuildError, match=rf"^{full / name} could be changed by others .*mode 0777") as caught:
-        check_root(str(full))
-    subprocess.run(caught.value.message.partition("are to change it: ")[2], shell=True, check=True)
-    check_root(str(full))
-
-
-@as_root
-@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", ".pythons/cpython-3.10", "manifest.json"])
-def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
-    os.chown(full / name, OTHER, OTHER, follow_symlinks=False)
-    with pytest.raises(
-        BuildError, match=rf"^{full / name} .*{OTHER}.* Move it away, if it was not put there for you: mv"
-    ):
-        check_root(str(full))
-
-
-@pytest.mark.parametrize("name", [*OWN, ".tools/uv-0.13.9/uv", "manifest.json"])
-def test_a_link_to_elsewhere_is_refused(full: Path, tmp_path: Path, name: str) -> None:
-    (full / name).rename(tmp_path / "elsewhere")
-    (full / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit does"):
-        check_root(str(full))
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_a_file_in_the_place_of_a_directory_is_refused(full: Path, tmp_path: Path, name: str) -> None:
-    (full / name).rename(tmp_path / "elsewhere")
-    (full / name).write_text("")
-    with pytest.raises(BuildError, match=rf"^{full / name} is no directory.*: mv"):
-        check_root(str(full))
-
-
-# --- What root starts ------------------------------------------------------------------------------------
-
-
-@as_root
-def test_root_starts_no_program_of_another_user(root: Path) -> None:
-    python = root / "python3.10"
-    python.write_text("")
-    check_program(str(python))
-    os.chown(root, OTHER, OTHER)
-    with pytest.raises(
-        BuildError, match=rf"^{python} is not run as root: {root} could be.*Set python_source or tensor"
-    ):
-        check_program(str(python))
-
-
-def test_another_user_starts_what_the_administrator_has_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    root.chmod(0o777)
-    check_program(str(root))

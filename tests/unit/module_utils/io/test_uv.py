@@ -245,7 +245,7 @@ def test_index_that_is_no_url_is_refused(tmp_path: Path, index_url: str) -> None
 
 def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StackError, match=r"uv cannot be put into .*/file/uv-9.8.7: Not a directory"):
+    with pytest.raises(StackError, match=r"uv cannot be written to .*/file/uv-9.8.7: Not a directory"):
         ensure(tmp_path / "file", Opener())
 
 
@@ -263,7 +263,7 @@ def test_index_is_the_callers_else_the_environments_else_the_public_one(
 def test_credentials_in_a_tasks_argument_are_refused_and_not_shown(tmp_path: Path) -> None:
     index_url = INDEX.replace("://", "://me:s%40crt@")
     for call in (lambda: ensure(tmp_path, Opener(), index_url), lambda: uv.uv_environment(index_url=index_url)):
-        with pytest.raises(StackError, match=r"holds credentials.*Put them into ~/\.netrc") as caught:
+        with pytest.raises(StackError, match=r"contains credentials.*Put them into ~/\.netrc") as caught:
             call()
         assert "crt" not in caught.value.message + str(caught.value.details)
 

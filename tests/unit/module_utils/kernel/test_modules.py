@@ -371,7 +371,8 @@ def test_initramfs_that_stays_as_it_was(node: Node) -> None:
     with pytest.raises(StackError) as raised:
         node.ensure()
     assert (
-        f"initrd.img-{RELEASE} still holds nouveau.ko without {BLACKLIST} after it was rebuilt" in raised.value.message
+        f"initrd.img-{RELEASE} still contains nouveau.ko without {BLACKLIST} after it was rebuilt"
+        in raised.value.message
     )
     assert f"(/usr/sbin/update-initramfs -u -k {RELEASE})" in raised.value.message
     assert raised.value.details["stderr"] == "update-initramfs is disabled."
@@ -410,7 +411,7 @@ def test_nouveau_in_the_way(node: Node, name: str) -> None:
     result = node.ensure()
     assert "/sbin/modprobe nvidia" not in node.ran
     assert result["reboot_required"] is True
-    assert result["reboot_reasons"] == [f"{name} is loaded and has the GPU; it is kept out from the next boot on"]
+    assert result["reboot_reasons"] == [f"{name} is loaded and uses the GPU; it is disabled from the next boot on"]
 
 
 def test_older_module_is_loaded(node: Node) -> None:
@@ -418,7 +419,7 @@ def test_older_module_is_loaded(node: Node) -> None:
     node.load("470.256.02")
     result = node.ensure()
     assert (result["changed"], result["loaded"]) == (False, "470.256.02")
-    assert result["reboot_reasons"] == [f"kernel module 470.256.02 is loaded, the libraries are of {VERSION}"]
+    assert result["reboot_reasons"] == [f"kernel module 470.256.02 is loaded, the libraries have version {VERSION}"]
 
 
 def test_module_of_the_other_kind_is_loaded(node: Node) -> None:
@@ -450,7 +451,7 @@ def test_running_kernel_has_nothing(node: Node) -> None:
         ),
         (
             "modprobe: ERROR: could not insert 'nvidia': No such device\n",
-            "No such device. The kernel's own words are in dmesg.",
+            "No such device. The kernel's messages are in dmesg.",
         ),
         ("", "modprobe nvidia did not load the module: it printed nothing."),
     ],
@@ -557,5 +558,5 @@ def test_killed_before_the_initramfs_was_rebuilt(node: Node) -> None:
 
 def test_initramfs_that_keeps_the_blacklist(node: Node) -> None:
     node.settle()
-    with pytest.raises(StackError, match=f"initrd.img-{RELEASE} still holds {BLACKLIST}"):
+    with pytest.raises(StackError, match=f"initrd.img-{RELEASE} still contains {BLACKLIST}"):
         give_back(check=False, root=str(node.root), run=node.run)

@@ -76,7 +76,7 @@ def test_metadata_of_a_wheel(conflict: Callable[..., UnsatisfiableError], tmp_pa
         "tensorflow==2.8.0\nkeras==2.10\n", (DEPENDS, lambda i, lines: is_keras(i, lines) and len(lines) > 1)
     )
     assert error.message == (
-        "TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be had with "
+        "TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be installed with "
         f"keras==2.10 ({tmp_path}/requirements.txt:2): the metadata of tensorflow==2.8.0 require keras>=2.8.0rc0,<2.9; "
         "keras 2.8.0 would fit. The nearest TensorFlow release that fits the rest of the file is 2.10.1. "
         "Change the line."
@@ -113,8 +113,8 @@ def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., Un
     assert "keras==2.8 (" in error.message
     assert "keras==2.10 (" in error.message
     assert (
-        "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines cannot "
-        "be had without TensorFlow either. Change the line."
+        "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines have "
+        "no solution without TensorFlow either. Change the line."
     ) in error.message
 
 
@@ -125,7 +125,7 @@ def test_wheels_for_another_python(conflict: Callable[..., UnsatisfiableError]) 
     )
     assert (
         "pandas==2.2.0 has no wheel for CPython 3.9 on linux_x86_64; pandas 2.0.3 would fit. "
-        "With tensorflow_python 3.10 the whole file can be had. Change the line."
+        "With tensorflow_python 3.10 the whole file can be installed. Change the line."
     ) in error.message
 
 
@@ -197,7 +197,7 @@ def test_a_version_without_a_clash_is_named(tmp_path: Path, line: str) -> None:
     error = Clashing(tmp_path, f"tensorflow==2.8.0\n{line}\n", fitting="2.10.0").explained()
     assert error.message == (
         "they clash. torch 2.10.0 would fit. A build of torch for the CPU, from an index of your own "
-        f"(tensorflow_index_url), brings no CUDA. Change or leave out {line} ({tmp_path}/requirements.txt:2), "
+        f"(tensorflow_index_url), needs no CUDA. Change or leave out {line} ({tmp_path}/requirements.txt:2), "
         "or lock the two from files of their own, for environments of their own."
     )
     assert error.details["clashes"] == [
@@ -207,7 +207,7 @@ def test_a_version_without_a_clash_is_named(tmp_path: Path, line: str) -> None:
 
 def test_where_no_version_is_without_a_clash_releases_are_tried(tmp_path: Path) -> None:
     error = Clashing(tmp_path, "tensorflow==2.8.0\ntorch\n", fitting=None).explained()
-    assert "No other TensorFlow release helps: the lines cannot be had without TensorFlow either." in error.message
+    assert "No other TensorFlow release helps: the lines have no solution without TensorFlow either." in error.message
     assert "would fit" not in error.message
 
 

@@ -237,7 +237,7 @@ def test_extra_and_cuda_is_what_the_cuda_flavour_is_for(tmp_path: Path) -> None:
     wishes = users(tmp_path, "tensorflow[and-cuda]==2.8.0\n")
     inputs = lock_inputs(request(requirements=wishes), TABLES)
     assert texts(inputs.requirements) == ["tensorflow==2.8.0"]
-    assert inputs.notes == (f"{wishes.path}:1: [and-cuda] is not taken over, the flavour says which CUDA wheels come.",)
+    assert inputs.notes == (f"{wishes.path}:1: [and-cuda] is ignored, the flavour selects the CUDA wheels.",)
 
 
 def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
         (
             {},
             "tensorflow==2.8.4",
-            "requirements.txt:1 asks for tensorflow==2.8.4, but the release asked for is 2.8.0.",
+            "requirements.txt:1 asks for tensorflow==2.8.4, but the requested release is 2.8.0.",
         ),
         (
             {"flavour": "cuda"},
@@ -334,9 +334,9 @@ def test_choose_release(tmp_path: Path, content: str, pythons: list[str], expect
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("numpy", "names no TensorFlow, and no release was asked for. Set tensorflow_version"),
-        ("tensorflow==2.8.9", "requirements.txt:1) is not a release that is known here; nearest are 2.8.0, 2.8.4."),
-        ("tensorflow~=2.8.9", "requirements.txt:1 asks for tensorflow~=2.8.9, which no release fits"),
+        ("numpy", "names no TensorFlow, and no release was set. Set tensorflow_version"),
+        ("tensorflow==2.8.9", "requirements.txt:1) is not a known release; the nearest are 2.8.0, 2.8.4."),
+        ("tensorflow~=2.8.9", "requirements.txt:1 asks for tensorflow~=2.8.9, but no matching release"),
     ],
 )
 def test_choose_release_refusals(tmp_path: Path, content: str, message: str) -> None:
@@ -447,7 +447,7 @@ def test_conflict_names_the_lines_and_the_symptom(tmp_path: Path) -> None:
             runner=Index(stderr=stderr),
         )
     assert refusal.value.message == (
-        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with "
+        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be installed with "
         f"protobuf>=4 ({wishes.path}:3) and protobuf<3.21 (TensorFlow 2.8.0 needs it: TypeError: Descriptors): "
         f"you require protobuf>=4 and protobuf<3.21. Change one of these lines of {wishes.path}."
     )
@@ -490,7 +490,7 @@ def test_a_lock_is_for_one_release(version: str) -> None:
         targets(release=version)
     assert refusal.value.message == (
         f"tensorflow_version is {version}, which is another release on each node, and a lock is for one. "
-        "Set tensorflow_version to one of 1.15.5 to 2.21.0, or leave it out where tensorflow_requirements names the "
+        "Set tensorflow_version to one of 1.15.5 to 2.21.0, or leave it out if tensorflow_requirements names the "
         "release."
     )
     assert refusal.value.details == {}
@@ -631,9 +631,9 @@ def test_distributions_that_install_one_path_are_refused(tmp_path: Path) -> None
     with pytest.raises(ClashError) as refusal:
         resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=AnnotatingIndex(RESULT + NCCL), list_files=wheels)
     assert refusal.value.message == (
-        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be had with nvidia-nccl-cu12 2.32.3 (required by "
-        f"tensorflow==2.8.0, {wishes.path}:1) and nvidia-nccl-cu13 2.30.7 (required by torch, {wishes.path}:2): both "
-        f"install {library}, with different contents."
+        "TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be installed with nvidia-nccl-cu12 2.32.3 "
+        f"(required by tensorflow==2.8.0, {wishes.path}:1) and nvidia-nccl-cu13 2.30.7 (required by torch, "
+        f"{wishes.path}:2): both install {library}, with different contents."
     )
 
 

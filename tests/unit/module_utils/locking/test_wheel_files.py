@@ -134,14 +134,14 @@ def test_a_server_that_gives_whole_files_only(server: Server, tmp_path: Path, si
     wheel = make_wheel(tmp_path, {"one/lib.so": noise(size)})
     lister = WheelFiles(str(tmp_path / "kept"))
     assert (read(lister, server.url(wheel.name)) is not None) is is_read
-    assert ("gives only whole files" in lister.unread.get("one", "")) is not is_read
+    assert ("does not serve parts of files" in lister.unread.get("one", "")) is not is_read
 
 
 def test_what_cannot_be_read_is_said(server: Server, tmp_path: Path) -> None:
     (tmp_path / "text.whl").write_text("no zip")
     lister = WheelFiles(str(tmp_path / "kept"))
     assert read(lister, server.url("text.whl")) is None
-    assert "is no readable zip" in lister.unread["one"]
+    assert "is not a readable zip file" in lister.unread["one"]
     assert read(lister, server.url("gone.whl")) is None
     assert "404" in lister.unread["one"]
     assert not (tmp_path / "kept").exists()
@@ -156,7 +156,7 @@ def test_a_server_that_is_not_there_is_not_asked_for_each_wheel(
     wheels = {str(n): {"url": "http://127.0.0.1:9/one.whl", "hashes": {"sha256": str(n) * 64}} for n in range(3)}
     assert lister(wheels) == {}
     assert "cannot be fetched" in lister.unread["0"]
-    assert {lister.unread["1"], lister.unread["2"]} == {"its server was not reached for another wheel"}
+    assert {lister.unread["1"], lister.unread["2"]} == {"its server could not be reached for another wheel"}
 
 
 def test_a_spoiled_list_is_read_again(server: Server, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_libcuda_that_nothing_links_to_is_said_to_be_so(tmp_path: Path) -> Non
     assert record["driver"]["libcuda"] == library
     assert {
         "fact": "driver.libcuda",
-        "reason": f"{library}: no libcuda.so.1 leads the loader to it",
+        "reason": f"{library}: no libcuda.so.1 points to it",
     } in record["unread"]
 
 
@@ -213,7 +213,7 @@ def test_library_for_another_machine(tmp_path: Path) -> None:
     tree = cuda_tree(directory)
     tree["elf"][f"{directory}/libcufft.so.11.2.152"] = "aarch64"
     (problem,) = check(tmp_path, tree, "cuda", "11.2", directory).problems
-    assert problem.startswith(f"libcufft is neither in {directory} nor where the loader looks by itself (")
+    assert problem.startswith(f"libcufft is neither in {directory} nor in the loader's directories (")
 
 
 def cudnn_tree(directory: str) -> dict[str, dict[str, str]]:

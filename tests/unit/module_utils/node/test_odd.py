@@ -255,7 +255,7 @@ def test_a_manifest_of_other_types_is_a_row_here_and_a_message_elsewhere(root: P
     record = read(root)
     assert record["manifest"] is None
     assert "manifest" in facts(record)
-    with pytest.raises(StackError, match=r"Move it away and run the playbook again, which writes it anew"):
+    with pytest.raises(StackError, match=r"Move it away and run the playbook again, which writes a new one"):
         manifest.read(str(path.parent))
 
 

@@ -108,7 +108,7 @@ def test_driver_and_fabric_manager_are_of_one_version(
         ({"libcuda1": []}, "do not have libcuda1 580"),
         (
             {"nvidia-fabricmanager": ["580.126.09-1"], "nvidia-persistenced": ["580.159.04-1"]},
-            "have to be of one version, .*nvidia-fabricmanager has 580.126.09-1; nvidia-persistenced has 580.159.04-1",
+            "must have the same version, .*nvidia-fabricmanager has 580.126.09-1; nvidia-persistenced has 580.159.04-1",
         ),
     ],
 )

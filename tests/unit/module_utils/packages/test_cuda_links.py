@@ -166,7 +166,7 @@ def test_link(machine: Machine, before: object) -> None:
 
 def test_directory_cannot_lead(machine: Machine) -> None:
     machine.link("cuda").mkdir()
-    with pytest.raises(StackError, match="is not a link and cannot lead to .*cuda_toolkit_global_link"):
+    with pytest.raises(StackError, match="is not a link and cannot point to .*cuda_toolkit_global_link"):
         machine.cuda_links.link(machine.prefix("11.2"), check=False)
 
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_put_back_is_said(machine: Machine, monkeypatch: pytest.M
     machine.install("11.2")
     monkeypatch.setattr(cuda_links, "_run", lambda command: None)
     monkeypatch.setattr(cuda_links.os, "replace", lambda source, target: os.unlink(source))
-    with pytest.raises(StackError, match="could not be put back.*They were .*cuda-10.2.*, they are .*cuda-11.2"):
+    with pytest.raises(StackError, match="could not be restored.*They were .*cuda-10.2.*, they are .*cuda-11.2"):
         machine.cuda_links.restore(prefix, check=False)
     assert (machine.root / "record.json").exists(), "the next run tries again"
 

@@ -249,7 +249,7 @@ def test_stream_that_no_repository_has(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert caught.value.message == (
         "dnf cannot enable the module stream nvidia-driver:525-dkms of this node's repositories: Problems in request: "
         "missing groups or modules: nvidia-driver:525-dkms. Their streams of nvidia-driver are: 535-dkms, 580-open. "
-        "Ask for another branch of the driver, or provide a repository that has this stream. Nothing was changed."
+        "Request another branch of the driver, or add a repository that has this stream. Nothing was changed."
     )
 
 
@@ -335,7 +335,7 @@ def test_file_that_is_gone_is_an_error_before_anything_changes() -> None:
 
 
 def test_signature_that_is_not_good() -> None:
-    with pytest.raises(StackError, match="The signature of driver-535.2-1.el8.x86_64 is not good: bad"):
+    with pytest.raises(StackError, match="The signature of driver-535.2-1.el8.x86_64 is not valid: bad"):
         solution(Base([], signatures=[(2, "bad")])).download()
 
 

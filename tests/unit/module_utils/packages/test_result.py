@@ -73,7 +73,7 @@ def test_node_that_is_not_as_planned(installed: list[InstalledPackage], stream: 
         check(*installed, stream=stream)
     assert caught.value.message == (
         f"The packages of driver are not as planned: {text}. The package manager printed: <output> "
-        "Mend that and run again: the run continues from here."
+        "Correct that and run again: the run continues from here."
     )
     assert caught.value.details["stderr"] == "output"
 
@@ -86,7 +86,7 @@ def test_module_that_was_not_reset() -> None:
 
 def test_hold_that_was_not_taken() -> None:
     check_holds({"driver": INSTALLED}, ["driver"])
-    with pytest.raises(StackError, match="driver could not be held[.] Look at the package manager's own state"):
+    with pytest.raises(StackError, match="driver could not be held[.] Check the package manager's state"):
         check_holds({"driver": replace(INSTALLED, held=False)}, ["driver"])
 
 

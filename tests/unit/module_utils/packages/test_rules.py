@@ -52,8 +52,8 @@ def test_transaction_that_may_be() -> None:
             check(DOWN, allow_downgrade=False),
             "downgrade",
             ("libcudnn8",),
-            "libcudnn8 8.1-1 is older than what is installed and would downgrade libcudnn8 8.6-1 to 8.1-1. "
-            "Set allow_downgrade (of the driver: nvidia_driver_allow_downgrade), or ask for a version that is not "
+            "libcudnn8 8.1-1 is older than the installed version and would downgrade libcudnn8 8.6-1 to 8.1-1. "
+            "Set allow_downgrade (of the driver: nvidia_driver_allow_downgrade), or request a version that is not "
             "older.",
             id="downgrade",
         ),
@@ -62,39 +62,39 @@ def test_transaction_that_may_be() -> None:
             "removes_others",
             ("app", "mail"),
             "Installing libcudnn8 8.1-1 would remove app, mail, which do not belong to cudnn. "
-            "Remove that first if it may go, or ask for another version.",
+            "If it is not needed, remove it first; otherwise request another version.",
             id="other packages",
         ),
         pytest.param(
             check(DOWN, foreign=("libcudnn8",)),
             "held_by_others",
             ("libcudnn8",),
-            "libcudnn8 is held at 8.6-1 and not by this toolkit, but has to become 8.1-1 for libcudnn8 8.1-1. "
-            "If that hold may go: apt-mark unhold libcudnn8.",
+            "libcudnn8 is held at 8.6-1, and not by this toolkit, but must become 8.1-1 for libcudnn8 8.1-1. "
+            "If that hold is not needed: apt-mark unhold libcudnn8.",
             id="foreign hold",
         ),
         pytest.param(
             check(REMOVED, foreign=("libcudnn8-dev",)),
             "held_by_others",
             ("libcudnn8-dev",),
-            "libcudnn8-dev is held at 8.6-1 and not by this toolkit, but has to be removed for libcudnn8 8.1-1. "
-            "If that hold may go: apt-mark unhold libcudnn8-dev.",
+            "libcudnn8-dev is held at 8.6-1, and not by this toolkit, but must be removed for libcudnn8 8.1-1. "
+            "If that hold is not needed: apt-mark unhold libcudnn8-dev.",
             id="foreign hold of a removed package",
         ),
         pytest.param(
             check(DOWN, pinned_by={"libcudnn8": ("cuda", "8.6-1")}),
             "held_by_others",
             ("libcudnn8",),
-            "libcudnn8 was asked for at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it at 8.1-1. "
-            "Ask for versions that go together.",
+            "libcudnn8 was requested at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it at 8.1-1. "
+            "Request versions that fit together.",
             id="another component",
         ),
         pytest.param(
             check(REMOVED, pinned_by={"libcudnn8-dev": ("cuda", "8.6-1")}),
             "held_by_others",
             ("libcudnn8-dev",),
-            "libcudnn8-dev was asked for at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it removed. "
-            "Ask for versions that go together.",
+            "libcudnn8-dev was requested at 8.6-1 as cuda, but libcudnn8 8.1-1 needs it removed. "
+            "Request versions that fit together.",
             id="removed from another component",
         ),
     ],

@@ -194,7 +194,7 @@ def test_additions_are_lost_where_the_same_build_has_to_be_mended(row: dict[str,
     assert losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a") == ([], [])
     row["damage"] = ["numpy: numpy/version.py was changed"]
     messages, _ = losses(row, lock_state(packages={"numpy": "1.23.5"}), digest="a")
-    assert ["it is damaged and has to be mended" in message for message in messages] == [True]
+    assert ["it is damaged and must be repaired" in message for message in messages] == [True]
 
 
 def test_a_lock_that_is_still_to_be_made_is_waited_for_unless_it_cannot_help(row: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ def test_debians_toolkit_is_not_laid_beside_a_driver_of_another_origin(tables: T
     machine = node("secure_boot", tmp_path)
     machine["driver"]["loaded"] = machine["driver"]["installed"]
     message = why_not(tables, machine, "2.12.1", cuda_source="distro")
-    assert "brings the distribution's libcuda, beside /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01" in message
+    assert "would install the distribution's libcuda, but /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01" in message
 
 
 def test_nvidias_archives(tables: Tables, tmp_path: Path) -> None:
@@ -211,9 +211,7 @@ def test_what_was_planned_and_what_is_then_there_make_the_same_environment(table
 def test_a_user_installs_nothing_on_the_node(tables: Tables, tmp_path: Path, source: str) -> None:
     machine = node("bare_t4_debian12", tmp_path, user={"name": "ada", "uid": 1000, "home": "/home/ada"})
     message = why_not(tables, machine, "2.12.1", cuda_source=source)
-    assert (
-        "found ada is not root, who can install it. Install them beside what is there and run again, run as" in message
-    )
+    assert "found ada is not root, who can install it. Install them next to the existing ones and run again" in message
 
 
 def test_an_own_project_for_the_gpu_has_no_locks_without_cuda(tables: Tables, tmp_path: Path) -> None:
@@ -331,7 +329,7 @@ def test_a_source_that_was_asked_for_and_does_not_serve_is_refused(tables: Table
         "cuda: wanted CUDA 11.8 or a newer 11.x and cuDNN 8.1 for TensorFlow 2.10.1; "
         "found CUDA 11.2, found on the node in /usr/local/cuda-11.2/lib64: "
         "GPU 0 (GeForce RTX 4090, Ada, compute capability 8.9) needs CUDA 11.8 or newer. "
-        "Install them beside what is there and run again, or set cuda_source to wheels (CUDA 11.8)."
+        "Install them next to the existing ones and run again, or set cuda_source to wheels (CUDA 11.8)."
     )
 
 

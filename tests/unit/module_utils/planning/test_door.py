@@ -32,7 +32,7 @@ def test_no_environment_is_put_among_the_files_of_the_system(node: dict[str, Any
         make_plan(node, tmp_path, release="2.8.0")
     assert raised.value.message == (
         f"The root of the environments is {path}, which is the system's. "
-        "Set tensorflow_root to a directory for them alone, such as /opt/tensorflow."
+        "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
     )
 
 

@@ -105,7 +105,7 @@ def test_kernel_modules_that_do_not_drive_the_gpu(tables: Tables, tmp_path: Path
     refusal = assess(tables, machine, "2.21.0", kernel_modules=modules).refusals[0]
     assert refusal.component == "driver"
     assert f"580 ({modules} modules, nvidia_repo) does not drive GPU 0" in refusal.found
-    assert "Set the nvidia_driver_ variables to what the node can have" in refusal.set
+    assert "Set the variables nvidia_driver_* to what the node can have" in refusal.set
 
 
 def test_two_gpus_need_a_driver_for_both(tables: Tables, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_branch_that_has_ended_is_taken_when_nothing_else_fits(tables: Tables,
     assert chosen(tables, machine, today="2026-07-01").branch == "580"
     stack = assess(tables, machine, driver_source="distro").stack
     assert stack and stack.warnings[0] == (
-        "NVIDIA has ended driver branch 535, and no other one fits: it is taken as distro has it."
+        "NVIDIA has ended driver branch 535, and no other one fits: it is installed from distro."
     )
 
 

@@ -186,7 +186,7 @@ def test_a_gpu_on_no_pci_bus_is_said_or_refused(tables: Tables, name: str, tmp_p
     machine = {**nodes.read(name, tmp_path), "environments": []}
     stack = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy()).stack
     assert stack and stack.flavour == "cpu" and stack.unused_gpu
-    assert stack.unused_gpu.startswith("No GPU is used: none of NVIDIA's is on the PCI bus, but this is ")
+    assert stack.unused_gpu.startswith("No GPU is used: no NVIDIA GPU is on the PCI bus, but this is ")
     assert machine["driver"]["libcuda"] in stack.unused_gpu
     (refusal,) = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy(gpu="required")).refusals
     assert str(hint_of_gpu(NodeFacts.read(machine))) in refusal.found
@@ -198,7 +198,7 @@ def test_a_libcuda_without_a_gpu_is_said_as_well(tables: Tables, tmp_path: Path)
     machine = {**nodes.read("container_a100_debian12", tmp_path), "gpus": [], "environments": []}
     assert hint_of_gpu(NodeFacts.read(machine)) == "the kernel module nvidia 535.261.03 is loaded"
     machine["driver"]["libcuda"] = "/usr/local/nvidia/lib64/libcuda.so.535.261.03"
-    assert "libcuda.so.535.261.03 is there" in str(hint_of_gpu(NodeFacts.read(machine)))
+    assert "libcuda.so.535.261.03 exists" in str(hint_of_gpu(NodeFacts.read(machine)))
     assert hint_of_gpu(NodeFacts.read(nodes.read("no_gpu_debian12", tmp_path))) is None
 
 

@@ -63,7 +63,7 @@ def test_on_an_unchanged_node_nothing_is_started(node: dict[str, Any]) -> None:
     assert kept["environment"]["environment"] == "/opt/tensorflow/tensorflow-2.10.1"
     assert (kept["check"]["verdict"], kept["check"]["reused"]) == ("cpu_only_no_gpu", True)
     step = result["plan"]["steps"][-1]
-    assert (step["action"], step["why"].partition("; ")[2]) == ("keep", "its files are whole")
+    assert (step["action"], step["why"].partition("; ")[2]) == ("keep", "its files are unchanged")
 
 
 def test_what_was_applied_is_planned_as_done_too(node: dict[str, Any]) -> None:

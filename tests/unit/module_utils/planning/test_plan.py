@@ -169,8 +169,7 @@ def test_unknown_release_names_the_nearest(node: dict[str, Any], tmp_path: Path,
     with pytest.raises(StackError) as raised:
         make_plan(node, tmp_path, release=asked)
     assert raised.value.message == (
-        f"TensorFlow {asked} is not a release that is known here; nearest are {nearest}. "
-        "Set tensorflow_version to one of them."
+        f"TensorFlow {asked} is not a known release; the nearest are {nearest}. Set tensorflow_version to one of them."
     )
 
 
@@ -180,7 +179,7 @@ def test_2_10_without_quotes_is_2_1(node: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"It is not known which environment below /opt/tensorflow was"):
+    with pytest.raises(StackError, match=r"It is unknown which environment below /opt/tensorflow was"):
         make_plan(node, tmp_path, release="current")
 
 
@@ -200,7 +199,7 @@ def test_the_current_environment_is_meant_by_its_name(node: dict[str, Any], tmp_
     plan = make_plan(node, tmp_path, release="current")["plan"]
     assert (plan["release"], plan["environment"]["name"]) == ("2.8.0", "work")
     node["manifest"] = {"current": "gone"}
-    with pytest.raises(StackError, match="It is not known which environment"):
+    with pytest.raises(StackError, match="It is unknown which environment"):
         make_plan(node, tmp_path, release="current")
 
 
@@ -238,7 +237,7 @@ def test_requirements_against_the_release(node: dict[str, Any], tmp_path: Path) 
     requirements = tmp_path / "mine.txt"
     requirements.write_text("tensorflow==2.8.0\n")
     with pytest.raises(
-        StackError, match=r"mine.txt:1 asks for tensorflow==2\.8\.0, but the release asked for is 2\.10\.1"
+        StackError, match=r"mine.txt:1 asks for tensorflow==2\.8\.0, but the requested release is 2\.10\.1"
     ):
         make_plan(node, tmp_path, release="2.10.1", requirements=str(requirements))
 

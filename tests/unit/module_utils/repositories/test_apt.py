@@ -259,8 +259,8 @@ def test_retired_key(apt: Apt) -> None:
     ("key", "said"),
     [
         (SECOND_KEY, f"3bf863cc.pub is {SECOND}, not {FIRST}. Nothing was trusted."),
-        (FIRST_KEY + SECOND_KEY, f"the key {FIRST} alone, but holds 2: {FIRST}, {SECOND}. Nothing was trusted."),
-        (b"<html>sign in</html>", f"is not the key {FIRST}: it is no OpenPGP data."),
+        (FIRST_KEY + SECOND_KEY, f"the key {FIRST} alone, but contains 2: {FIRST}, {SECOND}. Nothing was trusted."),
+        (b"<html>sign in</html>", f"is not the key {FIRST}: it is not OpenPGP data."),
         (b"\xc6\x29\x06" + bytes(40), "3bf863cc.pub is a key of version 6, not"),
     ],
 )
@@ -292,7 +292,7 @@ def test_key_that_is_there(apt: Apt) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"url": "https://user:secret@mirror.example.org/"}, "nvidia_repository_url holds credentials"),
+        ({"url": "https://user:secret@mirror.example.org/"}, "nvidia_repository_url contains credentials"),
         ({"fingerprints": ["3BF863CC"]}, "'3BF863CC' is no fingerprint"),
     ],
 )

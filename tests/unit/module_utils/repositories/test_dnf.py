@@ -162,7 +162,7 @@ def test_old_list_does_not_pass_for_a_new_one(dnf: Dnf) -> None:
 
 def test_key_that_rpm_does_not_take(dnf: Dnf) -> None:
     dnf.takes_keys = False
-    with pytest.raises(StackError, match=f"rpm did not take the key {FIRST} .*import failed"):
+    with pytest.raises(StackError, match=f"rpm did not accept the key {FIRST} .*import failed"):
         plan(dnf)[1].apply(lock_timeout=0)
     assert tree(dnf.root) == {}
 

@@ -59,17 +59,17 @@ def test_gpg_reads_what_was_cut_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "holds no OpenPGP key"),
-        (b"<html>404</html>", "is no OpenPGP data"),
-        (BINARY[:-7], "cut short"),
+        (b"", "contains no OpenPGP key"),
+        (b"<html>404</html>", "is not OpenPGP data"),
+        (BINARY[:-7], "truncated"),
         (SECOND_KEY.replace(LINES[3][:8], LINES[3][:8][::-1]), "checksum"),
         (SECOND_KEY.replace(LINES[3], b"?" + LINES[3][1:]), "is damaged"),
         (SECOND_KEY.replace(b"BLOCK-----\n\n", b"BLOCK-----\n"), "no blank line"),
         (b"\xc5" + BINARY[1:2] + BINARY[2:], "secret key"),
         (b"\x88" + bytes([len(BINARY) % 200]) + bytes(200), "begins with an OpenPGP packet of type 2"),
-        (b"\xc6\xe1" + bytes(10), "cut short"),  # a partial length
-        (b"\x9b" + bytes(10), "cut short"),  # no length at all
-        (b"\xc6\x01\x04", "cut short"),
+        (b"\xc6\xe1" + bytes(10), "truncated"),  # a partial length
+        (b"\x9b" + bytes(10), "truncated"),  # no length at all
+        (b"\xc6\x01\x04", "truncated"),
     ],
 )
 def test_refuses(data: bytes, problem: str) -> None:

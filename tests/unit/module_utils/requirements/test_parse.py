@@ -35,7 +35,7 @@ def test_lines_with_their_places(tmp_path: Path) -> None:
         ("h5py<4", f"{tmp_path}/other.txt:1"),
         ("scipy<1.12", f"{tmp_path}/limits.txt:2"),
     ]
-    assert found.notes == [f"{path}:4: the hashes are not taken over, the lock gets those of the index."]
+    assert found.notes == [f"{path}:4: the hashes are ignored, the lock has those of the index."]
 
 
 def test_one_file_may_be_included_twice(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_one_file_may_be_included_twice(tmp_path: Path) -> None:
         ("-r https://example.org/r.txt", "the include https://example.org/r.txt", "Name a text file"),
         ("-c missing.txt", "missing.txt, which is not a file", "Name a text file"),
         ("-r 'open", "No closing quotation", "name==1.2.3"),
-        ("numpy" + "1" * 70000, "a line of at least 70005 characters", "requirement file"),
-        ("numpy==1\\\n" * 20000, "a line of at least 655", "requirement file"),
+        ("numpy" + "1" * 70000, "a line of at least 70005 characters", "requirements file"),
+        ("numpy==1\\\n" * 20000, "a line of at least 655", "requirements file"),
         (b"numpy\0==1.23.5", "a NUL byte", "UTF-8"),
         (b"numpy==1.23.5 # caf\xe9", "not UTF-8 (0xe9)", "UTF-8"),
     ],

@@ -1,4 +1,4 @@
-"""docs/requirements.md says what is taken and what is refused; every line of its tables is tried here."""
+"""docs/requirements.md says what is accepted and what is refused; every line of its tables is tried here."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "project" / "requirements.txt"
 
 
-@pytest.mark.parametrize(("line", "what"), rows("What is taken"))
-def test_taken(path: Path, line: str, what: str) -> None:
+@pytest.mark.parametrize(("line", "what"), rows("What is accepted"))
+def test_accepted(path: Path, line: str, what: str) -> None:
     path.write_text(f"tensorflow==2.8.0\n{example(line)}\n")
     found = read_requirements(str(path))
-    assert len(found.requirements) + len(found.constraints) == (2 if what.startswith("taken") else 1)
-    assert len(found.notes) == what.count("noted")
+    assert len(found.requirements) + len(found.constraints) == (2 if what.startswith("accepted") else 1)
+    assert len(found.notes) == what.count("with a note")
     assert all(note.startswith(f"{path}:2: ") for note in found.notes)
 
 
@@ -112,8 +112,8 @@ def test_environment(tmp_path: Path) -> None:
     found = read_requirements(str(path))
     assert [wish.where for wish in found.requirements] == [f"{path}:8", f"{tmp_path}/more.txt:1"]
     assert found.notes == [
-        f"{path}:4: python=3.9 is not taken over, tensorflow_python says which Python is used.",
-        f"{path}:5: conda-forge::cudnn is not taken over, TensorFlow's own CUDA and cuDNN come with the release.",
+        f"{path}:4: python=3.9 is ignored, tensorflow_python selects the Python.",
+        f"{path}:5: conda-forge::cudnn is ignored, CUDA and cuDNN depend on the TensorFlow release.",
     ]
 
 
@@ -127,16 +127,16 @@ BOMB = "a: &a [x, x]\n" + "".join(
     [
         ("requirements.txt", "", "empty", None, "no requirement"),
         ("pyproject.toml", "[project]\ndependencies = [\n", "document", 2, "no TOML"),
-        ("pyproject.toml", '[project]\n"dependencies" = "numpy"\n', "document", 2, "something else than a list"),
-        ("pyproject.toml", "a = " + "[" * 5000, "document", None, "no TOML that can be read"),
+        ("pyproject.toml", '[project]\n"dependencies" = "numpy"\n', "document", 2, "a value other than a list"),
+        ("pyproject.toml", "a = " + "[" * 5000, "document", None, "unreadable TOML"),
         ("pyproject.toml", '[project]\ndependencies = ["-r a.txt"]\n', "syntax", 2, "'-r a.txt'"),
         ("pyproject.toml", "[tool.poetry.dependencies]\ntensorflow = '^2.8'\n", "no_project_table", 1, "Poetry's own"),
         ("pyproject.toml", "[build-system]\n", "no_project_table", 1, "no [project]"),
         ("pyproject.toml", '[project]\ndynamic = ["dependencies"]\n', "dynamic", 2, "that are dynamic"),
         ("pyproject.toml[gpu]", "[project]\n", "group", None, "no extra or dependency group gpu (there: none)"),
         ("environment.yml", "dependencies:\n- pip:\n\t- six\n", "document", 3, "no YAML"),
-        ("environment.yml", "a: [" * 5000, "document", None, "no YAML that can be read"),
-        ("environment.yml", "- six\n", "document", 1, "something else than one list of dependencies"),
+        ("environment.yml", "a: [" * 5000, "document", None, "unreadable YAML"),
+        ("environment.yml", "- six\n", "document", 1, "a value other than one list of dependencies"),
         ("environment.yml", "dependencies: []\ndependencies: []\n", "document", 1, "than one list of dependencies"),
         ("environment.yml", BOMB + "dependencies:\n- pip: *n\n", "document", 16, "names and one list under pip"),
         ("environment.yml", "dependencies:\n- !!python/object/apply:os.system [id]\n", "document", 2, "names and"),

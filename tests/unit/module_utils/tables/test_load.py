@@ -193,7 +193,7 @@ def test_a_table_without_rows_is_refused(copied: Path, content: str) -> None:
 
 def test_a_row_that_is_no_mapping_is_refused(copied: Path) -> None:
     (copied / "cuda_drivers.yml").write_text("rows: [11.2]\n", encoding="utf-8")
-    with pytest.raises(TableError, match=r"cuda_drivers\.yml, row 1: a mapping is wanted, found 11\.2"):
+    with pytest.raises(TableError, match=r"cuda_drivers\.yml, row 1: expected a mapping, found 11\.2"):
         load_tables(str(copied))
 
 

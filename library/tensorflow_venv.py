@@ -67,7 +67,7 @@ options:
         type: str
         required: true
       source:
-        description: Where it comes from, as a plan says it.
+        description: Its source, as in a plan.
         type: str
         required: true
       prefix:
@@ -82,7 +82,7 @@ options:
         type: str
         required: true
       source:
-        description: Where it comes from, as a plan says it.
+        description: Its source, as in a plan.
         type: str
         required: true
   keep:

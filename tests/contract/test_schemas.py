@@ -120,7 +120,8 @@ def readers() -> str:
     paths = [*roles, *(REPOSITORY / "playbooks").rglob("*.yml"), *others]
     # Of what is handed on as `plan.uv`.
     uv = (REPOSITORY / "module_utils/tensorflow_stack/io/uv.py").read_text(encoding="utf-8")
-    return "\n".join([*(path.read_text(encoding="utf-8") for path in paths), uv.replace("record[", 'plan["uv"][')])
+    text = "\n".join([*(path.read_text(encoding="utf-8") for path in paths), uv.replace("record[", 'plan["uv"][')])
+    return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
 
 
 def is_read(field: str, text: str) -> bool:

@@ -98,7 +98,7 @@ def _need(tables: Tables, release: Release, node: NodeFacts, gpus: tuple[Gpu, ..
 
 def _problem(node: NodeFacts, need: _Need, policy: Policy, managed: Managed | None) -> str | None:
     """Why the driver that is there does not do; None where it does."""
-    loaded, installed, version = node.driver.loaded, node.driver.installed, node.driver.version
+    loaded, installed, version = node.driver.loaded, node.driver.installed, node.driver.present
     if version is None:
         others = node.other_drivers
         return "no NVIDIA driver" + (f" ({' and '.join(others)} is loaded in its place)" if others else "")

@@ -27,8 +27,8 @@ class NodeDriver:
     libcuda: str | None
 
     @property
-    def version(self) -> str | None:
-        """What runs now, else what runs after the next boot."""
+    def present(self) -> str | None:
+        """The version that is loaded, else the one that is installed."""
         return self.loaded or self.installed
 
 
@@ -78,7 +78,7 @@ class Environment:
     requirements_path: str | None  # the user's file that they were in
     is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
     additions: tuple[Addition, ...]
-    damage: tuple[str, ...] | None  # null where its files were not compared
+    damage: tuple[str, ...] | None  # how its files differ; None if nobody looked
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
 

@@ -23,15 +23,15 @@ class Component(NamedTuple):
     name: str  # in records, modules and plans
     label: str  # for a person
     role: str  # that installs it
-    version: str  # the regular expression that a recorded version fits
+    version_pattern: str  # a regular expression
     is_library: bool  # TensorFlow opens it: as packages or as NVIDIA's archives, and looked for by its files
 
 
 # In the order in which they are installed.
 COMPONENTS = (
-    Component("driver", label="driver", role="nvidia_driver", version=r"[0-9]+(\.[0-9]+)*", is_library=False),
-    Component("cuda", label="CUDA", role="cuda_toolkit", version=_LIBRARY_VERSION, is_library=True),
-    Component("cudnn", label="cuDNN", role="cudnn", version=_LIBRARY_VERSION, is_library=True),
+    Component("driver", label="driver", role="nvidia_driver", version_pattern=r"[0-9]+(\.[0-9]+)*", is_library=False),
+    Component("cuda", label="CUDA", role="cuda_toolkit", version_pattern=_LIBRARY_VERSION, is_library=True),
+    Component("cudnn", label="cuDNN", role="cudnn", version_pattern=_LIBRARY_VERSION, is_library=True),
 )
 LIBRARIES = tuple(component for component in COMPONENTS if component.is_library)
 
@@ -55,7 +55,7 @@ def is_record_of(component: Component, content: Mapping[str, Any]) -> bool:
     return (
         isinstance(content.get("source"), str)
         and isinstance(version, str)
-        and re.fullmatch(component.version, version) is not None
+        and re.fullmatch(component.version_pattern, version) is not None
         and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
         and all(row.get("version") is None or isinstance(row["version"], str) for row in rows)
     )

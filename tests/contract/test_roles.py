@@ -169,7 +169,8 @@ def waits(task: Mapping[str, Any]) -> bool:
 
 
 def every_task() -> list[tuple[Path, Mapping[str, Any]]]:
-    files = [*PLAYBOOKS, *(path for role in ROLES for path in (role / "tasks").glob("*.yml"))]
+    shared = (REPOSITORY / "playbooks" / "tasks").glob("*.yml")
+    files = [*PLAYBOOKS, *shared, *(path for role in ROLES for path in (role / "tasks").glob("*.yml"))]
     return [(path.relative_to(REPOSITORY), task) for path in files for task in tasks_of(load(path))]
 
 

@@ -18,14 +18,14 @@ def test_playbook_run_says_only_what_takes_long_and_ends(tmp_path: Path) -> None
         "- hosts: all\n"
         "  gather_facts: false\n"
         "  tasks:\n"
-        "    - {name: Wait, ansible.builtin.command: sleep 2.5}\n"
+        "    - {name: Wait, ansible.builtin.command: sleep 5}\n"
         "    - {name: Be quick, ansible.builtin.command: 'true'}\n"
     )
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/workstation"]
     ended = subprocess.run(
         [*command, str(playbook)],
         cwd=REPOSITORY,
-        env={**os.environ, "STACK_PROGRESS_INTERVAL": "1", "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
+        env={**os.environ, "STACK_PROGRESS_INTERVAL": "2", "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,

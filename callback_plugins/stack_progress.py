@@ -205,7 +205,7 @@ def plan_line(plan: dict[str, Any], *, is_whole: bool = False) -> str:
         if step["action"] not in ("keep", "skip")
     ]
     where = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
-    nothing = "nothing to change" + ("" if is_whole else ", if its files are as they were installed")
+    nothing = "nothing to change" + ("" if is_whole else ", if its files are unchanged")
     return f"{where}: {', '.join(changes) or nothing}"
 
 

@@ -67,7 +67,7 @@ options:
         type: str
         required: true
       source:
-        description: Its source, as in a plan.
+        description: The plan's source of it, such as V(wheels).
         type: str
         required: true
       prefix:
@@ -82,7 +82,7 @@ options:
         type: str
         required: true
       source:
-        description: Its source, as in a plan.
+        description: The plan's source of it, such as V(wheels).
         type: str
         required: true
   keep:

@@ -32,6 +32,7 @@ def act(tmp_path: Path) -> RunAction:
         connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
         play = SimpleNamespace(check_mode=check)
         action = tensorflow_report.ActionModule(task, connection, play, None, None, None)
+        action._load_name = "tensorflow_report"  # as the loader of plugins names it
         return action.run(task_vars={})
 
     return run

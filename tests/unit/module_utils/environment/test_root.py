@@ -45,7 +45,7 @@ def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name:
     (full / name).chmod(0o777)
     with pytest.raises(BuildError, match=rf"^{full / name} could be changed by others .*mode 0777") as caught:
         check_root(str(full))
-    subprocess.run(caught.value.message.partition("are to change it: ")[2], shell=True, check=True)
+    subprocess.run(caught.value.message.partition("may change it: ")[2], shell=True, check=True)
     check_root(str(full))
 
 
@@ -54,7 +54,7 @@ def test_one_that_others_may_write_is_refused_with_the_command(full: Path, name:
 def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
     os.chown(full / name, OTHER, OTHER, follow_symlinks=False)
     with pytest.raises(
-        BuildError, match=rf"^{full / name} .*{OTHER}.* Move it away, if it was not put there for you: mv"
+        BuildError, match=rf"^{full / name} .*{OTHER}.* If you did not expect it there, move it away: mv"
     ):
         check_root(str(full))
 
@@ -63,7 +63,9 @@ def test_one_of_another_user_is_refused(full: Path, name: str) -> None:
 def test_a_link_to_elsewhere_is_refused(full: Path, tmp_path: Path, name: str) -> None:
     (full / name).rename(tmp_path / "elsewhere")
     (full / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit does"):
+    with pytest.raises(
+        BuildError, match=rf"^{full / name} is a link to {tmp_path}/elsewhere, which this toolkit neither"
+    ):
         check_root(str(full))
 
 

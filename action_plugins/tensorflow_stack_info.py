@@ -27,11 +27,18 @@ for _root in (os.path.dirname(_HERE), os.path.dirname(os.path.dirname(_HERE))): 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
-    _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(argument_spec=door.OPTIONS)
+        if options["node"] is None:
+            # Here rather than in a task of its own, whose result would be templated into this one's arguments.
+            read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
+            if read.get("failed"):
+                return {**result, **read}
+            # What Ansible found out about the node's Python on the way is kept by the caller.
+            result.update({key: read[key] for key in ("node", "ansible_facts", "warnings") if key in read})
+            options = {**options, "node": read["node"]}
         made, failed = door.answer(options)
         if failed:
             return {**result, **made, "failed": True, "msg": failed}

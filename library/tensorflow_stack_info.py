@@ -29,9 +29,11 @@ options:
     description: A requirements file that is locked together with the release.
     type: path
   node:
-    description: The node record that M(gpu_node_info) returned.
+    description: The node record that M(gpu_node_info) returned. If it is not set, the node is read first.
     type: dict
-    required: true
+  environments_root:
+    description: Directory of the environments, if the node is read. If it is not set, the default of M(gpu_node_info).
+    type: path
   environment:
     description: Name of the environment; C(tensorflow-<release>) if not set.
     type: str
@@ -124,10 +126,9 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Plan TensorFlow 2.8.0
+- name: Read the node and plan TensorFlow 2.8.0
   tensorflow_stack_info:
     release: 2.8.0
-    node: "{{ node_result.node }}"
     tables: roles/tensorflow_release/files/tables
     shipped_locks: roles/tensorflow_release/files/locks
     locks: inventories/workstation/locks
@@ -152,6 +153,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+node:
+  description: The node record, if the node was read.
+  returned: if O(node) is not set
+  type: dict
+  sample: {architecture: x86_64, gpus: []}
 plan:
   description: The plan; its schema is roles/tensorflow_release/files/plan.schema.json. With refusals, it has no steps.
   returned: always

@@ -33,7 +33,8 @@ _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|
 OPTIONS: dict[str, dict[str, Any]] = {
     "release": {"type": "str", "default": "newest"},
     "requirements": {"type": "path"},
-    "node": {"type": "dict", "required": True},
+    "node": {"type": "dict"},
+    "environments_root": {"type": "path"},
     "environment": {"type": "str"},
     "policy": {
         "type": "dict",
@@ -68,6 +69,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "locks": {"type": "path", "required": True},
     "enforced": {"type": "bool", "default": True},
 }
+
+
+def reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
+    release = options["release"]
+    environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
+    asked = {"environments_root": options["environments_root"], "environment": environment}
+    return {name: value for name, value in asked.items() if value}
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

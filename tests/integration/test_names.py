@@ -123,7 +123,7 @@ class TestPlan:
         assert plan(plans, {"ada": {}}, tensorflow_version="2.17.1").code == 0
         assert plan(plans, {"ada": {}}, tensorflow_version="2.17.99").code == 2
         content = json.loads((plans / "reports" / "ada.plan.json").read_text())
-        assert "2.17.99 is not a release" in content["plan"]["refusals"][0]["message"]
+        assert "2.17.99 is not a known release" in content["plan"]["refusals"][0]["message"]
 
     def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
         assert plan(plans, {"ada": {}}).code == 0

@@ -472,8 +472,9 @@ def test_what_was_added_to_the_build_checks_again(node: Node) -> None:
     build = Path(os.path.realpath(node.environment))
     (build / "site-packages").mkdir()
     texts = dict.fromkeys(("name", "release", "flavour", "digest", "build", "lock_sha256"), "")
-    tables: dict[str, Any] = {key: {} for key in ("packages", "links", "frame", "records", "cuda", "cudnn")}
+    tables: dict[str, Any] = {key: {} for key in ("packages", "links", "frame", "records")}
     others = {"python": {"minor": "", "path": ""}, "site_packages": "site-packages", "top_level": []}
+    others |= {"cuda": None, "cudnn": None}
     (build / "build.json").write_text(json.dumps({**texts, **tables, **others}))
     node.check()
     assert node.check().reused

@@ -153,7 +153,9 @@ def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     message = "It is unknown which environment below"
     assert run.report["error"].startswith(message)
     assert run.output.count("fatal: ") == 2, "the task that failed, and the report"
-    assert "The task 'Resolve the release to a plan' failed, see above." in " ".join(run.output.split())
+    assert "The task 'Read the node and resolve the release to a plan' failed, see above." in " ".join(
+        run.output.split()
+    )
 
 
 def test_remove_names_what_is_there(site: Site) -> None:

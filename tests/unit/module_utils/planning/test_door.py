@@ -91,3 +91,17 @@ def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
     refused = door.refused_plan("2.8.0", "mine.txt:1 cannot be read.")
     assert [row["message"] for row in refused["refusals"]] == ["mine.txt:1 cannot be read."]
     assert (refused["steps"], refused["roles"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"release": "2.8.0"}, {"environment": "tensorflow-2.8.0"}),
+        ({"release": "2.8.0", "environment": "mine"}, {"environment": "mine"}),
+        ({"release": "newest", "environments_root": "/srv/tf"}, {"environments_root": "/srv/tf"}),
+        ({"release": "current"}, {}),
+    ],
+    ids=str,
+)
+def test_the_node_is_asked_about_the_environment_that_is_meant(options: dict[str, str], asked: dict[str, str]) -> None:
+    assert door.reading({"environment": None, "environments_root": None, **options}) == asked

@@ -1,0 +1,82 @@
+"""The action that plans: it reads the node unless it is given a record of it, and passes on why that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tensorflow_stack_info
+
+from tests import nodes
+from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
+
+PLACES = {
+    "tables": str(RELEASE_FILES / "tables"),
+    "shipped_locks": str(RELEASE_FILES / "locks"),
+    "locks": "/nowhere",
+}
+RunAction = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def asked() -> list[dict[str, Any]]:
+    """The arguments of each module that was started on the node."""
+    return []
+
+
+@pytest.fixture
+def act(asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> RunAction:
+    def run(read: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        def execute(name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+            assert name == "gpu_node_info" and read is not None
+            asked.append(module_args)
+            return read
+
+        task = SimpleNamespace(
+            args={**PLACES, **options}, action="tensorflow_stack_info", async_val=0, check_mode=False, diff=False
+        )
+        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
+        play = SimpleNamespace(check_mode=False)
+        action = tensorflow_stack_info.ActionModule(task, connection, play, None, None, None)
+        action._load_name = "tensorflow_stack_info"  # as the loader of plugins names it
+        monkeypatch.setattr(action, "_execute_module", execute)
+        return action.run(task_vars={})
+
+    return run
+
+
+def test_the_node_is_read_and_its_record_returned(act: RunAction, asked: list[dict[str, Any]], tmp_path: Path) -> None:
+    node = nodes.read("a100_driver535", tmp_path)
+    facts = {"discovered_interpreter_python": "/usr/bin/python3"}
+    result = act({"node": node, "changed": False, "ansible_facts": facts}, release="2.10.1")
+    assert asked == [{"environment": "tensorflow-2.10.1"}]
+    assert (result["node"], result["ansible_facts"], result["changed"]) == (node, facts, False)
+    assert result["plan"]["release"] == "2.10.1"
+
+
+def test_a_record_that_is_given_is_planned_from(act: RunAction, asked: list[dict[str, Any]], tmp_path: Path) -> None:
+    result = act(node=nodes.read("a100_driver535", tmp_path), release="2.10.1")
+    assert (asked, "node" in result, result["plan"]["release"]) == ([], False, "2.10.1")
+
+
+def test_why_the_node_could_not_be_read_is_why_it_fails(act: RunAction) -> None:
+    failed = {"failed": True, "msg": "environments_root is 'x'; set it to an absolute path, such as /x"}
+    result = act(failed, environments_root="x")
+    assert (result["failed"], result["msg"]) == (True, failed["msg"])
+    assert "plan" not in result
+
+
+@pytest.mark.parametrize(("enforced", "fails"), [(True, True), (False, False)])
+def test_a_refusal_fails_if_it_is_enforced(act: RunAction, tmp_path: Path, enforced: bool, fails: bool) -> None:
+    node = {**nodes.read("a100_driver535", tmp_path), "pythons": []}
+    result = act(node=node, release="2.10.1", enforced=enforced, policy={"python_source": "found"})
+    assert result["plan"]["refusals"]
+    assert result.get("failed", False) is fails
+
+
+def test_an_unknown_option_is_an_error(act: RunAction) -> None:
+    with pytest.raises(Exception, match="polcy"):
+        act(polcy={})

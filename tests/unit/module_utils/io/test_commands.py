@@ -77,14 +77,14 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, path: str) -> None:
 def test_at_the_time_limit_the_whole_group_is_killed_and_its_words_are_kept() -> None:
     done = run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout=0.3)
     assert done.code is None
-    assert not is_running(int(done.output))
+    wait_until(lambda: not is_running(int(done.output)))
 
 
 def test_the_same_into_files() -> None:
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         assert run_into(["sh", "-c", "sleep 600 & echo $!; wait"], stdout, stderr, timeout=0.3) is None
         stdout.seek(0)
-        assert not is_running(int(stdout.read()))
+        wait_until(lambda: not is_running(int(stdout.read())))
         assert run_into(["sh", "-c", BOTH], stdout, stderr) == 3
         stderr.seek(0)
         assert stderr.read() == b"err\n"

@@ -84,7 +84,8 @@ def test_the_same_into_files() -> None:
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         assert run_into(["sh", "-c", "sleep 600 & echo $!; wait"], stdout, stderr, timeout=0.3) is None
         stdout.seek(0)
-        wait_until(lambda: not is_running(int(stdout.read())))
+        pid = int(stdout.read())
+        wait_until(lambda: not is_running(pid))
         assert run_into(["sh", "-c", BOTH], stdout, stderr) == 3
         stderr.seek(0)
         assert stderr.read() == b"err\n"

@@ -78,5 +78,5 @@ def test_a_refusal_fails_if_it_is_enforced(act: RunAction, tmp_path: Path, enfor
 
 
 def test_an_unknown_option_is_an_error(act: RunAction) -> None:
-    with pytest.raises(Exception, match="polcy"):
-        act(polcy={})
+    with pytest.raises(Exception, match="policies"):
+        act(policies={})

@@ -40,7 +40,6 @@ options:
   policy:
     description: Settings of the inventory besides the release.
     type: dict
-    default: {}
     suboptions:
       gpu:
         description: V(auto) uses the GPU if the node has one, V(required) refuses a node without one, V(none) uses the

@@ -38,7 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "environment": {"type": "str"},
     "policy": {
         "type": "dict",
-        "default": {},
+        # Not a default of {}: ansible-core fills in those of the suboptions, in the one dictionary that is here.
+        "apply_defaults": True,
         "options": {
             "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
             "driver_source": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import tensorflow_stack_info
+from ansible.module_utils.tensorflow_stack.planning import door
 
 from tests import nodes
 from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
@@ -75,6 +77,12 @@ def test_a_refusal_fails_if_it_is_enforced(act: RunAction, tmp_path: Path, enfor
     result = act(node=node, release="2.10.1", enforced=enforced, policy={"python_source": "found"})
     assert result["plan"]["refusals"]
     assert result.get("failed", False) is fails
+
+
+def test_what_one_task_leaves_open_is_not_kept_for_the_next(act: RunAction, tmp_path: Path) -> None:
+    before = copy.deepcopy(door.OPTIONS)
+    act(node=nodes.read("a100_driver535", tmp_path), release="2.10.1")
+    assert before == door.OPTIONS
 
 
 def test_an_unknown_option_is_an_error(act: RunAction) -> None:

@@ -79,8 +79,9 @@ component: test-packages ## Tests of one part with the real uv, pip or ansible-p
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
 	.venv/bin/python -m pytest tests/contract
 
+# A file at a time on each core: most of them wait for a playbook or an install, and share what they built in a file.
 integration: test-packages ## Tests with real installs and playbook runs
-	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" --durations 10
+	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" -n 2 --dist loadfile --durations 10
 
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow

@@ -61,11 +61,13 @@ class Node:
         return self.root.module("nvidia_packages", check=check, lock_timeout=5, **arguments)
 
     def both(self, **arguments: Any) -> dict[str, Any]:
-        """The real run, after a check that has to say the same."""
+        """The real run, after a check that has to say the same, but that it is still to be done."""
         said, done = self(check=True, **arguments), self(**arguments)
+        pending = [one.pop("pending", False) for one in (said, done)]
         for one in (said, done):
             one.pop("invocation", None)
         assert said == done
+        assert pending == [done.get("changed", False), False]
         assert not done.get("failed") or done.get("refusals"), done
         return done
 

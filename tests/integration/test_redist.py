@@ -64,7 +64,7 @@ def test_two_releases_side_by_side(run_module: RunModule, double: Path, server: 
         arguments = cuda(double, server, tmp_path, release)
         checked = run_module("nvidia_redist", check=True, **arguments)
         done = run_module("nvidia_redist", **arguments)
-        assert done == checked
+        assert checked == {**done, "pending": True}
         assert done["changed"], done
     prefixes = [tmp_path / "opt/nvidia" / name for name in ("cuda-11.2", "cuda-11.8")]
     for prefix in prefixes:

@@ -12,17 +12,18 @@ from ansible.plugins.action import ActionBase
 try:
     from ..module_utils.tensorflow_stack.planning import door  # type: ignore[import-not-found,misc]  # in a collection
     from ..module_utils.tensorflow_stack.tables import load  # type: ignore[import-not-found,misc]
+
+    _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 except ImportError:  # in a checkout, where this file is not in a package
-    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
+    _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    _UTILS = os.path.join(_ROOT, "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack.planning import door
     from ansible.module_utils.tensorflow_stack.tables import load
 
 # Ansible imports this before it forks a worker for each node: what is loaded here, no worker loads again.
-_HERE = os.path.dirname(os.path.abspath(__file__))
-for _root in (os.path.dirname(_HERE), os.path.dirname(os.path.dirname(_HERE))):  # of a checkout, of a collection
-    load.preload_tables(os.path.join(_root, "roles", "tensorflow_release", "files", "tables"))
+load.preload_tables(os.path.join(_ROOT, "roles", "tensorflow_release", "files", "tables"))
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types

@@ -234,6 +234,7 @@ seconds:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -293,32 +294,36 @@ def main() -> None:
             msg=f"{module.params['name']} below {module.params['root']} was not finished: {error}. "
             "The environment in use is unchanged. Correct the cause and run again."
         )
+    module.exit_json(**_result(module.params["root"], module.params["name"], outcome))
+
+
+def _result(root: str, name: str, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
     before = outcome.before.packages if outcome.before else {}
     in_use = {}
     if outcome.build:
-        in_use = read_record(os.path.join(module.params["root"], ".builds", outcome.build)) or {}
-    module.exit_json(
-        changed=outcome.changed,
-        action=outcome.action,
+        in_use = read_record(os.path.join(root, ".builds", outcome.build)) or {}
+    return {
+        "changed": outcome.changed,
+        "action": outcome.action,
         # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
-        environment=os.path.join(module.params["root"], module.params["name"]),
-        build=outcome.build,
-        release=in_use.get("release"),
-        flavour=in_use.get("flavour"),
-        damage=[text for _, text in outcome.damage],
-        additions=[addition.text for addition in outcome.additions],
-        dropped=[addition.text for addition in outcome.dropped],
-        kept_builds=list(outcome.kept_builds),
-        removed_builds=list(outcome.removed_builds),
-        bytes_to_fetch=outcome.bytes_to_fetch,
-        seconds=outcome.seconds,
-        diff={
+        "environment": os.path.join(root, name),
+        "build": outcome.build,
+        "release": in_use.get("release"),
+        "flavour": in_use.get("flavour"),
+        "damage": [text for _, text in outcome.damage],
+        "additions": [addition.text for addition in outcome.additions],
+        "dropped": [addition.text for addition in outcome.dropped],
+        "kept_builds": list(outcome.kept_builds),
+        "removed_builds": list(outcome.removed_builds),
+        "bytes_to_fetch": outcome.bytes_to_fetch,
+        "seconds": outcome.seconds,
+        "diff": {
             "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
             "after": package_lines(outcome.after_packages),
-            "before_header": module.params["name"],
-            "after_header": module.params["name"],
+            "before_header": name,
+            "after_header": name,
         },
-    )
+    }
 
 
 def _run(module: AnsibleModule) -> changes.EnvironmentOutcome:

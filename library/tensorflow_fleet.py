@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: tensorflow_fleet
 short_description: Decide what is done to a fleet, from the plans of all its nodes
 description:
-  - Reads C(fleet_plans) of every host of the play, the list of its plans, and sorts the hosts. Fails if one of them
-    cannot have what is asked for, so that nothing is changed on any. To be run once, after all hosts were planned.
+  - Reads C(fleet_plans) of every host of the play, the list of its plans, and sorts the hosts. To be run once, after all
+    hosts were planned.
+  - If a host cannot have what is asked for, C(refusal) says so, and nothing may be changed on any host.
   - The canary is one host of each distinct kind. Two hosts are of one kind if operating system, kernel, GPUs, driver and
     all that is to be done are the same.
   - Runs on the controller, in Ansible's own process, and does not connect to any host.
@@ -60,6 +61,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+hosts:
+  description: All hosts of the play, in the order of the inventory.
+  returned: always
+  type: list
+  elements: str
+  sample: [gpu01, gpu02, gpu03, gpu04, gpu05]
+reports:
+  description: The option of this name.
+  returned: always
+  type: path
+  sample: /srv/stack/reports
 canary:
   description: One host of each distinct kind that has something to do.
   returned: always
@@ -78,6 +90,11 @@ unchanged:
   type: list
   elements: str
   sample: [gpu04]
+environments:
+  description: For each host that was planned, how many environments it is to have.
+  returned: always
+  type: dict
+  sample: {gpu01: 1, gpu02: 2}
 refused:
   description: For each host that cannot have what is asked for, why not.
   returned: always
@@ -94,6 +111,11 @@ drained:
   returned: always
   type: dict
   sample: {gpu02: "2026-11-26T10:00:00Z"}
+refusal:
+  description: Why nothing may be changed on any host; empty if there is no reason.
+  returned: always
+  type: str
+  sample: ""
 batches:
   description: The option of this name.
   returned: always

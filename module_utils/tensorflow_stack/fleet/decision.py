@@ -46,6 +46,7 @@ def decide(
             unplanned.append(host)
             continue
         refusals = [refusal["message"] for one in environments for refusal in one["plan"]["refusals"]]
+        refusals += _shared_names(environments)
         if refusals:
             refused[host] = refusals
         elif all(_is_done(one["kept"]) for one in environments) and host not in drained:
@@ -55,6 +56,14 @@ def decide(
             (rest if kind in kinds else canary).append(host)
             kinds.add(kind)
     return Decision(refused, unplanned, canary, rest, unchanged, dict(drained))
+
+
+def _shared_names(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [one["plan"]["environment"]["name"] for one in environments if one["plan"].get("environment")]
+    return [
+        f"fleet_environments has {names.count(name)} environments named {name}. Give each a name of its own (environment)."
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
 
 
 def _is_done(kept: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ DRAINED_OPTIONS: dict[str, dict[str, Any]] = {
 def decide_fleet(
     options: Mapping[str, Any], hosts: Sequence[str], variables: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, Any], str | None]:
-    """The result of `tensorflow_fleet`, and why nothing is changed anywhere, if so.
+    """The result of `tensorflow_fleet`, and why it fails, if it does.
 
     `variables` are those of each host: `fleet_plans`, as far as it was planned, and `fleet_environments`.
     """
@@ -47,16 +47,20 @@ def decide_fleet(
     }
     decision = decide(hosts, planned, {host: since for host, since in drained.items() if host in hosts})
     result = {
+        "hosts": list(hosts),
+        "reports": options["reports"],
         "refused": {host: list(messages) for host, messages in decision.refused.items()},
         "unplanned": list(decision.unplanned),
         "canary": list(decision.canary),
         "rest": list(decision.rest),
         "unchanged": list(decision.unchanged),
+        "environments": {host: len(environments) for host, environments in planned.items()},
         "drained": dict(decision.drained),
         "batches": list(options["batches"]),
         "max_fail_percentage": options["max_fail_percentage"],
+        "refusal": refuse_fleet(decision, skip_refused=options["skip_refused"]) or "",
     }
-    return result, refuse_fleet(decision, skip_refused=options["skip_refused"])
+    return result, None
 
 
 def _check_batches(batches: Sequence[str]) -> None:

@@ -248,7 +248,7 @@ def diagnoses() -> str:
                 lines.append(f"- the node: {'; '.join(told)}")
         lines.append("")
         if row.explains:
-            lines += [f"It explains: {', '.join(f'`{cause}`' for cause in row.explains)}", ""]
+            lines += [f"It explains: {', '.join(f'[{cause}](#{cause})' for cause in row.explains)}", ""]
         if row.report:
             lines += [f"Reported, for example, in <{row.report['url']}> ({row.report['date']}).", ""]
     return "\n".join(lines[:-1]) + "\n"

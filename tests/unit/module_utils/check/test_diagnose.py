@@ -91,7 +91,8 @@ def test_a_public_report_of_a_row_is_one_of_its_texts() -> None:
     for capture in CAPTURES:
         posted[capture.parent.name] += capture.read_text(encoding="utf-8").partition("\n")[0]
     for place, cause in first_causes_of_logs().items():
-        posted[cause] += " https://github.com/" + re.sub("#", "/issues/", place) + " " + place
+        kinds = ("issues", "pull")
+        posted[cause] += " ".join([place, *(f"https://github.com/{place.replace('#', f'/{kind}/')}" for kind in kinds)])
     wrong = [row.cause for row in DIAGNOSES if row.report and row.report["url"] not in posted[row.cause]]
     assert wrong == []
     assert sum(row.report is not None for row in DIAGNOSES) >= 60

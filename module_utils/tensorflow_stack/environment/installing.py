@@ -89,7 +89,8 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         _install_with_pip(spec, installer, path, lock_path, environment, log)
         return
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
-    command = [installer.uv, "venv", "--quiet", "--allow-existing", "--prompt", spec.name, "--python", spec.python, path]
+    command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
+    command += ["--prompt", spec.name, path]
     log.run(command, environment)
     command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.

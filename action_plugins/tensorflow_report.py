@@ -27,5 +27,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, options = self.validate_argument_spec(argument_spec=report.OPTIONS)
         made, failed = report.leave_report(options, check_mode=self._task.check_mode)
         if failed:
-            return {**result, "failed": True, "msg": failed}
+            # With the path if another task failed and has said why.
+            path = {"path": options["path"]} if made and options["failed_result"] and not self._task.check_mode else {}
+            return {**result, "failed": True, "msg": failed, **path}
         return {**result, "changed": False, "report": made}

@@ -101,6 +101,11 @@ report:
   returned: success
   type: dict
   sample: {host: localhost, release: 2.8.0, succeeded: true}
+path:
+  description: Path of the report, if another task of the run failed and said why.
+  returned: failure
+  type: str
+  sample: /work/reports/localhost.json
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "tables": set(),
     "requirements": set(),
     "locking": {"io", "records", "requirements", "tables"},
-    "planning": {"locking", "records", "requirements", "tables"},
+    "planning": {"locking", "records", "requirements", "screen", "tables"},
     "environment": {"io", "records"},
     "check": {"check.child", "environment", "io", "node", "records"},
     "check.child": set(),
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
     "report": {"io"},
+    "screen": set(),
     "variables": set(),
 }
 # The files of a pure room that may read or start something.

@@ -28,6 +28,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         made, failed = report.leave_report(options, check_mode=self._task.check_mode)
         if failed:
             # With the path if another task failed and has said why.
-            path = {"path": options["path"]} if made and options["failed_result"] and not self._task.check_mode else {}
+            path = {"path": os.path.normpath(options["path"])} if made and options["failed_result"] and not self._task.check_mode else {}
             return {**result, "failed": True, "msg": failed, **path}
         return {**result, "changed": False, "report": made}

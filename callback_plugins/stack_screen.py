@@ -64,10 +64,7 @@ _ONLY_CHECKS = tuple(
 )
 # Of a result that failed: what its message says already, or what is in the report.
 _SAID = set(
-    """
-    ansible_facts argument_errors argument_spec_data asked assertion attempts changed deprecations evaluated_to exception
-    failed invocation kept msg node path plan refusals releases table unreachable validate_args_context warnings
-    """.split()
+    ["ansible_facts", "argument_errors", "argument_spec_data", "asked", "assertion", "attempts", "changed", "deprecations", "evaluated_to", "exception", "failed", "holder", "invocation", "kept", "lock", "msg", "node", "path", "plan", "processes", "refusals", "releases", "table", "unreachable", "url", "validate_args_context", "warnings"]
 )
 # Of the last lines, in Ansible's order: the word, and its key in the statistics.
 _RECAP = (
@@ -192,15 +189,10 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         said, width = result._result, screen.columns(os.environ, sys.stdout)
         text = head + message_of(said)
         lines, is_cut = screen.shorten_error(text, width, lines=screen.ERROR_LINES)
-        if (
-            is_cut
-            or said.keys() - _SAID - {name for name in said if name.startswith("_ansible")}
-            or "Traceback" in text
-        ):
-            path = self._write_log(result)
-            if path:
-                lines, _ = screen.shorten_error(text, width, lines=screen.ERROR_LINES - 1)
-                lines.append(f"  All of it: {path}")
+        path = self._write_log(result) if is_cut or has_more(said) else None
+        if path:
+            lines, _ = screen.shorten_error(text, width, lines=screen.ERROR_LINES - 1)
+            lines.append(f"  All of it: {path}")
         self._fail(lines)
 
     def _fail(self, lines: list[str]) -> None:
@@ -213,16 +205,16 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         name = re.sub(r"[^\w.:-]", "_", host).lstrip(".") + ".failed.log"
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         text = f"{now} {host}: {result._task.get_name().strip()} ({result._task.get_path()})\n"
-        text += "".join(f"{said[name]}\n" for name in ("msg", "exception") if isinstance(said.get(name), str))
+        traceback = [line for line in (said.get("exception"),) if isinstance(line, str) and "Traceback" in line]
+        text += "\n".join([message_of(said), *traceback, ""])
         text += self._dump_results(said).strip("\n") + "\n"
         for directory in (self.get_option("log_directory"), constants.config.get_config_value("ANSIBLE_HOME")):
             path = os.path.join(os.path.abspath(directory), name)
             try:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 how = os.O_APPEND if path in self._logs else os.O_TRUNC
-                with open(
-                    os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | how, 0o600), "w", encoding="utf-8"
-                ) as log:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | how, 0o600)
+                with open(descriptor, "w", encoding="utf-8", errors="replace") as log:
                     log.write(text)
             except OSError:
                 continue
@@ -235,6 +227,12 @@ def _recap_color(row: dict[str, int]) -> str:
     if row["failures"] or row["unreachable"]:
         return str(constants.COLOR_ERROR)
     return str(constants.COLOR_CHANGED if row["changed"] else constants.COLOR_OK)
+
+
+def has_more(said: dict[str, Any]) -> bool:
+    """Whether a task that failed returned what neither its message nor the report has."""
+    names = {name for name, value in said.items() if value and not name.startswith("_ansible")}
+    return bool(names - _SAID) or "Traceback" in str(said.get("exception"))
 
 
 def message_of(said: dict[str, Any]) -> str:

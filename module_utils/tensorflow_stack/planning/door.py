@@ -23,6 +23,7 @@ from ..tables.releases import find_release
 from . import applied, plan, resolution
 from .kept import find_kept
 from .node import Environment, NodeFacts
+from .node_kind import on_its_base
 from .stack import Assessment, LockState, Policy, Refusal, Stack
 from .table import render_table
 
@@ -114,9 +115,9 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = NodeFacts.read(node)
-    _check_root(facts.root)
     tables = load_tables(tables_directory)
+    facts = on_its_base(tables, NodeFacts.read(node))
+    _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:

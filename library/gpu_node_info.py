@@ -80,8 +80,8 @@ node:
     os:
       description: >-
         C(id), C(version_id), C(codename) and C(name) as in os-release, each null if missing,
-        C(family), which is V(debian), V(rhel), V(suse) or null, and C(base_codename), the release of Ubuntu or Debian that
-        the distribution says it is built on.
+        C(family), which is V(debian), V(rhel), V(suse) or null, and C(base_codename), the release of Ubuntu or Debian
+        that the distribution says it is built on.
       type: dict
       returned: always
       sample:
@@ -112,8 +112,8 @@ node:
     kinds:
       description: >-
         What the node is, at most one row for each C(aspect), which is V(container), V(platform) (such as V(wsl)),
-        V(system) (such as V(bootc)) or V(driver) (who installed it, if no package did). C(by) is what tells it. Empty for
-        a usual machine. docs/nodes.md lists the kinds.
+        V(system) (such as V(bootc)) or V(driver) (who installed it, if no package did). C(by) is what tells it. Empty
+        for a usual machine. docs/nodes.md lists the kinds.
       type: list
       elements: dict
       returned: always

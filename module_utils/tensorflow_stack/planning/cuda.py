@@ -175,9 +175,6 @@ def _pairs(node: NodeFacts, policy: Policy) -> list[tuple[str, str]]:
 
 
 def _find_cuda(source: str, search: _Search) -> _Found:
-    release = search.release
-    if source != "wheels" and release.cpu_package != release.package:
-        return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
     why_not = why_not_installed(search.tables, search.node, source)
     if why_not:
         return None, why_not

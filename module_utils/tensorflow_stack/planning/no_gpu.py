@@ -36,8 +36,8 @@ def unused_gpu(tables: Tables, node: NodeFacts, policy: Policy) -> str | None:
     if hint is None:
         return None
     return (
-        f"No GPU is used: {no_gpu(node)}, but {hint}.{_advice(tables, node)} If the CPU is meant, set tensorflow_gpu to "
-        "none; to stop instead, set it to required."
+        f"No GPU is used: {no_gpu(node)}, but {hint}.{_advice(tables, node)} If the CPU is meant, set "
+        "tensorflow_gpu to none; to stop instead, set it to required."
     )
 
 

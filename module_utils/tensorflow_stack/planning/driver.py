@@ -163,7 +163,7 @@ def _refuse_linux_driver(node: NodeFacts, findings: Findings) -> None:
         "driver",
         found=f"{node.driver.libcuda}, of a driver for Linux",
         wanted="the driver of Windows, whose libcuda is in /usr/lib/wsl/lib and is hidden by it",
-        set=f"Remove the driver's packages (libnvidia-compute-*, libcuda1, nvidia-driver-*) and run again; {_CPU_INSTEAD}",
+        set=f"Remove the driver's packages (libnvidia-compute-*, nvidia-driver-*) and run again; {_CPU_INSTEAD}",
     )
 
 

@@ -1,4 +1,4 @@
-"""A node without a GPU that can be used: what speaks for one all the same, so that the CPU is never taken silently. Pure."""
+"""A node without a usable GPU: what speaks for one all the same, so that the CPU is never taken silently. Pure."""
 
 from __future__ import annotations
 

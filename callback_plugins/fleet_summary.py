@@ -8,8 +8,8 @@ name: fleet_summary
 type: notification
 short_description: Sums up what a run did to a fleet
 description:
-  - At the end of a run of C(fleet.yml), writes at most 20 lines to the screen, and C(fleet.json) among the reports, which
-    has every node (C(fleet.schema.json) of the role stack_report is its schema). Does nothing in any other run.
+  - At the end of a run of C(fleet.yml), writes at most 20 lines to the screen, and C(fleet.json) among the reports.
+    C(fleet.schema.json) of the role stack_report is its schema. Does nothing in any other run.
   - A callback rather than a task, because no task runs after a batch that failed.
 author:
   - TensorFlow GPU Stack contributors

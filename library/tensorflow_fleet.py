@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: tensorflow_fleet
 short_description: Decide what is done to a fleet, from the plans of all its nodes
 description:
-  - Reads C(fleet_plans) of every host of the play, the list of its plans, and sorts the hosts. To be run once, after all
+  - Reads C(fleet_plans) of every host of the play, the list of its plans, and sorts the hosts. Run it once, after all
     hosts were planned.
   - If a host cannot have what is asked for, C(refusal) says so, and nothing may be changed on any host.
-  - The canary is one host of each distinct kind. Two hosts are of one kind if operating system, kernel, GPUs, driver and
-    all that is to be done are the same.
+  - The canary is one host of each distinct kind. Two hosts are of one kind if operating system, kernel, GPUs, driver
+    and all that is to be done are the same.
   - Runs on the controller, in Ansible's own process, and does not connect to any host.
 options:
   reports:
@@ -25,7 +25,7 @@ options:
     type: bool
     default: false
   batches:
-    description: Sizes of the batches after the canary, each a number of hosts or a percentage; the last one is repeated.
+    description: Sizes of the batches after the canary, numbers of hosts or percentages; the last one is repeated.
     type: list
     elements: str
     default: ["10%", "30%", "100%"]

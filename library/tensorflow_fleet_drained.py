@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: tensorflow_fleet_drained
 short_description: Record that a node is drained, or no longer
 description:
-  - Writes or removes the file C(drained/<host>) among the reports. C(state=present) belongs before the tasks that drain a
-    node and C(state=absent) after those that undrain it. So an interrupted run never leaves a drained node unnamed.
+  - Writes or removes the file C(drained/<host>) among the reports. C(state=present) belongs before the tasks that drain
+    a node and C(state=absent) after those that undrain it. So an interrupted run never leaves a drained node unnamed.
   - Does not drain anything, and writes nothing in check mode.
   - Runs on the controller, in Ansible's own process, and does not connect to the host.
 options:

@@ -18,14 +18,16 @@ from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
 pytestmark = pytest.mark.integration
 
 NODES = ("ada", "bob", "cleo")
-# A scheduler that keeps a line for everything that it is asked to do, and does not drain a node that is named in `stuck`.
+# A scheduler that writes down what it is asked to do, and cannot drain a node that is named in `stuck`.
 DRAIN = """
 - name: Drain
-  ansible.builtin.shell: "! grep -qx {{{{ inventory_hostname }}}} {0}/stuck && echo drain {{{{ inventory_hostname }}}} >> {0}/scheduler"
+  ansible.builtin.shell: |
+    grep -qx {{{{ inventory_hostname }}}} {0}/stuck && exit 1
+    echo drain {{{{ inventory_hostname }}}} >> {0}/scheduler
 """
 UNDRAIN = """
 - name: Undrain
-  ansible.builtin.shell: "echo undrain {{{{ inventory_hostname }}}} >> {0}/scheduler"
+  ansible.builtin.shell: echo undrain {{{{ inventory_hostname }}}} >> {0}/scheduler
 """
 
 

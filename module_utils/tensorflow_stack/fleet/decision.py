@@ -1,4 +1,4 @@
-"""What a run does to a fleet, from the plans of all nodes: who stops it, who goes first, who has nothing to do. Pure."""
+"""What a run does to a fleet, from the plans of all its nodes. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Decision:
 def decide(
     hosts: Iterable[str], planned: Mapping[str, Sequence[Mapping[str, Any]]], drained: Mapping[str, str]
 ) -> Decision:
-    """`planned` has for each host the `plan`, `kept` and `kind` of each of its environments, and `drained` since when."""
+    """`planned` has for each host the `plan`, `kept` and `kind` of each of its environments; `drained`, since when."""
     refused: dict[str, list[str]] = {}
     unplanned: list[str] = []
     canary: list[str] = []
@@ -61,7 +61,7 @@ def decide(
 def _shared_names(environments: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [one["plan"]["environment"]["name"] for one in environments if one["plan"].get("environment")]
     return [
-        f"fleet_environments has {names.count(name)} environments named {name}. Give each a name of its own (environment)."
+        f"fleet_environments has {names.count(name)} items named {name}. Give each a name of its own (environment)."
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
 
@@ -71,14 +71,14 @@ def _is_done(kept: Mapping[str, Any]) -> bool:
 
 
 def kind_of(plan: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes one node of a fleet another kind than its neighbour: whatever may make the same change end otherwise."""
+    """What makes two nodes of different kinds: whatever may make the same change end otherwise."""
     return {
         "architecture": node["architecture"],
         "os": [node["os"]["id"], node["os"]["version_id"]],
         "kernel": node["kernel"]["release"],
-        "platform": [node["platform"], node["container"]],
+        "kinds": sorted([kind["aspect"], kind["kind"]] for kind in node["kinds"]),
         "driver": [node["driver"]["loaded"], node["driver"]["installed"]],
-        "gpus": sorted(gpu["device_id"] for gpu in node["gpus"]),
+        "gpus": sorted(str(gpu["device_id"]) for gpu in node["gpus"]),
         "release": plan["release"],
         "flavour": plan["flavour"],
         "python": plan["python"] and [plan["python"]["minor"], plan["python"]["source"]],
@@ -110,10 +110,12 @@ def refuse_fleet(decision: Decision, *, skip_refused: bool) -> str | None:
 def check_environments(environments: Any) -> None:
     """Raises StackError unless `environments` is a list of mappings of known keys."""
     if not isinstance(environments, list) or not environments:
-        raise StackError("fleet_environments must be a list with at least one environment, such as [{version: 2.8.0}].")
+        raise StackError(
+            f"fleet_environments must be a list of at least one environment, each a mapping of {', '.join(KEYS)}."
+        )
     for number, one in enumerate(environments, 1):
         if not isinstance(one, Mapping):
-            raise StackError(f"fleet_environments, item {number}: expected a mapping such as {{version: 2.8.0}}, found {one!r}.")
+            raise StackError(f"fleet_environments, item {number}: expected a mapping, found {one!r}.")
         unknown = sorted(set(map(str, one)) - set(KEYS))
         if unknown:
             raise StackError(

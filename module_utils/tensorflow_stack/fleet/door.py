@@ -68,4 +68,6 @@ def _check_batches(batches: Sequence[str]) -> None:
     for size in batches:
         digits = size[:-1] if size.endswith("%") else size
         if not digits.isascii() or not digits.isdigit() or int(digits) == 0:
-            raise StackError(f"fleet_batches has {size!r}, but must be a list of node counts or percentages, such as [1, 10%, 100%].")
+            raise StackError(
+                f"fleet_batches has {size!r}, but must be a list of node counts or percentages, such as [1, 10%, 100%]."
+            )

@@ -1,7 +1,7 @@
 """`<reports>/drained/<host>`: the nodes that a run drained and has not undrained yet.
 
-A file is written before a node is drained and removed after it was undrained. So a run that is killed in between leaves a
-node named that may not be drained, and never one that is drained and not named.
+A file is written before a node is drained and removed after it was undrained. So a run that is killed in between may
+leave a file for a node that is not drained, but never a drained node without a file.
 """
 
 from __future__ import annotations

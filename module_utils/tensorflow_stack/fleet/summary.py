@@ -34,7 +34,7 @@ def summarise(
     check_mode: bool,
     written_at: str,
 ) -> dict[str, Any]:
-    """The content of fleet.json. `reports` are those of each host's environments, `errors` the messages of failed hosts."""
+    """The content of fleet.json, from the reports of each host's environments and the messages of failed hosts."""
     unreachable = set(unreachable)
     nodes = []
     for host in hosts:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.fleet.decision import check_environments, decide, kind_of, refuse_fleet
+from ansible.module_utils.tensorflow_stack.fleet.decision import KEYS, check_environments, decide, kind_of, refuse_fleet
 
 from tests import nodes
 from tests.unit.module_utils.planning.test_kept import planned as plan_of
@@ -33,7 +33,11 @@ def test_one_of_each_kind_goes_first_in_the_order_of_the_inventory() -> None:
 
 
 def test_a_host_that_is_done_is_no_canary() -> None:
-    planned = {"n1": [environment("a", DONE)], "n2": [environment("a")], "n3": [environment("a", DONE), environment("a")]}
+    planned = {
+        "n1": [environment("a", DONE)],
+        "n2": [environment("a")],
+        "n3": [environment("a", DONE), environment("a")],
+    }
     decision = decide(planned, planned, {})
     assert decision.unchanged == ["n1"]
     assert decision.canary == ["n2", "n3"]
@@ -88,13 +92,15 @@ def test_kind_tells_apart_what_may_end_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environments", "message"),
     [
-        ([], "fleet_environments must be a list with at least one environment, such as [{version: 2.8.0}]."),
-        ("2.8.0", "fleet_environments must be a list with at least one environment, such as [{version: 2.8.0}]."),
-        (["2.8.0"], "fleet_environments, item 1: expected a mapping such as {version: 2.8.0}, found '2.8.0'."),
+        ([], f"fleet_environments must be a list of at least one environment, each a mapping of {', '.join(KEYS)}."),
+        (
+            "2.8.0",
+            f"fleet_environments must be a list of at least one environment, each a mapping of {', '.join(KEYS)}.",
+        ),
+        (["2.8.0"], "fleet_environments, item 1: expected a mapping, found '2.8.0'."),
         (
             [{"version": "2.8.0"}, {"verison": "2.8.0"}],
-            "fleet_environments, item 2: verison is unknown. Known are version, requirements, environment, python, gpu, "
-            "cuda_source, cudnn_source.",
+            f"fleet_environments, item 2: verison is unknown. Known are {', '.join(KEYS)}.",
         ),
     ],
 )

@@ -55,9 +55,9 @@ def test_size_of_a_batch_that_cannot_be_meant(tmp_path: Path, size: str) -> None
 
 
 def test_unknown_key_of_an_environment_stops_the_fleet(tmp_path: Path) -> None:
-    _, failed = decide_fleet(options(tmp_path), ["n1"], {"n1": {"fleet_environments": [{"realease": "2.8.0"}]}})
+    _, failed = decide_fleet(options(tmp_path), ["n1"], {"n1": {"fleet_environments": [{"kernel": "2.8.0"}]}})
     assert failed is not None
-    assert "realease is unknown" in failed
+    assert "kernel is unknown" in failed
 
 
 def test_template_is_left_to_the_tasks_that_take_it(tmp_path: Path, plans: list[dict[str, Any]]) -> None:

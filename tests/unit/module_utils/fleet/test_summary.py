@@ -16,15 +16,27 @@ PLAN = {"environment": {"path": "/opt/tensorflow/tensorflow-2.8.0"}}
 def report(error: str | None = None, verdict: str | None = "ok") -> dict[str, Any]:
     check = {"verdict": verdict, "reason": "It computed.", "causes": []} if verdict else None
     succeeded = error is None and verdict == "ok"
-    return {"release": "2.8.0", "plan": PLAN, "done": {"changed": True}, "check": check, "error": error, "succeeded": succeeded}
+    return {
+        "release": "2.8.0",
+        "plan": PLAN,
+        "done": {"changed": True},
+        "check": check,
+        "error": error,
+        "succeeded": succeeded,
+    }
 
 
 def summarise(hosts: list[str], **given: Any) -> dict[str, Any]:
-    decision = {"canary": [], "rest": [], "unchanged": [], "refused": {}, "environments": {}, **given.pop("decision", {})}
+    decision = {
+        "canary": [],
+        "rest": [],
+        "unchanged": [],
+        "refused": {},
+        "environments": {},
+        **given.pop("decision", {}),
+    }
     defaults: dict[str, Any] = {"reports": {}, "errors": {}, "unreachable": (), "drained": {}, "check_mode": False}
-    made = summary.summarise(
-        hosts, decision=decision, written_at="2026-11-26T10:00:00Z", **{**defaults, **given}
-    )
+    made = summary.summarise(hosts, decision=decision, written_at="2026-11-26T10:00:00Z", **{**defaults, **given})
     jsonschema.validate(made, json.loads(SCHEMA.read_text()))
     return made
 

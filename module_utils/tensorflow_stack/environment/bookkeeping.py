@@ -39,8 +39,7 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
     if not os.path.isdir(os.path.join(root, ".builds")):
         return False
     live = live_build(root, name)
-    if live is not None and live.record is not None:
-        _claim_link(root, name)
+    _claim_link(root, name)
     builds = [build.name for build in builds_of(root, name) if build.record]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 

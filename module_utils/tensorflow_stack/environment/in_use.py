@@ -53,14 +53,14 @@ def position_of(root: str, name: str | None) -> Position | None:
 def point_to(root: str, name: str | None) -> None:
     """Switch `<root>/current` by one rename, or remove it. The caller holds the manifest's lock."""
     path = os.path.join(root, CURRENT_LINK)
+    temporary = os.path.join(root, ".builds", f".{CURRENT_LINK}.link")
+    if os.path.lexists(temporary):
+        os.unlink(temporary)  # of a run that was killed
     if read_link(root) == name:
         return
     if name is None:
         os.unlink(path)
     else:
-        temporary = os.path.join(root, ".builds", f".{CURRENT_LINK}.link")
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
         os.symlink(name, temporary)
         os.replace(temporary, path)
     sync_directory(root)

@@ -25,10 +25,13 @@ class Position(NamedTuple):
     build: str
 
     @property
+    def number(self) -> str:
+        """By which a person tells the builds of an environment apart."""
+        return self.build.rpartition("-")[2]
+
+    @property
     def shown(self) -> str:
-        """A person tells builds apart by their numbers."""
-        number = self.build.rpartition("-")[2]
-        return f"{self.environment} (build {number})"
+        return f"{self.environment} (build {self.number})"
 
 
 def read_position(value: Any) -> Position | None:

@@ -82,7 +82,7 @@ history:
       type: str
       sample: "2026-11-26T16:11:00Z"
     action:
-      description: V(build), V(repair), V(switch), V(rollback), V(remove), or V(found) for a change that no run recorded.
+      description: V(build), V(repair), V(switch), V(rollback), V(remove), or V(found) for what no run recorded.
       type: str
       sample: build
     by:

@@ -15,8 +15,8 @@ description:
     of all installed files are compared each time, so a damaged environment is detected and built again.
   - Additions by a person are no damage. They are listed, and a run that would lose them stops before it builds.
   - Two runs on one environment exclude each other by a kernel lock.
-  - What was applied last has a stable path, the link C(current) in O(root). The manifest in O(root) has a history of what
-    was in use.
+  - What was applied last has a stable path, the link C(current) in O(root). The manifest in O(root) has a history of
+    what was in use.
 options:
   name:
     description:
@@ -30,9 +30,9 @@ options:
   state:
     description:
       - V(present) builds or repairs the environment from O(lock).
-      - V(previous) switches back to what was in use before the last change, whichever environment that is; with O(name),
-        to the build of that environment that was in use before. Each further run goes further back. Builds that were
-        removed or are damaged are passed over. Additions stay in their build.
+      - V(previous) switches back to what was in use before the last change, whichever environment that is; with
+        O(name), to the build of that environment that was in use before. Each further run goes further back. Builds
+        that were removed or are damaged are passed over. Additions stay in their build.
       - V(absent) removes it with all its builds, unless a process uses it.
     type: str
     choices: [present, previous, absent]
@@ -184,8 +184,8 @@ action:
   type: str
   sample: build
 environment:
-  description: Path of the environment for its users, a symbolic link to a build. Of a rollback, the one that it switches
-    to.
+  description: Path of the environment for its users, a symbolic link to a build. Of a rollback, the one that it
+    switches to.
   returned: success
   type: str
   sample: /opt/tensorflow/tensorflow-2.8.0
@@ -238,6 +238,11 @@ removed_builds:
   type: list
   elements: str
   sample: []
+rollback:
+  description: What a rollback would switch to next. Null if there is nothing, and in check mode.
+  returned: success
+  type: dict
+  sample: {environment: tensorflow-2.21.0, build: tensorflow-2.21.0-6f5e4d3c2b1a-1}
 skipped:
   description: Builds that a rollback passed over, each with the reason.
   returned: success
@@ -313,10 +318,12 @@ def main() -> None:
         )
     # What root builds, others run.
     os.umask(0o022)
+    back = None
     try:
         outcome = _run(module)
         if not module.check_mode:
             _record(module, outcome)
+            back = going_back.next_back(module.params["root"])
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
@@ -325,7 +332,8 @@ def main() -> None:
             msg=f"{what} below {module.params['root']} was not finished: {error}. "
             "The environment in use is unchanged. Correct the cause and run again."
         )
-    module.exit_json(**_result(module.params["root"], module.params["name"], outcome))
+    rollback = dict(back._asdict()) if back else None
+    module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
 
 
 def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:

@@ -102,5 +102,7 @@ def test_killed(machine: Machine, change: Callable[[Machine], Any], point: tuple
     assert in_use.read_link(machine.root) == manifest.read(machine.root)["current"] == OLD
     told = manifest.read(machine.root)["history"]
     recent = content["history"][-5:]
-    assert any(told[start : start + len(recent)] == recent for start in range(len(told))), "nothing that was recorded is lost"
+    assert any(told[start : start + len(recent)] == recent for start in range(len(told))), (
+        "nothing that was recorded is lost"
+    )
     assert not os.path.lexists(Path(machine.root, ".builds", ".current.link"))

@@ -172,7 +172,7 @@ def _note(content: dict[str, Any], name: str, build: str, outcome: CheckOutcome)
     return history.note_verdict(content.get("history", []), position, outcome.verdict)
 
 
-def _update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
+def _update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
     """Whether the manifest holds the verdict now; one that may not be written is no failure."""
     try:
         manifest.update(root, change)

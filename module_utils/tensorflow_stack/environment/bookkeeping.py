@@ -45,11 +45,10 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
 
     def change(content: dict[str, Any]) -> None:
         in_use = manifest.name_in_use(content, read_link(root))
+        before = position_of(root, in_use)
         if in_use == name:
             # By now its link points elsewhere, or is gone.
             before = Position(name, done.before) if done.before else None
-        else:
-            before = position_of(root, in_use)
         if live is not None and live.record is not None:
             after: Position | None = Position(name, live.name)
             _fill_entry(content["environments"].setdefault(name, {"check": None}), live, builds, done)
@@ -78,12 +77,12 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
 def with_notes_of_before(done: Done, root: str, name: str, build: str) -> Done:
     """A build from the lock of the one before it was asked for by the same file and variables."""
     entry = manifest.read(root)["environments"].get(name, {})
-    notes = {}
-    for key in ("requirements", "asked"):
-        known = entry.get(key)
-        is_known = isinstance(known, dict) and done.before in known
-        notes[key] = {build: known[done.before]} if is_known else {}
-    return replace(done, **notes)
+
+    def known(key: str) -> dict[str, Any]:
+        notes = entry.get(key)
+        return {build: notes[done.before]} if isinstance(notes, dict) and done.before in notes else {}
+
+    return replace(done, requirements=known("requirements"), asked=known("asked"))
 
 
 def without_credentials(url: str) -> str:

@@ -39,7 +39,8 @@ class EnvironmentOutcome:
     dropped: tuple[Addition, ...] = ()
     bytes_to_fetch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    # Of a rollback: the environment that it switches to, whether by the history of the root, and which builds could not be used.
+    # Of a rollback: the environment that it switches to, whether along the history, and which builds could not be
+    # used.
     target: str | None = None
     walked_back: bool = False
     skipped: tuple[str, ...] = ()

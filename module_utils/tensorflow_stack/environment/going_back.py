@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import BuildError
 from ..records import manifest
 from ..records.additions import lost_additions
-from ..records.build import read_record
+from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import check_name
 from ..records.history import Position, builds_before, completed, positions_before
 from .builds import Build, builds_of, environment_names, live_build
@@ -41,7 +41,7 @@ def plan_previous(root: str, name: str | None = None) -> EnvironmentOutcome:
     else:
         check_name(name)
         candidates, from_here = _of_one(root, entries, name)
-    skipped = []
+    skipped: list[str] = []
     for position in candidates:
         path = os.path.join(root, ".builds", position.build)
         build = Build(path, read_record(path))
@@ -50,6 +50,15 @@ def plan_previous(root: str, name: str | None = None) -> EnvironmentOutcome:
             return _outcome(root, build, position, from_here, named=name, in_use=in_use, skipped=skipped)
         skipped.append(f"{position.build} ({reason})")
     raise BuildError(_nothing_left(root, name, from_here, skipped))
+
+
+def next_back(root: str) -> Position | None:
+    """What a rollback would switch to, without a look at the files of the build."""
+    entries, in_use = read_history(root)
+    candidates = _of_the_root(root, entries, in_use)
+    return next(
+        (row for row in candidates if os.path.exists(os.path.join(root, ".builds", row.build, BUILD_RECORD))), None
+    )
 
 
 def _of_the_root(root: str, entries: list[dict[str, Any]], in_use: Position | None) -> list[Position]:

@@ -1,4 +1,4 @@
-"""The history of a root for a person and for a program: what was changed, when and by whom, and where a rollback leads."""
+"""The history of a root for a person and a program: what was changed, when, by whom, and where a rollback leads."""
 
 from __future__ import annotations
 

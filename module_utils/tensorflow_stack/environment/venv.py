@@ -96,7 +96,8 @@ def apply_previous(root: str, name: str | None = None, *, lock_timeout: float) -
         outcome = plan_previous(root, name)
         if outcome.target != target:
             raise BusyError(
-                f"Another run changed what is in use below {root}; nothing was rolled back. Run again if you still want to."
+                f"Another run changed what is in use below {root}; nothing was rolled back. Run again to go back from "
+                "there."
             )
         live = live_build(root, target)
         if live is None or live.name != outcome.build:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import StackError
 from ..records.additions import find_additions
-from ..records.build import find_misfits
-from ..records.history import CURRENT_LINK
+from ..records.build import BUILD_RECORD, find_misfits
+from ..records.history import CURRENT_LINK, positions_before
 from ..records.manifest import find_misfit, name_in_use
 from .files import NodeFiles
 
@@ -150,11 +150,21 @@ def read_manifest(files: NodeFiles, root: str) -> dict[str, Any] | None:
 
 
 def shown_manifest(files: NodeFiles, root: str, manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The manifest as the node record has it: `current` as the links say, and without its history."""
+    """The manifest as the node record has it: `current` as the links say, `rollback` instead of the whole history."""
     if manifest is None:
         return None
     shown = {key: value for key, value in manifest.items() if key != "history"}
-    return {**shown, "current": name_in_use(manifest, _current_link(files, root))}
+    kept = (
+        position
+        for position in positions_before(manifest.get("history", []))
+        if files.is_file(f"{root}/.builds/{position.build}/{BUILD_RECORD}", "manifest")
+    )
+    back = next(kept, None)
+    return {
+        **shown,
+        "current": name_in_use(manifest, _current_link(files, root)),
+        "rollback": dict(back._asdict()) if back else None,
+    }
 
 
 def _current_link(files: NodeFiles, root: str) -> str | None:

@@ -28,8 +28,8 @@ def make_plan(
 ) -> dict[str, Any]:
     """The plan of a stack that can be.
 
-    `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code, `asked`
-    the variables that were set.
+    `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code,
+    `asked` the variables that were set.
     """
     environment = _environment(stack, node, lock, name)
     return _plan(

@@ -2,7 +2,7 @@
 
     [{at, action, by, environment, before, after, walked_back, verdict}, ...], the oldest first
 
-`before` and `after` are what was in use: {environment, build}, or null. `environment` is the one that the run was about.
+`before` and `after` are what was in use: {environment, build}, or null. `environment` is the one that was changed.
 """
 
 from __future__ import annotations

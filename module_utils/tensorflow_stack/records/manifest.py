@@ -1,10 +1,11 @@
 """`<root>/manifest.json`: the environments of a node, their builds, the last verdict of each, and what was changed.
 
     {schema: 1, environments: {<name>: {release, flavour, build, digest, python, lock_sha256, builds: [...],
-     requirements: {<build>: path on the controller, or null for the release alone; not there where it is not known},
+     requirements: {<build>: path on the controller, or null for the release alone; absent if it is unknown},
      asked: {<build>: {<variable of an inventory>: its value}},
      check: {verdict, reason, evidence_sha256, checked_at, report} or null}},
-     current: the environment that was applied last, or null, has_current_link: whether <root>/current is this toolkit's,
+     current: the environment that was applied last, or null,
+     has_current_link: whether <root>/current is this toolkit's,
      history: [...] (history.py)}
 
 `tensorflow_venv` owns an environment's entry and the history, `tensorflow_gpu_check` the verdicts. What an earlier
@@ -90,9 +91,9 @@ def _are_settings(asked: Any) -> bool:
 def name_in_use(content: dict[str, Any], link: str | None) -> str | None:
     """The environment that was applied last; `link` is what <root>/current points to, None if it is no link.
 
-    The link is changed first, the manifest next. A run that is killed between the two leaves a manifest that agrees with
-    its own history: then the link is right. An earlier version of this toolkit writes neither history nor link: then
-    the manifest is right.
+    The link is changed first, the manifest next. A run that is killed between the two leaves a manifest that agrees
+    with its own history: then the link is right. An earlier version of this toolkit writes neither history nor link:
+    then the manifest is right.
     """
     recorded: str | None = content.get("current")
     if link is None or not content.get("has_current_link"):
@@ -102,7 +103,7 @@ def name_in_use(content: dict[str, Any], link: str | None) -> str | None:
     return link if recorded == (last.environment if last else None) else recorded
 
 
-def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
+def update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
     """Let `change` edit the manifest in place; gives back whether the file was written.
 
     Other writers wait. Readers see the old file or the new one, also after a power loss. Raises

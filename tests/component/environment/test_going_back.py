@@ -54,9 +54,7 @@ class Machine(Site):
 
     def record(self, name: str, outcome: EnvironmentOutcome) -> None:
         before = outcome.before.name if outcome.before else None
-        record_in_manifest(
-            self.root, name, Done(outcome.action, before, by="me@desk", walked_back=outcome.walked_back)
-        )
+        record_in_manifest(self.root, name, Done(outcome.action, before, by="me@desk", walked_back=outcome.walked_back))
         entries = manifest.read(self.root)["history"]
         now = in_use.find_position(self.root, manifest.read(self.root))
         assert entries[-1]["after"] == (now and now._asdict()), "the history ends with what the links say"
@@ -86,7 +84,9 @@ def test_back_across_releases_and_on(machine: Machine) -> None:
     assert (outcome.target, outcome.build, machine.stable) == (OLD, old, old)
     outcome = machine.back()
     assert (outcome.target, outcome.build, machine.stable) == (NEW, new, new)
-    assert os.readlink(os.path.join(machine.root, "current")) == NEW, "relative: a root can be moved or mounted elsewhere"
+    assert os.readlink(os.path.join(machine.root, "current")) == NEW, (
+        "relative: a root can be moved or mounted elsewhere"
+    )
     with pytest.raises(BuildError, match=f"There is nothing below .* that was in use before {new}"):
         machine.back()
     assert machine.told == [
@@ -226,9 +226,7 @@ def test_another_run_in_between_is_said(machine: Machine, monkeypatch: pytest.Mo
     machine.run(OLD)
     plan = venv.plan_previous
     targets = iter([NEW, OLD])
-    monkeypatch.setattr(
-        venv, "plan_previous", lambda *given: dataclasses.replace(plan(*given), target=next(targets))
-    )
+    monkeypatch.setattr(venv, "plan_previous", lambda *given: dataclasses.replace(plan(*given), target=next(targets)))
     with pytest.raises(Exception, match="Another run changed what is in use below .*; nothing was rolled back"):
         venv.apply_previous(machine.root, None, lock_timeout=0)
 

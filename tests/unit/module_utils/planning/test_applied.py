@@ -286,7 +286,9 @@ def test_a_file_that_adds_to_a_release_alone_is_warned_of(row: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("way", ["relative", "symbolic link", "link to the directory", "other"])
-def test_one_file_by_another_path(node: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_one_file_by_another_path(
+    node: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     file = tmp_path / "project" / "requirements.txt"
     file.parent.mkdir()
     file.write_text("numpy==1.23.5\nsix\n")

@@ -17,7 +17,7 @@ def position(text: str) -> Position | None:
 
 
 def told(*changes: str) -> list[dict[str, Any]]:
-    """`x1` is a change to it, `<x1` a rollback along the history, `=x1` a rollback of the environment x that was named."""
+    """`x1` is a change to it, `<x1` a rollback along the history, `=x1` a rollback of the named environment x."""
     entries: list[dict[str, Any]] = []
     before = None
     for change in changes:

@@ -26,6 +26,11 @@ class Release:
     def cpu_package(self) -> str:
         return "tensorflow" if "tensorflow" in self.packages else self.package
 
+    @property
+    def has_project_for_gpu(self) -> bool:
+        """Is the GPU build a project of its own, next to a `tensorflow` for the CPU?"""
+        return self.cpu_package != self.package
+
 
 @dataclass(frozen=True)
 class Constraint:

@@ -24,9 +24,9 @@ class Damage(NamedTuple):
 def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
     """What is wrong with a complete build; empty when all that it was built from is in it, whole.
 
-    What was added to it is no damage (see additions.py), nor is another version of a tool. Name, kind, size and mode of every installed file are looked
-    at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of files that were written to
-    since the build was complete.
+    What was added to it is no damage (see additions.py), nor is another version of a tool. Name, kind, size and mode of
+    every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of
+    files that were written to since the build was complete.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]

@@ -12,7 +12,7 @@ from typing import Any, Container, Iterable, Mapping, NamedTuple, Sequence
 from .distributions import distributions_in, is_same_version, normalised, read_requirements, read_rows
 
 _SHOWN = 8
-# What a person runs on an environment and TensorFlow never imports. Another version is named, and no reason for a build.
+# What a person runs on an environment and TensorFlow never imports: another version is named, and nothing to repair.
 TOOLS = frozenset({"pip"})
 WAYS_OUT = (
     "Name them in a requirements file (tensorflow_requirements), build another environment "

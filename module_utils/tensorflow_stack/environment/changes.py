@@ -128,7 +128,7 @@ def superfluous_builds(
     others = [build for build in builds_of(root, name) if build.record and build.name != live]
     removed, kept = [], []
     for build in others[: max(0, len(others) - max(0, keep - 1))]:
-        if not drop_additions and find_added(build, find_damage(build)):
+        if not drop_additions and lost_additions(find_added(build, find_damage(build)), {}):
             kept.append(build)
         elif not processes_using([build.path]):
             removed.append(build)

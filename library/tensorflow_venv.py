@@ -383,7 +383,7 @@ def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) ->
         "dropped": [addition.text for addition in outcome.dropped],
         "kept_builds": list(outcome.kept_builds),
         "removed_builds": list(outcome.removed_builds),
-        "passed_over": list(outcome.skipped),
+        "passed_over": list(outcome.passed_over),
         "bytes_to_fetch": outcome.bytes_to_fetch,
         "seconds": outcome.seconds,
         "diff": {

@@ -15,7 +15,7 @@ from ..tables.releases import find_release
 from ..tables.rows import Release
 from .cuda import resolve_cuda
 from .driver import resolve_driver
-from .gpus import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
+from .gpus import CHECK_SECONDS, hint_of_gpu, plan_compiling, resolve_gpus, unused_gpu
 from .lives import life_warnings
 from .node import Interpreter, NodeFacts
 from .stack import Assessment, Driver, Findings, Gpu, Library, Policy, Python, Refusal, Stack
@@ -60,6 +60,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
     gpus: tuple[Gpu, ...] = ()
     driver: Driver | None = None
     libraries: dict[str, Library] = {}
+    check_seconds = CHECK_SECONDS
     if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture != "x86_64":
         findings.refuse(
             "gpu",
@@ -73,7 +74,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         if found:
             libraries = dict(zip(("cuda", "cudnn"), found))
             driver = resolve_driver(tables, release, node, gpus, found[0], policy, findings)
-            warn_of_compiling(tables, release, models, found[0], driver, findings)
+            check_seconds = plan_compiling(tables, release, models, found[0], driver, findings)
     if python and not python.public and node.is_root:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} is in a directory that others may not "
@@ -88,7 +89,9 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
         unused = unused_gpu(node, policy) if flavour == "cpu" else None
-        stack = Stack(release, flavour, python, driver, libraries, gpus, repositories, warnings, unused)
+        stack = Stack(
+            release, flavour, python, driver, libraries, gpus, check_seconds, repositories, warnings, unused
+        )
     return Assessment(release, stack, tuple(findings.refusals))
 
 

@@ -20,6 +20,7 @@ from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release
+from ..tables.rows import Release
 from . import applied, plan, resolution
 from .kept import find_kept
 from .node import Environment, NodeFacts
@@ -28,6 +29,8 @@ from .table import render_table
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
+
+_SHOWN_RELEASES = 4
 
 # Of tensorflow_stack_info, as an argument spec.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -134,7 +137,7 @@ def plan_for(
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
-            refused = _nothing_runs(wishes, releases)
+            refused = _nothing_runs(tables, wishes, releases)
         return _result(refused, releases, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
@@ -270,12 +273,22 @@ def _accepted(assessment: Assessment, wishes: parse.UserRequirements | None) -> 
 
 
 def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None:
-    """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known."""
+    """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known.
+
+    Raises StackError where the project that it names has no such release.
+    """
     for wish in parse.named_tensorflow(wishes):
         for specifier in wish.requirement.specifier:
-            is_known = any(specifier.contains(release.version) for release in tables.releases)
-            if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
+            if specifier.operator not in ("==", "===") or "*" in specifier.version:
+                continue
+            release = next((row for row in tables.releases if specifier.contains(row.version)), None)
+            if release is None:
                 find_release(tables, specifier.version, where=f" ({wish.where})")
+            elif wish.project not in release.packages:
+                raise StackError(
+                    f"{wish.where} asks for {wish.project}, which has no release {release.version}. "
+                    f"Write {release.package} there."
+                )
 
 
 def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
@@ -308,27 +321,50 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
     }
 
 
-def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
+def _nothing_runs(
+    tables: Tables, wishes: parse.UserRequirements | None, releases: list[dict[str, Any]]
+) -> dict[str, Any]:
+    allowed = [row for row in releases if wishes and _allows(wishes, find_release(tables, row["release"]))]
     runs = [row["release"] for row in releases if row["runs"]]
-    if wishes and runs:
+    if wishes and allowed and not any(row["runs"] for row in allowed):
+        versions = _shortened([row["release"] for row in allowed])
+        refusal = _not_one_runs(f"{wishes.path} allows {versions}, which cannot run here", allowed)
+    elif wishes and runs:
         refusal = Refusal(
             "release",
-            found=f"{wishes.path} allows none of the releases that run here ({', '.join(runs)})",
+            found=f"{wishes.path} allows none of the releases that run here ({_shortened(runs)})",
             wanted="one TensorFlow release",
             set="Change its TensorFlow requirement.",
         )
     else:
-        newest = releases[0]
-        refusal = Refusal(
-            "release",
-            found=(
-                f"none of {len(releases)} releases runs here, the newest, {newest['release']}, because of "
-                f"{newest['reasons'][0].rstrip('.')}"
-            ),
-            wanted="one TensorFlow release",
-            set="playbooks/plan.yml lists the reasons for each release.",
-        )
+        refusal = _not_one_runs(f"none of {len(releases)} releases runs here", releases)
     return plan.refuse(None, (refusal,))
+
+
+def _not_one_runs(what: str, rows: list[dict[str, Any]]) -> Refusal:
+    newest = rows[0]
+    example = f"the newest, {newest['release']}, " if len(rows) > 1 else ""
+    return Refusal(
+        "release",
+        found=f"{what}, {example}because of {newest['reasons'][0].rstrip('.')}",
+        wanted="one TensorFlow release",
+        set="playbooks/plan.yml lists the reasons for each release.",
+    )
+
+
+def _allows(wishes: parse.UserRequirements, release: Release) -> bool:
+    """Do the file's lines for TensorFlow, if there are any, allow this release on some Python?"""
+    named = parse.named_tensorflow(wishes)
+    return not named or any(
+        wish.requirement.specifier.contains(release.version, prereleases=True) and wish.project in release.packages
+        for wish in named
+    )
+
+
+def _shortened(versions: list[str]) -> str:
+    shown = ", ".join(versions[:_SHOWN_RELEASES])
+    others = len(versions) - _SHOWN_RELEASES
+    return f"{shown} and {others} older ones" if others > 1 else ", ".join(versions)
 
 
 def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:

@@ -5,9 +5,9 @@
     scripts/read_kernels.py --table --release 2.19.1      only this release; may be repeated
     scripts/read_kernels.py tensorflow-2.19.1-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
 
-Needs neither a GPU nor CUDA. A wheel gives one line for each kind of fat binary: how many there are, for which GPUs they
-have machine code, and their PTX. The table is read by HTTP range requests, half a minute and 1 GB of temporary disk for
-each release; it is the same, byte for byte, each time.
+Needs neither a GPU nor CUDA. A wheel gives one line for each kind of fat binary: how many there are, for which GPUs
+they have machine code, and their PTX. The table is read by HTTP range requests, which takes half a minute and 1 GB of
+temporary disk for each release; it is the same, byte for byte, each time.
 """
 
 from __future__ import annotations

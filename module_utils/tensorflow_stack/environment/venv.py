@@ -37,7 +37,7 @@ from .changes import (
 )
 from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
-from .links import link_compiler, link_libraries, point_to_compiler
+from .links import keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 
 _LOCK_BYTES = 16 << 20
@@ -193,6 +193,8 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
+    if spec.flavour == "cuda":
+        keep_compiled_kernels(path, site_packages)
     build = compare(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
     seconds["install"] = round(time.monotonic() - started, 3)
     log.say("Importing TensorFlow from the new build")

@@ -249,8 +249,8 @@ def _numbers(name: str) -> tuple[int, int]:
 
 # ------------------------------------------------------------------------------------------- compiling it
 
-# Seconds for the whole check. It took 7 s on an H200 with a release that has machine code for it, and 21 s with one that
-# has none; of loading everything at the start TensorFlow says "30 minutes or longer".
+# Seconds for the whole check. On an H200 it took 7 s with a release that has machine code for it, and 21 s with one
+# that has none. Of loading everything at the start TensorFlow says "30 minutes or longer".
 # fact: tests/gpu/run.py on an H200, 2026-11-26
 CHECK_SECONDS = 300
 _CHECK_SECONDS_LAZY = 900
@@ -268,14 +268,12 @@ def plan_compiling(
     is_lazy = _loads_lazily(tables, cuda.version, driver)
     for model in compiled:
         start = f"{model.label}: TensorFlow {release.version} has no machine code for it, and the driver compiles its"
-        if is_lazy:
-            how = "kernels as they are first used: seconds each, once for each user (kept in ~/.nv/ComputeCache)."
-        else:
-            how = (
-                "kernels at the first start, which takes 30 minutes or longer, once for each user (kept in "
-                "~/.nv/ComputeCache)."
-            )
-        findings.warnings.append(f"{start} {how}")
+        when = "as they are first used: seconds each" if is_lazy else "at the first start: 30 minutes or longer"
+        xla = ""
+        first = model.chip.first_cuda
+        if Version(first) > Version(release.cuda):
+            xla = f" Its XLA needs the ptxas of CUDA {first} or newer, and gets that of {cuda.version}."
+        findings.warnings.append(f"{start} kernels {when}, once for each user (kept in ~/.nv/ComputeCache).{xla}")
     if not compiled:
         return CHECK_SECONDS
     return _CHECK_SECONDS_LAZY if is_lazy else _CHECK_SECONDS_EAGER * len(compiled)

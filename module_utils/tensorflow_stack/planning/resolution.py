@@ -89,9 +89,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
         unused = unused_gpu(node, policy) if flavour == "cpu" else None
-        stack = Stack(
-            release, flavour, python, driver, libraries, gpus, check_seconds, repositories, warnings, unused
-        )
+        stack = Stack(release, flavour, python, driver, libraries, gpus, check_seconds, repositories, warnings, unused)
     return Assessment(release, stack, tuple(findings.refusals))
 
 

@@ -257,7 +257,8 @@ RTX_3090, RTX_4090, H100, V100, RTX_5090, T4 = "2204", "2684", "2330", "1db1", "
 
 
 def whole_cuda(version: str, *without: str) -> dict[str, Any]:
-    names = [name for name in OPENED[version.split(".")[0]].split() if name not in without]
+    names = f"{OPENED[version.split('.')[0]]} libdevice.10.bc ptxas".split()
+    names = [name for name in names if name not in without]
     return {**cuda(version), "libraries": names}
 
 
@@ -293,7 +294,7 @@ def test_what_lies_on_the_node_and_does_not_know_the_gpu_is_passed_over(
     assert " on the node, in /usr/" in stack.warnings[0] and reason in stack.warnings[0]
 
 
-@pytest.mark.parametrize("lost", OPENED["12"].split()[:2] + ["libcusolver.so.11", "libnvJitLink.so.12"])
+@pytest.mark.parametrize("lost", ["libcublas.so.12", "libnvJitLink.so.12", "libdevice.10.bc", "ptxas"])
 def test_a_cuda_without_a_library_that_the_release_opens_is_passed_over(
     tables: Tables, tmp_path: Path, lost: str
 ) -> None:
@@ -364,7 +365,7 @@ def test_of_packages_the_nearest_that_knows_the_gpu(tables: Tables, tmp_path: Pa
 def test_code_for_an_older_gpu_of_the_same_major_is_taken_where_there_is_no_other(
     tables: Tables, tmp_path: Path
 ) -> None:
-    names = OPENED["11"].replace("libcusolver.so.11", "libcusolver.so.10").split()
+    names = [*OPENED["11"].replace("libcusolver.so.11", "libcusolver.so.10").split(), "libdevice.10.bc", "ptxas"]
     there = {**cuda("11.0"), "libraries": names}
     machine = with_gpu(tmp_path, RTX_3090, cuda=[there], cudnn=[whole_cudnn("8.0.5")])
     stack = resolved(tables, machine, "2.4.4")

@@ -11,9 +11,9 @@ from ansible.module_utils.tensorflow_stack.planning import resolution
 from ansible.module_utils.tensorflow_stack.planning.gpus import (
     hint_of_gpu,
     kernel_code,
+    plan_compiling,
     ptx_needed,
     resolve_gpus,
-    plan_compiling,
 )
 from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Findings, Library, Policy
@@ -180,7 +180,7 @@ def test_what_compiling_costs(tables: Tables, node: dict[str, Any], driver: str,
     assert allowed == seconds
     (warning,) = findings.warnings
     is_long = seconds > 900
-    assert ("which takes 30 minutes or longer, once for each user" in warning) == is_long
+    assert ("at the first start: 30 minutes or longer, once for each user" in warning) == is_long
     assert ("as they are first used: seconds each" in warning) != is_long
 
 

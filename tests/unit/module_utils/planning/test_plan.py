@@ -83,10 +83,10 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     return node
 
 
-def _whole(cuda: str, cudnn: str) -> dict[str, Any]:
-    """Records of a CUDA and a cuDNN that have every library."""
+def _whole(cuda: str, cudnn: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Records of a CUDA and a cuDNN that have every library but these."""
     prefix = f"/usr/local/cuda-{cuda}"
-    opened = [library for row in TABLES.opened_libraries for library in row.libraries]
+    opened = [library for row in TABLES.opened_libraries for library in row.libraries if library not in without]
     row = {"library_directory": f"{prefix}/lib64", "libraries": opened}
     return {
         "cuda": [{"version": cuda, "prefix": prefix, **row}],

@@ -21,9 +21,9 @@ from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
-from ..tables.releases import find_release, newest_patch
-from ..tables.rows import Release
+from ..tables.releases import newest_patch
 from . import applied, plan, resolution
+from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
 from .node import Environment, NodeFacts
 from .node_kind import on_its_base
@@ -32,8 +32,6 @@ from .table import render
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
-
-_SHOWN_RELEASES = 4
 
 # Of tensorflow_stack_info, as an argument spec.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -138,7 +136,7 @@ def plan_for(
     if current:
         release = current.release
     if wishes and release == "newest":
-        _check_named_release(tables, wishes)
+        check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(asked, current) if current else asked
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
@@ -149,7 +147,7 @@ def plan_for(
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
-            refused = _nothing_runs(tables, wishes, releases)
+            refused = nothing_runs(tables, wishes, releases)
         return _result(refused, listed, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
@@ -286,7 +284,7 @@ def _assess(
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
-        best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
+        best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: is_accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
@@ -294,37 +292,6 @@ def _assess(
         return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
     return resolution.assess_wish(tables, release, node, policy), []
-
-
-def _accepted(assessment: Assessment, wishes: parse.UserRequirements | None) -> bool:
-    """Does the user's file, if there is one and it names TensorFlow, allow this release?"""
-    if wishes is None or assessment.stack is None:
-        return True
-    asked = parse.tensorflow_requirement(wishes, assessment.stack.python.minor)
-    if asked is None:
-        # Named on another Python only: then this one is not meant.
-        return not parse.names_tensorflow(wishes)
-    version = assessment.release.version
-    return asked.specifier.contains(version, prereleases=True) and asked.project in assessment.release.packages
-
-
-def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None:
-    """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known.
-
-    Raises StackError where the project that it names has no such release.
-    """
-    for wish in parse.named_tensorflow(wishes):
-        for specifier in wish.requirement.specifier:
-            if specifier.operator not in ("==", "===") or "*" in specifier.version:
-                continue
-            release = next((row for row in tables.releases if specifier.contains(row.version)), None)
-            if release is None:
-                find_release(tables, specifier.version, where=f" ({wish.where})")
-            elif wish.project not in release.packages:
-                raise StackError(
-                    f"{wish.where} asks for {wish.project}, which has no release {release.version}. "
-                    f"Write {release.package} there."
-                )
 
 
 def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
@@ -355,49 +322,3 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
     }
-
-
-def _nothing_runs(
-    tables: Tables, wishes: parse.UserRequirements | None, releases: list[dict[str, Any]]
-) -> dict[str, Any]:
-    allowed = [row for row in releases if wishes and _allows(wishes, find_release(tables, row["release"]))]
-    runs = [row["release"] for row in releases if row["runs"]]
-    if wishes and allowed and not any(row["runs"] for row in allowed):
-        versions = _shortened([row["release"] for row in allowed])
-        refusal = _not_one_runs(f"{wishes.path} allows {versions}, which cannot run here", allowed)
-    elif wishes and runs:
-        refusal = Refusal(
-            "release",
-            found=f"{wishes.path} allows none of the releases that run here ({_shortened(runs)})",
-            wanted="one TensorFlow release",
-            set="Change its TensorFlow requirement.",
-        )
-    else:
-        refusal = _not_one_runs(f"none of {len(releases)} releases runs here", releases)
-    return plan.refuse(None, (refusal,))
-
-
-def _not_one_runs(what: str, rows: list[dict[str, Any]]) -> Refusal:
-    newest = rows[0]
-    example = f"the newest, {newest['release']}, " if len(rows) > 1 else ""
-    return Refusal(
-        "release",
-        found=f"{what}, {example}because of {newest['reasons'][0].rstrip('.')}",
-        wanted="one TensorFlow release",
-        set="playbooks/plan.yml lists the reasons for each release.",
-    )
-
-
-def _allows(wishes: parse.UserRequirements, release: Release) -> bool:
-    """Do the file's lines for TensorFlow, if there are any, allow this release on some Python?"""
-    named = parse.named_tensorflow(wishes)
-    return not named or any(
-        wish.requirement.specifier.contains(release.version, prereleases=True) and wish.project in release.packages
-        for wish in named
-    )
-
-
-def _shortened(versions: list[str]) -> str:
-    shown = ", ".join(versions[:_SHOWN_RELEASES])
-    others = len(versions) - _SHOWN_RELEASES
-    return f"{shown} and {others} older ones" if others > 1 else ", ".join(versions)

@@ -264,6 +264,13 @@ def test_requirements_that_no_release_here_fulfils(node: dict[str, Any], tmp_pat
     )
 
 
+def test_requirements_without_tensorflow_are_no_reason(node: dict[str, Any], tmp_path: Path) -> None:
+    node["pythons"] = []
+    assert "found none of 57 releases runs here, the newest, 2.21.0, because of python: wanted" in (
+        refusal_of(node, tmp_path, "numpy\n")
+    )
+
+
 @pytest.mark.parametrize("release", ["newest", "2.12.0"])
 def test_requirements_for_a_project_without_that_release(node: dict[str, Any], tmp_path: Path, release: str) -> None:
     requirements = tmp_path / "mine.txt"

@@ -34,13 +34,33 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, options = self.validate_argument_spec(argument_spec=door.OPTIONS)
         if options["node"] is None:
             # Here rather than in a task of its own, whose result would be templated into this one's arguments.
-            read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
-            if read.get("failed"):
-                return {**result, **read}
+            made, failed, read = self._read_and_plan(options, task_vars)
             # What Ansible found out about the node's Python on the way is kept by the caller.
             result.update({key: read[key] for key in ("node", "ansible_facts", "warnings") if key in read})
-            options = {**options, "node": read["node"]}
-        made, failed = door.answer(options)
+            if read.get("failed"):
+                return {**result, **read}
+        else:
+            made, failed = door.answer(options)
         if failed:
             return {**result, **made, "failed": True, "msg": failed}
         return {**result, **made, "changed": False}
+
+    def _read_and_plan(
+        self, options: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+        """The plan, why the task fails if it does, and what was read on the node.
+
+        The interpreter that something is to be built on is started; if it does not start, the next one is chosen.
+        """
+        read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
+        if read.get("failed"):
+            return {}, None, read
+        while True:
+            made, failed = door.answer({**options, "node": read["node"]})
+            python = door.python_to_start(made["plan"])
+            started = python and self._execute_module(
+                "tensorflow_interpreter_info", module_args=python, task_vars=task_vars
+            )
+            if not started or not started.get("fault"):
+                return made, failed, started if started and started.get("failed") else read
+            read = {**read, "node": door.with_fault(read["node"], started["real_path"], started["fault"])}

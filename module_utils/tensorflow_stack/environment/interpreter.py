@@ -10,6 +10,24 @@ from ..io.flock import exclusive_lock
 from ..io.uv import uv_environment
 from .root import PLACE_SETTING
 
+_START_SECONDS = 10.0
+
+
+def find_fault(path: str, minor: str) -> str | None:
+    """Why the interpreter at `path` cannot be built on: it does not start, or is another one. None if it can."""
+    # What uv asks an interpreter for needs these as well.
+    program = "import sys, platform, sysconfig; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = run([path, "-I", "-c", program], timeout=_START_SECONDS, apart=True)
+    except NotStartedError as error:
+        return f"does not start: {error.reason}"
+    if done.code is None:
+        return f"does not end within {_START_SECONDS:g} s"
+    if done.code:
+        said = [line.strip() for line in done.errors.splitlines() if line.strip()]
+        return f"does not start: {said[-1] if said else f'it ends with {done.code}'}"
+    return None if done.output.strip() == minor else f"says that it is Python {done.output.strip()!r}"
+
 
 def runs_as(path: str, minor: str) -> bool:
     """Is there an interpreter of this minor version at `path` that starts?"""

@@ -80,6 +80,18 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value}
 
 
+def python_to_start(made: Mapping[str, Any]) -> dict[str, str] | None:
+    """For `tensorflow_interpreter_info`: the interpreter of the node on which the plan builds something."""
+    is_built = any(step["component"] == "environment" and step["action"] != "keep" for step in made["steps"])
+    python = made["python"]
+    return {"path": python["path"], "minor": python["minor"]} if is_built and python["source"] == "found" else None
+
+
+def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
+    """The record of a node with an interpreter that does not start."""
+    return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
+
+
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
     try:

@@ -40,6 +40,19 @@ class Interpreter:
     origin: str
     distutils: bool
     public: bool  # every user may start it
+    fault: str | None = None  # why it does not start, if somebody tried
+
+    @property
+    def is_usable(self) -> bool:
+        """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+        # fact: docs/cuda_libraries.md, 2026-11-22
+        return self.fault is None and (self.distutils or Version(self.minor) >= Version("3.10"))
+
+    @property
+    def shown(self) -> str:
+        """For a message, with what speaks against it."""
+        flaw = self.fault or ("" if self.is_usable else "has no distutils")
+        return f"{self.version or self.minor} ({self.path}{f', which {flaw}' if flaw else ''})"
 
 
 @dataclass(frozen=True)
@@ -214,7 +227,8 @@ def _driver(row: Mapping[str, Any]) -> NodeDriver:
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:
-    return Interpreter(row["version"], row["minor"], row["path"], row["origin"], row["distutils"], row["public"])
+    names = ("version", "minor", "path", "origin", "distutils", "public")
+    return Interpreter(*(row[name] for name in names), fault=row.get("fault"))
 
 
 def _library(row: Mapping[str, Any]) -> NodeLibrary:

@@ -160,6 +160,9 @@ def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, f
             )
             return None
         minors = [policy.python]
+    for row in node.interpreters:
+        if row.fault and row.minor in minors:
+            findings.warnings.append(f"Python {row.shown} is not used.")
     sources = ("found", "distro", "uv") if policy.python_source == "auto" else (policy.python_source,)
     # The newest has the longest life; but an environment that is there keeps its minor.
     own = {row.python for row in node.environments if row.release == release.version}
@@ -194,7 +197,7 @@ def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts,
         "distro": lambda row: row.path == f"/usr/bin/python{minor}",
         "uv": lambda row: row.origin == "uv",
     }[source]
-    there = [row for row in node.interpreters if row.minor == minor and _is_whole(row) and is_fitting(row)]
+    there = [row for row in node.interpreters if row.minor == minor and row.is_usable and is_fitting(row)]
     if there:
         return _found_python(there, release, node)
     if source == "distro":
@@ -211,12 +214,6 @@ def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts,
     return None
 
 
-def _is_whole(row: Interpreter) -> bool:
-    """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
-    # fact: docs/cuda_libraries.md, 2026-11-22
-    return row.distutils or Version(row.minor) >= Version("3.10")
-
-
 def _found_python(rows: list[Interpreter], release: Release, node: NodeFacts) -> Python:
     """The best of some interpreters. An environment keeps its own: a better one is no reason to rebuild it."""
     own = {row.python_real_path: row.python_path for row in node.environments if row.release == release.version}
@@ -228,8 +225,4 @@ def _found_python(rows: list[Interpreter], release: Release, node: NodeFacts) ->
 
 
 def _pythons_found(node: NodeFacts) -> str:
-    found = [
-        f"{row.version or row.minor} ({row.path}{'' if _is_whole(row) else ', without distutils'})"
-        for row in node.interpreters
-    ]
-    return ", ".join(found) or "no Python"
+    return ", ".join(row.shown for row in node.interpreters) or "no Python"

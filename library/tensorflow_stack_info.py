@@ -88,6 +88,10 @@ options:
         type: str
         choices: [auto, found, distro, uv]
         default: auto
+      python_mirror:
+        description: Where uv downloads a Python, for the plan to name. The public places of the table C(uv) if empty.
+        type: str
+        default: ''
       additions:
         description:
           - V(stop) refuses a plan that would lose additions to the environment, or that would replace an environment

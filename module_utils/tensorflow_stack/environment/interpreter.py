@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
@@ -38,10 +39,21 @@ def runs_as(path: str, minor: str) -> bool:
         return False
 
 
-def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, downloads: str | None, log: str) -> None:
+def fetch(
+    path: str,
+    minor: str,
+    *,
+    root: str,
+    uv: str,
+    mirror: str | None,
+    downloads: str | None,
+    places: Iterable[str],
+    log: str,
+) -> None:
     """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
 
-    Raises BuildError saying from where it was tried and what else would do.
+    `places` are the hosts that uv tries by itself. Raises BuildError saying from where it was tried and what else would
+    do.
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
@@ -60,8 +72,9 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
         return
     with open(log, encoding="utf-8", errors="replace") as stream_text:
         said = [line.strip() for line in stream_text if line.strip()]
+    tried = mirror or downloads or " or ".join(places) or "the default place of uv"
     raise BuildError(
-        f"Python {minor} could not be fetched from {mirror or 'the default place of uv'}"
+        f"Python {minor} could not be fetched from {tried}"
         f" ({said[-1] if code else f'no {path} afterwards'}). Install it yourself: python{minor} where it is"
         " looked for (PATH, /usr/bin, /usr/local/bin, pyenv, /opt), or set python_mirror to a mirror of"
         " python-build-standalone.",

@@ -61,6 +61,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "default": "auto",
             },
             "python": {"type": "str", "default": ""},
+            "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
         },
@@ -158,6 +159,8 @@ def plan_for(
             tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
         )
         made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
+        if not made["refusals"]:
+            made["warnings"] += resolution.warn_of_download(tables, assessment.stack, facts, asked)
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
     return _result(made, releases, facts)
@@ -317,6 +320,7 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "sha256": row.sha256,
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
+        "python_hosts": list(row.python_hosts),
     }
 
 

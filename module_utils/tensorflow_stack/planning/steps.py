@@ -135,7 +135,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         )
     why = {
         "distro": f"no Python {python.minor} here; the distribution has the package {python.package}",
-        "uv": f"no Python {python.minor} here; uv downloads one into the environments' root",
+        "uv": f"no Python {python.minor} here; uv downloads one from {' or '.join(python.places)}",
     }[python.source]
     return _step(
         "python",
@@ -144,6 +144,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         wanted=python.minor,
         source=python.source,
         packages=[python.package] if python.package else [],
+        bytes=python.bytes,
         needs_root=python.source == "distro",
     )
 

@@ -50,17 +50,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     ) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
         """The plan, why the task fails if it does, and what was read on the node.
 
-        The interpreter that something is to be built on is started; if it does not start, the next one is chosen.
+        If an environment is to be built, a second module looks at what it would be built from. An interpreter that does
+        not start is passed over, and the next one is chosen.
         """
         read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
         if read.get("failed"):
             return {}, None, read
+        looked_at: list[dict[str, str]] = []
         while True:
             made, failed = door.answer({**options, "node": read["node"]})
-            python = door.python_to_start(made["plan"])
-            started = python and self._execute_module(
-                "tensorflow_interpreter_info", module_args=python, task_vars=task_vars
-            )
-            if not started or not started.get("fault"):
-                return made, failed, started if started and started.get("failed") else read
-            read = {**read, "node": door.with_fault(read["node"], started["real_path"], started["fault"])}
+            arguments = door.before_build(made["plan"])
+            if arguments is None or arguments in looked_at:
+                return made, failed, read
+            looked_at.append(arguments)
+            # A copy, because Ansible adds to what it is given.
+            found = self._execute_module("tensorflow_build_info", module_args=dict(arguments), task_vars=task_vars)
+            if found.get("failed"):
+                return {}, None, found
+            options = {**options, "cached": found["cached"]}
+            if found["fault"]:
+                read = {**read, "node": door.with_fault(read["node"], found["real_path"], found["fault"])}

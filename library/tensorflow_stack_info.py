@@ -99,6 +99,13 @@ options:
         type: str
         choices: [stop, drop]
         default: stop
+  cached:
+    description:
+      - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
+      - If O(node) is not set, the action reads them with M(tensorflow_build_info) if an environment has to be built.
+    type: list
+    elements: str
+    default: []
   tables:
     description: Directory of the tables.
     type: path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import html.parser
 import json
 import os
+import re
 import shutil
 import tempfile
 import urllib.parse
@@ -97,6 +99,31 @@ def uv_environment(
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
+
+
+# <cache>/wheels-v8/pypi/<project>/<version>-<tags>, or index/<digest> for pypi: a link to what was unpacked.
+# fact: uv 0.13.9, 2026-11-26
+_CACHED = ("wheels-v*/pypi/*/*", "wheels-v*/index/*/*/*")
+_CACHED_NAME = re.compile(r"(?P<version>[^-]+)-(?P<pythons>[^-]+)-(?P<abi>[^-]+)-[^-]+\Z")
+
+
+def cached_wheels(cache: str, minor: str) -> set[tuple[str, str]]:
+    """Name and version of each wheel in a cache that fits a Python; none from another uv with another layout.
+
+    uv has no command for it but a resolution, and what this is for is a size to show.
+    """
+    found = set()
+    for pattern in _CACHED:
+        for path in glob.glob(os.path.join(glob.escape(cache), pattern)):
+            matched = _CACHED_NAME.match(os.path.basename(path))
+            if matched and os.path.isdir(path) and _fits(matched.group("pythons"), matched.group("abi"), minor):
+                found.add((os.path.basename(os.path.dirname(path)), matched.group("version")))
+    return found
+
+
+def _fits(pythons: str, abi: str, minor: str) -> bool:
+    digits = minor.replace(".", "")
+    return bool({f"cp{digits}", f"py{digits}", "py3"} & set(pythons.split("."))) or abi == "abi3"
 
 
 def _refuse_credentials(index_url: str | None) -> None:

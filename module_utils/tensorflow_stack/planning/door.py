@@ -7,7 +7,7 @@ import functools
 import hashlib
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
+    "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
 }
 
@@ -81,11 +82,13 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value}
 
 
-def python_to_start(made: Mapping[str, Any]) -> dict[str, str] | None:
-    """For `tensorflow_interpreter_info`: the interpreter of the node on which the plan builds something."""
-    is_built = any(step["component"] == "environment" and step["action"] != "keep" for step in made["steps"])
+def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
+    """Arguments of `tensorflow_build_info` for a plan that builds an environment, None for any other."""
+    if all(step["component"] != "environment" or step["action"] == "keep" for step in made["steps"]):
+        return None
     python = made["python"]
-    return {"path": python["path"], "minor": python["minor"]} if is_built and python["source"] == "found" else None
+    found = {"python": python["path"]} if python["source"] == "found" else {}
+    return {"root": made["environment"]["root"], "minor": python["minor"], **found}
 
 
 def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
@@ -105,6 +108,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
+            cached=options["cached"],
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -124,10 +128,11 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    cached: Collection[str] = (),
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = NodeFacts.read(node)
+    facts = replace(NodeFacts.read(node), cached=frozenset(cached))
     _check_root(facts.root)
     tables = load_tables(tables_directory)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None

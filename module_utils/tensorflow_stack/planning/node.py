@@ -166,6 +166,7 @@ class NodeFacts:
     environments: tuple[Environment, ...]
     current_name: str | None
     checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
+    cached: frozenset[str] = frozenset()  # name==version of the wheels in the node's cache, if somebody looked
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> NodeFacts:

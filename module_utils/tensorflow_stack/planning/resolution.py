@@ -58,8 +58,8 @@ def warn_of_download(tables: Tables, stack: Stack, node: NodeFacts, policy: Poli
     these = "them" if len(python.places) > 1 else "it"
     return (
         f"Python {python.minor} is downloaded from {' or '.join(python.places)} (about {python.bytes / 1e6:.0f} MB). "
-        f"If this node cannot reach {these}, set python_mirror to a mirror of python-build-standalone, or install Python "
-        f"{ones} yourself. "
+        f"If this node cannot reach {these}, set python_mirror to a mirror of python-build-standalone, or install "
+        f"Python {ones} yourself. "
         + (
             f"On the Pythons of this node, TensorFlow {_ranges(versions, running)} can run."
             if any(running)

@@ -206,5 +206,5 @@ def _package_changes(before: Mapping[str, str], after: Mapping[str, str]) -> lis
 
 
 def _bytes_to_fetch(node: NodeFacts, lock: Lock) -> int:
-    held = {item for environment in node.environments for item in environment.packages.items()}
-    return sum(d.bytes for d in lock.distributions if (d.name, d.version) not in held)
+    held = {f"{name}=={version}" for row in node.environments for name, version in row.packages.items()} | node.cached
+    return sum(d.bytes for d in lock.distributions if f"{d.name}=={d.version}" not in held)

@@ -33,6 +33,7 @@ _DONE = (
     "dropped",
     "removed_builds",
     "kept_builds",
+    "passed_over",
     "bytes_to_fetch",
     "seconds",
 )
@@ -149,8 +150,13 @@ def use_lines(report: Mapping[str, Any], options: Mapping[str, Any], asked: Aske
 
 
 def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked) -> str:
+    back = done.get("rollback")
+    further = f"{asked.command('rollback')} switches to {back['environment']} ({back['build']})" if back else ""
     if done["action"] == "rollback":
-        return f"{asked.command('workstation')} applies the inventory again"
+        again = f"{asked.command('workstation')} applies the inventory again"
+        return f"{again}; {further}" if further else again
+    if further:
+        return further
     name = os.path.basename(done["environment"])
     builds = (manifest.get("environments", {}).get(name) or {}).get("builds", [])
     earlier = [
@@ -167,7 +173,7 @@ def _number(build: str) -> int:
 
 def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[str, Any] | None, str | None]:
     """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
-    host, path = options["host"], options["path"]
+    host, path = options["host"], os.path.normpath(options["path"])
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} is not a valid file name."
     results = (

@@ -40,6 +40,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 # What a table is sorted by; it is also what makes a row unique.
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
+    "base_systems": lambda row: row["codename"],
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
@@ -51,7 +52,9 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "driver_packages": lambda row: (*_distribution(row), row["origin"], row["branch"], row["kernel_modules"]),
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
+    "gpu_proofs": lambda row: (Version(row["release"]), row["gpu"], Version(row["driver"]), Version(row["cuda"])),
     "kernels": _first_release,
+    "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
     "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
@@ -60,6 +63,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
     "repositories": _distribution,
+    "small_gpus": lambda row: row["chip"],
     "source_distributions": _requirement,
     "uv": lambda row: row["architecture"],
     "vulnerabilities": lambda row: row["advisory"],
@@ -176,7 +180,10 @@ def test_every_specifier_names_releases_and_every_requirement_parses(tables: Tab
     for row in (*tables.constraints, *tables.cuda_wheels):
         matched = [r.version for r in tables.releases if SpecifierSet(row.releases).contains(r.version)]
         assert matched, row
-    for requirement in [c.requirement for c in tables.constraints] + [
+    # Of what is added the newest may be wanted, whatever it is on each Python. A constraint without a version is none.
+    added = {row.requirement for row in tables.constraints if row.kind == "add"}
+    assert all(Requirement(requirement).name for requirement in added)
+    for requirement in [c.requirement for c in tables.constraints if c.kind != "add"] + [
         requirement for wheels in tables.cuda_wheels for requirement in wheels.requirements
     ]:
         assert Requirement(requirement).specifier, requirement

@@ -17,7 +17,7 @@ from typing import Callable, ContextManager
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
-from ..io.processes import processes_using
+from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
@@ -32,10 +32,10 @@ from .changes import (
     not_writable,
     plan_absent,
     plan_present,
-    plan_previous,
     superfluous_builds,
 )
 from .damage import describe_frame, describe_records
+from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
@@ -88,11 +88,20 @@ def apply_present(
     )
 
 
-def apply_previous(root: str, name: str, *, lock_timeout: float) -> EnvironmentOutcome:
-    plan_previous(root, name)
-    with _locked(root, name, wait=lock_timeout):
+def apply_previous(root: str, name: str | None = None, *, lock_timeout: float) -> EnvironmentOutcome:
+    """Roll back: switch the environment that was in use before, or the named one, to its build of then."""
+    target = str(plan_previous(root, name).target)
+    with _locked(root, target, wait=lock_timeout):
+        # Another run may have changed what was in use while this one waited.
         outcome = plan_previous(root, name)
-        _switch(root, name, str(outcome.build))
+        if outcome.target != target:
+            raise BusyError(
+                f"Another run changed what is in use below {root}; nothing was rolled back. Run again to go back from "
+                "there."
+            )
+        live = live_build(root, target)
+        if live is None or live.name != outcome.build:
+            _switch(root, target, str(outcome.build))
     return outcome
 
 
@@ -106,7 +115,7 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> EnvironmentOut
         users = processes_using([os.path.join(root, name), *(build.path for build in builds)])
         if users:
             raise BuildError(
-                f"{os.path.join(root, name)} is in use by {_processes(users)}; nothing was removed. "
+                f"{os.path.join(root, name)} is in use by {name_processes(users)}; nothing was removed. "
                 "End these processes and run again.",
                 processes=users,
             )
@@ -202,14 +211,15 @@ def _fill(
 
     build = compare(spec, installer, path, log, describe)
     seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow from the new build")
+    log.say("Importing TensorFlow for the first time")
     started = time.monotonic()
     import_tensorflow(spec, path, log, timeout=import_timeout)
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
+    log.say("Writing to the disk")
     sync_file_system(path)
     write_json(os.path.join(path, BUILD_RECORD), build.record)
-    log.say("Complete")
+    log.say("Switching to the new build")
     return build
 
 
@@ -248,7 +258,3 @@ def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
     for build in leftovers(root, name):
         shutil.rmtree(build.path)
-
-
-def _processes(pids: list[int]) -> str:
-    return ("process " if len(pids) == 1 else "processes ") + ", ".join(str(pid) for pid in pids)

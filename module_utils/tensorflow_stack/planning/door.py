@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
+import os
 import pathlib
 import re
 from collections.abc import Collection, Mapping
@@ -13,18 +15,19 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ..errors import StackError
+from ..errors import StackError, TableError
 from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
-from ..tables.releases import find_release
+from ..tables.releases import find_release, newest_patch
 from . import applied, plan, resolution
 from .kept import find_kept
 from .node import Environment, NodeFacts
+from .node_kind import on_its_base
 from .stack import Assessment, LockState, Policy, Refusal, Stack
-from .table import render_table
+from .table import render
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
@@ -77,6 +80,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
     release = options["release"]
+    # `answer` refuses tables that cannot be read.
+    with contextlib.suppress(TableError):
+        release = newest_patch(load_tables(options["tables"]), release)
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
@@ -98,10 +104,12 @@ def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
+    requirements = options["requirements"]
     try:
         result = plan_for(
             release=options["release"],
-            requirements_path=options["requirements"],
+            # A path that is recorded means the same file from everywhere.
+            requirements_path=os.path.abspath(requirements) if requirements else None,
             node=options["node"],
             environment=options["environment"],
             policy=options["policy"],
@@ -132,11 +140,13 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = replace(NodeFacts.read(node), cached=frozenset(cached))
-    _check_root(facts.root)
     tables = load_tables(tables_directory)
+    facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
+    _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
+    named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
+    variables = _variables(release, environment, asked)
     if environment:
         check_name(environment)
     current = applied.find_applied(facts, environment) if release == "current" else None
@@ -148,12 +158,14 @@ def plan_for(
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
     assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    # A file that names TensorFlow has chosen: nobody asks about the others.
+    listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return _result(refused, releases, facts)
+        return _result(refused, listed, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
         made = plan.refuse(assessment.release.version, refusals)
@@ -163,16 +175,19 @@ def plan_for(
         lock = lock or _find_lock(
             tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
         )
-        made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
-        if not made["refusals"]:
-            made["warnings"] += resolution.warn_of_download(tables, assessment.stack, facts, asked)
+        claim = _claim(wishes, facts.environment(name), is_named=bool(environment))
+        made = _plan(tables, assessment.stack, facts, lock, name, wishes, claim, variables, asked)
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
-    return _result(made, releases, facts)
+    if named not in (release, "current"):
+        made["warnings"].insert(
+            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
+        )
+    return _result(made, listed, facts)
 
 
 def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
-    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
+    return {"plan": made, "table": render(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
 def _applied_lock(
@@ -196,6 +211,24 @@ def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: Nod
     )
 
 
+def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
+    """Those that were set, for the manifest. It has the requirements file by itself."""
+    named = {"tensorflow_environment": environment} if environment else {}
+    return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _claim(wishes: parse.UserRequirements | None, before: Environment | None, *, is_named: bool) -> applied.Claim:
+    if wishes is None:
+        return applied.Claim(is_named)
+    known = before.requirements_path if before else None
+    return applied.Claim(
+        is_named,
+        wishes.path,
+        frozenset(str(wish.requirement) for wish in wishes.requirements),
+        is_same_file=known is not None and os.path.realpath(known) == os.path.realpath(wishes.path),
+    )
+
+
 def _plan(
     tables: Tables,
     stack: Stack,
@@ -203,9 +236,9 @@ def _plan(
     lock: LockState,
     name: str,
     wishes: parse.UserRequirements | None,
+    claim: applied.Claim,
+    variables: dict[str, Any],
     policy: Policy,
-    *,
-    is_named: bool,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
     made = plan.make_plan(
@@ -214,8 +247,9 @@ def _plan(
         lock=lock,
         name=name,
         check_code=_check_code(),
+        asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=tuple(wishes.notes) if wishes else (),
+        warnings=(*(wishes.notes if wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
     )
     if policy.additions == "drop":
         return made
@@ -223,7 +257,7 @@ def _plan(
         node.environment(name),
         environment=made["environment"],
         lock=lock,
-        is_named=is_named,
+        claim=claim,
         supplied={
             *stack.release.packages,
             *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),
@@ -350,11 +384,3 @@ def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str
             set="playbooks/plan.yml lists the reasons for each release.",
         )
     return plan.refuse(None, (refusal,))
-
-
-def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
-    lines = [render_table(made)]
-    for row in releases:
-        why_not = "" if row["runs"] else "  " + row["reasons"][0]
-        lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")
-    return "\n".join(lines)

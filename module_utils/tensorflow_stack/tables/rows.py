@@ -65,6 +65,22 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class GpuProof:
+    """A release computed on a real GPU; `verdicts` are those of the cases of tests/gpu/run.py."""
+
+    release: str
+    gpu: str
+    driver: str
+    cuda: str
+    cudnn: str
+    python: str
+    date: str
+    verdicts: Mapping[str, str]
+    seconds: int  # of the whole check, at its first run
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CudaWheels:
     """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
 
@@ -127,6 +143,41 @@ class GpuChip:
     last_driver_branch: int | None
     open_modules: bool
     proprietary_modules: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SmallGpu:
+    """A chip with fewer multiprocessors than TensorFlow wants of a GPU next to larger ones."""
+
+    chip: str
+    names: str | None  # a regular expression for the names of the variants; None: all
+    multiprocessors: int
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeKindMeaning:
+    """What a kind of node means for a plan; module_utils' node/kind.py tells the kinds."""
+
+    aspect: str  # container, platform, system, driver
+    kind: str
+    name: str
+    recognised_by: str
+    driver: str  # own, libraries, kept
+    packages: str  # own, none
+    keeper: str  # who decides on the driver
+    instead: str  # what to do if the driver has to change
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BaseSystem:
+    """The release of a distribution that others say they are built on, by its codename."""
+
+    codename: str
+    os: str
+    version_id: str
     source: tuple[str, ...]
 
 

@@ -116,7 +116,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
-            cached=options["cached"],
+            cached=options.get("cached", ()),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)

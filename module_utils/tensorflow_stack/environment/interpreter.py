@@ -47,8 +47,8 @@ def fetch(
     uv: str,
     mirror: str | None,
     downloads: str | None,
-    places: Iterable[str],
     log: str,
+    places: Iterable[str] = (),
 ) -> None:
     """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
 

@@ -133,8 +133,8 @@ def list_cached(cache: str) -> list[CachedWheel]:
         if matched and os.path.isdir(path):
             files = (path, path + ".http", path + ".rev", path + ".lock")
             paths = tuple(file for file in files if os.path.islink(file) or os.path.isfile(file))
-            tags = matched.group("version", "pythons", "abi")
-            found.append(CachedWheel(os.path.basename(os.path.dirname(path)), *tags, paths))
+            version, pythons, abi = matched.groups()
+            found.append(CachedWheel(os.path.basename(os.path.dirname(path)), version, pythons, abi, paths))
     return found
 
 

@@ -274,8 +274,15 @@ def _driver(row: Mapping[str, Any]) -> NodeDriver:
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:
-    names = ("version", "minor", "path", "origin", "distutils", "public")
-    return Interpreter(*(row[name] for name in names), fault=row.get("fault"))
+    return Interpreter(
+        row["version"],
+        row["minor"],
+        row["path"],
+        row["origin"],
+        row["distutils"],
+        row["public"],
+        row.get("fault"),
+    )
 
 
 def _library(row: Mapping[str, Any]) -> NodeLibrary:

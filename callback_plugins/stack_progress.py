@@ -10,6 +10,7 @@ short_description: Shows plan and verdict, and that long tasks are alive
 description:
   - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
     A play that shows the plan as a table gets no line for it.
+  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back.
   - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
     was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
@@ -122,6 +123,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._environments: dict[str, Environment] = {}
         # By host, what its plan found done already and no task has shown.
         self._kept: dict[str, dict[str, Any]] = {}
+        # By host, how to use what is ready there.
+        self._use: dict[str, list[str]] = {}
         self._running: dict[tuple[str, str], Running] = {}
         self._guard = threading.Lock()
         self._ended = threading.Event()
@@ -175,6 +178,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 kept = self._kept.get(host, {}).pop(part, None)
                 if kept:
                     self._show(host, action, kept)
+            self._use[host] = result._result["use"]
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
@@ -192,6 +196,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             raise SystemExit(
                 "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
             )
+        # After the recap, so that it is what remains on the screen.
+        for host, lines in self._use.items():
+            for line in lines:
+                # Not folded, because it is to be copied.
+                self._print(host, line, is_folded=False)
 
     def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
         if action == "tensorflow_venv":
@@ -202,10 +211,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         for line in lines:
             self._print(host, line)
 
-    def _print(self, host: str, text: str) -> None:
+    def _print(self, host: str, text: str, *, is_folded: bool = True) -> None:
         is_stdout = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in _PRINT_LINES
         stream = sys.stdout if is_stdout else sys.stderr
-        for line in screen.fold(f"{host}: {text}", screen.columns(os.environ, stream), indent="  "):
+        width = screen.columns(os.environ, stream) if is_folded else None
+        for line in screen.fold(f"{host}: {text}", width, indent="  "):
             self._display.display(line, stderr=not is_stdout)
 
     def _forget(self, result: TaskResult) -> None:

@@ -63,9 +63,11 @@ _ONLY_CHECKS = tuple(
     for prefix in ("", "ansible.builtin.", "ansible.legacy.")
 )
 # Of a result that failed: what its message says already, or what is in the report.
-_SAID = set(
-    ["ansible_facts", "argument_errors", "argument_spec_data", "asked", "assertion", "attempts", "changed", "deprecations", "evaluated_to", "exception", "failed", "holder", "invocation", "kept", "lock", "msg", "node", "path", "plan", "processes", "refusals", "releases", "table", "unreachable", "url", "validate_args_context", "warnings"]
-)
+_SAID = {
+    *("ansible_facts", "argument_errors", "argument_spec_data", "asked", "assertion", "attempts", "changed", "url"),
+    *("deprecations", "evaluated_to", "exception", "failed", "holder", "invocation", "kept", "lock", "msg", "node"),
+    *("path", "plan", "processes", "refusals", "releases", "table", "unreachable", "validate_args_context", "warnings"),
+}
 # Of the last lines, in Ansible's order: the word, and its key in the statistics.
 _RECAP = (
     ("ok", "ok"),

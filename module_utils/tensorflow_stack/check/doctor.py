@@ -125,6 +125,8 @@ def describe(examination: Examination) -> list[str]:
         if number == 2:
             lines += ["", "After that, if still present:"]
         lines += ["", f"{number}. {cause.cause}: {cause.says}"]
+        if cause.follows:
+            lines.append(f"   follows from: {cause.follows}")
         lines += [f"   because: {line}" for line in cause.evidence]
         lines.append(f"   do: {cause.do}")
     if not examination.healthy and not examination.causes and (examination.log_tail or examination.verdict):

@@ -91,7 +91,9 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         _install_with_pip(spec, installer, path, lock_path, environment, log)
         return
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
-    log.run([installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python, path], environment)
+    command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
+    command += ["--prompt", spec.name, path]
+    log.run(command, environment)
     command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)
@@ -119,7 +121,7 @@ def _install_with_pip(
 ) -> None:
     """The same by the interpreter's own pip, for a Python that uv does not drive."""
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", path], environment)
+    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
     pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels

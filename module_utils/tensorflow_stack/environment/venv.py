@@ -39,6 +39,7 @@ from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
+from .scripts import name_environment
 
 _LOCK_BYTES = 16 << 20
 
@@ -193,7 +194,13 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
-    build = compare(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
+
+    def describe() -> Build:
+        # Each time: what was installed again has scripts of its own.
+        name_environment(path, site_packages, spec.name)
+        return _describe(spec, path, site_packages, links)
+
+    build = compare(spec, installer, path, log, describe)
     seconds["install"] = round(time.monotonic() - started, 3)
     log.say("Importing TensorFlow for the first time")
     started = time.monotonic()

@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["x86_64", "aarch64"],
         "default": ["x86_64"],
     },
-    "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda", "cudnn"], "default": []},
+    "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "gpu", "cuda", "cudnn"], "default": []},
     "directory": {"type": "path", "required": True},
     "tables": {"type": "path", "required": True},
     "upgrade": {"type": "bool", "default": False},

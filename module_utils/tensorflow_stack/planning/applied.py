@@ -11,7 +11,7 @@ from ..errors import StackError
 from ..records.additions import WAYS_OUT, listed, lost_additions
 from ..records.distributions import normalised
 from .node import Environment, NodeFacts
-from .stack import LockState, Policy, Refusal, Stack
+from .stack import LockState, Policy, Refusal, Stack, lock_flavour
 
 _SHOWN_LINES = 5
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
@@ -68,7 +68,7 @@ def warn_of_gpus(row: Environment, node: NodeFacts, policy: Policy) -> tuple[str
 
 def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | None:
     """The lock that lies in the build; None where another Python or CUDA is planned than it is for."""
-    if (row.python, row.lock_flavour) != (stack.python.minor, stack.lock_flavour):
+    if (row.python, lock_flavour(stack.release, row.libraries)) != (stack.python.minor, stack.lock_flavour):
         if row.requirements_path:
             raise StackError(
                 f"{root}/{row.name} was applied with {row.requirements_path}, for Python {row.python} and "

@@ -175,9 +175,7 @@ def _pairs(node: NodeFacts, policy: Policy) -> list[tuple[str, str]]:
 
 
 def _find_cuda(source: str, search: _Search) -> _Found:
-    release, node = search.release, search.node
-    if source != "wheels" and release.cpu_package != release.package:
-        return None, f"a CUDA of the node cannot be used, there are no locks of {release.package} without CUDA"
+    node = search.node
     if source in _NEED_ROOT and not node.is_root:
         return None, f"{node.user_name} is not root, who can install it"
     find: dict[str, _FindCuda] = {

@@ -109,15 +109,6 @@ class Environment:
             also_in=tuple(row["also_in"]),
         )
 
-    @property
-    def lock_flavour(self) -> str:
-        return lock_flavour({name: library.source for name, library in self.libraries.items()})
-
-
-def lock_flavour(sources: Mapping[str, str]) -> str:
-    """`cuda` if the lock has to bring CUDA and cuDNN, `cudnn` for cuDNN alone, `cpu` for TensorFlow alone."""
-    return next((name for name in ("cuda", "cudnn") if sources.get(name) == "wheels"), "cpu")
-
 
 @dataclass(frozen=True)
 class Managed:

@@ -284,10 +284,12 @@ def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]
 def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
     if not isinstance(row, dict):
         raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
-    fields = [field.name for field in dataclasses.fields(row_class)]  # type: ignore[arg-type]  # all are dataclasses
+    described = dataclasses.fields(row_class)  # type: ignore[arg-type]  # all are dataclasses
+    fields = [field.name for field in described]
+    optional = {field.name for field in described if not _is_required(field)}
     where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
     for field in fields:
-        if field not in row:
+        if field not in row and field not in optional:
             raise TableError(f"{where}: the field `{field}` is missing.")
     for field, value in row.items():
         if field not in fields:
@@ -295,6 +297,10 @@ def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
         if _holds_float(value):
             raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
     return row_class(**{field: _frozen(value) for field, value in row.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _holds_float(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,11 @@ class Release:
     @property
     def cpu_package(self) -> str:
         return "tensorflow" if "tensorflow" in self.packages else self.package
+
+    @property
+    def has_project_for_gpu(self) -> bool:
+        """Is the GPU build a project of its own, next to a `tensorflow` for the CPU?"""
+        return self.cpu_package != self.package
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,10 @@ class Diagnosis:
     do: str
     pains: tuple[int, ...]
     source: tuple[str, ...]
+    warns: bool = False  # the program goes on with it, so what ends one comes first
+    explains: tuple[str, ...] = ()  # causes that follow from this one, if both are found
+    do_on: Mapping[str, str] = dataclasses.field(default_factory=dict)  # kind of node: what to do there instead
+    report: Mapping[str, str] | None = None  # {url, date}: where its text was reported in public
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def test_what_need_not_run_is_said_with_the_report(
     plan = make_plan(tmp_path, changes=False)
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
     assert "nothing to change\n" in capfd.readouterr().out
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=[]))
     said = capfd.readouterr().out
     assert "localhost: ok, from an earlier check of this build: It computed." in said
     assert "pandas 2.3.3" in said
@@ -258,8 +258,18 @@ def test_what_ran_is_not_said_twice(
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
     check = {"verdict": "ok", "reason": "It computed.", "reused": False}
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_gpu_check"), **check))
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=[]))
     assert capfd.readouterr().out.count("It computed.") == 1
+
+
+def test_what_is_ready_is_the_last_that_is_said(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use = ["ready: TensorFlow 2.8.0", "to use it: source activate", "to go back: make rollback"]
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=use))
+    assert capfd.readouterr().out == ""
+    callback.v2_playbook_on_stats(SimpleNamespace(processed={"localhost": 1}))
+    assert capfd.readouterr().out == "".join(f"localhost: {line}\n" for line in use)
 
 
 @pytest.mark.parametrize(

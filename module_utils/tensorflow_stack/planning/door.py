@@ -119,7 +119,7 @@ def plan_for(
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     facts = NodeFacts.read(node)
-    _check_root(facts.root)
+    _check_root(facts)
     tables = load_tables(tables_directory)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
@@ -208,6 +208,9 @@ def _plan(
         uv=_uv(tables, node.architecture),
         warnings=tuple(wishes.notes) if wishes else (),
     )
+    unwritable = applied.refuse_root(node, made)
+    if unwritable:
+        return plan.refuse(stack.release.version, unwritable)
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
@@ -233,13 +236,19 @@ def _check_code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
-def _check_root(path: str) -> None:
-    """Raises StackError where a directory of environments has no place."""
+def _check_root(node: NodeFacts) -> None:
+    """Raises StackError where a directory of environments has no place, or cannot be read."""
+    path = node.root
     system = _OF_THE_SYSTEM.match(path + "/")
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(
             f"The root of the environments is {path}, which is the system's. "
             "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
+        )
+    if node.root_unread:
+        raise StackError(
+            f"The environments' root {path} cannot be read by {node.user_name} ({node.root_unread}). "
+            "Set tensorflow_root to a directory of yours, or run as its owner or as root."
         )
 
 

@@ -67,7 +67,7 @@ def render_releases(releases: list[dict[str, Any]], width: int | None = None) ->
     for rows in kinds.values():
         names = ranges([row["release"] for row in rows], order)
         differ = len({_reason(row) for row in rows}) > 1
-        example = f", as {rows[0]['release']}" if differ else ""
+        example = f" (numbers of {rows[0]['release']})" if differ else ""
         lines.append(f"  {names}{example}: {_reason(rows[0])}")
     return "\n".join(fold_all(lines, width))
 

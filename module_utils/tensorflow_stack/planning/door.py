@@ -24,6 +24,7 @@ from ..tables.releases import find_release, newest_patch
 from . import applied, plan, resolution
 from .kept import find_kept
 from .node import Environment, NodeFacts
+from .node_kind import on_its_base
 from .stack import Assessment, LockState, Policy, Refusal, Stack
 from .table import render
 
@@ -118,9 +119,9 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = NodeFacts.read(node)
-    _check_root(facts)
     tables = load_tables(tables_directory)
+    facts = on_its_base(tables, NodeFacts.read(node))
+    _check_root(facts)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())

@@ -29,7 +29,7 @@ def render_table(plan: dict[str, Any], width: int | None = None) -> str:
         cells.append((step["component"], step["installed"] or "-", step["wanted"] or "-", action, fetch, why))
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     warnings = [f"warning: {warning}" for warning in plan["warnings"]]
-    return "\n".join([title, *rows_of(cells, width), *fold_all(warnings, width)])
+    return "\n".join([*fold_all([title], width), *rows_of(cells, width), *fold_all(warnings, width)])
 
 
 def _shorten_path(text: str) -> str:

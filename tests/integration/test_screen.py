@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ class Terminal:
 
     def __init__(self, path: Path, command: list[str], *, columns: int, **environ: str) -> None:
         needs.require("tmux")
-        self._tmux = ["tmux", "-S", str(path / "tmux"), "-f", "/dev/null"]
+        # Not below `path`: the name of a socket has at most 107 characters.
+        place = tempfile.TemporaryDirectory(prefix="tmux-")
+        self._tmux = ["tmux", "-S", os.path.join(place.name, "socket"), "-f", "/dev/null"]
         words = ["env", *(f"--unset={name}" for name in DROPPED if name != "TERM")]
         words += [f"{name}={value}" for name, value in environ.items()] + command
         ended = path / "ended"
@@ -58,6 +61,7 @@ class Terminal:
             self.is_coloured = "\x1b[" in self._call("capture-pane", "-p", "-e")
         finally:
             self._call("kill-server")
+            place.cleanup()
 
     def _call(self, *words: str) -> str:
         done = subprocess.run([*self._tmux, *words], capture_output=True, text=True, check=True)
@@ -179,6 +183,6 @@ def test_json_on_stdout(site: Site) -> None:
     command = site.command("plan", tensorflow_version="2.15.1", tensorflow_gpu="none")
     environ = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True)
-    if "Could not load 'ansible.posix.json'" in done.stderr:
+    if done.stdout == "" and "ansible.posix.json" in done.stderr:
         pytest.skip("needs the collection ansible.posix, which has the callback json")
     assert json.loads(done.stdout)["stats"]["localhost"]["failures"] == 0

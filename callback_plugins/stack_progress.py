@@ -10,7 +10,8 @@ short_description: Shows plan and verdict, and that long tasks are alive
 description:
   - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
     A play that shows the plan as a table gets no line for it.
-  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back.
+  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back, unless
+    these are many.
   - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
     was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
@@ -69,10 +70,14 @@ _PREPARED = re.compile(r"^Prepared ([0-9]+) packages?\b", re.MULTILINE)
 _BUILDING = re.compile(r"Building (\S+)$")
 _COMPILING = re.compile(r"Compiling ([0-9,]+) files\b")
 _SHOWN_ADDITIONS = 8
+# Hosts, for each of which a run ends with how to use what is ready.
+_MOST_USED = 3
 # Of handshakes and index pages; nobody waits for less.
 _LEAST_SHOWN_BYTES = 1_000_000
 # Stdout callbacks that print lines; the others print one document.
 _PRINT_LINES = ("default", "stack_screen", "minimal", "oneline")
+# Seconds; what a shorter task receives is not counted.
+_LONG = 2.0
 _SHOWS_PLAN = "tensorflow_release_result.table"
 
 
@@ -196,11 +201,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             raise SystemExit(
                 "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
             )
-        # After the recap, so that it is what remains on the screen.
-        for host, lines in self._use.items():
+        # After the recap, so that it is what remains on the screen. In a fleet it would hide who failed.
+        for host, lines in self._use.items() if len(self._use) <= _MOST_USED else ():
             for line in lines:
-                # Not folded, because it is to be copied.
-                self._print(host, line, is_folded=False)
+                self._print(host, line)
 
     def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
         if action == "tensorflow_venv":
@@ -211,11 +215,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         for line in lines:
             self._print(host, line)
 
-    def _print(self, host: str, text: str, *, is_folded: bool = True) -> None:
+    def _print(self, host: str, text: str) -> None:
         is_stdout = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in _PRINT_LINES
         stream = sys.stdout if is_stdout else sys.stderr
-        width = screen.columns(os.environ, stream) if is_folded else None
-        for line in screen.fold(f"{host}: {text}", width, indent="  "):
+        for line in screen.fold(f"{host}: {text}", screen.columns(os.environ, stream), indent="  "):
             self._display.display(line, stderr=not is_stdout)
 
     def _forget(self, result: TaskResult) -> None:
@@ -226,9 +229,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         while not self._ended.wait(min(1.0, self._interval)):
             now = time.monotonic()
             with self._guard:
-                is_local = any(running.is_local for running in self._running.values())
+                is_long = any(row.is_local and now >= row.started + _LONG for row in self._running.values())
                 due = [running for running in self._running.values() if running.due <= now]
-            if is_local:
+            if is_long:
                 # Often, because a socket that was closed between two counts is missing.
                 self._received.count()
             for running in due:
@@ -291,7 +294,15 @@ def environment_lines(result: dict[str, Any]) -> list[str]:
     if result["additions"]:
         lines.append(f"{where} has additions to its lock: {_shortened(result['additions'])}")
     if result["dropped"]:
-        lines.append(f"{result['environment']} had additions to its lock: {_shortened(result['dropped'])}")
+        whose = f"{result['environment']} had additions to its lock"
+        if result["action"] == "rollback":
+            whose = "additions that stay in the build from which this rollback leads away"
+        lines.append(f"{whose}: {_shortened(result['dropped'])}")
+    if result["passed_over"]:
+        lines.append(f"not usable, and passed over: {_shortened(result['passed_over'])}")
+    if result["removed_builds"] and result["action"] != "remove":
+        builds = _shortened(result["removed_builds"])
+        lines.append(f"removed beyond tensorflow_keep, so that no rollback leads there: {builds}")
     if result["kept_builds"]:
         builds = ", ".join(result["kept_builds"])
         lines.append(f"kept beyond tensorflow_keep because of additions: {builds}")

@@ -12,9 +12,7 @@ endif
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo
-	@$(PYTHON) scripts/run_playbook.py --help-variables
+	@$(PYTHON) scripts/run_playbook.py --help-make
 
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet

@@ -143,7 +143,7 @@ def plan_for(
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
-    _check_root(facts.root)
+    _check_root(facts)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
@@ -252,6 +252,9 @@ def _plan(
         uv=_uv(tables, node.architecture),
         warnings=(*(wishes.notes if wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
     )
+    unwritable = applied.refuse_root(node, made)
+    if unwritable:
+        return plan.refuse(stack.release.version, unwritable)
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
@@ -277,13 +280,19 @@ def _check_code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
-def _check_root(path: str) -> None:
-    """Raises StackError where a directory of environments has no place."""
+def _check_root(node: NodeFacts) -> None:
+    """Raises StackError where a directory of environments has no place, or cannot be read."""
+    path = node.root
     system = _OF_THE_SYSTEM.match(path + "/")
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(
             f"The root of the environments is {path}, which is the system's. "
             "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
+        )
+    if node.root_unread:
+        raise StackError(
+            f"The environments' root {path} cannot be read by {node.user_name} ({node.root_unread}). "
+            "Set tensorflow_root to a directory of yours, or run as its owner or as root."
         )
 
 

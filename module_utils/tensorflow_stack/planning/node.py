@@ -178,6 +178,8 @@ class NodeFacts:
     cudnn: tuple[NodeLibrary, ...]
     managed: Mapping[str, Managed]
     root: str  # of the environments
+    root_is_writable: bool
+    root_unread: str | None  # why it cannot be read, if it cannot
     variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
     environments: tuple[Environment, ...]
     current_name: str | None
@@ -208,6 +210,10 @@ class NodeFacts:
                 cudnn=tuple(map(_library, record["cudnn"])),
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
                 root=record["environments_root"]["path"],
+                root_is_writable=record["environments_root"]["writable"],
+                root_unread=next(
+                    (row["reason"] for row in record["unread"] if row["fact"] == "environments_root"), None
+                ),
                 variables=record["variables"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),

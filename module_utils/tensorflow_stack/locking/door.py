@@ -10,12 +10,13 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import StackError
+from ..errors import LockError, StackError
 from ..io.uv import ensure_uv
 from ..records.lockfile import package_lines, write_lock
 from ..requirements.parse import read_requirements
 from ..tables.load import Tables, load_tables
 from . import conflicts, resolver
+from .extend import added_from, explain_refusal, extend_lock, read_base
 from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
 
@@ -37,6 +38,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cutoff": {"type": "str"},
     "index_url": {"type": "str"},
     "tools_directory": {"type": "path", "required": True},
+    "added": {
+        "type": "dict",
+        "options": {
+            "lines": {"type": "list", "elements": "str", "required": True},
+            "pins": {"type": "list", "elements": "str", "default": []},
+            "to": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "base": {"type": "path"},
+            "versions": {"type": "dict", "default": {}},
+            "listings": {"type": "dict", "default": {}},
+        },
+    },
 }
 
 
@@ -67,7 +80,7 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             {
                 "before_header": outcome.path,
                 "after_header": outcome.path,
-                "before": package_lines(outcome.previous.packages if outcome.previous else {}),
+                "before": package_lines(outcome.packages_before),
                 "after": package_lines(outcome.lock.packages),
             }
             for outcome in changed
@@ -99,6 +112,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
         architectures=options["architectures"],
         flavours=options["flavours"],
     )
+    added = added_from(options["added"]) if options["added"] else None
     uv = functools.cache(lambda: _uv(tables, options))
     cutoff = options["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
     index_url = options["index_url"]
@@ -113,20 +127,40 @@ def _make(options: Mapping[str, Any]) -> _Made:
         return conflicts.explain(error, tables, resolve)
 
     try:
-        run = resolver.make_locks(
-            requests,
-            tables,
-            directory=options["directory"],
-            uv=uv,
-            cutoff=cutoff,
-            index_url=index_url,
-            upgrade=options["upgrade"],
-            skip_unsatisfiable=requirements is not None and not options["pythons"],
-            list_files=wheel_files,
-        )
+        run = resolver.LockRun((), ())
+        if added is None or added.base is None:
+            run = resolver.make_locks(
+                requests,
+                tables,
+                directory=options["directory"],
+                uv=uv,
+                cutoff=cutoff,
+                index_url=index_url,
+                upgrade=options["upgrade"],
+                skip_unsatisfiable=requirements is not None and not options["pythons"],
+                list_files=wheel_files,
+            )
     except UnsatisfiableError as error:
         refusal = explained(error)
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
+    if added is not None:
+        base = read_base(added.base) if added.base else run.outcomes[0].lock
+        try:
+            extended = extend_lock(
+                requests[0],
+                base,
+                added,
+                tables,
+                uv=uv,
+                cutoff=cutoff,
+                index_url=index_url,
+                files=wheel_files,
+            )
+        except UnsatisfiableError as error:
+            raise explain_refusal(explained(error), added) from error
+        except LockError as error:
+            raise explain_refusal(error, added) from error
+        run = resolver.LockRun((extended, *run.outcomes), run.skipped)
     notes = _notes(wheel_files.unread)
     made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
     last = {(request.platform, request.flavour): error for request, error in run.skipped}

@@ -11,19 +11,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from ..errors import StackError
-from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
-from ..records.lockfile import read_lock
-from ..requirements import parse
+from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release
 from . import applied, plan, resolution
+from .added import Changes, shortened
 from .kept import find_kept
-from .node import Environment, NodeFacts
-from .stack import Assessment, LockState, Policy, Refusal, Stack
+from .locks import Choice, Places, choose_lock, supplied_by
+from .node import NodeFacts
+from .stack import Assessment, Policy, Refusal, Stack
 from .table import render_table
 
 # Shared memory has been used as a scratch disk before.
@@ -62,9 +60,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
             },
             "python": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
-            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
         },
     },
+    "packages": {"type": "str", "default": ""},
+    "packages_removed": {"type": "str", "default": ""},
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
@@ -92,6 +92,8 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
+            packages=options["packages"],
+            packages_removed=options["packages_removed"],
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -111,6 +113,8 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    packages: str = "",
+    packages_removed: str = "",
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
@@ -121,6 +125,11 @@ def plan_for(
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
+    changes = _changes(packages, packages_removed)
+    if changes.projects:
+        # Of an environment that is there, whatever it is called by.
+        is_named = environment or release in ("newest", "current")
+        release, environment = "current", environment if is_named else f"tensorflow-{release}"
     current = applied.find_applied(facts, environment) if release == "current" else None
     if current:
         release = current.release
@@ -141,11 +150,18 @@ def plan_for(
         made = plan.refuse(assessment.release.version, refusals)
     else:
         name = environment or (current.name if current else f"tensorflow-{assessment.release.version}")
-        lock = _applied_lock(current, assessment.stack, wishes, facts)
-        lock = lock or _find_lock(
-            tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
+        choice = choose_lock(
+            tables,
+            assessment.stack,
+            facts,
+            asked,
+            name=name,
+            wishes=wishes,
+            current=current,
+            changes=changes,
+            places=Places(own=locks, shipped=shipped_locks),
         )
-        made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
+        made = _plan(tables, assessment.stack, facts, choice, name, asked, is_named=bool(environment))
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
     return _result(made, releases, facts)
@@ -155,59 +171,41 @@ def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFact
     return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
-def _applied_lock(
-    current: Environment | None,
-    stack: Stack,
-    wishes: parse.UserRequirements | None,
-    node: NodeFacts,
-) -> LockState | None:
-    if current is None or wishes is not None:
-        return None
-    return applied.lock_as_applied(current, stack, node.root)
-
-
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
-    return LockRequest(
-        release=stack.release.version,
-        python=stack.python.minor,
-        platform=f"linux_{node.architecture}",
-        flavour=stack.lock_flavour,
-        requirements=wishes,
-    )
-
-
 def _plan(
     tables: Tables,
     stack: Stack,
     node: NodeFacts,
-    lock: LockState,
+    choice: Choice,
     name: str,
-    wishes: parse.UserRequirements | None,
     policy: Policy,
     *,
     is_named: bool,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
+    if choice.refusals:
+        return plan.refuse(stack.release.version, choice.refusals)
     made = plan.make_plan(
         stack=stack,
         node=node,
-        lock=lock,
+        lock=choice.lock,
         name=name,
         check_code=_check_code(),
         uv=_uv(tables, node.architecture),
-        warnings=tuple(wishes.notes) if wishes else (),
+        warnings=tuple(choice.wishes.notes) if choice.wishes else (),
     )
+    if choice.carried:
+        made["warnings"].append(
+            f"Somebody added to {made['environment']['path']}: {shortened(choice.carried)}. The new build has the same "
+            "versions, or the run stops before it changes anything."
+        )
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
         node.environment(name),
         environment=made["environment"],
-        lock=lock,
+        lock=choice.lock,
         is_named=is_named,
-        supplied={
-            *stack.release.packages,
-            *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),
-        },
+        supplied=supplied_by(stack, tables),
     )
     if refusals:
         return plan.refuse(stack.release.version, refusals)
@@ -220,6 +218,13 @@ def _check_code() -> str:
     """A digest of the check's code: a verdict does not hold for another check."""
     room = pathlib.Path(__file__).resolve().parents[1] / "check"
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
+
+
+def _changes(packages: str, packages_removed: str) -> Changes:
+    return Changes(
+        add=tuple(words.read_words(packages, "tensorflow_packages (make: PACKAGES=)")),
+        remove=tuple(words.read_names(packages_removed, "tensorflow_packages_removed (make: REMOVE=)")),
+    )
 
 
 def _check_root(path: str) -> None:
@@ -276,23 +281,6 @@ def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None
             is_known = any(specifier.contains(release.version) for release in tables.releases)
             if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
                 find_release(tables, specifier.version, where=f" ({wish.where})")
-
-
-def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
-    """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
-    wishes = request.requirements
-    wished_by = wishes.path if wishes else None
-    directory = directory_beside(wishes.path) if wishes else locks
-    inputs = lock_inputs(request, tables).sha256
-    state = "missing"
-    for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
-        lock = read_lock(path)
-        if lock is None:
-            continue
-        if lock.inputs_sha256 == inputs:
-            return LockState(path, directory, "ready", lock, wished_by)
-        state = "stale"
-    return LockState(request.path_in(directory), directory, state, None, wished_by)
 
 
 def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:

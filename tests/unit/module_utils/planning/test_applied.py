@@ -20,9 +20,10 @@ from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
 from tests.wheels import make_lock
 
 PANDAS = Addition("pandas", "2.3.3")
-FILE = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": True, "path": "/home/me/a.txt"}
-ALONE = {"lines": ["tensorflow==2.10.1"], "is_recorded": True, "path": None}
-UNRECORDED = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": False, "path": None}
+LOCKED = {"inputs_sha256": "0" * 64}
+FILE = {**LOCKED, "lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": True, "path": "/home/me/a.txt"}
+ALONE = {**LOCKED, "lines": ["tensorflow==2.10.1"], "is_recorded": True, "path": None}
+UNRECORDED = {**LOCKED, "lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": False, "path": None}
 
 
 @pytest.fixture

@@ -78,12 +78,15 @@ def _read_if_whole(path: str) -> Lock | None:
 
 def explain_refusal(error: LockError, added: Added) -> LockError:
     """`error` with what it is about, that nothing was changed, and every way out."""
-    lines = _shortened(added.lines)
+    way = "make add REMOVE= takes out what was added before."
+    if added.listings:
+        way = (
+            "Uninstall what is in the way, or set tensorflow_environment to build another environment, or "
+            "tensorflow_additions to drop to continue without what was installed by hand."
+        )
     return LockError(
-        f"There is no lock with what was added to {added.to} ({lines}). {error.message.rstrip()} "
-        "Nothing was changed. Take out what is in the way, by make add REMOVE= or, if it was installed by hand, by uv "
-        "pip uninstall. Or set tensorflow_environment to build another environment, or "
-        "tensorflow_additions to drop to continue without what was installed by hand.",
+        f"No lock can have what was added to {added.to} ({_shortened(added.lines)}). {error.message.rstrip()} "
+        f"Nothing was changed. {way}",
         **error.details,
     )
 

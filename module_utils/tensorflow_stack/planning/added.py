@@ -118,9 +118,7 @@ def _why_not(addition: Addition) -> str | None:
     if project in TENSORFLOW_PROJECTS or project in OTHER_BUILDS:
         return "tensorflow_version says which TensorFlow an environment has"
     if addition.origin is not None:
-        return (
-            f"from {addition.origin}; a package of that name on the index may be another one, and is not taken for it"
-        )
+        return f"from {addition.origin}; the package of that name on the index may be another one"
     try:
         Requirement(line_of(addition))
     except InvalidRequirement:

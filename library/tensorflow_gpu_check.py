@@ -298,6 +298,10 @@ causes:
       type: list
       elements: str
       sample: ["driver_moved: 550.163.01, 535.183.01"]
+    follows:
+      description: The cause before it that explains it; null if none does.
+      type: str
+      sample: null
 stderr_tail:
   description: Last lines of the child's log. Empty for a reused verdict.
   returned: always

@@ -52,11 +52,12 @@ options:
   flavours:
     description:
       - Flavours to make locks for. V(cpu) has TensorFlow only, V(cuda) also CUDA and cuDNN, V(cudnn) also cuDNN,
-        for a node that has CUDA.
-      - If empty, V(cpu), and V(cuda) if CUDA wheels exist for the release.
+        for a node that has CUDA. V(gpu) has tensorflow-gpu only, for a node that has CUDA and cuDNN; it is for
+        releases whose project tensorflow is for the CPU.
+      - If empty, V(cpu), V(gpu) if the release has such a project, and V(cuda) if CUDA wheels exist for the release.
     type: list
     elements: str
-    choices: [cpu, cuda, cudnn]
+    choices: [cpu, gpu, cuda, cudnn]
     default: []
   directory:
     description: Directory of the locks, such as O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
@@ -186,7 +187,7 @@ locks:
       type: str
       sample: linux_x86_64
     flavour:
-      description: V(cpu), V(cuda) or V(cudnn).
+      description: V(cpu), V(gpu), V(cuda) or V(cudnn).
       type: str
       sample: cpu
     state:
@@ -254,7 +255,7 @@ left_out:
       type: str
       sample: linux_x86_64
     flavour:
-      description: V(cpu), V(cuda) or V(cudnn).
+      description: V(cpu), V(gpu), V(cuda) or V(cudnn).
       type: str
       sample: cpu
     reason:
@@ -272,7 +273,7 @@ without_lock:
       type: str
       sample: linux_x86_64
     flavour:
-      description: V(cpu), V(cuda) or V(cudnn).
+      description: V(cpu), V(gpu), V(cuda) or V(cudnn).
       type: str
       sample: cuda
     reason:

@@ -23,7 +23,7 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
-from tensorflow_stack.check.diagnose import FACTS  # noqa: E402  # found by the line above
+from tensorflow_stack.check.diagnose import FACTS, KINDS  # noqa: E402  # found by the line above
 from tensorflow_stack.check.verdicts import VERDICTS  # noqa: E402
 from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
 from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
@@ -236,7 +236,10 @@ def diagnoses() -> str:
     """The causes, each with what to do and its evidence."""
     lines = []
     for row in load_tables(str(RELEASE_FILES / "tables")).diagnoses:
-        lines += [f"### {row.cause}", "", f"{_plain(row.says)} {_plain(row.do)}", "", "Evidence:", ""]
+        lines += [f"### {row.cause}", "", f"{_plain(row.says)} {_plain(row.do)}", ""]
+        for kind, do in sorted(row.do_on.items()):
+            lines += [f"{KINDS[kind]}: {_plain(do)}", ""]
+        lines += ["Evidence:", ""]
         for evidence in row.evidence:
             if "line" in evidence:
                 lines.append(f"- {evidence['by']}: `{_readable(evidence['line'])}`")
@@ -244,11 +247,16 @@ def diagnoses() -> str:
                 told = [f"{FACTS[name]}{'' if holds else ': none'}" for name, holds in evidence["facts"].items()]
                 lines.append(f"- the node: {'; '.join(told)}")
         lines.append("")
+        if row.explains:
+            lines += [f"It explains: {', '.join(f'[{cause}](#{cause})' for cause in row.explains)}", ""]
+        if row.report:
+            lines += [f"Reported, for example, in <{row.report['url']}> ({row.report['date']}).", ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
 def _plain(text: str) -> str:
-    """Placeholders as words."""
+    """Placeholders as words, and parts that are left out if nothing is known as if all of it were."""
+    text = re.sub(r"\[([^\[\]]*)\]", r"\1", text)
     return _outside_code(re.sub(r"\{(\w+)\}", lambda match: f"<{match[1].replace('_', ' ')}>", text))
 
 
@@ -256,6 +264,29 @@ def _readable(pattern: str) -> str:
     """A regular expression without what only a computer needs: names of groups, and escapes of signs."""
     pattern = re.sub(r"\(\?P<\w+>|\(\?:", "(", pattern)
     return re.sub(r"\\([^\w\s])", r"\1", pattern)
+
+
+def node_kinds() -> str:
+    """What tells each kind of node, and what follows."""
+    drivers = {
+        "own": "installed and changed",
+        "libraries": "kept; its libraries are installed if they are missing, at the version of the loaded module",
+        "kept": "kept if it is good enough, else refused",
+    }
+    rows = load_tables(str(RELEASE_FILES / "tables")).node_kinds
+    return _table(
+        ("kind", "recognised by", "driver", "packages", "instead of changing the driver"),
+        [
+            (
+                row.name,
+                row.recognised_by,
+                drivers[row.driver],
+                "no" if row.packages == "none" else "yes",
+                f"{row.instead}.",
+            )
+            for row in rows
+        ],
+    )
 
 
 def verdicts() -> str:
@@ -281,6 +312,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "known_breaks": known_breaks,
             "from_source": from_source,
         },
+        REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }
     for role in _roles():

@@ -69,8 +69,11 @@ def test_a_lock_holds_its_release_and_its_flavour(locks: dict[Path, Lock]) -> No
     def brings(lock: Lock, library: str) -> bool:
         return any(name.rpartition("-")[0] == f"nvidia-{library}" for name in lock.packages)
 
-    assert offenders(locks, lambda lock: lock.packages["tensorflow"] == lock.release) == []
-    assert offenders(locks, lambda lock: brings(lock, "cudnn") == (lock.flavour != "cpu")) == []
+    def project(lock: Lock) -> str:
+        return "tensorflow-gpu" if lock.flavour == "gpu" else "tensorflow"
+
+    assert offenders(locks, lambda lock: lock.packages[project(lock)] == lock.release) == []
+    assert offenders(locks, lambda lock: brings(lock, "cudnn") == (lock.flavour in ("cuda", "cudnn"))) == []
     assert offenders(locks, lambda lock: brings(lock, "cuda-runtime") == (lock.flavour == "cuda")) == []
     assert offenders(locks, lambda lock: all(row.bytes > 0 for row in lock.distributions)) == []
 

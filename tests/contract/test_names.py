@@ -131,7 +131,8 @@ def diagnoses() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("row", diagnoses(), ids=lambda row: str(row["cause"]))
 def test_names_in_diagnoses_exist(row: dict[str, Any]) -> None:
-    assert unknown_names(re.sub(r"\{\w+\}", "", f"{row['says']} {row['do']}")) == []
+    texts = [row["says"], row["do"], *row.get("do_on", {}).values()]
+    assert unknown_names(re.sub(r"\{\w+\}", "", " ".join(texts))) == []
 
 
 def code_in(text: str) -> Iterator[str]:

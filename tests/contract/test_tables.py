@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS
+from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS, diagnose
+from ansible.module_utils.tensorflow_stack.check.line_search import needles
 from ansible.module_utils.tensorflow_stack.tables.load import Tables, load_tables
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -39,6 +40,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 # What a table is sorted by; it is also what makes a row unique.
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
+    "base_systems": lambda row: row["codename"],
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
@@ -51,6 +53,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "kernels": _first_release,
+    "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
     "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
@@ -59,6 +62,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
     "repositories": _distribution,
+    "small_gpus": lambda row: row["chip"],
     "source_distributions": _requirement,
     "uv": lambda row: row["architecture"],
     "vulnerabilities": lambda row: row["advisory"],
@@ -91,11 +95,16 @@ def test_table_fits_its_schema(name: str) -> None:
     assert errors == []
 
 
+# Fields that a row may lack.
+OPTIONAL = {"diagnoses": {"warns", "explains", "do_on", "report"}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_schema_refuses_every_missing_and_every_unknown_field(name: str) -> None:
     validator, content = _validator(name), _content(name)
     row = content["rows"][0]
-    wrong = [{key: value for key, value in row.items() if key != left_out} for left_out in row]
+    required = row.keys() - OPTIONAL.get(name, set())
+    wrong = [{key: value for key, value in row.items() if key != left_out} for left_out in required]
     wrong += [{**row, "note": "unknown"}, {**row, next(iter(row)): 3.1}]
     accepted = [rows for rows in wrong if validator.is_valid({**content, "rows": [rows]})]
     assert accepted == []
@@ -273,6 +282,10 @@ def test_every_cause_is_there_once(tables: Tables) -> None:
     assert len(causes) == len(set(causes))
 
 
+def _lines(rows: Any) -> list[str]:
+    return [evidence[key] for row in rows for evidence in row.evidence for key in ("line", "with") if key in evidence]
+
+
 def test_every_diagnosis_asks_for_facts_that_there_are_and_for_lines_that_compile(tables: Tables) -> None:
     for row in tables.diagnoses:
         known: set[str] = set()
@@ -280,8 +293,31 @@ def test_every_diagnosis_asks_for_facts_that_there_are_and_for_lines_that_compil
             facts = set(alternative.get("facts", ()))
             assert facts <= set(FACTS), row.cause
             known |= facts | set(re.compile(alternative.get("line", "")).groupindex)
-        named = {name for text in (row.says, row.do) for _, name, _, _ in Formatter().parse(text) if name}
+        texts = (row.says, row.do, *row.do_on.values())
+        named = {name for text in texts for name in re.findall(r"\{(\w+)\}", text)}
         assert named <= known, row.cause
+        assert all(text.count("[") == text.count("]") for text in texts), row.cause
+
+
+def test_what_explains_a_cause_exists_and_nothing_explains_itself(tables: Tables) -> None:
+    explained = {row.cause: set(row.explains) for row in tables.diagnoses}
+    assert {name for names in explained.values() for name in names} <= explained.keys()
+    while explained:
+        last = [cause for cause, names in explained.items() if not names & explained.keys()]
+        assert last, f"in a circle: {sorted(explained)}"
+        for cause in last:
+            del explained[cause]
+
+
+def test_lines_of_diagnoses_need_a_text_that_is_looked_for_first(tables: Tables) -> None:
+    """Without one, each line of a log is tried."""
+    without = [line for line in _lines(tables.diagnoses) if not needles(line)]
+    assert without == [r"^i(?:F|U|HR|FR|UR) +\S"]
+
+
+def test_every_symptom_of_a_constraint_is_recognised(tables: Tables) -> None:
+    rows = [dataclasses.asdict(row) for row in tables.diagnoses]
+    assert [row.symptom for row in tables.constraints if not diagnose(rows, text=row.symptom)] == []
 
 
 def test_every_chip_has_kernel_modules(tables: Tables) -> None:

@@ -88,7 +88,7 @@ def texts() -> Iterator[tuple[str, str]]:
         comments = re.findall(r"^# (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         yield str(path.relative_to(REPOSITORY)), "\n".join(comments)
     rows = yaml.safe_load((TABLES / "diagnoses.yml").read_text(encoding="utf-8"))["rows"]
-    yield "diagnoses.yml", "\n".join(strings_of(rows, ("says", "do")))
+    yield "diagnoses.yml", "\n".join(strings_of(rows, ("says", "do", "container", "wsl")))
     yield "Makefile", "\n".join(re.findall(r"## (.*)$", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 

@@ -10,18 +10,27 @@ import os
 import re
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
-from .log_text import bare_forms, has_start, split_lines
+from ..records.gpus import gpus_in_reach
+from .line_search import Lines
+from .log_text import split_lines
 
 _SHOWN_LINES = 4
+# Facts are of now, so they come before whatever a log says.
+_BEFORE_THE_LOG = -1
+# What a log of WSL2 shows, whoever wrote it.
+_OF_WSL = r"microsoft-standard-WSL|/usr/lib/wsl/|/dev/dxg\b"
+# Kinds of nodes that rows have an advice of their own for, and how it is introduced if the node is not known.
+KINDS = {"container": "In a container", "wsl": "On WSL2"}
 _TENSORFLOWS = re.compile(r"^tensorflow(_cpu|_gpu|_intel|_macos|_rocm|_aarch64|_cpu_aws)?$")
 
 # Every fact that a row may name, and what it says when it holds. Without a node or a report its facts are left out.
 FACTS = {
-    "gpus": "PCI addresses of the NVIDIA GPUs",
+    "gpus": "PCI addresses or device files of the NVIDIA GPUs that a process can use",
     "foreign_module": "a kernel module other than NVIDIA's that drives a GPU",
     "secure_boot": "Secure Boot is on",
     "kernel_headers": "headers of the running kernel",
     "container": "the container engine",
+    "wsl": "the node is WSL2",
     "libcuda": "the libcuda that the loader finds first",
     "driver_installed": "version of the driver's libraries",
     "driver_loaded": "version of the loaded kernel module",
@@ -46,6 +55,22 @@ class Cause:
     says: str
     do: str
     evidence: list[str]
+    # The cause before it from which it follows.
+    follows: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A row that fits, with what of it was seen, and the line where it was seen first."""
+
+    row: Mapping[str, Any]
+    evidence: list[str]
+    values: Mapping[str, str]
+    first: int
+
+    @property
+    def key(self) -> tuple[bool, int, int]:
+        return bool(self.row.get("warns")), self.first, self.row["rank"]
 
 
 def diagnose(
@@ -55,19 +80,78 @@ def diagnose(
     facts: Mapping[str, Any] | None = None,
     expect_gpu: bool = True,
 ) -> list[Cause]:
-    """The causes, first cause first. Rows that are about a GPU are left out where none is expected."""
-    lines = [bare_forms(line) for line in dict.fromkeys(line.strip() for line in split_lines(text))]
-    found: list[Cause] = []
-    for row in rows:
-        if (row["gpu"] and not expect_gpu) or (row["fallback"] and found):
-            continue
-        evidence, values = _match(row["evidence"], lines, facts or {})
-        if evidence:
-            # A name that only another alternative of the row brings is not known here.
-            words = _Words({name: ", ".join(seen) for name, seen in values.items()})
-            says, do = row["says"].format_map(words), row["do"].format_map(words)
-            found.append(Cause(row["cause"], row["component"], says, do, evidence[:_SHOWN_LINES]))
-    return found
+    """The causes, first cause first. Rows that are about a GPU are left out where none is expected.
+
+    What ends a program comes before what it goes on with, then what was seen first; what another cause explains comes
+    after that one.
+    """
+    lines = Lines(split_lines(text))
+    fitting = [row for row in rows if expect_gpu or not row["gpu"]]
+    found = list(filter(None, (_look(row, lines, facts or {}) for row in fitting if not row["fallback"])))
+    if not found:
+        found = list(filter(None, (_look(row, lines, facts or {}) for row in fitting if row["fallback"])))[:1]
+    kind = _kind_of_node(lines, facts or {})
+    causes = []
+    for seen, follows in _ordered(found):
+        causes.append(
+            Cause(
+                seen.row["cause"],
+                seen.row["component"],
+                _told(seen.row["says"], seen.values),
+                _told(_advice(seen.row, kind), seen.values),
+                seen.evidence[:_SHOWN_LINES],
+                follows,
+            )
+        )
+    return causes
+
+
+def _look(row: Mapping[str, Any], lines: Lines, facts: Mapping[str, Any]) -> _Seen | None:
+    evidence, values, first = _match(row["evidence"], lines, facts)
+    if not evidence:
+        return None
+    return _Seen(row, evidence, {name: ", ".join(seen) for name, seen in values.items()}, first)
+
+
+def _ordered(found: Iterable[_Seen]) -> list[tuple[_Seen, str | None]]:
+    """In the order in which to repair them, each with the cause that explains it.
+
+    What is explained, and shows nothing beside the lines of what explains it, is left out.
+    """
+    waiting = sorted(found, key=lambda seen: seen.key)
+    explaining: dict[str, _Seen] = {}
+    for seen in waiting:
+        for name in seen.row.get("explains") or ():
+            explaining.setdefault(name, seen)
+    ordered: list[tuple[_Seen, str | None]] = []
+    while waiting:
+        names = {name for seen in waiting for name in seen.row.get("explains") or ()}
+        following = next((seen for seen in waiting if seen.row["cause"] not in names), waiting[0])
+        waiting.remove(following)
+        first = explaining.get(following.row["cause"])
+        if first is None:
+            ordered.append((following, None))
+        elif not set(following.evidence) <= set(first.evidence):
+            ordered.append((following, first.row["cause"]))
+    return ordered
+
+
+def _kind_of_node(lines: Lines, facts: Mapping[str, Any]) -> str | None:
+    """None if nothing says it: whoever sends a log may have taken it anywhere."""
+    if facts.get("wsl") or next(lines.search(_OF_WSL), None):
+        return "wsl"
+    if facts.get("container"):
+        return "container"
+    return "machine" if "container" in facts else None
+
+
+def _advice(row: Mapping[str, Any], kind: str | None) -> str:
+    """What to do on this kind of node; on every kind if it is not known."""
+    special: Mapping[str, str] = row.get("do_on") or {}
+    do: str = row["do"]
+    if kind is None:
+        return " ".join([do, *(f"{KINDS[name]}: {special[name]}" for name in sorted(special))])
+    return special.get(kind, do)
 
 
 def diagnose_check(
@@ -97,13 +181,15 @@ def read_facts(
     facts: dict[str, Any] = {}
     if node is not None:
         driver = node["driver"]
+        kinds = {row["aspect"]: row["kind"] for row in node["kinds"]}
         foreign = {gpu["bound_to"] for gpu in node["gpus"]} & {"nouveau", "nova_core", "nova"}
         facts.update(
-            gpus=[gpu["pci_address"] for gpu in node["gpus"]],
+            gpus=[gpu["pci_address"] or gpu["device_file"] for gpu in gpus_in_reach(node)],
             foreign_module=sorted(foreign),
             secure_boot=node["secure_boot"],
             kernel_headers=node["kernel"]["headers"],
-            container=node["container"],
+            container=kinds.get("container"),
+            wsl=kinds.get("platform") == "wsl",
             libcuda=driver["libcuda"],
             driver_installed=driver["installed"],
             driver_loaded=driver["loaded"],
@@ -128,48 +214,48 @@ def read_facts(
 
 
 def _match(
-    alternatives: Iterable[Mapping[str, Any]], lines: Sequence[Sequence[str]], facts: Mapping[str, Any]
-) -> tuple[list[str], dict[str, list[str]]]:
-    """What of it was seen, each message once, and the distinct values of the named groups and facts.
-
-    `lines` are forms of one line each: as it is, and without what other tools put before it.
-    """
-    evidence: dict[str, str] = {}  # by what matched: a log repeats itself with other times
+    alternatives: Iterable[Mapping[str, Any]], lines: Lines, facts: Mapping[str, Any]
+) -> tuple[list[str], dict[str, list[str]], int]:
+    """What of it was seen, each message once; the distinct values of the named groups and facts; and where first."""
+    evidence: dict[str, tuple[int, str]] = {}  # by what matched: a log repeats itself with other times
     values: dict[str, list[str]] = {}
     for alternative in alternatives:
         wanted = alternative.get("facts") or {}
         if wanted:
             if all(name in facts and bool(facts[name]) == holds for name, holds in wanted.items()):
                 told = "; ".join(f"{name}: {_text(facts[name])}" for name in wanted)
-                evidence[told] = told
+                evidence[told] = (_BEFORE_THE_LOG, told)
                 for name in wanted:
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
-        pattern = re.compile(alternative["line"])
-        most = None if has_start(alternative["line"]) else 1
-        for forms in lines:
-            match = next(filter(None, map(pattern.search, forms[:most])), None)
-            if match:
-                evidence.setdefault(match.group(0), forms[0])
-                for name, value in match.groupdict().items():
-                    seen = values.setdefault(name, [])
-                    if value and value not in seen:
-                        seen.append(value)
-    return list(evidence.values()), values
+        if "with" in alternative and next(lines.search(alternative["with"]), None) is None:
+            continue
+        not_if = re.compile(alternative["unless"]) if "unless" in alternative else None
+        for number, match in lines.search(alternative["line"]):
+            if not_if and not_if.search(lines.lines[number]):
+                continue
+            evidence.setdefault(match.group(0), (number, lines.lines[number]))
+            for name, value in match.groupdict().items():
+                seen = values.setdefault(name, [])
+                if value and value not in seen:
+                    seen.append(value)
+    ordered = sorted(evidence.values(), key=lambda shown: shown[0])
+    return [line for _, line in ordered], values, (ordered[0][0] if ordered else 0)
 
 
-class _Words(Mapping[str, str]):
-    def __init__(self, words: Mapping[str, str]) -> None:
-        self._words = words
+# A part of a sentence that is left out if a name in it was not seen.
+_OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
+_NAME = re.compile(r"\{(\w+)\}")
 
-    def __getitem__(self, name: str) -> str:
-        return self._words.get(name) or "what is not known"
 
-    def __iter__(self) -> Any:
-        return iter(self._words)
+def _told(template: str, values: Mapping[str, str]) -> str:
+    """The text of a row with what was seen in it."""
 
-    def __len__(self) -> int:
-        return len(self._words)
+    def part(match: re.Match[str]) -> str:
+        return match.group(1) if all(map(values.get, _NAME.findall(match.group(1)))) else ""
+
+    # A name that only another alternative of the row has is not known here.
+    return _NAME.sub(lambda name: values.get(name.group(1)) or "what is not known", _OPTIONAL.sub(part, template))
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run
 from ..node.record import read_node
+from ..records.gpus import gpus_in_reach
 from . import probe
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
 from .log_judge import judge_log
@@ -83,8 +84,9 @@ def examine_node(
     known = None
     if python is None:
         known, python = _environment(node, environment)
+    gpus = gpus_in_reach(node)
     if expect_gpu is None:
-        expect_gpu = bool(node["gpus"]) and (known or {}).get("flavour") != "cpu"
+        expect_gpu = bool(gpus) and (known or {}).get("flavour") != "cpu"
     installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"
     versions = {"driver": installed if installed == loaded else f"{installed} ({loaded} in the kernel)"}
     if python is None:
@@ -94,7 +96,7 @@ def examine_node(
 
     # From 2.15 on TensorFlow names a library that it does not find only when it is asked to.
     os.environ.update(TF_CPP_MAX_VLOG_LEVEL="1", TF_CPP_VMODULE="dso_loader=1")
-    outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(node["gpus"]), time_limit=time_limit)
+    outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(gpus), time_limit=time_limit)
     distributions = _distributions(python)
     causes = []
     if not outcome.is_good:
@@ -125,6 +127,8 @@ def describe(examination: Examination) -> list[str]:
         if number == 2:
             lines += ["", "After that, if still present:"]
         lines += ["", f"{number}. {cause.cause}: {cause.says}"]
+        if cause.follows:
+            lines.append(f"   follows from: {cause.follows}")
         lines += [f"   because: {line}" for line in cause.evidence]
         lines.append(f"   do: {cause.do}")
     if not examination.healthy and not examination.causes and (examination.log_tail or examination.verdict):

@@ -10,13 +10,14 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import LockError, StackError
+from ..errors import StackError
 from ..io.uv import ensure_uv
 from ..records.lockfile import package_lines, write_lock
-from ..requirements.parse import read_requirements
+from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables, load_tables
+from ..tables.releases import newest_patch
 from . import conflicts, resolver
-from .extend import added_from, explain_refusal, extend_lock, read_base
+from .extend import Index, added_from, extend_lock, read_base
 from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
 
@@ -31,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["x86_64", "aarch64"],
         "default": ["x86_64"],
     },
-    "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "cuda", "cudnn"], "default": []},
+    "flavours": {"type": "list", "elements": "str", "choices": ["cpu", "gpu", "cuda", "cudnn"], "default": []},
     "directory": {"type": "path", "required": True},
     "tables": {"type": "path", "required": True},
     "upgrade": {"type": "bool", "default": False},
@@ -99,11 +100,7 @@ class _Made:
 def _make(options: Mapping[str, Any]) -> _Made:
     tables = load_tables(options["tables"])
     requirements = read_requirements(options["requirements"]) if options["requirements"] else None
-    release = options["release"]
-    if requirements is None and not release:
-        raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
-    if requirements is not None and not release:
-        release = choose_release(tables, requirements, options["pythons"])
+    release = _release(tables, requirements, options)
     requests = lock_requests(
         tables,
         release=release,
@@ -112,7 +109,6 @@ def _make(options: Mapping[str, Any]) -> _Made:
         architectures=options["architectures"],
         flavours=options["flavours"],
     )
-    added = added_from(options["added"]) if options["added"] else None
     uv = functools.cache(lambda: _uv(tables, options))
     cutoff = options["cutoff"] or f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
     index_url = options["index_url"]
@@ -126,8 +122,10 @@ def _make(options: Mapping[str, Any]) -> _Made:
 
         return conflicts.explain(error, tables, resolve)
 
+    added = added_from(options["added"]) if options["added"] else None
+    index = Index(uv, cutoff, options["index_url"], wheel_files)
+    run = resolver.LockRun((), ())
     try:
-        run = resolver.LockRun((), ())
         if added is None or added.base is None:
             run = resolver.make_locks(
                 requests,
@@ -145,21 +143,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
     if added is not None:
         base = read_base(added.base) if added.base else run.outcomes[0].lock
-        try:
-            extended = extend_lock(
-                requests[0],
-                base,
-                added,
-                tables,
-                uv=uv,
-                cutoff=cutoff,
-                index_url=index_url,
-                files=wheel_files,
-            )
-        except UnsatisfiableError as error:
-            raise explain_refusal(explained(error), added) from error
-        except LockError as error:
-            raise explain_refusal(error, added) from error
+        extended = extend_lock(requests[0], base, added, tables, index, explained)
         run = resolver.LockRun((extended, *run.outcomes), run.skipped)
     notes = _notes(wheel_files.unread)
     made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
@@ -170,6 +154,15 @@ def _make(options: Mapping[str, Any]) -> _Made:
         if target not in made
     ]
     return _Made(release, run, without_lock, notes)
+
+
+def _release(tables: Tables, requirements: UserRequirements | None, options: Mapping[str, Any]) -> str:
+    release: str | None = options["release"]
+    if requirements is None and not release:
+        raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
+    if requirements is not None and not release:
+        release = choose_release(tables, requirements, options["pythons"])
+    return newest_patch(tables, str(release))
 
 
 def _notes(unread: dict[str, str]) -> list[str]:

@@ -26,31 +26,47 @@ def read_base(path: str) -> Lock:
     return lock
 
 
+@dataclass(frozen=True)
+class Index:
+    """The package index as of `cutoff`; `uv` gives the path of uv."""
+
+    uv: Callable[[], str]
+    cutoff: str
+    url: str | None
+    files: WheelFiles
+
+
 def extend_lock(
     request: LockRequest,
     base: Lock,
     added: Added,
     tables: Tables,
-    *,
-    uv: Callable[[], str],
-    cutoff: str,
-    index_url: str | None,
-    files: WheelFiles,
+    index: Index,
+    explain: Callable[[UnsatisfiableError], UnsatisfiableError],
 ) -> LockOutcome:
     """The lock of `base` with the added lines, as it should be on disk; nothing is written.
 
     What is in the base keeps its version wherever the lines allow that, and so does what was in the environment.
     """
-    origins = Origins(added, files)
+    try:
+        return _extend(request, base, added, tables, index)
+    except UnsatisfiableError as error:
+        raise explain_refusal(explain(error), added) from error
+    except LockError as error:
+        raise explain_refusal(error, added) from error
+
+
+def _extend(request: LockRequest, base: Lock, added: Added, tables: Tables, index: Index) -> LockOutcome:
+    origins = Origins(added, index.files)
 
     def resolve(added: Added) -> Lock:
         return resolve_lock(
             lock_inputs(added_request(request, added), tables),
-            uv=uv,
-            cutoff=cutoff,
-            index_url=index_url,
+            uv=index.uv,
+            cutoff=index.cutoff,
+            index_url=index.url,
             preferences={**added.versions, **base.packages},
-            list_files=files,
+            list_files=index.files,
             check_wheels=origins,
         )
 

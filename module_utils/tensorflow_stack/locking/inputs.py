@@ -49,7 +49,8 @@ class UnsatisfiableError(LockError):
 class LockRequest:
     """One lock: `python` is a minor (`3.10`), `platform` is one of PLATFORMS.
 
-    `flavour` is cpu, cuda (with CUDA and cuDNN) or cudnn (with cuDNN alone, for a CUDA of the node).
+    `flavour` is cpu, cuda (with CUDA and cuDNN) or cudnn (with cuDNN alone, for a CUDA of the node). gpu is for a CUDA and
+    cuDNN of the node, if the release has its GPU build in a project of its own; for other releases cpu is that lock.
     """
 
     release: str
@@ -160,7 +161,6 @@ def lock_requests(
     requests = []
     for architecture in architectures:
         row = _release(tables, release)
-        has_cuda = _cuda_wheels(tables, row.version, architecture) is not None
         minors = row.pythons.get(architecture, ())
         if not minors:
             raise LockError(
@@ -169,9 +169,17 @@ def lock_requests(
         for minor in pythons or minors:
             asked = None if requirements is None else tensorflow_requirement(requirements, minor, architecture)
             without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
-            for flavour in flavours or (("cpu", "cuda") if has_cuda and not without_cuda else ("cpu",)):
+            for flavour in flavours or _flavours(tables, row, architecture, without_cuda=without_cuda):
                 requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
     return requests
+
+
+def _flavours(tables: Tables, release: Release, architecture: str, *, without_cuda: bool) -> Sequence[str]:
+    has = {
+        "gpu": release.has_project_for_gpu,
+        "cuda": _cuda_wheels(tables, release.version, architecture) is not None,
+    }
+    return ["cpu", *(flavour for flavour in has if has[flavour] and not without_cuda)]
 
 
 def directory_beside(requirements_path: str) -> str:
@@ -183,6 +191,11 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     """What goes into the lock of `request`; LockError when the release has no such target."""
     release = _release(tables, request.release)
     _check_python(request, release)
+    if request.flavour == "gpu" and not release.has_project_for_gpu:
+        raise LockError(
+            f"TensorFlow {release.version} has one project for CPU and GPU. "
+            "Set tensorflow_lock_flavours to cpu, which is the lock for a CUDA of the node, too."
+        )
     notes: list[str] = []
     users = request.requirements
     requirements: list[InputLine] = []
@@ -208,7 +221,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
         (requirements if row.kind == "add" else constraints).append(line)
     without: list[str] = []
-    if request.flavour != "cpu":
+    if request.flavour in ("cuda", "cudnn"):
         wheels = _cuda_wheels(tables, release.version, request.architecture)
         if wheels is None:
             raise LockError(
@@ -267,8 +280,7 @@ def is_cudnn(requirement: str) -> bool:
 
 def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
     if asked is None:
-        in_flavour = "tensorflow" if "tensorflow" in release.packages else release.package
-        return in_flavour if request.flavour == "cpu" else release.package
+        return release.cpu_package if request.flavour == "cpu" else release.package
     built_for = release.packages.get(asked.project)
     if built_for is None:
         raise LockError(

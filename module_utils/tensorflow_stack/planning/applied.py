@@ -12,7 +12,7 @@ from ..records.additions import CARRY, WAYS_OUT, listed, lost_additions, project
 from ..records.distributions import normalised
 from .added import is_built_anew
 from .node import Environment, NodeFacts
-from .stack import LockState, Policy, Refusal, Stack
+from .stack import LockState, Policy, Refusal, Stack, lock_flavour
 
 _SHOWN_LINES = 5
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
@@ -69,7 +69,7 @@ def warn_of_gpus(row: Environment, node: NodeFacts, policy: Policy) -> tuple[str
 
 def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | None:
     """The lock that lies in the build; None where another Python or CUDA is planned than it is for."""
-    if (row.python, row.lock_flavour) != (stack.python.minor, stack.lock_flavour):
+    if (row.python, lock_flavour(stack.release, row.libraries)) != (stack.python.minor, stack.lock_flavour):
         if row.requirements_path:
             raise StackError(
                 f"{root}/{row.name} was applied with {row.requirements_path}, for Python {row.python} and "

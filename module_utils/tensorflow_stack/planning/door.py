@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -11,18 +12,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import StackError
+from ..errors import StackError, TableError
 from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
-from ..tables.releases import find_release
+from ..tables.releases import find_release, newest_patch
 from . import applied, plan, resolution
 from .added import Changes, shortened
 from .kept import find_kept
 from .locks import Choice, Places, choose_lock, supplied_by
-from .node import NodeFacts
+from .node import Environment, NodeFacts
+from .node_kind import on_its_base
 from .stack import Assessment, Policy, Refusal, Stack
-from .table import render_table
+from .table import render
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
@@ -75,6 +77,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
     release = options["release"]
+    # `answer` refuses tables that cannot be read.
+    with contextlib.suppress(TableError):
+        release = newest_patch(load_tables(options["tables"]), release)
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
@@ -118,18 +123,17 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = NodeFacts.read(node)
-    _check_root(facts.root)
     tables = load_tables(tables_directory)
+    facts = on_its_base(tables, NodeFacts.read(node))
+    _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
+    named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
     changes = _changes(packages, packages_removed)
     if changes.projects:
-        # Of an environment that is there, whatever it is called by.
-        is_named = environment or release in ("newest", "current")
-        release, environment = "current", environment if is_named else f"tensorflow-{release}"
+        named, release, environment = "current", "current", _changed_environment(release, environment)
     current = applied.find_applied(facts, environment) if release == "current" else None
     if current:
         release = current.release
@@ -139,36 +143,59 @@ def plan_for(
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
     assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    # A file that names TensorFlow has chosen: nobody asks about the others.
+    listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return _result(refused, releases, facts)
-    refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
-    if refusals:
-        made = plan.refuse(assessment.release.version, refusals)
-    else:
-        name = environment or (current.name if current else f"tensorflow-{assessment.release.version}")
-        choice = choose_lock(
-            tables,
-            assessment.stack,
-            facts,
-            asked,
-            name=name,
-            wishes=wishes,
-            current=current,
-            changes=changes,
-            places=Places(own=locks, shipped=shipped_locks),
+        return _result(refused, listed, facts)
+    made = _planned(
+        tables,
+        assessment.stack,
+        facts,
+        asked,
+        environment=environment,
+        wishes=wishes,
+        current=current,
+        changes=changes,
+        places=Places(own=locks, shipped=shipped_locks),
+    )
+    if named not in (release, "current"):
+        made["warnings"].insert(
+            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
         )
-        made = _plan(tables, assessment.stack, facts, choice, name, asked, is_named=bool(environment))
-        if current and not made["refusals"]:
-            made["warnings"] += applied.warn_of_gpus(current, facts, asked)
-    return _result(made, releases, facts)
+    return _result(made, listed, facts)
 
 
 def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
-    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
+    return {"plan": made, "table": render(made, releases), "releases": releases, "kept": find_kept(made, node)}
+
+
+def _planned(
+    tables: Tables,
+    stack: Stack,
+    node: NodeFacts,
+    policy: Policy,
+    *,
+    environment: str | None,
+    wishes: parse.UserRequirements | None,
+    current: Environment | None,
+    changes: Changes,
+    places: Places,
+) -> dict[str, Any]:
+    refusals = applied.refuse_lost_gpu(current, stack, policy) if current else ()
+    if refusals:
+        return plan.refuse(stack.release.version, refusals)
+    name = environment or (current.name if current else f"tensorflow-{stack.release.version}")
+    choice = choose_lock(
+        tables, stack, node, policy, name=name, wishes=wishes, current=current, changes=changes, places=places
+    )
+    made = _plan(tables, stack, node, choice, name, policy, is_named=bool(environment))
+    if current and not made["refusals"]:
+        made["warnings"] += applied.warn_of_gpus(current, node, policy)
+    return made
 
 
 def _plan(
@@ -225,6 +252,11 @@ def _changes(packages: str, packages_removed: str) -> Changes:
         add=tuple(words.read_words(packages, "tensorflow_packages (make: PACKAGES=)")),
         remove=tuple(words.read_names(packages_removed, "tensorflow_packages_removed (make: REMOVE=)")),
     )
+
+
+def _changed_environment(release: str, environment: str | None) -> str | None:
+    """What make add is about: an environment that exists, None for the one applied last."""
+    return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
 
 
 def _check_root(path: str) -> None:
@@ -317,11 +349,3 @@ def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str
             set="playbooks/plan.yml lists the reasons for each release.",
         )
     return plan.refuse(None, (refusal,))
-
-
-def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
-    lines = [render_table(made)]
-    for row in releases:
-        why_not = "" if row["runs"] else "  " + row["reasons"][0]
-        lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")
-    return "\n".join(lines)

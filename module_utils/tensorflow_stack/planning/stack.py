@@ -9,7 +9,7 @@ from typing import Any
 from ..locking.added import Added
 from ..records.lockfile import Lock
 from ..tables.rows import Release
-from .node import lock_flavour
+from .node import UsedLibrary
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,21 @@ class Stack:
 
     @property
     def lock_flavour(self) -> str:
-        return lock_flavour({name: library.source for name, library in self.libraries.items()})
+        return lock_flavour(self.release, self.libraries)
 
     @property
     def library_directories(self) -> tuple[str, ...]:
         paths = (path for library in self.libraries.values() for path in library.library_directories)
         return tuple(dict.fromkeys(paths))
+
+
+def lock_flavour(release: Release, libraries: Mapping[str, Library | UsedLibrary]) -> str:
+    """Which lock an environment with these libraries is built from; none of them: for the CPU.
+
+    `cuda` contains CUDA and cuDNN, `cudnn` cuDNN alone, and `gpu` neither, but TensorFlow from its project for the GPU.
+    """
+    from_wheels = (name for name in ("cuda", "cudnn") if name in libraries and libraries[name].source == "wheels")
+    return next(from_wheels, "gpu" if libraries and release.has_project_for_gpu else "cpu")
 
 
 @dataclass(frozen=True)

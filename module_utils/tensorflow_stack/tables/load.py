@@ -23,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 from ..errors import TableError
 from .rows import (
     Address,
+    BaseSystem,
     Components,
     Constraint,
     CudaDriver,
@@ -36,6 +37,7 @@ from .rows import (
     GpuDevice,
     Kernels,
     LogLine,
+    NodeKindMeaning,
     OpenedLibraries,
     Proof,
     PythonLife,
@@ -43,6 +45,7 @@ from .rows import (
     Redist,
     Release,
     Repository,
+    SmallGpu,
     SourceDistribution,
     Uv,
     Vulnerability,
@@ -96,6 +99,18 @@ class Tables:
     def gpu_devices(self) -> Mapping[str, GpuDevice]:
         """By PCI device id."""
         return {row.device_id: row for row in _load(self.directory, "gpu_devices", GpuDevice)}
+
+    @cached_property
+    def small_gpus(self) -> tuple[SmallGpu, ...]:
+        return _load(self.directory, "small_gpus", SmallGpu)
+
+    @cached_property
+    def node_kinds(self) -> tuple[NodeKindMeaning, ...]:
+        return _load(self.directory, "node_kinds", NodeKindMeaning)
+
+    @cached_property
+    def base_systems(self) -> tuple[BaseSystem, ...]:
+        return _load(self.directory, "base_systems", BaseSystem)
 
     @cached_property
     def kernels(self) -> tuple[Kernels, ...]:
@@ -175,9 +190,9 @@ class Tables:
         rows = (row for row in self.opened_libraries if row.component == component)
         return next((row.libraries for row in rows if _covers(row.releases, version)), ())
 
-    def chip(self, device_id: str) -> tuple[GpuChip, str] | None:
-        """The chip of a PCI device and its marketing name; None for a device newer than the table."""
-        device = self.gpu_devices.get(device_id)
+    def chip(self, device_id: str | None) -> tuple[GpuChip, str] | None:
+        """The chip of a PCI device and its marketing name; None for a device newer than the table, or on no bus."""
+        device = self.gpu_devices.get(device_id) if device_id else None
         if device is None:
             return None
         return next(row for row in self.gpu_chips if row.chip == device.chip), device.name
@@ -284,10 +299,12 @@ def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]
 def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
     if not isinstance(row, dict):
         raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
-    fields = [field.name for field in dataclasses.fields(row_class)]  # type: ignore[arg-type]  # all are dataclasses
+    described = dataclasses.fields(row_class)  # type: ignore[arg-type]  # all are dataclasses
+    fields = [field.name for field in described]
+    optional = {field.name for field in described if not _is_required(field)}
     where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
     for field in fields:
-        if field not in row:
+        if field not in row and field not in optional:
             raise TableError(f"{where}: the field `{field}` is missing.")
     for field, value in row.items():
         if field not in fields:
@@ -295,6 +312,10 @@ def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
         if _holds_float(value):
             raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
     return row_class(**{field: _frozen(value) for field, value in row.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _holds_float(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,11 @@ class Release:
     @property
     def cpu_package(self) -> str:
         return "tensorflow" if "tensorflow" in self.packages else self.package
+
+    @property
+    def has_project_for_gpu(self) -> bool:
+        """Is the GPU build a project of its own, next to a `tensorflow` for the CPU?"""
+        return self.cpu_package != self.package
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,41 @@ class GpuChip:
     last_driver_branch: int | None
     open_modules: bool
     proprietary_modules: bool
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SmallGpu:
+    """A chip with fewer multiprocessors than TensorFlow wants of a GPU next to larger ones."""
+
+    chip: str
+    names: str | None  # a regular expression for the names of the variants; None: all
+    multiprocessors: int
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeKindMeaning:
+    """What a kind of node means for a plan; module_utils' node/kind.py tells the kinds."""
+
+    aspect: str  # container, platform, system, driver
+    kind: str
+    name: str
+    recognised_by: str
+    driver: str  # own, libraries, kept
+    packages: str  # own, none
+    keeper: str  # who decides on the driver
+    instead: str  # what to do if the driver has to change
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BaseSystem:
+    """The release of a distribution that others say they are built on, by its codename."""
+
+    codename: str
+    os: str
+    version_id: str
     source: tuple[str, ...]
 
 
@@ -282,6 +323,10 @@ class Diagnosis:
     do: str
     pains: tuple[int, ...]
     source: tuple[str, ...]
+    warns: bool = False  # the program goes on with it, so what ends one comes first
+    explains: tuple[str, ...] = ()  # causes that follow from this one, if both are found
+    do_on: Mapping[str, str] = dataclasses.field(default_factory=dict)  # kind of node: what to do there instead
+    report: Mapping[str, str] | None = None  # {url, date}: where its text was reported in public
 
 
 @dataclass(frozen=True)

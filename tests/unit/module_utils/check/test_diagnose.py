@@ -6,6 +6,7 @@ The first line of each says what printed it and what provoked it.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS, Cause, diagnose, read_facts
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
@@ -25,11 +27,13 @@ DIAGNOSES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/table
 ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]
 
 GPU = {"index": 0, "pci_address": "0000:01:00.0", "device_id": "20b0", "pci_class": "0302", "bound_to": "nvidia"}
+GPU |= {"uuid": None, "listed": True, "excluded": False, "device_file": "/dev/nvidia0", "mig_instances": 0}
+PODMAN = [{"aspect": "container", "kind": "podman", "by": "/run/.containerenv"}]
 HEALTHY_NODE: dict[str, Any] = {
     "gpus": [GPU],
     "secure_boot": False,
     "kernel": {"release": "6.1.0-28-amd64", "headers": "/usr/src/linux-headers-6.1.0-28-amd64"},
-    "container": None,
+    "kinds": [],
     "driver": {"libcuda": "/usr/lib/libcuda.so.550.163.01", "installed": "550.163.01", "loaded": "550.163.01"},
 }
 HEALTHY_REPORT: dict[str, Any] = {
@@ -70,11 +74,29 @@ def test_first_cause_of_a_capture(capture: Path) -> None:
         assert not re.search(r"[{}]", cause.says + cause.do)
 
 
+def first_causes_of_logs() -> dict[str, str]:
+    """The first cause of each log that users posted, with the place."""
+    rows = yaml.safe_load((TESTS / "data/logs/expected.yml").read_text(encoding="utf-8"))
+    return {row["from"]: row["causes"][0] for row in rows if "causes" in row}
+
+
 def test_every_line_of_the_table_has_a_capture_and_every_capture_a_row() -> None:
     """A row that is told by text is proven on text; the others are proven on facts below."""
     by_line = {row.cause for row in DIAGNOSES if any("line" in evidence for evidence in row.evidence)}
     captured = {path.parent.name for path in CAPTURES} - {"healthy"}
-    assert by_line == captured
+    assert by_line == captured | set(first_causes_of_logs().values())
+
+
+def test_a_public_report_of_a_row_is_one_of_its_texts() -> None:
+    posted = collections.defaultdict(str)
+    for capture in CAPTURES:
+        posted[capture.parent.name] += capture.read_text(encoding="utf-8").partition("\n")[0]
+    for place, cause in first_causes_of_logs().items():
+        kinds = ("issues", "pull")
+        posted[cause] += " ".join([place, *(f"https://github.com/{place.replace('#', f'/{kind}/')}" for kind in kinds)])
+    wrong = [row.cause for row in DIAGNOSES if row.report and row.report["url"] not in posted[row.cause]]
+    assert wrong == []
+    assert sum(row.report is not None for row in DIAGNOSES) >= 60
 
 
 def test_every_capture_says_where_it_is_from() -> None:
@@ -91,7 +113,7 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
     ("driver_mismatch", {"node": node(driver={"loaded": "535.183.01"})}),
     ("reboot_required", {"node": node(), "verdict": "reboot_required"}),
     ("no_gpu", {"node": node(gpus=[])}),
-    ("container_without_gpu", {"node": node(container="podman", driver={"libcuda": None, "installed": None})}),
+    ("container_without_gpu", {"node": node(kinds=PODMAN, driver={"libcuda": None, "installed": None})}),
     ("driver_not_installed", {"node": node(driver={"libcuda": None, "installed": None, "loaded": None})}),
     ("driver_not_installed", {"node": node(driver={"libcuda": None, "installed": None})}),
     ("driver_not_loaded", {"node": node(driver={"loaded": None})}),

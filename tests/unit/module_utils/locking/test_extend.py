@@ -56,16 +56,8 @@ class Resolved:
 
 def extended(monkeypatch: pytest.MonkeyPatch, resolved: Resolved, what: Added, base: Any = BASE) -> Any:
     monkeypatch.setattr(extend, "resolve_lock", resolved)
-    return extend.extend_lock(
-        request(),
-        base,
-        what,
-        TABLES,
-        uv=lambda: "uv",
-        cutoff="2026-11-22T00:00:00Z",
-        index_url=None,
-        files=WheelFiles(what.directory),
-    )
+    index = extend.Index(lambda: "uv", "2026-11-22T00:00:00Z", None, WheelFiles(what.directory))
+    return extend.extend_lock(request(), base, what, TABLES, index, lambda error: error)
 
 
 def test_what_it_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

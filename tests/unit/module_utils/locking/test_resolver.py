@@ -215,12 +215,21 @@ def test_a_release_without_cuda_wheels_has_no_flavour_that_needs_them(flavour: s
 
 
 @pytest.mark.parametrize(
-    ("flavour", "project"), [("cpu", "tensorflow"), ("cuda", "tensorflow-gpu"), ("cudnn", "tensorflow-gpu")]
+    ("flavour", "project"),
+    [("cpu", "tensorflow"), ("gpu", "tensorflow-gpu"), ("cuda", "tensorflow-gpu"), ("cudnn", "tensorflow-gpu")],
 )
 def test_project_where_cpu_and_gpu_builds_differ(flavour: str, project: str) -> None:
     tables = replace(TABLES, cuda_wheels=(replace(TABLES.cuda_wheels[0], releases="==1.15.5"),))
     inputs = lock_inputs(request("1.15.5", flavour=flavour), tables)
     assert texts(inputs.requirements)[0] == f"{project}==1.15.5"
+
+
+def test_the_gpu_flavour_is_for_releases_with_a_project_for_the_gpu(tmp_path: Path) -> None:
+    with pytest.raises(LockError, match=r"2\.8\.0 has one project .*Set tensorflow_lock_flavours to cpu, which is the"):
+        lock_inputs(request("2.8.0", flavour="gpu"), TABLES)
+    own = users(tmp_path, "tensorflow==1.15.5\n")
+    with pytest.raises(LockError, match=r"built without CUDA\. Write tensorflow-gpu there, or leave 'gpu' out"):
+        lock_inputs(request("1.15.5", flavour="gpu", requirements=own), TABLES)
 
 
 def test_inputs_of_a_user(tmp_path: Path) -> None:
@@ -526,6 +535,10 @@ def test_requests_for_all_that_a_release_has(tmp_path: Path) -> None:
     x86_64 = [(python, "linux_x86_64", flavour) for python in ("3.7", "3.10") for flavour in ("cpu", "cuda")]
     assert targets() == x86_64
     assert targets(architectures=["x86_64", "aarch64"]) == [*x86_64, ("3.10", "linux_aarch64", "cpu")]
+    assert targets(release="1.15.5", pythons=["3.7"]) == [
+        ("3.7", "linux_x86_64", "cpu"),
+        ("3.7", "linux_x86_64", "gpu"),
+    ]
     assert targets(release="2.21.0", pythons=["3.10"]) == [("3.10", "linux_x86_64", "cpu")]
     cpu_only = users(tmp_path, "tensorflow-cpu==2.8.0\n")
     assert targets(cpu_only, pythons=["3.10"]) == [("3.10", "linux_x86_64", "cpu")]

@@ -214,9 +214,21 @@ def test_a_user_installs_nothing_on_the_node(tables: Tables, tmp_path: Path, sou
     assert "found ada is not root, who can install it. Install them next to the existing ones and run again" in message
 
 
-def test_an_own_project_for_the_gpu_has_no_locks_without_cuda(tables: Tables, tmp_path: Path) -> None:
-    machine = node("bare_t4_debian12", tmp_path, pythons=[{**PYTHONS[0], "minor": "3.7"}])
-    assert "there are no locks of tensorflow-gpu without CUDA" in why_not(tables, machine, "1.15.5")
+@pytest.mark.parametrize(("release", "flavour"), [("1.15.0", "cpu"), ("1.15.2", "gpu"), ("1.15.5", "gpu")])
+def test_a_project_for_the_gpu_has_a_lock_for_a_cuda_of_the_node(
+    tables: Tables, tmp_path: Path, release: str, flavour: str
+) -> None:
+    machine = node("a100_driver535", tmp_path, pythons=[{**PYTHONS[0], "minor": "3.7"}])
+    machine["gpus"][0]["device_id"] = T4
+    machine.update(cuda=[cuda("10.0")], cudnn=[cudnn("7.6.5")])
+    stack = resolved(tables, machine, release)
+    assert sources(stack) == ("found", "10.0", "found", "7.6.5")
+    assert stack.lock_flavour == flavour
+    assert resolved(tables, machine, release, gpu="none").lock_flavour == "cpu"
+    machine["cuda"] = []
+    assert why_not(tables, machine, release).startswith(
+        f"cuda: wanted CUDA 10.0 and cuDNN 7.4 for TensorFlow {release}; found the node has cuDNN 7.6.5; "
+    )
 
 
 def test_cudnn_for_another_cuda(tables: Tables, tmp_path: Path) -> None:
@@ -241,7 +253,7 @@ CUDNN_8 = [
 ]
 CUDNN_9 = [f"libcudnn{part}.so.9" for part in ("", "_adv", "_cnn", "_graph", "_heuristic", "_ops")]
 CUDNN_9 += ["libcudnn_engines_precompiled.so.9", "libcudnn_engines_runtime_compiled.so.9"]
-RTX_3090, RTX_4090, H100, V100, RTX_5090 = "2204", "2684", "2330", "1db1", "2b85"
+RTX_3090, RTX_4090, H100, V100, RTX_5090, T4 = "2204", "2684", "2330", "1db1", "2b85", "1eb8"
 
 
 def whole_cuda(version: str, *without: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts, lock_flavour
+from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 
 from tests import nodes
 
@@ -51,19 +51,6 @@ def test_what_is_managed(record: dict[str, Any]) -> None:
     driver = NodeFacts.read(record).managed["driver"]
     assert (driver.source, driver.version) == ("distro", "535.309.01")
     assert driver.packages["libcuda1"] == "535.309.01-0+deb12u1"
-
-
-@pytest.mark.parametrize(
-    ("sources", "flavour"),
-    [
-        ({}, "cpu"),
-        ({"cuda": "found", "cudnn": "found"}, "cpu"),
-        ({"cuda": "found", "cudnn": "wheels"}, "cudnn"),
-        ({"cuda": "wheels", "cudnn": "wheels"}, "cuda"),
-    ],
-)
-def test_the_flavour_of_a_lock_is_what_it_brings(sources: dict[str, str], flavour: str) -> None:
-    assert lock_flavour(sources) == flavour
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ Wheels = Mapping[str, Sequence[Mapping[str, Any]]]
 # Takes the wheels and versions of a resolution, and what finds the wheels for newer systems of some projects; raises
 # UnsatisfiableError against one.
 WheelChecker = Callable[[Wheels, Mapping[str, str], Callable[[Sequence[str]], Wheels]], None]
-# The newest glibc that uv knows a name for.
+# The newest glibc that uv has a name for.
+# fact: its --python-platform, 2026-11-26
 _NEWEST_GLIBC_MINOR = 40
 
 

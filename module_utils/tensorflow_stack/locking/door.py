@@ -17,7 +17,7 @@ from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
 from . import conflicts, resolver
-from .extend import Index, added_from, extend_lock, read_base
+from .extend import PackageIndex, added_from, extend_lock, read_base
 from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
 
@@ -123,7 +123,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
         return conflicts.explain(error, tables, resolve)
 
     added = added_from(options["added"]) if options["added"] else None
-    index = Index(uv, cutoff, options["index_url"], wheel_files)
+    index = PackageIndex(uv, cutoff, options["index_url"], wheel_files)
     run = resolver.LockRun((), ())
     try:
         if added is None or added.base is None:

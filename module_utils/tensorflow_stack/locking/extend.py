@@ -27,7 +27,7 @@ def read_base(path: str) -> Lock:
 
 
 @dataclass(frozen=True)
-class Index:
+class PackageIndex:
     """The package index as of `cutoff`; `uv` gives the path of uv."""
 
     uv: Callable[[], str]
@@ -41,7 +41,7 @@ def extend_lock(
     base: Lock,
     added: Added,
     tables: Tables,
-    index: Index,
+    index: PackageIndex,
     explain: Callable[[UnsatisfiableError], UnsatisfiableError],
 ) -> LockOutcome:
     """The lock of `base` with the added lines, as it should be on disk; nothing is written.
@@ -56,7 +56,7 @@ def extend_lock(
         raise explain_refusal(error, added) from error
 
 
-def _extend(request: LockRequest, base: Lock, added: Added, tables: Tables, index: Index) -> LockOutcome:
+def _extend(request: LockRequest, base: Lock, added: Added, tables: Tables, index: PackageIndex) -> LockOutcome:
     origins = Origins(added, index.files)
 
     def resolve(added: Added) -> Lock:

@@ -56,7 +56,7 @@ class Resolved:
 
 def extended(monkeypatch: pytest.MonkeyPatch, resolved: Resolved, what: Added, base: Any = BASE) -> Any:
     monkeypatch.setattr(extend, "resolve_lock", resolved)
-    index = extend.Index(lambda: "uv", "2026-11-22T00:00:00Z", None, WheelFiles(what.directory))
+    index = extend.PackageIndex(lambda: "uv", "2026-11-22T00:00:00Z", None, WheelFiles(what.directory))
     return extend.extend_lock(request(), base, what, TABLES, index, lambda error: error)
 
 

@@ -7,17 +7,23 @@ import http.server
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def serve(wheels: Path) -> Iterator[str]:
-    """The URL of an index of the wheels that are in the directory at the time of each request."""
+def serve(wheels: Path, held: threading.Event | None = None) -> Iterator[str]:
+    """The URL of an index of the wheels that are in the directory at the time of each request.
+
+    While `held` is set nobody is answered.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            while held is not None and held.is_set():
+                time.sleep(0.01)
             matched = re.fullmatch(r"/simple/([a-z0-9-]+)/", self.path)
             name = self.path.rpartition("/")[2]
             if matched:

@@ -220,7 +220,7 @@ def test_what_was_added_is_taken_out_again(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("packages", "message"),
     [
-        ("needs-old-numpy", "needs-old-numpy (added to {root}): needs-old-numpy"),
+        ("needs-old-numpy", "needs-old-numpy (added to {root}): the metadata"),
         ("nowhere-to-be-found", "nowhere-to-be-found is not on the package index"),
         ("git+https://example.org/x", "must be names of packages"),
         ("--index-url=http://example.org", "must be names of packages"),
@@ -249,7 +249,7 @@ def test_what_no_index_has_stops_the_run_and_is_named(machine: Machine, tmp_path
         run = machine.play(playbook)
         assert run.code != 0
         assert f"mine 0.1 (from file://{tmp_path}/mine-0.1-py3-none-any.whl" in said(run), run.output
-        assert "mine.pth (no package" in said(run) and "set tensorflow_additions to drop" in said(run)
+        assert "mine.pth (no package)" in said(run) and "set tensorflow_additions to drop" in said(run)
     pth.unlink()
     machine.uninstall("mine")
     assert machine.live == before

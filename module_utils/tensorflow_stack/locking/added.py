@@ -21,6 +21,7 @@ from ..requirements.parse import UserRequirement, UserRequirements
 from .inputs import LockRequest
 
 _FORMAT = 1
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Added:
 
 def project_of(line: str) -> str:
     return str(canonicalize_name(Requirement(line).name))
+
+
+def shortened(texts: Sequence[str]) -> str:
+    """For a message: the first of them, and how many more."""
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
 
 
 def added_inputs_sha256(base: Lock, lines: Sequence[str]) -> str:

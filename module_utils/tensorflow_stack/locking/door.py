@@ -122,7 +122,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
 
         return conflicts.explain(error, tables, resolve)
 
-    added = added_from(options["added"]) if options["added"] else None
+    added = added_from(options["added"]) if options.get("added") else None
     index = PackageIndex(uv, cutoff, options["index_url"], wheel_files)
     run = resolver.LockRun((), ())
     try:

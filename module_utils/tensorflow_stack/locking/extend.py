@@ -10,13 +10,11 @@ from ..errors import LockError, StackError
 from ..records.distributions import listing_digest
 from ..records.lockfile import Lock, read_lock
 from ..tables.load import Tables
-from .added import Added, added_inputs_sha256, added_path, added_request, project_of
+from .added import Added, added_inputs_sha256, added_path, added_request, project_of, shortened
 from .compile import Wheels
 from .inputs import LockRequest, UnsatisfiableError, lock_inputs
 from .resolver import LockOutcome, resolve_lock
 from .wheel_files import WheelFiles
-
-_SHOWN = 8
 
 
 def read_base(path: str) -> Lock:
@@ -92,24 +90,22 @@ def _read_if_whole(path: str) -> Lock | None:
         return None
 
 
+class NamesakeError(UnsatisfiableError):
+    """The index has something else under a name and version than what was found in an environment."""
+
+
 def explain_refusal(error: LockError, added: Added) -> LockError:
-    """`error` with what it is about, that nothing was changed, and every way out."""
-    way = "make add REMOVE= takes out what was added before."
-    if added.listings:
-        way = (
-            "Uninstall what is in the way, or set tensorflow_environment to build another environment, or "
-            "tensorflow_additions to drop to continue without what was installed by hand."
-        )
-    return LockError(
-        f"No lock can have what was added to {added.to} ({_shortened(added.lines)}). {error.message.rstrip()} "
-        f"Nothing was changed. {way}",
-        **error.details,
+    """`error` with what it is about, and what to do: its reason first, since a screen has room for a few lines."""
+    if isinstance(error, NamesakeError):
+        return error
+    about = "" if added.to in error.message else f" A lock with {shortened(added.lines)} was to be made for {added.to}."
+    way = (
+        "Nothing was changed: uninstall what is in the way, or set tensorflow_additions to drop to continue without "
+        "what was installed by hand."
+        if added.listings
+        else "Nothing was changed."
     )
-
-
-def _shortened(lines: Sequence[str]) -> str:
-    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return ", ".join(lines[:_SHOWN]) + more
+    return LockError(f"{error.message.rstrip()}{about} {way}", **error.details)
 
 
 @dataclass
@@ -130,10 +126,10 @@ class Origins:
         others = newer_wheels(doubtful) if doubtful else {}
         strangers = [f"{name} {versions[name]}" for name in doubtful if not self._has(name, others)]
         if strangers:
-            raise UnsatisfiableError(
-                f"{', '.join(strangers)} in {self.added.to} did not come from this package index: the index has other "
-                "files under the same name and version, and nothing takes their place unasked. If those of the index "
-                f"are meant, name them: make add PACKAGES={strangers[0].replace(' ', '==')}."
+            raise NamesakeError(
+                f"{', '.join(strangers)} in {self.added.to} did not come from this package index: it has other files "
+                "under the same name and version. Nothing was changed. Uninstall it, or say by make add "
+                f"PACKAGES={strangers[0].replace(' ', '==')} that the index's is meant."
             )
 
     def _has(self, name: str, wheels: Wheels) -> bool:

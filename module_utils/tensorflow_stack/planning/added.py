@@ -6,20 +6,18 @@ a person installed and no lock has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ..errors import StackError
-from ..locking.added import project_of
+from ..locking.added import project_of, shortened
 from ..records.additions import Addition, line_of, lost_additions
 from ..records.distributions import normalised
 from ..requirements.parse import OTHER_BUILDS, TENSORFLOW_PROJECTS
 from .node import Environment
 from .stack import Refusal
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,6 @@ class Carried:
     listings: Mapping[str, str]
     versions: Mapping[str, str]
     stuck: tuple[tuple[Addition, str], ...]
-
-
-def shortened(texts: Sequence[str]) -> str:
-    """For a message: the first of them, and how many more."""
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
 
 
 def recorded_lines(row: Environment | None, changes: Changes) -> dict[str, str]:
@@ -113,12 +105,12 @@ def carry(
 
 def _why_not(addition: Addition) -> str | None:
     if addition.version is None:
-        return "no package, so no package index has it"
+        return "no package"
     project = normalised(addition.name)
     if project in TENSORFLOW_PROJECTS or project in OTHER_BUILDS:
-        return "tensorflow_version says which TensorFlow an environment has"
+        return "TensorFlow itself"
     if addition.origin is not None:
-        return f"from {addition.origin}; the package of that name on the index may be another one"
+        return f"from {addition.origin}; the {project} of the package index may be another project"
     try:
         Requirement(line_of(addition))
     except InvalidRequirement:
@@ -126,15 +118,13 @@ def _why_not(addition: Addition) -> str | None:
     return None
 
 
-def refuse_stuck(path: str, stuck: Iterable[tuple[Addition, str]], *, is_repair: bool) -> Refusal:
+def refuse_stuck(path: str, stuck: Iterable[tuple[Addition, str]]) -> Refusal:
     """What a new build could not have, each with its reason: the run stops before anything is done."""
     named = [f"{addition.text} ({reason})" for addition, reason in stuck]
-    why = "it is damaged and must be repaired" if is_repair else "its lock, interpreter or CUDA changes"
     return Refusal(
         "environment",
-        found=f"additions in {path} that cannot be carried into a new build: {shortened(named)}",
-        wanted=f"a new build of it ({why})",
-        set="Take them out and install them again afterwards, build another environment (tensorflow_environment), or "
-        "set tensorflow_additions to drop to continue without them. A package that the index has may be named in a "
-        "requirements file (tensorflow_requirements) or by make add PACKAGES=.",
+        found=f"additions in {path} that it cannot have: {shortened(named)}",
+        wanted="a new build",
+        set="Take them out for this run, or set tensorflow_additions to drop to continue without them, or "
+        "tensorflow_environment to build another environment.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import StackError
@@ -81,17 +81,27 @@ def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | No
     return LockState(path, directory, "applied", None, row.requirements_path, row.lock_sha256, row.added)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """On the name of an environment: by a requirements file, or by the release alone."""
+
+    is_named: bool  # the user gave the environment its name
+    file: str | None = None
+    lines: frozenset[str] = frozenset()
+    is_same_file: bool = False  # as was applied, by whatever path it was reached
+
+
 def find_losses(
     row: Environment | None,
     *,
     environment: dict[str, Any],
     lock: LockState,
-    is_named: bool,
+    claim: Claim,
     supplied: Collection[str],
 ) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
     """Refusals, and warnings, for what is in an environment (`row`) and would not be in the one that is planned.
 
-    `is_named`: the user gave it its name. `supplied` are projects of the release and of the tables.
+    `supplied` are projects of the release and of the tables.
     """
     if row is None:
         return (), ()
@@ -99,12 +109,13 @@ def find_losses(
     is_same = row.digest == digest
     named = projects_of(lock.lines)
     refusals: list[Refusal] = []
+    warnings: tuple[str, ...] = ()
     if not is_same and lock.state != "applied":
-        refusals += _replaced_file(row, path, lock, is_named, supplied)
+        refusals += _replaced_file(row, path, claim, supplied)
+        warnings += _replaced_release(row, path, claim)
     additions = row.additions
     if not additions or not is_built_anew(row, digest):
-        return tuple(refusals), ()
-    warnings: tuple[str, ...] = ()
+        return tuple(refusals), warnings
     if is_same or lock.state == "applied":
         lost = lost_additions(additions, row.packages, named=named)
     elif lock.lock is not None:
@@ -115,7 +126,7 @@ def find_losses(
         sure = {*named, *projects_of(lock.added.pins if lock.added else ())}
         open_ones = [row for row in additions if row not in lost and normalised(row.name) not in sure]
         if open_ones:
-            warnings = (
+            warnings += (
                 f"Somebody added to {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
                 "made first is without them.",
             )
@@ -132,27 +143,30 @@ def find_losses(
     return tuple(refusals), warnings
 
 
-def _replaced_file(
-    row: Environment, path: str, lock: LockState, is_named: bool, supplied: Collection[str]
-) -> list[Refusal]:
-    """One file's environment is not replaced by another's, or by the release alone, because they share a name."""
+def _replaced_file(row: Environment, path: str, claim: Claim, supplied: Collection[str]) -> list[Refusal]:
+    """One file's environment is not replaced by another's, or by the release alone, because they share a name.
+
+    A file that was moved or renamed is the same one as long as it has the same lines.
+    """
     before = row.requirements_path
     asked = users_lines(row, supplied)
-    if lock.requirements is None:
+    if claim.file is None:
         is_replaced = bool(before or (not row.is_requirements_path_recorded and asked))
     else:
-        is_replaced = bool(before) and before != lock.requirements and not is_named
+        is_same = claim.is_same_file or set(asked) == {line for line in claim.lines if _is_users(line, supplied)}
+        is_replaced = bool(before) and not is_same and not claim.is_named
     if not is_replaced:
         return []
     shown = ", ".join(asked[:_SHOWN_LINES]) + (", ..." if len(asked) > _SHOWN_LINES else "")
     file = before or "a requirements file"
+    replace_it = f"to {row.name} if the new file" if claim.file else "tensorflow_additions to drop if the release alone"
     return [
         Refusal(
             "environment",
             found=f"{path} was applied with {file}" + (f" ({shown})" if shown else ""),
-            wanted=f"the same name for {lock.requirements or 'the release alone'}",
+            wanted=f"the same name for {claim.file or 'the release alone'}",
             set="Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or "
-            "tensorflow_additions to drop to replace the environment.",
+            f"{replace_it} shall replace what is in it.",
         )
     ]
 
@@ -160,6 +174,16 @@ def _replaced_file(
 def users_lines(row: Environment, supplied: Collection[str]) -> list[str]:
     """Lines of its lock's requirements that a requirements file had."""
     return [line for line in row.requirements if _is_users(line, supplied)]
+
+
+def _replaced_release(row: Environment, path: str, claim: Claim) -> tuple[str, ...]:
+    """A file may add to the environment of a release alone, which has nobody's packages; others may use it, though."""
+    if claim.file is None or claim.is_named or row.requirements_path or not row.is_requirements_path_recorded:
+        return ()
+    return (
+        f"{path} was applied for the release alone, and will be that of {claim.file}. To have both, set "
+        "tensorflow_environment to a name for the new one.",
+    )
 
 
 def _is_users(line: str, supplied: Collection[str]) -> bool:

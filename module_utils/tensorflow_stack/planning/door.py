@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import StackError, TableError
+from ..locking.added import shortened
 from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import find_release, newest_patch
 from . import applied, plan, resolution
-from .added import Changes, shortened
+from .added import Changes
 from .kept import find_kept
 from .locks import Choice, Places, choose_lock, supplied_by
 from .node import Environment, NodeFacts
@@ -87,18 +89,20 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
+    requirements = options["requirements"]
     try:
         result = plan_for(
             release=options["release"],
-            requirements_path=options["requirements"],
+            # A path that is recorded means the same file from everywhere.
+            requirements_path=os.path.abspath(requirements) if requirements else None,
             node=options["node"],
             environment=options["environment"],
             policy=options["policy"],
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
-            packages=options["packages"],
-            packages_removed=options["packages_removed"],
+            packages=options.get("packages", ""),
+            packages_removed=options.get("packages_removed", ""),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -125,12 +129,11 @@ def plan_for(
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
     facts = on_its_base(tables, NodeFacts.read(node))
-    _check_root(facts.root)
+    _check_places(facts.root, environment)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    if environment:
-        check_name(environment)
+    variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
     changes = _changes(packages, packages_removed)
     if changes.projects:
         named, release, environment = "current", "current", _changed_environment(release, environment)
@@ -157,6 +160,7 @@ def plan_for(
         facts,
         asked,
         environment=environment,
+        variables=variables,
         wishes=wishes,
         current=current,
         changes=changes,
@@ -180,6 +184,7 @@ def _planned(
     policy: Policy,
     *,
     environment: str | None,
+    variables: dict[str, Any],
     wishes: parse.UserRequirements | None,
     current: Environment | None,
     changes: Changes,
@@ -192,10 +197,34 @@ def _planned(
     choice = choose_lock(
         tables, stack, node, policy, name=name, wishes=wishes, current=current, changes=changes, places=places
     )
-    made = _plan(tables, stack, node, choice, name, policy, is_named=bool(environment))
+    claim = _claim(choice.wishes, node.environment(name), is_named=bool(environment))
+    made = _plan(tables, stack, node, choice, name, claim, variables, policy)
     if current and not made["refusals"]:
         made["warnings"] += applied.warn_of_gpus(current, node, policy)
     return made
+
+
+def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
+    """Those that were set, for the manifest. It has the requirements file by itself."""
+    named = {"tensorflow_environment": environment} if environment else {}
+    return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _wished(packages: str, packages_removed: str) -> dict[str, str]:
+    wished = {"tensorflow_packages": packages, "tensorflow_packages_removed": packages_removed}
+    return {name: text for name, text in wished.items() if text}
+
+
+def _claim(wishes: parse.UserRequirements | None, before: Environment | None, *, is_named: bool) -> applied.Claim:
+    if wishes is None:
+        return applied.Claim(is_named)
+    known = before.requirements_path if before else None
+    return applied.Claim(
+        is_named,
+        wishes.path,
+        frozenset(str(wish.requirement) for wish in wishes.requirements),
+        is_same_file=known is not None and os.path.realpath(known) == os.path.realpath(wishes.path),
+    )
 
 
 def _plan(
@@ -204,9 +233,9 @@ def _plan(
     node: NodeFacts,
     choice: Choice,
     name: str,
+    claim: applied.Claim,
+    variables: dict[str, Any],
     policy: Policy,
-    *,
-    is_named: bool,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
     if choice.refusals:
@@ -217,6 +246,7 @@ def _plan(
         lock=choice.lock,
         name=name,
         check_code=_check_code(),
+        asked=variables,
         uv=_uv(tables, node.architecture),
         warnings=tuple(choice.wishes.notes) if choice.wishes else (),
     )
@@ -231,7 +261,7 @@ def _plan(
         node.environment(name),
         environment=made["environment"],
         lock=choice.lock,
-        is_named=is_named,
+        claim=claim,
         supplied=supplied_by(stack, tables),
     )
     if refusals:
@@ -259,8 +289,10 @@ def _changed_environment(release: str, environment: str | None) -> str | None:
     return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
 
 
-def _check_root(path: str) -> None:
-    """Raises StackError where a directory of environments has no place."""
+def _check_places(path: str, name: str | None) -> None:
+    """Raises StackError where a directory of environments has no place, and for a name that none may have."""
+    if name:
+        check_name(name)
     system = _OF_THE_SYSTEM.match(path + "/")
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(

@@ -76,8 +76,7 @@ def choose_lock(
         in_file={wish.project for wish in (wishes.requirements if wishes else ())},
     )
     if carried.stuck:
-        path, is_repair = f"{node.root}/{name}", row.digest == _digest(stack, lock)
-        return Choice(lock, wishes, refusals=(refuse_stuck(path, carried.stuck, is_repair=is_repair),))
+        return Choice(lock, wishes, refusals=(refuse_stuck(f"{node.root}/{name}", carried.stuck),))
     lock = _with_lines(base, {**recorded, **carried.lines}, row, node, places, carried)
     return Choice(lock, wishes, carried=(*carried.lines.values(), *carried.pins.values()))
 

@@ -22,6 +22,8 @@ from .distributions import (
 )
 
 _SHOWN = 8
+# What a person runs on an environment and TensorFlow never imports: another version is named, and nothing to repair.
+TOOLS = frozenset({"pip"})
 WAYS_OUT = (
     "Name them in a requirements file (tensorflow_requirements), build another environment "
     "(tensorflow_environment), or set tensorflow_additions to drop to continue without them."
@@ -42,6 +44,11 @@ class Addition(NamedTuple):
     origin: str | None = None
     listing: str | None = None
     is_required: bool = False
+
+    @property
+    def is_tool(self) -> bool:
+        """A tool of the lock at another version: a new build may have that of the lock again."""
+        return self.name in TOOLS and self.replaces is not None
 
     @property
     def text(self) -> str:
@@ -173,6 +180,8 @@ def lost_additions(
 
 
 def _is_among(addition: Addition, packages: Mapping[str, str], named: Container[str]) -> bool:
+    if addition.is_tool:
+        return True
     project = normalised(addition.name)
     locked = packages.get(project)
     if addition.version is None or locked is None:

@@ -157,12 +157,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_a_refusal_says_what_to_set(tmp_path: Path) -> None:
-    by_make = extend.explain_refusal(LockError("It clashes."), added(tmp_path, "pandas"))
-    assert by_make.message == (
-        "No lock can have what was added to /opt/x (pandas). It clashes. Nothing was changed. make add REMOVE= takes "
-        "out what was added before."
+    by_make = extend.explain_refusal(LockError("No network."), added(tmp_path, "pandas"))
+    assert by_make.message == "No network. A lock with pandas was to be made for /opt/x. Nothing was changed."
+    by_hand = extend.explain_refusal(
+        LockError("pandas (added to /opt/x) clashes."), added(tmp_path, "pandas", listings={"pandas": "0"})
     )
-    by_hand = extend.explain_refusal(LockError("It clashes."), added(tmp_path, "pandas", listings={"pandas": "0"}))
+    assert by_hand.message.startswith("pandas (added to /opt/x) clashes. Nothing was changed: uninstall")
     assert "tensorflow_additions to drop" in by_hand.message
 
 

@@ -148,18 +148,18 @@ def test_what_the_new_lock_has_by_itself_is_not_carried(node: dict[str, Any], lo
 @pytest.mark.parametrize(
     ("addition", "reason"),
     [
-        (Addition("mine.pth"), r"mine.pth \(no package, so no package index has it\)"),
+        (Addition("mine.pth"), r"mine.pth \(no package\)"),
         (
             Addition("mine", "0.1", None, "git+https://e.org/mine"),
-            r"mine 0.1 \(from git\+https://e.org/mine; the package of",
+            r"mine 0.1 \(from git\+https://e.org/mine; the mine of the package",
         ),
         # The lock has one of that name.
         (
             Addition("wheel", "0.1", None, "file:///wheel"),
-            r"wheel 0.1 \(from file:///wheel; the package of that name",
+            r"wheel 0.1 \(from file:///wheel; the wheel of the package index may be another",
         ),
-        (Addition("tensorflow", "2.11.0", "2.10.1"), "not 2.10.1 .tensorflow_version says which TensorFlow"),
-        (Addition("tensorflow-cpu", "2.11.0"), "tensorflow_version says which TensorFlow"),
+        (Addition("tensorflow", "2.11.0", "2.10.1"), "not 2.10.1 .TensorFlow itself"),
+        (Addition("tensorflow-cpu", "2.11.0"), "tensorflow-cpu 2.11.0 .TensorFlow itself"),
         (Addition("mine", "0.1 \\udcff"), "a version that no package index has"),
     ],
 )

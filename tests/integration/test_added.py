@@ -38,7 +38,9 @@ class Machine:
 
     def publish(self) -> None:
         make_tensorflow(self.wheels, str(RELEASE), requires=["numpy<1.27"])
-        self.wheel("tensorboard", "2.21.0")  # the tables add it to the newest release
+        # What the tables add to a release.
+        self.wheel("tensorboard", "2.21.0")
+        self.wheel("pip", "26.0")
         self.wheel("pandas", "2.3.3", requires=["pytz"])
         self.wheel("pandas", "2.3.4", requires=["pytz"])
         self.wheel("pytz", "2026.1")

@@ -103,7 +103,7 @@ def explain_refusal(error: LockError, added: Added) -> LockError:
         "Nothing was changed: uninstall what is in the way, or set tensorflow_additions to drop to continue without "
         "what was installed by hand."
         if added.listings
-        else "Nothing was changed."
+        else "Nothing was changed; make add REMOVE= takes out what was added before."
     )
     return LockError(f"{error.message.rstrip()}{about} {way}", **error.details)
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,9 @@ from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
-from ..tables.releases import find_release, newest_patch
+from ..tables.releases import newest_patch
 from . import applied, plan, resolution
+from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
 from .node import Environment, NodeFacts
 from .node_kind import on_its_base
@@ -64,6 +65,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "default": "auto",
             },
             "python": {"type": "str", "default": ""},
+            "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
         },
@@ -71,6 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
+    "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
 }
 
@@ -84,6 +87,20 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
+
+
+def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
+    """Arguments of `tensorflow_build_info` for a plan that builds an environment, None for any other."""
+    if all(step["component"] != "environment" or step["action"] == "keep" for step in made["steps"]):
+        return None
+    python = made["python"]
+    found = {"python": python["path"]} if python["source"] == "found" else {}
+    return {"root": made["environment"]["root"], "minor": python["minor"], **found}
+
+
+def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
+    """The record of a node with an interpreter that does not start."""
+    return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -100,6 +117,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
+            cached=options.get("cached", ()),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -119,11 +137,12 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    cached: Collection[str] = (),
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
-    facts = on_its_base(tables, NodeFacts.read(node))
+    facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
@@ -135,7 +154,7 @@ def plan_for(
     if current:
         release = current.release
     if wishes and release == "newest":
-        _check_named_release(tables, wishes)
+        check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(asked, current) if current else asked
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
@@ -146,7 +165,7 @@ def plan_for(
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
-            refused = _nothing_runs(wishes, releases)
+            refused = nothing_runs(tables, wishes, releases)
         return _result(refused, listed, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
@@ -231,7 +250,7 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=tuple(wishes.notes) if wishes else (),
+        warnings=(*(wishes.notes if wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
     )
     if policy.additions == "drop":
         return made
@@ -283,7 +302,7 @@ def _assess(
     policy: Policy,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
     if release == "newest":
-        best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: _accepted(a, wishes))
+        best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: is_accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
@@ -291,27 +310,6 @@ def _assess(
         return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
     return resolution.assess_wish(tables, release, node, policy), []
-
-
-def _accepted(assessment: Assessment, wishes: parse.UserRequirements | None) -> bool:
-    """Does the user's file, if there is one and it names TensorFlow, allow this release?"""
-    if wishes is None or assessment.stack is None:
-        return True
-    asked = parse.tensorflow_requirement(wishes, assessment.stack.python.minor)
-    if asked is None:
-        # Named on another Python only: then this one is not meant.
-        return not parse.names_tensorflow(wishes)
-    version = assessment.release.version
-    return asked.specifier.contains(version, prereleases=True) and asked.project in assessment.release.packages
-
-
-def _check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None:
-    """Raises RefusedError, with the nearest ones, where the file pins TensorFlow to a release that is not known."""
-    for wish in parse.named_tensorflow(wishes):
-        for specifier in wish.requirement.specifier:
-            is_known = any(specifier.contains(release.version) for release in tables.releases)
-            if specifier.operator in ("==", "===") and "*" not in specifier.version and not is_known:
-                find_release(tables, specifier.version, where=f" ({wish.where})")
 
 
 def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
@@ -341,27 +339,5 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "sha256": row.sha256,
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
+        "python_hosts": list(row.python_hosts),
     }
-
-
-def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str, Any]]) -> dict[str, Any]:
-    runs = [row["release"] for row in releases if row["runs"]]
-    if wishes and runs:
-        refusal = Refusal(
-            "release",
-            found=f"{wishes.path} allows none of the releases that run here ({', '.join(runs)})",
-            wanted="one TensorFlow release",
-            set="Change its TensorFlow requirement.",
-        )
-    else:
-        newest = releases[0]
-        refusal = Refusal(
-            "release",
-            found=(
-                f"none of {len(releases)} releases runs here, the newest, {newest['release']}, because of "
-                f"{newest['reasons'][0].rstrip('.')}"
-            ),
-            wanted="one TensorFlow release",
-            set="playbooks/plan.yml lists the reasons for each release.",
-        )
-    return plan.refuse(None, (refusal,))

@@ -229,6 +229,17 @@ node:
       elements: str
       returned: always
       sample: [apt]
+    dkms:
+      description: Whether DKMS, which builds kernel modules, is installed.
+      type: bool
+      returned: always
+      sample: true
+    yum_repositories:
+      description: Names of the enabled repositories of dnf, from C(/etc/yum.repos.d).
+      type: list
+      elements: str
+      returned: always
+      sample: [baseos, epel]
     managed:
       description: >-
         The records of components that this toolkit installed (C(driver), C(cuda), C(cudnn)), from

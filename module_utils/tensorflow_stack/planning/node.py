@@ -172,6 +172,8 @@ class NodeFacts:
     boot_id: str | None
     secure_boot: bool | None
     kernels: tuple[str, ...]  # releases of those that need the driver
+    has_dkms: bool
+    yum_repositories: tuple[str, ...]  # names of those that are enabled
     gpus: tuple[NodeGpu, ...]
     other_gpus: tuple[str, ...]  # vendors of others than NVIDIA's
     nvswitches: int
@@ -204,6 +206,8 @@ class NodeFacts:
                 boot_id=record["boot_id"],
                 secure_boot=record["secure_boot"],
                 kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
+                has_dkms=record["dkms"],
+                yum_repositories=tuple(record["yum_repositories"]),
                 gpus=tuple(_gpu(row, record["kinds"]) for row in record["gpus"]),
                 other_gpus=tuple(_VENDORS[row["vendor"]] for row in record["other_gpus"]),
                 nvswitches=record["nvswitches"],

@@ -289,8 +289,8 @@ node:
           also_in: []
     manifest:
       description: >-
-        Content of C(manifest.json) in the directory of the environments, null if it does not exist. C(current) is what the
-        links say was applied last. Instead of the history, C(rollback) is what a rollback would switch to.
+        Content of C(manifest.json) in the directory of the environments, null if it does not exist. C(current) is what
+        the links say was applied last. Instead of the history, C(rollback) is what a rollback would switch to.
       type: dict
       returned: always
       sample: null

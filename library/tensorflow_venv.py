@@ -105,11 +105,12 @@ options:
   additions:
     description:
       - What to do if a new build would lose distributions or files that somebody added to the environment or replaced
-        in it. V(stop) lists them and fails before anything is built. V(drop) builds without them.
+        in it. V(keep) and V(stop) list them and fail before anything is built. V(drop) builds without them.
+      - With V(keep), the plan has put them into O(lock) already, so that nothing is lost.
       - With V(drop), builds with additions that are beyond O(keep) are removed like others.
     type: str
-    choices: [stop, drop]
-    default: stop
+    choices: [keep, stop, drop]
+    default: keep
   installer:
     description: V(uv) is downloaded by the module itself; V(pip) is that of O(python), for Pythons that uv refuses.
     type: str
@@ -301,7 +302,7 @@ def main() -> None:
             "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
             "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
-            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
@@ -367,7 +368,8 @@ def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
 
 def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
     target = outcome.target or str(name)
-    before = outcome.before.packages if outcome.before else {}
+    carried = {row.name: row.version for row in outcome.found if row.version and row not in outcome.dropped}
+    before = {**(outcome.before.packages if outcome.before else {}), **carried}
     in_use = {}
     if outcome.build:
         in_use = read_record(os.path.join(root, ".builds", outcome.build)) or {}

@@ -10,7 +10,12 @@ from typing import Any
 from .additions import Addition
 
 # Variables that decide which libraries and devices TensorFlow finds.
-DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
+DECIDING_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "NVIDIA_VISIBLE_DEVICES",
+    "TF_MIN_GPU_MULTIPROCESSOR_COUNT",
+)
 
 
 def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:

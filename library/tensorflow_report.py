@@ -109,6 +109,11 @@ use:
   elements: str
   sample:
     - "ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python"
+path:
+  description: Path of the report, if another task of the run failed and said why.
+  returned: failure
+  type: str
+  sample: /work/reports/localhost.json
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -95,6 +95,11 @@ options:
         type: str
         choices: [stop, drop]
         default: stop
+      ignored_gpus:
+        description: GPUs that are not used, each by its index in the plan, its PCI address or its UUID.
+        type: list
+        elements: str
+        default: []
   tables:
     description: Directory of the tables.
     type: path
@@ -168,7 +173,9 @@ table:
   type: str
   sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
 releases:
-  description: With O(release=newest), every release and whether it runs on the node.
+  description:
+    - With O(release=newest), every release and whether it runs on the node.
+    - Empty if O(requirements) names TensorFlow, because then the file chooses.
   returned: always
   type: list
   elements: dict

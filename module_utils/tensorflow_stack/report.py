@@ -167,7 +167,7 @@ def _number(build: str) -> int:
 
 def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[str, Any] | None, str | None]:
     """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
-    host, path = options["host"], options["path"]
+    host, path = options["host"], os.path.normpath(options["path"])
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} is not a valid file name."
     results = (

@@ -21,7 +21,8 @@ VERDICTS = {
     "driver_mismatch": "the driver's kernel module, libcuda and NVML have different versions",
     "driver_too_old": "the driver is older than the CUDA that the release is built with",
     "driver_failed": "the driver does not start, or does not run a kernel of the check's own on a GPU",
-    "gpu_missing": "the driver works and has fewer GPUs than expected",
+    "gpu_missing": "the driver works and lacks an expected GPU",
+    "gpu_not_expected": "the driver shows a GPU that the plan is not for",
     "library_missing": "a library that the release opens is not found or does not load",
     "cudnn_too_old": "the cuDNN that the loader finds first is older than the one that the release is built with",
     "gpu_not_used": "TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU",
@@ -73,6 +74,7 @@ def judge(
     release: str,
     expect_gpu: bool,
     gpu_count: int,
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None = None,
     level: str = "full",
     stderr: str = "",
@@ -84,7 +86,7 @@ def judge(
         # A process sees one instance, and no whole GPU beside it (NVIDIA's MIG User Guide, "CUDA Device Enumeration").
         wanted = min(wanted, 1)
     own_kernel = [fault for fault in map(fault_of, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
-    cause = _judge_driver(stages, wanted) or _judge_libraries(stages, cudnn_floor)
+    cause = _judge_driver(stages, wanted, gpu_addresses) or _judge_libraries(stages, cudnn_floor)
     if level == "libraries":
         return cause or _judge_end(stages, exit_status, wanted, stderr)
     verdict = _judge_tensorflow(stages, exit_status, release=release, wanted=wanted, stderr=stderr)
@@ -102,7 +104,7 @@ def judge(
 # -------------------------------------------------------------------------------------------------- driver
 
 
-def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
+def _judge_driver(stages: Mapping[Any, Record], wanted: int, addresses: Sequence[str]) -> Verdict | None:
     """What keeps TensorFlow from its GPUs before it starts; null also where nothing was asked."""
     facts = facts_of(stages)
     for stage in _of(stages, ("kernel_module", "nvml", "libcuda")):
@@ -115,10 +117,14 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     module, nvml = facts["module"]["version"], facts["nvml"]
     if libcuda["path"] is None:
         loaded = f"the kernel module is {module}" if module else "no kernel module nvidia is loaded"
+        if facts.get("dxg"):
+            loaded = "the driver is that of Windows, whose libraries are in /usr/lib/wsl/lib"
         return Verdict(
             "driver_missing", f"There is no driver that TensorFlow could open ({libcuda['error']}); {loaded}."
         )
     versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
+    if "/compat/" in libcuda["path"] and not libcuda["code"]:
+        versions.pop("libcuda")  # forward compatibility: that of a newer branch, which the driver accepts
     different = len({_integers(version) for version in versions.values() if version}) > 1
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
@@ -126,12 +132,16 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
         what = "Of different versions" if different else "They do not match"
         return Verdict("driver_mismatch", ". ".join([f"{what}: {found}", *filter(None, said)]) + ".")
     if libcuda["code"]:
-        no_module = "" if module else "; no kernel module nvidia is loaded"
-        name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and module else "driver_failed"
+        on_windows = facts.get("dxg")  # which has no module in the kernel of Linux
+        no_module = "" if module or on_windows else "; no kernel module nvidia is loaded"
+        name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and (module or on_windows) else "driver_failed"
         mig = "; MIG is on, and without an instance there is no device" if _has_mig(nvml) else ""
         return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}{mig}.")
     if len(libcuda["gpus"]) < wanted:
         return Verdict("gpu_missing", f"The driver has {len(libcuda['gpus'])} of {wanted} expected GPUs.")
+    others = _judge_identity([gpu["pci_address"] for gpu in libcuda["gpus"]], addresses)
+    if others:
+        return others
     cuda = facts.get("built_with", {}).get("cuda_version")
     if cuda and not _runs(libcuda["cuda"], cuda):
         return Verdict("driver_too_old", f"The driver is for CUDA {libcuda['cuda']}, the release is built with {cuda}.")
@@ -143,9 +153,28 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     return None
 
 
+def _judge_identity(shown: Sequence[str | None], expected: Sequence[str]) -> Verdict | None:
+    """Are these the GPUs that were planned for? Without addresses on one side it is not known."""
+    if not expected or None in shown:
+        return None
+    places = {_place(address): address for address in expected}
+    found = {_place(str(address)): str(address) for address in shown}
+    missing = [address for place, address in places.items() if place not in found]
+    others = [address for place, address in found.items() if place not in places]
+    said = f"The driver shows the GPUs at {', '.join(found.values())}; expected are those at {', '.join(expected)}."
+    if missing:
+        return Verdict("gpu_missing", said)
+    return Verdict("gpu_not_expected", f"{said} Is CUDA_VISIBLE_DEVICES set?") if others else None
+
+
+def _place(address: str) -> tuple[int, ...]:
+    """0000:3b:00.0 and 00000000:3B:00.0 are one."""
+    return tuple(int(part, 16) for part in re.findall(r"[0-9a-fA-F]+", address))
+
+
 def _driver_version(libcuda: str) -> str | None:
-    """550.163.01 of libcuda.so.550.163.01, the file that is mapped."""
-    found = re.search(r"\.so\.(\d+\.\d+(?:\.\d+)?)$", libcuda)
+    """550.163.01 of libcuda.so.550.163.01, the file that is mapped; Windows calls its own libcuda.so.1.1."""
+    found = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", libcuda)
     return found.group(1) if found else None
 
 

@@ -17,7 +17,7 @@ from typing import Callable, ContextManager
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
-from ..io.processes import processes_using
+from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
@@ -37,7 +37,7 @@ from .changes import (
 )
 from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
-from .links import link_compiler, link_libraries, point_to_compiler
+from .links import hide_gpus, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
 
@@ -106,7 +106,7 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> EnvironmentOut
         users = processes_using([os.path.join(root, name), *(build.path for build in builds)])
         if users:
             raise BuildError(
-                f"{os.path.join(root, name)} is in use by {_processes(users)}; nothing was removed. "
+                f"{os.path.join(root, name)} is in use by {name_processes(users)}; nothing was removed. "
                 "End these processes and run again.",
                 processes=users,
             )
@@ -194,6 +194,8 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
+    if spec.visible_gpus is not None:
+        hide_gpus(path, site_packages, spec.visible_gpus)
 
     def describe() -> Build:
         # Each time: what was installed again has scripts of its own.
@@ -202,14 +204,15 @@ def _fill(
 
     build = compare(spec, installer, path, log, describe)
     seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow from the new build")
+    log.say("Importing TensorFlow for the first time")
     started = time.monotonic()
     import_tensorflow(spec, path, log, timeout=import_timeout)
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
+    log.say("Writing to the disk")
     sync_file_system(path)
     write_json(os.path.join(path, BUILD_RECORD), build.record)
-    log.say("Complete")
+    log.say("Switching to the new build")
     return build
 
 
@@ -227,6 +230,8 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "packages": spec.lock.packages,
         "site_packages": site_packages,
         "links": links,
+        # Not read by an earlier version of this toolkit, and absent from its records.
+        **({"visible_gpus": spec.visible_gpus} if spec.visible_gpus is not None else {}),
         "frame": describe_frame(path),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
         "outside": sorted([*outside_entries(path), BUILD_RECORD]),
@@ -248,7 +253,3 @@ def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
     for build in leftovers(root, name):
         shutil.rmtree(build.path)
-
-
-def _processes(pids: list[int]) -> str:
-    return ("process " if len(pids) == 1 else "processes ") + ", ".join(str(pid) for pid in pids)

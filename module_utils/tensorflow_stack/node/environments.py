@@ -74,6 +74,7 @@ def read_environments(
         else:
             row = {key: record[key] for key in BUILD_KEYS}
             row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
+            row["visible_gpus"] = record.get("visible_gpus")
             row["requirements"] = _read_requirements(files, build, manifest, name)
             rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name == looked_into)})
     return rows

@@ -70,9 +70,7 @@ def find_gpus(node: NodeFacts, name: str) -> list[NodeGpu]:
 
 def other_gpus(tables: Tables, node: NodeFacts, choice: Choice) -> tuple[OtherGpu, ...]:
     rows = (gpu for gpu in node.gpus if gpu.index in choice.others)
-    return tuple(
-        OtherGpu(gpu.index, name_of(tables, gpu), gpu.pci_address, choice.others[gpu.index]) for gpu in rows
-    )
+    return tuple(OtherGpu(gpu.index, name_of(tables, gpu), gpu.pci_address, choice.others[gpu.index]) for gpu in rows)
 
 
 def name_of(tables: Tables, gpu: NodeGpu) -> str:
@@ -85,9 +83,7 @@ def visible_gpus(tables: Tables, node: NodeFacts, choice: Choice, driver: Driver
     branch = int((driver.branch or (driver.present or "0").split(".")[0]) or 0)
     kind = driver.kernel_modules or node.driver.kind
     shown = [
-        gpu
-        for gpu in node.gpus
-        if gpu.out_of_reach is None and _why_not_of_branch(tables, gpu, branch, kind) is None
+        gpu for gpu in node.gpus if gpu.out_of_reach is None and _why_not_of_branch(tables, gpu, branch, kind) is None
     ]
     hidden = [gpu for gpu in shown if gpu not in choice.used and choice.others[gpu.index] != _NEXT_TO_MIG]
     return ",".join(str(index) for index, gpu in enumerate(shown) if gpu in choice.used) if hidden else None

@@ -40,7 +40,7 @@ options:
     default: 0
   gpu_addresses:
     description:
-      - PCI addresses of the GPUs that the driver must show to this environment, if O(expect_gpu=true), and of no others.
+      - PCI addresses of the GPUs that the driver must show this environment, if O(expect_gpu=true), and of no other.
       - If empty, O(gpu_count) alone is required, as for GPUs that are on no PCI bus.
     type: list
     elements: str

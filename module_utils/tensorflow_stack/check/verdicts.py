@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 
 from .child import main
+from .expected_gpus import find_misfit
 
 VERDICTS = {
     "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
@@ -41,6 +42,8 @@ GOOD_VERDICTS = ("ok", "cpu_only_no_gpu", "libraries_ok")
 
 # Verdicts on TensorFlow that its driver or its libraries may be the cause of.
 _HAVE_CAUSES = ("gpu_not_used", "wrong_numbers", "op_failed", "compiling_kernels", "timed_out", "killed")
+# TensorFlow computes, and not on the GPUs that were planned for.
+_OF_OTHER_GPUS = ("gpu_missing", "gpu_not_expected")
 _DRIVER_STAGES = ("kernel_module", "nvml", "libcuda", "kernel")
 _LIBRARY_STAGES = ("find_libraries", "load_libraries")
 
@@ -92,6 +95,8 @@ def judge(
     verdict = _judge_tensorflow(stages, exit_status, release=release, wanted=wanted, stderr=stderr)
     if own_kernel and verdict.name in (*GOOD_VERDICTS, *_HAVE_CAUSES):
         return own_kernel[0]
+    if cause and verdict.name == "ok" and cause.name in _OF_OTHER_GPUS:
+        return cause
     if cause and verdict.name in _HAVE_CAUSES:
         return Verdict(cause.name, f"{cause.reason} {verdict.reason}")
     nvml = facts_of(stages).get("nvml")
@@ -123,8 +128,8 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int, addresses: Sequence
             "driver_missing", f"There is no driver that TensorFlow could open ({libcuda['error']}); {loaded}."
         )
     versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
-    if "/compat/" in libcuda["path"] and not libcuda["code"]:
-        versions.pop("libcuda")  # forward compatibility: that of a newer branch, which the driver accepts
+    if "/compat/" in libcuda["path"]:
+        versions.pop("libcuda")  # forward compatibility: that of a newer branch, which the driver accepts or refuses
     different = len({_integers(version) for version in versions.values() if version}) > 1
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
@@ -139,9 +144,9 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int, addresses: Sequence
         return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}{mig}.")
     if len(libcuda["gpus"]) < wanted:
         return Verdict("gpu_missing", f"The driver has {len(libcuda['gpus'])} of {wanted} expected GPUs.")
-    others = _judge_identity([gpu["pci_address"] for gpu in libcuda["gpus"]], addresses)
-    if others:
-        return others
+    misfit = find_misfit([gpu.get("pci_address") for gpu in libcuda["gpus"]], addresses)
+    if misfit:
+        return Verdict(*misfit)
     cuda = facts.get("built_with", {}).get("cuda_version")
     if cuda and not _runs(libcuda["cuda"], cuda):
         return Verdict("driver_too_old", f"The driver is for CUDA {libcuda['cuda']}, the release is built with {cuda}.")
@@ -151,25 +156,6 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int, addresses: Sequence
             name = fault.name if fault.name == "wrong_numbers" else "driver_failed"
             return Verdict(name, fault.reason)
     return None
-
-
-def _judge_identity(shown: Sequence[str | None], expected: Sequence[str]) -> Verdict | None:
-    """Are these the GPUs that were planned for? Without addresses on one side it is not known."""
-    if not expected or None in shown:
-        return None
-    places = {_place(address): address for address in expected}
-    found = {_place(str(address)): str(address) for address in shown}
-    missing = [address for place, address in places.items() if place not in found]
-    others = [address for place, address in found.items() if place not in places]
-    said = f"The driver shows the GPUs at {', '.join(found.values())}; expected are those at {', '.join(expected)}."
-    if missing:
-        return Verdict("gpu_missing", said)
-    return Verdict("gpu_not_expected", f"{said} Is CUDA_VISIBLE_DEVICES set?") if others else None
-
-
-def _place(address: str) -> tuple[int, ...]:
-    """0000:3b:00.0 and 00000000:3B:00.0 are one."""
-    return tuple(int(part, 16) for part in re.findall(r"[0-9a-fA-F]+", address))
 
 
 def _driver_version(libcuda: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from packaging.version import Version
 
 from ..tables.load import Tables
-from ..tables.rows import GpuChip, Release
+from ..tables.rows import Release
 from .gpus import resolve_gpus
 from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, OtherGpu, Policy
@@ -80,34 +80,36 @@ def name_of(tables: Tables, gpu: NodeGpu) -> str:
 
 def visible_gpus(tables: Tables, node: NodeFacts, choice: Choice, driver: Driver) -> str | None:
     """CUDA_VISIBLE_DEVICES for the GPUs that are used, in PCI order; None if nothing has to be hidden."""
-    branch = int((driver.branch or (driver.present or "0").split(".")[0]) or 0)
+    version = driver.branch or driver.present
     kind = driver.kernel_modules or node.driver.kind
     shown = [
-        gpu for gpu in node.gpus if gpu.out_of_reach is None and _why_not_of_branch(tables, gpu, branch, kind) is None
+        gpu
+        for gpu in node.gpus
+        if gpu.out_of_reach is None and not (version and _why_not_driven(tables, gpu, version, kind))
     ]
     hidden = [gpu for gpu in shown if gpu not in choice.used and choice.others[gpu.index] != _NEXT_TO_MIG]
     return ",".join(str(index) for index, gpu in enumerate(shown) if gpu in choice.used) if hidden else None
 
 
 def why_not_driven(tables: Tables, node: NodeFacts, gpu: NodeGpu) -> str | None:
-    """Why the driver that is installed does not drive a GPU; None if it does, or if there is no driver."""
-    present, known = node.driver.present, tables.chip(gpu.device_id)
-    if present is None or known is None:
-        return None
-    of_branch = _why_not_of_branch(tables, gpu, int(present.split(".")[0]), node.driver.kind)
-    first = next((row.driver for row in tables.cuda_drivers if row.cuda == known[0].first_cuda), None)
-    if of_branch is None and first and Version(present) < Version(first):
-        return f"driver {present} is older than {first}, the first for it"
-    return of_branch
+    """Why the installed driver does not drive a GPU; None if it does, or if there is no driver."""
+    present = node.driver.present
+    return _why_not_driven(tables, gpu, present, node.driver.kind) if present else None
 
 
-def _why_not_of_branch(tables: Tables, gpu: NodeGpu, branch: int, kind: str | None) -> str | None:
+def _why_not_driven(tables: Tables, gpu: NodeGpu, version: str, kind: str | None) -> str | None:
+    """`version` is that of a driver, or its branch; `kind` that of its kernel modules."""
     known = tables.chip(gpu.device_id)
-    chip: GpuChip | None = known[0] if known else None
-    if chip and chip.last_driver_branch is not None and branch > chip.last_driver_branch:
+    if known is None:
+        return None
+    chip, branch = known[0], int(version.split(".")[0])
+    if chip.last_driver_branch is not None and branch > chip.last_driver_branch:
         return f"driver {branch} does not support it (the last branch for it is {chip.last_driver_branch})"
-    if chip and kind == "open" and not chip.open_modules:
+    if kind == "open" and not chip.open_modules:
         return "the open kernel modules of the driver do not support it"
+    first = next((row.driver for row in tables.cuda_drivers if row.cuda == chip.first_cuda), version)
+    if Version(version) < (Version(first) if "." in version else Version(first.split(".")[0])):
+        return f"driver {version} is older than {first}, the first for it"
     return None
 
 
@@ -126,7 +128,8 @@ def _misfit(tables: Tables, release: Release, node: NodeFacts, gpu: NodeGpu) -> 
     first = findings.refusals[0]
     if first.component == "gpu":
         known = tables.chip(gpu.device_id)
-        return f"TensorFlow {release.version} has no code for compute capability {known[0].compute_capability if known else ''}"
+        capability = known[0].compute_capability if known else "of this GPU"
+        return f"TensorFlow {release.version} has no code for compute capability {capability}"
     limit = first.found.partition("), which ")[2]
     return f"it {limit}, and TensorFlow {release.version} has {first.wanted.partition(' for ')[0]}"
 

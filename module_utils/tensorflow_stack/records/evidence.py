@@ -31,7 +31,7 @@ def evidence_digest(
     release: str,
     expect_gpu: bool,
     gpu_count: int,
-    gpu_addresses: Sequence[str],
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None,
 ) -> str:
     """`evidence` is the plan's; `build` is the name of the build. What was added to it may break TensorFlow."""

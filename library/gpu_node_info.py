@@ -250,7 +250,8 @@ node:
     environments:
       description: >-
         Every environment with a current build, from the record of that build. C(requirements) is the requirements file
-        of its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with
+        of its lock with its lines, C(additions) are what somebody added to it, C(visible_gpus) is what its
+        Python sets CUDA_VISIBLE_DEVICES to, or null, C(also_in) the digests of builds with
         the same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
         stopped run left over; both are read only for O(environment) and for environments with additions. Elsewhere
         C(damage) is null.
@@ -272,6 +273,7 @@ node:
           additions: [{name: pandas, version: 2.3.3, replaces: null}]
           damage: []
           unfinished: []
+          visible_gpus: null
           also_in: []
     manifest:
       description: Content of C(manifest.json) in the directory of the environments, null if it does not exist.

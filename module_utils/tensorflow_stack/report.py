@@ -33,6 +33,7 @@ _DONE = (
     "dropped",
     "removed_builds",
     "kept_builds",
+    "skipped",
     "bytes_to_fetch",
     "seconds",
 )
@@ -141,16 +142,26 @@ def use_lines(report: Mapping[str, Any], options: Mapping[str, Any], asked: Aske
         return []
     programs = os.path.join(done["environment"], "bin")
     manifest = (options["release_result"].get("node") or {}).get("manifest") or {}
+    plan = report["plan"]
     return [
         f"ready: TensorFlow {done['release']} ({done['flavour']}), {programs}/python",
         f"to use it: source {shlex.quote(programs + '/activate')} (docs/use.md: Jupyter, IDEs, systemd, cron)",
         f"to go back: {_way_back(done, manifest, asked)}",
+        *(
+            f"not used: GPU {gpu['index']} ({gpu['name']}): {gpu['why']}"
+            for gpu in (plan["other_gpus"] if plan else ())
+        ),
     ]
 
 
 def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked) -> str:
+    back = done.get("rollback")
+    further = f"{asked.command('rollback')} switches to {back['environment']} ({back['build']})" if back else ""
     if done["action"] == "rollback":
-        return f"{asked.command('workstation')} applies the inventory again"
+        again = f"{asked.command('workstation')} applies the inventory again"
+        return f"{again}; {further}" if further else again
+    if further:
+        return further
     name = os.path.basename(done["environment"])
     builds = (manifest.get("environments", {}).get(name) or {}).get("builds", [])
     earlier = [

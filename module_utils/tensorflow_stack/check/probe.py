@@ -12,7 +12,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ from ..environment.damage import find_added
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run_into
-from ..records import manifest
+from ..records import history, manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
@@ -98,15 +98,17 @@ def check(
         return _without_environment(environment, check_mode=check_mode)
     root, name = os.path.split(environment.rstrip("/"))
     check_root(root)
-    known = manifest.read(root)["environments"].get(name)
+    content = manifest.read(root)
+    known = content["environments"].get(name)
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
     python = os.path.join(build, "bin", "python")
     check_program(python)
+    visible = (read_record(build) or {}).get("visible_gpus")
     expected = {
         "release": release,
         "expect_gpu": expect_gpu,
-        "gpu_count": gpu_count,
+        "gpu_count": min(gpu_count, len(visible.split(","))) if visible else gpu_count,
         "gpu_addresses": list(gpu_addresses),
         "cudnn_floor": cudnn_floor,
     }
@@ -114,6 +116,8 @@ def check(
     is_whole = level == "full"
     reused = _reused(known or {}, digest) if is_whole and reuse and evidence else None
     if reused:
+        if not check_mode and _note(content, name, build, reused):
+            _update(root, lambda content: _note(content, name, build, reused))
         return reused
     checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
@@ -123,7 +127,7 @@ def check(
         return CheckOutcome("environment_missing", reason, checked_at=checked_at)
     outcome = dataclasses.replace(_judged(observation, expected, level=level), checked_at=checked_at)
     is_kept = is_whole and known is not None and not check_mode
-    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, outcome, digest))
+    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, build, outcome, digest))
 
 
 def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
@@ -162,13 +166,22 @@ def _judged(observation: Observation, expected: Mapping[str, Any], *, level: str
     )
 
 
-def _store(root: str, name: str, outcome: CheckOutcome, digest: str) -> bool:
-    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
-
+def _store(root: str, name: str, build: str, outcome: CheckOutcome, digest: str) -> bool:
     def change(content: dict[str, Any]) -> None:
         entry = {key: getattr(outcome, key) for key in _STORED}
         content["environments"][name]["check"] = {**entry, "evidence_sha256": digest}
+        _note(content, name, build, outcome)
 
+    return _update(root, change)
+
+
+def _note(content: dict[str, Any], name: str, build: str, outcome: CheckOutcome) -> bool:
+    position = history.Position(name, os.path.basename(build))
+    return history.note_verdict(content.get("history", []), position, outcome.verdict)
+
+
+def _update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
+    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
     try:
         manifest.update(root, change)
     except (OSError, KeyError):

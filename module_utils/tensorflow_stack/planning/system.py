@@ -27,7 +27,7 @@ class System:
 
 
 def resolve_system(tables: Tables, release: Release, node: NodeFacts, policy: Policy, findings: Findings) -> System:
-    """For as many GPUs as possible; if that is impossible for every choice, the findings say why it is for the first."""
+    """For as many GPUs as possible; if no choice is possible, the findings say why the first is not."""
     _check_ignored(tables, node, policy, findings)
     if findings.refusals:
         return System()

@@ -62,7 +62,7 @@ class EnvironmentSpec:
 def environment_digest(
     *, lock_sha256: str, python: str, library_directories: tuple[str, ...], visible_gpus: str | None = None
 ) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter, the bound libraries and hidden GPUs."""
+    """Identity of an environment: sha256 over the lock's lines, the interpreter, the bound libraries and its GPUs."""
     identity = [_LAYOUT, lock_sha256, python, list(library_directories)]
     if visible_gpus is not None:  # without it the identity is that of earlier versions of this toolkit
         identity.append(visible_gpus)

@@ -86,6 +86,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
             system.driver,
             system.libraries,
             system.gpus,
+            system.check_seconds,
             _repositories(tables, node, {part.source for part in parts if part}),
             warnings,
             system.other_gpus,

@@ -77,7 +77,7 @@ class Gpu:
     name: str
     architecture: str | None
     compute_capability: str | None
-    code: str  # native, jit, none, unknown
+    code: str  # native, partly, jit, none, unknown
     pci_address: str | None = None  # None for one on no PCI bus
 
     def as_dict(self) -> dict[str, Any]:
@@ -178,6 +178,7 @@ class Stack:
     driver: Driver | None
     libraries: Mapping[str, Library]  # by component; empty for the CPU
     gpus: tuple[Gpu, ...]
+    check_seconds: int  # that the check may take
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
     other_gpus: tuple[OtherGpu, ...] = ()

@@ -9,7 +9,7 @@ from ..tables.load import Tables
 from ..tables.rows import Release
 from .cuda import resolve_cuda
 from .driver import resolve_driver
-from .gpus import resolve_gpus, warn_of_compiling
+from .gpus import CHECK_SECONDS, plan_compiling, resolve_gpus
 from .node import NodeFacts
 from .stack import Driver, Findings, Gpu, Library, OtherGpu, Policy
 from .usable_gpus import Choice, choices, find_gpus, name_of, other_gpus, visible_gpus
@@ -22,6 +22,7 @@ class System:
     gpus: tuple[Gpu, ...] = ()
     other_gpus: tuple[OtherGpu, ...] = ()
     visible_gpus: str | None = None
+    check_seconds: int = CHECK_SECONDS
     driver: Driver | None = None
     libraries: Mapping[str, Library] = field(default_factory=dict)
 
@@ -55,10 +56,11 @@ def _resolve(
     if not found:
         return system
     driver = resolve_driver(tables, release, chosen, gpus, found[0], policy, findings)
-    warn_of_compiling(tables, release, models, found[0], driver, findings)
+    check_seconds = plan_compiling(tables, release, models, found[0], driver, findings)
     return replace(
         system,
         visible_gpus=visible_gpus(tables, node, choice, driver),
+        check_seconds=check_seconds,
         driver=driver,
         libraries=dict(zip(("cuda", "cudnn"), found)),
     )

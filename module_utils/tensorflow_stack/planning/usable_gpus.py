@@ -1,7 +1,8 @@
 """Which GPUs of a node count for one release: those that it can use, and why it does not use the others. Pure.
 
 A choice is tried as a whole, with its CUDA and its driver, in system.py. TensorFlow itself leaves out GPUs that are
-older than its code, and small ones. It would use a GPU that is newer than its code, and fail. So what is not used is hidden.
+older than its code, and small ones. It would use a GPU that is newer than its code, and fail. So what is not used is
+hidden.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ PURE_FILES = {
     "archives/manifest.py",
     "check/line_search.py",
     "check/log_judge.py",
+    "check/log_unwrap.py",
     "check/report.py",
     "check/verdicts.py",
     "kernel/texts.py",

@@ -31,6 +31,9 @@ class Judgement:
 def judge_log(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> Judgement:
     """Healthy is what shows that TensorFlow computed, and what has nothing but lines that are known as harmless."""
     kinds = _kinds(rows, lines)
+    harmless = {"harmless", "command"}
+    if any("cpu" in found for found in kinds.values()):
+        harmless.add("without_gpu")
     seen: set[str] = set()
     faults: list[str] = []
     not_understood = False
@@ -44,7 +47,7 @@ def judge_log(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> Judgem
             in_traceback = []
         elif in_traceback or last.startswith(_TRACEBACK):
             in_traceback.append(line.strip())
-        elif "fault" in found and not found & {"harmless", "command"}:
+        elif "fault" in found and not found & harmless:
             faults.append(line.strip())
         not_understood = not_understood or not found - {"fault"}
     # Cut off before its message.
@@ -55,10 +58,16 @@ def judge_log(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> Judgem
         return Judgement(False, f"{len(distinct)} of them {looks}", _chosen(distinct), len(distinct))
     if "verdict" in seen or {"gpu", "computed"} <= seen:
         return Judgement(True, "TensorFlow computed, and no line looks like a fault", [])
-    if not not_understood and seen & {"harmless", "gpu"}:
+    if not not_understood and seen & {*harmless, "gpu"} - {"command"}:
         return Judgement(True, "every line of it is known to be harmless", [])
     end = [line.strip() for line in lines if line.strip()][-_MOST_QUOTED:]
     return Judgement(False, "no line looks like a fault, and none shows that TensorFlow computed", end)
+
+
+def wants_gpu(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> bool:
+    """False if a line shows a build for the CPU, or that the GPU is hidden on purpose."""
+    searched = Lines(lines)
+    return not any(any(True for _ in searched.search(row["line"])) for row in rows if row["kind"] == "cpu")
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> dict[str, set[str]]:

@@ -107,6 +107,11 @@ def read_log(path: str) -> Log:
     return Log(split_lines(text), note)
 
 
+def decode(data: bytes) -> str:
+    """Whatever is in it, as text."""
+    return data.decode(_encoding(data), "replace")
+
+
 def split_lines(text: str) -> list[str]:
     """The lines of any text, each of a length that patterns can be looked for in."""
     text = _SURROGATES.sub("\ufffd", text)

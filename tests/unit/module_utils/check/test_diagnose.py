@@ -145,6 +145,8 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
     ("cudnn_shadowed", {"report": {**HEALTHY_REPORT, "libraries": [OLD_CUDNN]}, "verdict": "cudnn_too_old"}),
     ("several_tensorflows", {"distributions": ["numpy", "tensorflow", "tensorflow-cpu", "tensorflow-estimator"]}),
     ("environment_missing", {"node": node(), "verdict": "environment_missing"}),
+    ("cpu_avx_hidden", {"cpu": {"cpu_avx": False, "virtual": True}}),
+    ("cpu_without_avx", {"cpu": {"cpu_avx": False, "virtual": False}}),
 ]
 
 
@@ -161,7 +163,8 @@ def test_every_row_of_facts_is_proven() -> None:
 
 
 def test_a_healthy_node_has_no_cause() -> None:
-    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow", "keras"])
+    cpu = {"cpu_avx": True, "virtual": False}
+    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow"], cpu=cpu)
     assert diagnose(ROWS, facts=facts) == []
     assert set(facts) == set(FACTS)
 

@@ -1,7 +1,7 @@
 # Thin fronts. What they run is printed, and runs by itself too.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PLAYBOOKS := workstation plan verify doctor rollback remove lock
+PLAYBOOKS := workstation plan verify doctor rollback kernel remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -21,6 +21,7 @@ plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
 doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
 rollback: ## Switch an environment back to its previous build
+kernel: ## Have Jupyter find an environment; off again with STATE=absent
 remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
 lock: ## Make or refresh the locks of a release
 

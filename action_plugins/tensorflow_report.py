@@ -17,6 +17,8 @@ except ImportError:  # in a checkout, where this file is not in a package
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import report
 
+_INVENTORY_OF_MAKE = os.path.join("inventories", "workstation")
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
@@ -27,5 +29,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, options = self.validate_argument_spec(argument_spec=report.OPTIONS)
         made, failed = report.leave_report(options, check_mode=self._task.check_mode)
         if failed:
-            return {**result, "failed": True, "msg": failed}
-        return {**result, "changed": False, "report": made}
+            # With the path if another task failed and has said why.
+            is_written = made and not self._task.check_mode
+            path = {"path": os.path.normpath(options["path"])} if is_written and options["failed_result"] else {}
+            return {**result, "failed": True, "msg": failed, **path}
+        use = report.use_lines(made, options, self._asked(task_vars or {}))
+        return {**result, "changed": False, "report": made, "use": use}
+
+    def _asked(self, variables: dict[str, Any]) -> Any:
+        root = variables.get("tensorflow_root") or ""
+        inventories = variables.get("ansible_inventory_sources") or ()
+        is_alone = len(variables.get("ansible_play_hosts_all") or ()) <= 1
+        return report.Asked(
+            root=str(self._templar.template(root)) if root else "",
+            inventories=() if is_alone and "".join(inventories).endswith(_INVENTORY_OF_MAKE) else tuple(inventories),
+            limit="" if is_alone else variables["inventory_hostname"],
+        )

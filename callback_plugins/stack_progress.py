@@ -9,12 +9,16 @@ type: notification
 short_description: Shows plan and verdict, and that long tasks are alive
 description:
   - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
+    A play that shows the plan as a table gets no line for it.
+  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back.
   - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
     was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
     passed.
-  - On a host that is this machine the line ends with what the log of a build or a download said last.
-    Elsewhere it names the task.
+  - On a host that is this machine the line says which part of a build is being done, and how many megabytes were
+    received. Elsewhere it names the task.
+  - Is active without being enabled, so that C(ANSIBLE_CALLBACKS_ENABLED=junit) adds a callback and replaces none.
+    Beside a stdout callback of another format, such as JSON, all of its lines are on stderr.
 options:
   interval:
     description: Seconds between two lines of one task, and before its first.
@@ -31,27 +35,52 @@ author:
 
 import os
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import ansible.module_utils
+from ansible import constants
 from ansible.inventory.helpers import get_group_vars
 from ansible.plugins.callback import CallbackBase
+
+try:
+    from ..module_utils.tensorflow_stack import screen  # type: ignore[import-not-found,misc]  # in a collection
+    from ..module_utils.tensorflow_stack.io.received import Received  # type: ignore[import-not-found,misc]
+except ImportError:  # in a checkout, where this file is not in a package
+    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
+    if _UTILS not in ansible.module_utils.__path__:
+        ansible.module_utils.__path__.append(_UTILS)
+    from ansible.module_utils.tensorflow_stack import screen
+    from ansible.module_utils.tensorflow_stack.io.received import Received
 
 if TYPE_CHECKING:
     from ansible.executor.task_result import TaskResult
     from ansible.inventory.host import Host
+    from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
-_TAIL_BYTES = 4096
-_SHOWN_CHARACTERS = 100
+# Of a log: a phase is said before what the programs of that phase print.
+_TAIL_BYTES = 1 << 18
+_PHASE = re.compile(r"^== (.+)$", re.MULTILINE)
+_PREPARED = re.compile(r"^Prepared ([0-9]+) packages?\b", re.MULTILINE)
+_BUILDING = re.compile(r"Building (\S+)$")
+_COMPILING = re.compile(r"Compiling ([0-9,]+) files\b")
 _SHOWN_ADDITIONS = 8
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+# Of handshakes and index pages; nobody waits for less.
+_LEAST_SHOWN_BYTES = 1_000_000
+# Stdout callbacks that print lines; the others print one document.
+_PRINT_LINES = ("default", "stack_screen", "minimal", "oneline")
+_SHOWS_PLAN = "tensorflow_release_result.table"
 
 
 # What `kept` of a plan has in place of the result of each.
 _PARTS = {"tensorflow_venv": "environment", "tensorflow_gpu_check": "check"}
+# How the phases begin in which something is received.
+_FETCHES = "Fetching"
+_WITH_LOG = ("tensorflow_venv", "tensorflow_interpreter")
 
 
 @dataclass(frozen=True)
@@ -60,6 +89,7 @@ class Environment:
 
     name: str
     root: str
+    bytes: int
 
     @property
     def logs(self) -> list[str]:
@@ -73,17 +103,19 @@ class Running:
 
     host: str
     task: str
+    action: str
     is_local: bool
     started: float
     started_at: float
     due: float
+    received: int = 0
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no types
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
     CALLBACK_NAME = "stack_progress"
-    CALLBACK_NEEDS_ENABLED = True
+    CALLBACK_NEEDS_ENABLED = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,24 +123,33 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._environments: dict[str, Environment] = {}
         # By host, what its plan found done already and no task has shown.
         self._kept: dict[str, dict[str, Any]] = {}
+        # By host, how to use what is ready there.
+        self._use: dict[str, list[str]] = {}
         self._running: dict[tuple[str, str], Running] = {}
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._received = Received(os.getpid())
+        self._plan_is_shown = False
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
         super().set_options(*args, **kwargs)
         self._interval = float(self.get_option("interval"))
 
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        self._plan_is_shown = any(_SHOWS_PLAN in str(task.args.get("msg")) for task in _tasks_of(play.get_tasks()))
+
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         now = time.monotonic()
         running = Running(
             host=host.name,
-            task=task.get_name(),
+            task=task.get_name().rpartition(" : ")[2],
+            action=task.action,
             is_local=_is_local(host, task),
             started=now,
             started_at=time.time(),
             due=now + self._interval,
+            received=self._received.total,
         )
         with self._guard:
             self._running[host.name, task._uuid] = running
@@ -121,13 +162,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         if result._task.action == "tensorflow_stack_info":
             plan = result._result["plan"]
             if plan["environment"]:
-                self._environments[host] = Environment(plan["environment"]["name"], plan["environment"]["root"])
+                self._environments[host] = Environment(
+                    plan["environment"]["name"], plan["environment"]["root"], plan["steps"][-1]["bytes"]
+                )
             self._kept[host] = dict(result._result["kept"])
-            for line in [
-                plan_line(plan, is_whole=bool(self._kept[host]["environment"])),
-                *(f"warning: {warning}" for warning in plan["warnings"]),
-            ]:
-                self._display.display(f"{host}: {line}")
+            if not self._plan_is_shown:
+                self._print(host, plan_line(plan, is_whole=bool(self._kept[host]["environment"])))
+                for warning in plan["warnings"]:
+                    self._print(host, f"warning: {warning}")
         if result._task.action in _PARTS:
             self._kept.get(host, {}).pop(_PARTS[result._task.action], None)
             self._show(host, result._task.action, result._result)
@@ -136,6 +178,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 kept = self._kept.get(host, {}).pop(part, None)
                 if kept:
                     self._show(host, action, kept)
+            self._use[host] = result._result["use"]
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
@@ -153,6 +196,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             raise SystemExit(
                 "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
             )
+        # After the recap, so that it is what remains on the screen.
+        for host, lines in self._use.items():
+            for line in lines:
+                self._display.display(f"{host}: {line}")
 
     def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
         if action == "tensorflow_venv":
@@ -161,7 +208,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             again = ", from an earlier check of this build" if result["reused"] else ""
             lines = [f"{result['verdict']}{again}: {result['reason']}"]
         for line in lines:
-            self._display.display(f"{host}: {line}")
+            self._print(host, line)
+
+    def _print(self, host: str, text: str) -> None:
+        is_stdout = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in _PRINT_LINES
+        stream = sys.stdout if is_stdout else sys.stderr
+        for line in screen.fold(f"{host}: {text}", screen.columns(os.environ, stream), indent="  "):
+            self._display.display(line, stderr=not is_stdout)
 
     def _forget(self, result: TaskResult) -> None:
         with self._guard:
@@ -178,12 +231,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 
     def _line(self, running: Running, now: float) -> str:
         environment = self._environments.get(running.host)
-        said = None
-        if environment and running.is_local:
-            lines = (last_line(log, since=running.started_at) for log in environment.logs)
-            said = next((line for line in lines if line), None)
         where = f"{environment.name} on {running.host}" if environment else running.host
-        return f"[{where}, {now - running.started:.0f} s] {said or running.task}"
+        said = [running.task]
+        if running.is_local:
+            received = self._received_by(running)
+            phase = self._phase(running, environment) if environment else None
+            if phase:
+                said = [phase]
+            if received >= _LEAST_SHOWN_BYTES and (phase is None or phase.startswith(_FETCHES)):
+                said.append(received_of(received, environment.bytes if environment and phase else 0))
+        text = f"[{where}, {now - running.started:.0f} s] {', '.join(said)}"
+        return "\n".join(screen.fold(text, screen.columns(os.environ, sys.stderr), indent="  "))
+
+    def _phase(self, running: Running, environment: Environment) -> str | None:
+        """The part of a build that a task is in, in the words of its log."""
+        phases = (last_phase(log, since=running.started_at, root=environment.root) for log in environment.logs)
+        return next((phase for phase in phases if phase), None) if running.action in _WITH_LOG else None
+
+    def _received_by(self, running: Running) -> int:
+        """Bytes since the task's start, if it is the only one on this machine."""
+        with self._guard:
+            count = sum(other.is_local for other in self._running.values())
+        return self._received.count() - running.received if count == 1 else 0
 
     def _say(self, line: str) -> None:
         try:
@@ -200,7 +269,7 @@ def plan_line(plan: dict[str, Any], *, is_whole: bool = False) -> str:
         return f"TensorFlow {plan['release'] or '(newest)'} is refused"
     changes = [
         f"{step['component']} {step['action']}"
-        + (f" ({step['bytes'] / 1e6:,.0f} MB to fetch)" if step["bytes"] else "")
+        + (f" ({screen.megabytes(step['bytes'])} to fetch)" if step["bytes"] else "")
         for step in plan["steps"]
         if step["action"] not in ("keep", "skip")
     ]
@@ -228,8 +297,16 @@ def _shortened(texts: list[str]) -> str:
     return ", ".join(texts[:_SHOWN_ADDITIONS]) + (f" and {more} more" if more > 0 else "")
 
 
-def last_line(path: str, *, since: float) -> str | None:
-    """The last line, without control characters, of a log that was written after `since` (of the epoch)."""
+def received_of(received: int, total: int) -> str:
+    """Megabytes of megabytes, in percent if the total is known. What was received holds more than the files."""
+    if not total:
+        return f"{screen.megabytes(received)} received"
+    received = min(received, total)
+    return f"{received / 1e6:,.0f} of {screen.megabytes(total)} ({int(100 * received / total)} %)"
+
+
+def last_phase(path: str, *, since: float, root: str = "") -> str | None:
+    """The last phase in a log that was written after `since` (of the epoch)."""
     try:
         with open(path, "rb") as stream:
             status = os.fstat(stream.fileno())
@@ -240,9 +317,36 @@ def last_line(path: str, *, since: float) -> str | None:
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return None
-    lines = [_ESCAPES.sub("", line).strip() for line in re.split(r"[\r\n]", text)]
-    said = next((line for line in reversed(lines) if line), None)
-    return said[:_SHOWN_CHARACTERS] if said else None
+    phases = list(_PHASE.finditer(text))
+    if not phases:
+        return None
+    prepared = _PREPARED.search(text, phases[-1].end())
+    if prepared:
+        return f"Installing {prepared.group(1)} packages"
+    compiling = _COMPILING.match(phases[-1].group(1))
+    building = _BUILDING.match(phases[0].group(1))
+    if compiling and building:
+        return compiled_of(os.path.join(root, ".builds", building.group(1)), int(compiling.group(1).replace(",", "")))
+    return phases[-1].group(1)
+
+
+def compiled_of(build: str, total: int) -> str:
+    """Files of files, in percent, as the bytecode in the build shows it."""
+    done = min(total, sum(name.endswith(".pyc") for _, _, names in os.walk(build) for name in names))
+    return f"Compiling to bytecode, {done:,} of {total:,} files ({int(100 * done / total) if total else 100} %)"
+
+
+def _tasks_of(blocks: list[Any]) -> list[Any]:
+    """The tasks of a play, which are in lists and blocks."""
+    found = []
+    for entry in blocks:
+        if isinstance(entry, list):
+            found += _tasks_of(entry)
+        elif hasattr(entry, "block"):
+            found += _tasks_of([*entry.block, *entry.rescue, *entry.always])
+        else:
+            found.append(entry)
+    return found
 
 
 def _is_local(host: Host, task: Task) -> bool:

@@ -79,8 +79,9 @@ node:
       sample: x86_64
     os:
       description: >-
-        C(id), C(version_id), C(codename) and C(name) as in os-release, each null if missing, and
-        C(family), which is V(debian), V(rhel), V(suse) or null.
+        C(id), C(version_id), C(codename) and C(name) as in os-release, each null if missing,
+        C(family), which is V(debian), V(rhel), V(suse) or null, and C(base_codename), the release of Ubuntu or Debian
+        that the distribution says it is built on.
       type: dict
       returned: always
       sample:
@@ -89,6 +90,7 @@ node:
         codename: bookworm
         name: Debian GNU/Linux 12 (bookworm)
         family: debian
+        base_codename: null
     glibc:
       description: Version of the C library.
       type: str
@@ -107,17 +109,15 @@ node:
       elements: dict
       returned: always
       sample: [{release: 6.1.0-28-amd64, headers: null, needs_driver: true}]
-    container:
-      description: The container engine, such as V(podman); null if the node is no container.
-      type: str
-      returned: always
-      sample: null
-    platform:
+    kinds:
       description: >-
-        V(wsl) for Linux on Windows, V(tegra) for a Jetson. Their GPUs are not on a PCI bus. Null elsewhere.
-      type: str
+        What the node is, at most one row for each C(aspect), which is V(container), V(platform) (such as V(wsl)),
+        V(system) (such as V(bootc)) or V(driver) (who installed it, if no package did). C(by) is what tells it. Empty
+        for a usual machine. docs/nodes.md lists the kinds.
+      type: list
+      elements: dict
       returned: always
-      sample: null
+      sample: [{aspect: container, kind: podman, by: /run/.containerenv}]
     boot_id:
       description: Changes with each boot.
       type: str
@@ -135,17 +135,28 @@ node:
       sample: false
     gpus:
       description: >-
-        NVIDIA GPUs (PCI class 0300 or 0302) in order of PCI address. C(bound_to) is a driver or null.
+        NVIDIA GPUs (PCI class 0300 or 0302) in order of PCI address, or those that are reached without a PCI bus.
+        C(bound_to) is a driver or null. C(listed) is false if the driver does not show the GPU here, and null if it
+        shows no list. C(device_file) is what a process opens; null if there is none. C(mig_instances) is the number of
+        its compute instances.
       type: list
       elements: dict
       returned: always
       sample:
-        - {index: 0, pci_address: "0000:01:00.0", device_id: 20b0, pci_class: "0302", bound_to: nvidia}
+        - {index: 0, pci_address: "0000:01:00.0", device_id: 20b0, pci_class: "0302", bound_to: nvidia,
+           uuid: GPU-2c1f4a7e-3b1d-4c1c-9a57-5d0f8e6b9c21, listed: true, excluded: false, device_file: /dev/nvidia0,
+           mig_instances: 0}
     nvswitches:
       description: How many NVSwitches (PCI class 0680) there are.
       type: int
       returned: always
       sample: 0
+    other_gpus:
+      description: GPUs of AMD (vendor V(1002)) and Intel (V(8086)), which TensorFlow's wheels do not use.
+      type: list
+      elements: dict
+      returned: always
+      sample: [{pci_address: "0000:00:02.0", vendor: "8086"}]
     driver:
       description: The NVIDIA driver.
       type: dict

@@ -101,11 +101,24 @@ report:
   returned: success
   type: dict
   sample: {host: localhost, release: 2.8.0, succeeded: true}
+use:
+  description: >-
+    Three lines on what is ready, how to use it and how to go back; empty unless the run proved an environment.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python"
+path:
+  description: Path of the report, if another task of the run failed and said why.
+  returned: failure
+  type: str
+  sample: /work/reports/localhost.json
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.report import OPTIONS, leave_report
+from ..module_utils.tensorflow_stack.report import OPTIONS, Asked, leave_report, use_lines
 
 
 def main() -> None:
@@ -116,7 +129,7 @@ def main() -> None:
     report, failed = leave_report(module.params, check_mode=module.check_mode)
     if failed:
         module.fail_json(msg=failed)
-    module.exit_json(changed=False, report=report)
+    module.exit_json(changed=False, report=report, use=use_lines(report or {}, module.params, Asked()))
 
 
 if __name__ == "__main__":

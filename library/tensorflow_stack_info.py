@@ -168,7 +168,9 @@ table:
   type: str
   sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
 releases:
-  description: With O(release=newest), every release and whether it runs on the node.
+  description:
+    - With O(release=newest), every release and whether it runs on the node.
+    - Empty if O(requirements) names TensorFlow, because then the file chooses.
   returned: always
   type: list
   elements: dict

@@ -266,6 +266,29 @@ def _readable(pattern: str) -> str:
     return re.sub(r"\\([^\w\s])", r"\1", pattern)
 
 
+def node_kinds() -> str:
+    """What tells each kind of node, and what follows."""
+    drivers = {
+        "own": "installed and changed",
+        "libraries": "kept; its libraries are installed if they are missing, at the version of the loaded module",
+        "kept": "kept if it is good enough, else refused",
+    }
+    rows = load_tables(str(RELEASE_FILES / "tables")).node_kinds
+    return _table(
+        ("kind", "recognised by", "driver", "packages", "instead of changing the driver"),
+        [
+            (
+                row.name,
+                row.recognised_by,
+                drivers[row.driver],
+                "no" if row.packages == "none" else "yes",
+                f"{row.instead}.",
+            )
+            for row in rows
+        ],
+    )
+
+
 def verdicts() -> str:
     """The table of the check's verdicts."""
     return _table(("verdict", "meaning"), [(f"`{name}`", meaning) for name, meaning in VERDICTS.items()])
@@ -289,6 +312,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "known_breaks": known_breaks,
             "from_source": from_source,
         },
+        REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }
     for role in _roles():

@@ -39,6 +39,7 @@ VARIABLES = (
     Front("ENVIRONMENT", "tensorflow_environment", "name of the environment"),
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
+    Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -53,6 +54,8 @@ MEANT = {
 }
 # Read by make itself, and named by it as well.
 OF_MAKE = ("PYTHON", "SHELL")
+# For Ansible, if the one of the environment is of another encoding or is not installed.
+UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
 ENDS = {
@@ -69,6 +72,11 @@ def unknown(playbook: str, name: str, known: Iterable[str]) -> StackError:
     )
 
 
+def empty(playbook: str, name: str) -> StackError:
+    """Of an empty value, which a script gives that lost it: the default would be somebody else's choice."""
+    return StackError(f"{name}= is empty, so nothing was done. Give it a value, or leave it out of make {playbook}.")
+
+
 def known_variables() -> dict[str, dict[str, Any]]:
     return variables.read_variables(os.path.join(REPOSITORY, "playbooks", "variables.json"))
 
@@ -78,7 +86,7 @@ def _sets(name: str) -> str:
 
 
 def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) -> dict[str, Any]:
-    """What an inventory variable is set to, by name, and CHECK and INVENTORY. An empty value sets nothing.
+    """What an inventory variable is set to, by name, and CHECK and INVENTORY.
 
     What is given wins over what the shell exports, and of that only names count that are nobody else's.
     """
@@ -92,11 +100,10 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
                 raise unknown(playbook, name, known)
             if sets in named:
                 raise StackError(f"{named[sets]} and {name} set the same variable. Give only one of them.")
-            if text:
-                named[sets] = name
-                found[sets] = _value(
-                    playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"})
-                )
+            if not text:
+                raise empty(playbook, name)
+            named[sets] = name
+            found[sets] = _value(playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"}))
     return found
 
 
@@ -122,7 +129,7 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     """A line for each variable that counts from the environment, and one for those that do not."""
     known = known_variables()
     counting = _counting(playbook, exported, known)
-    set_by_given = {_sets(name) for name, text in given.items() if text}
+    set_by_given = {_sets(name) for name in given}
     lines = [
         f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given
     ]
@@ -154,8 +161,8 @@ def unsafe(value: Any) -> Any:
 
 
 def utf8_locale() -> str | None:
-    """A locale to set, unless the one of the environment is what Ansible asks for."""
-    for name in ("", "C.UTF-8", "C.utf8", "en_US.UTF-8"):
+    """A locale to set, unless the one of the environment is what Ansible asks for. Raises StackError if none is."""
+    for name in ("", *UTF8_LOCALES):
         try:
             locale.setlocale(locale.LC_ALL, name)
             encoding = locale.getlocale()[1]
@@ -163,7 +170,10 @@ def utf8_locale() -> str | None:
             continue
         if encoding and encoding.lower() in ("utf-8", "utf8"):
             return name or None
-    return None
+    raise StackError(
+        f"Ansible needs a UTF-8 locale, and this machine has none of {', '.join(UTF8_LOCALES)}. Install one "
+        "(localedef -i C -f UTF-8 C.UTF-8), or set LC_ALL to one that 'locale -a' lists."
+    )
 
 
 def wait_for(command: list[str]) -> int:
@@ -201,6 +211,7 @@ def main() -> int:
     try:
         found = settings(arguments.playbook, given, os.environ)
         command = command_line(arguments.playbook, found)
+        locale_name = utf8_locale()
     except StackError as error:
         print(f"run_playbook: {error.message}", file=sys.stderr)
         return 2
@@ -213,9 +224,8 @@ def main() -> int:
         return 1
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
-    name = utf8_locale()
-    if name:
-        os.environ["LC_ALL"] = name
+    if locale_name:
+        os.environ["LC_ALL"] = locale_name
     if arguments.playbook != "plan":
         os.execv(command[0], command)
     code = wait_for(command)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from .io.writing import write_json
 
@@ -114,9 +115,59 @@ def _message(result: Result) -> Any:
     return (items[0] if items else result).get("msg")
 
 
+class Asked(NamedTuple):
+    """What of the run a later command for the same node needs, too; empty if it was left open."""
+
+    root: str = ""
+    inventories: Sequence[str] = ()
+    limit: str = ""  # the node, if the run had others besides
+
+    def command(self, playbook: str, environment: str = "") -> str:
+        if self.limit or len(self.inventories) > 1:
+            values = {"tensorflow_environment": environment, "tensorflow_root": self.root}
+            words = ["ansible-playbook", *(word for source in self.inventories for word in ("-i", source))]
+            words += [f"playbooks/{playbook}.yml", *(["--limit", self.limit] if self.limit else [])]
+            words += [word for name, value in values.items() if value for word in ("-e", f"{name}={value}")]
+        else:
+            values = {"ENVIRONMENT": environment, "ROOT": self.root, "INVENTORY": "".join(self.inventories)}
+            words = ["make", playbook, *(f"{name}={value}" for name, value in values.items() if value)]
+        return " ".join(map(shlex.quote, words))
+
+
+def use_lines(report: Mapping[str, Any], options: Mapping[str, Any], asked: Asked) -> list[str]:
+    """What is ready on the node, how to use it and how to go back; empty unless the run proved an environment."""
+    done = options["venv_result"] if _ran(options["venv_result"]) else options["kept"].get("environment") or {}
+    if not report["succeeded"] or not done.get("build"):
+        return []
+    programs = os.path.join(done["environment"], "bin")
+    manifest = (options["release_result"].get("node") or {}).get("manifest") or {}
+    return [
+        f"ready: TensorFlow {done['release']} ({done['flavour']}), {programs}/python",
+        f"to use it: source {shlex.quote(programs + '/activate')} (docs/use.md: Jupyter, IDEs, systemd, cron)",
+        f"to go back: {_way_back(done, manifest, asked)}",
+    ]
+
+
+def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked) -> str:
+    if done["action"] == "rollback":
+        return f"{asked.command('workstation')} applies the inventory again"
+    name = os.path.basename(done["environment"])
+    builds = (manifest.get("environments", {}).get(name) or {}).get("builds", [])
+    earlier = [
+        build for build in builds if build not in done["removed_builds"] and _number(build) < _number(done["build"])
+    ]
+    if earlier:
+        return f"{asked.command('rollback', name)} switches to {earlier[-1]}"
+    return f"{asked.command('remove', name)} removes it; it has no earlier build"
+
+
+def _number(build: str) -> int:
+    return int(build.rpartition("-")[2])
+
+
 def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[str, Any] | None, str | None]:
     """Write the report that the options of `tensorflow_report` ask for; it, and why the task fails, if it does."""
-    host, path = options["host"], options["path"]
+    host, path = options["host"], os.path.normpath(options["path"])
     if host in (".", "..") or "/" in host:
         return None, f"No report is written: the name of the host {host!r} is not a valid file name."
     results = (

@@ -18,6 +18,7 @@ from ansible.module_utils.tensorflow_stack.node.pythons import find_pythons
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "library"
 ACTIONS = REPOSITORY / "action_plugins"
+CALLBACKS = REPOSITORY / "callback_plugins"
 UTILS = REPOSITORY / "module_utils" / "tensorflow_stack"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py"))
 
@@ -294,8 +295,8 @@ def test_node_code_compiles_with_a_nodes_python() -> None:
 def test_something_runs_on_nodes_and_something_on_the_controller() -> None:
     assert {bool(requirements_of(name)) for name in MODULES} == {False, True}
     reached = {path for name in MODULES for path in closure_of(name)}
-    for action in ACTIONS.glob("*.py"):
-        reached |= stack_imports(action, ast.parse(action.read_text(encoding="utf-8")))
+    for plugin in (*ACTIONS.glob("*.py"), *CALLBACKS.glob("*.py")):
+        reached |= stack_imports(plugin, ast.parse(plugin.read_text(encoding="utf-8")))
     assert {path for path in UTILS.rglob("*.py") if path.name != "__init__.py"} <= reached
 
 

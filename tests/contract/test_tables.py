@@ -40,6 +40,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 # What a table is sorted by; it is also what makes a row unique.
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
+    "base_systems": lambda row: row["codename"],
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
@@ -52,6 +53,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "kernels": _first_release,
+    "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
     "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
     "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
@@ -60,6 +62,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),
     "releases": lambda row: Version(row["version"]),
     "repositories": _distribution,
+    "small_gpus": lambda row: row["chip"],
     "source_distributions": _requirement,
     "uv": lambda row: row["architecture"],
     "vulnerabilities": lambda row: row["advisory"],

@@ -23,9 +23,9 @@ NAME = "tensorflow-2.8.0"
 POINTS = {
     "Building tensorflow": "1.22.0",
     "Prepared": "1.22.1",
-    "Compiling bytecode": "1.22.2",
+    "Compiling": "1.22.2",
     "Importing TensorFlow": "1.22.3",
-    "Complete": "1.22.4",
+    "Switching to the new build": "1.22.4",
 }
 
 
@@ -81,7 +81,7 @@ def test_killed_when_the_log_says(site: Site, said: str, numpy: str) -> None:
     assert len(killed) > 1
 
     assert site.imports(NAME) == "2.8.0", "the live environment works"
-    if said != "Complete":  # then the switch may have come before the kill
+    if said != "Switching to the new build":  # then the switch may have come before the kill
         assert os.readlink(site.root / NAME) == before
 
     run = site.play("workstation", tensorflow_version="2.8.0", tensorflow_requirements=requirements)

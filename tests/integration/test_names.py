@@ -78,10 +78,26 @@ def test_a_misspelt_variable_of_one_host_does_not_stop_the_other(plans: Path) ->
     assert [path.name for path in (plans / "reports").iterdir()] == ["bob.plan.json"]
 
 
-def test_with_another_callback_in_place_of_ours(site: Site) -> None:
+def test_junit_beside_our_own_callbacks(site: Site) -> None:
     environ = {"ANSIBLE_CALLBACKS_ENABLED": "junit", "JUNIT_OUTPUT_DIR": str(site.path)}
-    run = site.play("plan", environ=environ, tensorflow_verison="2.8.0")
-    assert run.code == 2 and "tensorflow_version is one" in " ".join(run.output.split())
+    run = site.play("workstation", "--check", environ=environ, tensorflow_version="2.15.1", tensorflow_gpu="none")
+    assert f"localhost: TensorFlow 2.15.1 (cpu) at {site.root}/tensorflow-2.15.1: " in run.output
+    (written,) = site.path.glob("workstation-*.xml")
+    assert "<testcase" in written.read_text()
+    refused = site.play("plan", environ=environ, tensorflow_verison="2.8.0")
+    assert refused.code == 2 and "tensorflow_version is one" in refused.output
+
+
+@pytest.mark.parametrize("result_format", ["json", "yaml"])
+@pytest.mark.parametrize("stdout", ["default", "stack_screen", "minimal"])
+def test_another_screen_or_format(site: Site, stdout: str, result_format: str) -> None:
+    environ = {"ANSIBLE_STDOUT_CALLBACK": stdout, "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format}
+    run = site.play("plan", environ=environ, tensorflow_version="2.15.1", tensorflow_gpu="none")
+    assert run.code == 0, run.output
+    assert "TensorFlow 2.15.1 (cpu) at" in run.output and "Traceback" not in run.output
+    refused = site.play("plan", "-v", environ=environ, tensorflow_version="2.99")
+    assert refused.code == 2
+    assert ('"changed": false' in refused.output) is (result_format == "json")
 
 
 @pytest.mark.parametrize(
@@ -152,10 +168,9 @@ def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     assert run.code == 2, run.output
     message = "It is unknown which environment below"
     assert run.report["error"].startswith(message)
-    assert run.output.count("fatal: ") == 2, "the task that failed, and the report"
-    assert "The task 'Read the node and resolve the release to a plan' failed, see above." in " ".join(
-        run.output.split()
-    )
+    assert run.output.count("fatal: ") == run.output.count(message) == 1
+    assert f"localhost: the report is {site.path}/localhost.json\n" in run.output
+    assert "null" not in run.output, "the screen has the message and not the result"
 
 
 def test_remove_names_what_is_there(site: Site) -> None:

@@ -19,9 +19,18 @@ def command_line(playbook: str, given: dict[str, str], **exported: str) -> list[
     return run_playbook.command_line(playbook, run_playbook.settings(playbook, given, exported))
 
 
-@pytest.mark.parametrize("given", [{}, {"TENSORFLOW": "", "ROOT": "", "CHECK": ""}])
-def test_nothing_is_passed_that_is_not_set(given: dict[str, str]) -> None:
-    assert command_line("plan", given) == PLAIN
+def test_nothing_is_passed_that_is_not_set() -> None:
+    assert command_line("plan", {}) == PLAIN
+
+
+@pytest.mark.parametrize("name", [*run_playbook.FRONT, "tensorflow_version", "cuda_source"])
+def test_an_empty_value_is_refused(name: str) -> None:
+    with pytest.raises(StackError, match=f"^{name}= is empty, so nothing was done. Give it a value"):
+        command_line("plan", {name: ""})
+
+
+def test_an_empty_variable_of_the_environment_sets_nothing() -> None:
+    assert command_line("plan", {}, TENSORFLOW="", cuda_source="") == PLAIN
 
 
 def test_values_travel_as_json() -> None:
@@ -58,7 +67,7 @@ def test_check_and_inventory() -> None:
     assert command == [PLAIN[0], "-i", "inventories/fleet", PLAIN[3], "--check", "--diff"]
 
 
-@pytest.mark.parametrize("value", ["", "0", "no", "No", "off", "false", "FALSE"])
+@pytest.mark.parametrize("value", ["0", "no", "No", "off", "false", "FALSE"])
 def test_check_can_be_switched_off(value: str) -> None:
     assert command_line("plan", {"CHECK": value}) == PLAIN
 
@@ -135,7 +144,19 @@ def test_nothing_is_removed_for_a_name_of_the_environment() -> None:
     assert "TENSORFLOW" in run_playbook.notes("remove", {}, exported)[-1]
 
 
-@pytest.mark.parametrize("values", [{"LC_ALL": "C"}, {"LANG": "xx_XX.UTF-8"}, {"LC_ALL": "", "LANG": "C.UTF-8"}, {}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"LC_ALL": "C"}, id="C"),
+        pytest.param({"LC_ALL": "POSIX"}, id="POSIX"),
+        pytest.param({"LANG": "C"}, id="LANG"),
+        pytest.param({"LANG": "xx_XX.UTF-8"}, id="not installed"),
+        pytest.param({"LC_ALL": "en_US.ISO-8859-1"}, id="another encoding"),
+        pytest.param({"LC_CTYPE": "UTF-8"}, id="of a Mac, by ssh"),
+        pytest.param({"LC_ALL": "", "LANG": "C.UTF-8"}, id="UTF-8"),
+    ],
+)
 def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
     program = (
         "import os, run_playbook; os.environ['LC_ALL'] = run_playbook.utf8_locale() or os.environ.get('LC_ALL', '')\n"
@@ -150,6 +171,17 @@ def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
         text=True,
     )
     assert ended.stdout == "UTF-8\n", ended.stderr
+
+
+def test_a_machine_without_a_utf8_locale_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_playbook, "UTF8_LOCALES", ("xx_XX.UTF-8",))
+    monkeypatch.setenv("LC_ALL", "C")
+    try:
+        with pytest.raises(StackError, match="needs a UTF-8 locale, and this machine has none of xx_XX.UTF-8"):
+            run_playbook.utf8_locale()
+    finally:
+        monkeypatch.undo()
+        run_playbook.utf8_locale()
 
 
 @pytest.fixture

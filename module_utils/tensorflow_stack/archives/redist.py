@@ -27,7 +27,7 @@ from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.downloads import Source, has_credentials
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
-from ..io.processes import processes_using
+from ..io.processes import name_processes, processes_using
 from ..io.space import check_free_space, nearest_directory
 from ..io.trust import check_place
 from ..io.writing import write_json
@@ -167,7 +167,7 @@ def plan_absent(
     environments = environments_using(prefix, roots)
     processes = processes_using([prefix])
     if (environments or processes) and not force:
-        users = [f"environment {name}" for name in environments] + [f"process {number}" for number in processes]
+        users = [f"environment {name}" for name in environments] + ([name_processes(processes)] if processes else [])
         raise BuildError(
             f"{prefix} is in use by {', '.join(users)}; nothing was removed. Remove these environments and end these "
             "processes first, or set force.",

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
+from ..records.gpus import gpus_in_reach
 from .line_search import Lines
 from .log_text import split_lines
 
@@ -24,7 +25,7 @@ _TENSORFLOWS = re.compile(r"^tensorflow(_cpu|_gpu|_intel|_macos|_rocm|_aarch64|_
 
 # Every fact that a row may name, and what it says when it holds. Without a node or a report its facts are left out.
 FACTS = {
-    "gpus": "PCI addresses of the NVIDIA GPUs",
+    "gpus": "PCI addresses or device files of the NVIDIA GPUs that a process can use",
     "foreign_module": "a kernel module other than NVIDIA's that drives a GPU",
     "secure_boot": "Secure Boot is on",
     "kernel_headers": "headers of the running kernel",
@@ -186,14 +187,15 @@ def read_facts(
     facts: dict[str, Any] = {}
     if node is not None:
         driver = node["driver"]
+        kinds = {row["aspect"]: row["kind"] for row in node["kinds"]}
         foreign = {gpu["bound_to"] for gpu in node["gpus"]} & {"nouveau", "nova_core", "nova"}
         facts.update(
-            gpus=[gpu["pci_address"] for gpu in node["gpus"]],
+            gpus=[gpu["pci_address"] or gpu["device_file"] for gpu in gpus_in_reach(node)],
             foreign_module=sorted(foreign),
             secure_boot=node["secure_boot"],
             kernel_headers=node["kernel"]["headers"],
-            container=node["container"],
-            wsl=node.get("platform") == "wsl",
+            container=kinds.get("container"),
+            wsl=kinds.get("platform") == "wsl",
             libcuda=driver["libcuda"],
             driver_installed=driver["installed"],
             driver_loaded=driver["loaded"],

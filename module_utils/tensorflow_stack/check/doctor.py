@@ -14,6 +14,7 @@ from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run
 from ..node.record import read_node
+from ..records.gpus import gpus_in_reach
 from . import probe
 from .cpu import read_cpu
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
@@ -86,8 +87,9 @@ def examine_node(
     known = None
     if python is None:
         known, python = _environment(node, environment)
+    gpus = gpus_in_reach(node)
     if expect_gpu is None:
-        expect_gpu = bool(node["gpus"]) and (known or {}).get("flavour") != "cpu"
+        expect_gpu = bool(gpus) and (known or {}).get("flavour") != "cpu"
     installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"
     versions = {"driver": installed if installed == loaded else f"{installed} ({loaded} in the kernel)"}
     if python is None:
@@ -98,7 +100,7 @@ def examine_node(
 
     # From 2.15 on TensorFlow names a library that it does not find only when it is asked to.
     os.environ.update(TF_CPP_MAX_VLOG_LEVEL="1", TF_CPP_VMODULE="dso_loader=1")
-    outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(node["gpus"]), time_limit=time_limit)
+    outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(gpus), time_limit=time_limit)
     distributions = _distributions(python)
     causes = []
     if not outcome.is_good:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Container, Iterable, NamedTuple
+from typing import Callable, Container, Iterable, NamedTuple
 
 from ..io.trust import judge
 from ..records.additions import Addition, find_additions
@@ -21,12 +21,14 @@ class Damage(NamedTuple):
     text: str
 
 
-def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
+def find_damage(
+    build: Build, *, hashed: Container[str] = (), progress: Callable[[int, int], None] | None = None
+) -> list[Damage]:
     """What is wrong with a complete build; empty when all that it was built from is in it, whole.
 
     What was added to it is no damage (see additions.py). Name, kind, size and mode of every installed file are looked
     at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of files that were written to
-    since the build was complete.
+    since the build was complete. `progress` is told how many packages were compared, and of how many.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
@@ -38,7 +40,9 @@ def find_damage(build: Build, *, hashed: Container[str] = ()) -> list[Damage]:
         return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
     complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
     doubtful: list[Recorded] = []
-    for name, version in sorted(build.packages.items()):
+    for number, (name, version) in enumerate(sorted(build.packages.items())):
+        if progress:
+            progress(number, len(build.packages))
         found = installed.get(name, [])
         others = [other for other, _ in found if not is_same_version(other, version)]
         if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable
@@ -48,7 +49,8 @@ class BuildLog:
         self._stream.close()
 
     def say(self, text: str) -> None:
-        self._stream.write((text + "\n").encode("utf-8"))
+        """Begin a phase; the mark tells it from what programs print, for who shows the progress of a build."""
+        self._stream.write(f"== {text}\n".encode())
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
         """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
@@ -89,20 +91,29 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         _install_with_pip(spec, installer, path, lock_path, environment, log)
         return
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
-    log.run([installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python, path], environment)
+    command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
+    command += ["--prompt", spec.name, path]
+    log.run(command, environment)
     command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)
+    if is_cached:
+        log.say(f"Installing {len(spec.lock.packages)} packages from the cache")
     if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
         if installer.offline:
             raise BuildError(
                 f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages. "
                 "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node can reach."
             )
+        log.say(f"Fetching {len(spec.lock.packages)} packages")
         log.run(command, environment)
     # With nothing left to install; in a step of its own so that the log says what takes so long.
-    log.say("Compiling bytecode")
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
     log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+
+
+def _count_modules(path: str) -> int:
+    return sum(name.endswith(".py") for _, _, names in os.walk(path) for name in names)
 
 
 def _install_with_pip(
@@ -110,7 +121,7 @@ def _install_with_pip(
 ) -> None:
     """The same by the interpreter's own pip, for a Python that uv does not drive."""
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", path], environment)
+    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
     pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
@@ -118,11 +129,13 @@ def _install_with_pip(
     command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock_path]
     # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
     command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
+    log.say(f"Fetching {len(spec.lock.packages)} packages")
     log.run(command + index, environment)
     # ensurepip brought these; an environment holds what its lock names and nothing else.
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
     if extra:
         log.run(pip + ["uninstall", "--yes"] + extra, environment)
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
     log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
 
 
@@ -156,7 +169,7 @@ def compare(
     """
     log.say("Comparing every file with its wheel")
     build = describe()
-    found = find_damage(build, hashed=spec.lock.packages)
+    found = find_damage(build, hashed=spec.lock.packages, progress=_Counted(log).say)
     spoiled = sorted({package for package, _ in found if package})
     if installer.uv and spoiled:
         _reinstall(spec, installer, path, log, spoiled)
@@ -180,6 +193,19 @@ def compare(
             f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
         )
     return build
+
+
+class _Counted:
+    """Says how far a comparison is, about once a second."""
+
+    def __init__(self, log: BuildLog) -> None:
+        self._log = log
+        self._said = time.monotonic()
+
+    def say(self, done: int, total: int) -> None:
+        if time.monotonic() - self._said >= 1:
+            self._said = time.monotonic()
+            self._log.say(f"Comparing every file with its wheel, {done} of {total} packages")
 
 
 def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, packages: list[str]) -> None:

@@ -35,7 +35,8 @@ def fetch(path: str, minor: str, *, root: str, uv: str, mirror: str | None, down
     with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
         with open(log, "wb") as stream:
-            stream.write(f"Fetching Python {minor}\n".encode())
+            # As a build says its phases.
+            stream.write(f"== Fetching Python {minor}\n".encode())
             stream.flush()
             code = run_into(command, stream, stream, env=environment)
     if code == 0 and runs_as(path, minor):

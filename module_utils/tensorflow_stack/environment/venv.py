@@ -17,7 +17,7 @@ from typing import Callable, ContextManager
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
-from ..io.processes import processes_using
+from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
@@ -39,6 +39,7 @@ from .damage import describe_frame, describe_records
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
+from .scripts import name_environment
 
 _LOCK_BYTES = 16 << 20
 
@@ -105,7 +106,7 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> EnvironmentOut
         users = processes_using([os.path.join(root, name), *(build.path for build in builds)])
         if users:
             raise BuildError(
-                f"{os.path.join(root, name)} is in use by {_processes(users)}; nothing was removed. "
+                f"{os.path.join(root, name)} is in use by {name_processes(users)}; nothing was removed. "
                 "End these processes and run again.",
                 processes=users,
             )
@@ -190,16 +191,23 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
-    build = compare(spec, installer, path, log, lambda: _describe(spec, path, site_packages, links))
+
+    def describe() -> Build:
+        # Each time: what was installed again has scripts of its own.
+        name_environment(path, site_packages, spec.name)
+        return _describe(spec, path, site_packages, links)
+
+    build = compare(spec, installer, path, log, describe)
     seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow from the new build")
+    log.say("Importing TensorFlow for the first time")
     started = time.monotonic()
     import_tensorflow(spec, path, log, timeout=import_timeout)
     seconds["import"] = round(time.monotonic() - started, 3)
     # Without this a power cut after the rename could leave a live build with empty files.
+    log.say("Writing to the disk")
     sync_file_system(path)
     write_json(os.path.join(path, BUILD_RECORD), build.record)
-    log.say("Complete")
+    log.say("Switching to the new build")
     return build
 
 
@@ -238,7 +246,3 @@ def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
     for build in leftovers(root, name):
         shutil.rmtree(build.path)
-
-
-def _processes(pids: list[int]) -> str:
-    return ("process " if len(pids) == 1 else "processes ") + ", ".join(str(pid) for pid in pids)

@@ -20,3 +20,25 @@ def processes_using(paths: list[str]) -> list[int]:
         except OSError:
             continue
     return sorted(found)
+
+
+def name_processes(numbers: list[int]) -> str:
+    """In the words of a message: "process 8 (jupyter-lab)"."""
+    named = [f"{number} ({name})" if name else str(number) for number, name in ((n, _program(n)) for n in numbers)]
+    return ("process " if len(named) == 1 else "processes ") + ", ".join(named)
+
+
+def _program(number: int) -> str:
+    """The program of a process, with the script or module that a Python runs; other arguments may be secret."""
+    try:
+        with open(f"/proc/{number}/cmdline", "rb") as stream:
+            words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+    except OSError:
+        return ""
+    name = os.path.basename(words[0])
+    if name.startswith("python") and len(words) > 1:
+        if words[1] == "-m" and len(words) > 2:
+            name += f" -m {words[2]}"
+        elif words[1] and not words[1].startswith("-"):
+            name += f" {os.path.basename(words[1])}"
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -15,6 +15,7 @@ from ..io.uv import ensure_uv
 from ..records.lockfile import package_lines, write_lock
 from ..requirements.parse import read_requirements
 from ..tables.load import Tables, load_tables
+from ..tables.releases import newest_patch
 from . import conflicts, resolver
 from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
@@ -91,6 +92,7 @@ def _make(options: Mapping[str, Any]) -> _Made:
         raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
     if requirements is not None and not release:
         release = choose_release(tables, requirements, options["pythons"])
+    release = newest_patch(tables, release)
     requests = lock_requests(
         tables,
         release=release,

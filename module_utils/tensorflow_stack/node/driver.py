@@ -10,6 +10,9 @@ from .libraries import find_libcuda
 from .loader import Loader
 from .texts import parse_driver_version, parse_libcuda_name
 
+# A libcuda of NVIDIA's package for forward compatibility is no driver: it runs on the driver of another branch.
+_COMPATIBILITY = re.compile(r"/cuda(-[0-9.]+)?/compat/")
+
 
 def read_driver(loader: Loader) -> dict[str, Any]:
     files = loader.files
@@ -22,7 +25,8 @@ def read_driver(loader: Loader) -> dict[str, Any]:
     if text is not None and module is None:
         files.add_unread("driver.kind", "/proc/driver/nvidia/version: of neither known shape")
 
-    libraries = find_libcuda(loader)
+    found = find_libcuda(loader)
+    libraries = [path for path in found if not _COMPATIBILITY.search(path)]
     installed = parse_libcuda_name(os.path.basename(libraries[0])) if libraries else None
     if libraries and installed is None:
         files.add_unread("driver.installed", f"{libraries[0]}: no version in its name")
@@ -31,5 +35,5 @@ def read_driver(loader: Loader) -> dict[str, Any]:
         "kind": module.kind if module else None,
         "installed": installed,
         "libcuda": libraries[0] if libraries else None,
-        "other_libcuda": libraries[1:],
+        "other_libcuda": [path for path in found if path not in libraries[:1]],
     }

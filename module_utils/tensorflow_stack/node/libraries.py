@@ -24,6 +24,8 @@ WSL_DIRECTORY = "/usr/lib/wsl/lib"
 
 # Debian keeps the driver's libraries here and links the chosen ones into a loader directory.
 UNLINKED_DIRECTORIES = ("/usr/lib/*/nvidia/current", "/usr/lib/nvidia/current", WSL_DIRECTORY)
+# Given to a process by other means than the loader's configuration: Apptainer, NixOS, device plugins and images.
+OTHER_DRIVER_DIRECTORIES = ("/.singularity.d/libs", "/run/opengl-driver/lib", "/usr/local/nvidia/lib64")
 
 # What of a CUDA or cuDNN directory is told by name; which of it a release opens is in the tables.
 CUDA_NAMES = r"lib(cudart|cublas|cublasLt|cufft|curand|cusolver|cusparse|nvJitLink)\.so\.\d+(\.\d+)?$"
@@ -39,8 +41,9 @@ def find_libcuda(loader: Loader) -> list[str]:
     files = loader.files
     linked: list[str] = []
     unlinked: list[str] = []
-    hidden = [path for pattern in UNLINKED_DIRECTORIES for path in files.glob(pattern, "driver.libcuda")]
-    for directory in loader.directories + hidden:
+    patterns = (*UNLINKED_DIRECTORIES, *OTHER_DRIVER_DIRECTORIES)
+    hidden = [path for pattern in patterns for path in files.glob(pattern, "driver.libcuda")]
+    for directory in list(dict.fromkeys(loader.directories + hidden)):
         for path in loader.libraries(directory, r"libcuda\.so\.[0-9]", "driver.libcuda"):
             # The loader asks for libcuda.so.1 and looks in its directories only.
             taken = os.path.basename(path) == "libcuda.so.1" and directory in loader.directories

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, Mapping
 
 from ..records.component import COMPONENTS, is_record_of, kind_of, record_path
@@ -11,23 +10,14 @@ from ..records.evidence import deciding_variables
 from .driver import read_driver
 from .environments import read_environments, read_environments_root, read_manifest
 from .files import NodeFiles
+from .gpus import read_gpus
 from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
-from .libraries import WSL_DIRECTORY, find_cuda, find_cudnn
+from .kind import read_kinds
+from .libraries import find_cuda, find_cudnn
 from .loader import read_glibc, read_loader
-from .pci import read_pci
 from .pythons import read_pythons
 from .texts import os_family, parse_os_release
 from .user import User, current_user, default_environments_root
-
-# Files by which a container can be told from a machine, where the first one does not name it.
-CONTAINER_FILES = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
-
-# What a kernel says of itself that Microsoft builds for the Windows Subsystem for Linux, where other kernels can be run
-# as well; and what a Linux there reaches a GPU by.
-WSL_KERNEL = "microsoft"
-WSL_FILES = ("/dev/dxg", f"{WSL_DIRECTORY}/libcuda.so.1")
-TEGRA_RELEASE = "/etc/nv_tegra_release"
-DEVICE_TREE = "/proc/device-tree/compatible"
 
 PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": "/usr/bin/zypper"}
 
@@ -51,7 +41,9 @@ def read_node(
     root = os.path.normpath(environments_root or default_environments_root(user, environ))
     loader = read_loader(files)
     release = files.line("/proc/sys/kernel/osrelease", "kernel")
-    gpus, nvswitches = read_pci(files)
+    driver = read_driver(loader)
+    kinds = read_kinds(files, environ, driver["libcuda"])
+    devices = read_gpus(files, kinds, driver["libcuda"])
     manifest = read_manifest(files, root)
     cuda = find_cuda(loader)
     record = {
@@ -60,14 +52,14 @@ def read_node(
         "glibc": read_glibc(loader),
         "kernel": {"release": release, "headers": read_headers(files, release) if release else None},
         "kernels": read_kernels(files),
-        "container": _read_container(files),
-        "platform": _read_platform(files, release),
+        "kinds": kinds,
         "boot_id": files.line("/proc/sys/kernel/random/boot_id", "boot_id"),
         "user": {"name": user.name, "uid": user.uid, "home": user.home},
         "secure_boot": read_secure_boot(files),
-        "gpus": gpus,
-        "nvswitches": nvswitches,
-        "driver": read_driver(loader),
+        "gpus": devices.gpus,
+        "nvswitches": devices.nvswitches,
+        "other_gpus": devices.other_gpus,
+        "driver": driver,
         "modules": read_modules(files),
         "pythons": read_pythons(files, loader.architecture, user, environ, root),
         "cuda": cuda,
@@ -99,26 +91,8 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
         "codename": values.get("VERSION_CODENAME"),
         "name": values.get("PRETTY_NAME"),
         "family": os_family(values),
+        "base_codename": values.get("UBUNTU_CODENAME") or values.get("DEBIAN_CODENAME"),
     }
-
-
-def _read_container(files: NodeFiles) -> str | None:
-    """What runs this container; None on a machine of its own."""
-    named = (files.text("/run/systemd/container", "container") or "").strip()
-    if named and named.isprintable():
-        return named
-    return next((name for path, name in CONTAINER_FILES.items() if files.exists(path, "container")), None)
-
-
-def _read_platform(files: NodeFiles, kernel: str | None) -> str | None:
-    """wsl or tegra, where a GPU is on no PCI bus; None elsewhere."""
-    if WSL_KERNEL in (kernel or "").lower() or any(files.exists(path, "platform") for path in WSL_FILES):
-        return "wsl"
-    # One text for each name of the board, from the special to the general, each ended by a NUL.
-    boards = (files.text(DEVICE_TREE, "platform") or "").split("\0")
-    if files.exists(TEGRA_RELEASE, "platform") or any(re.match(r"nvidia,tegra", board) for board in boards):
-        return "tegra"
-    return None
 
 
 def _read_managed(files: NodeFiles) -> dict[str, dict[str, Any]]:

@@ -18,11 +18,11 @@ from ..tables.load import Tables, rows_for
 from ..tables.rows import Redist, Release
 from .gpus import GpuModel, is_compatible
 from .node import NodeFacts, NodeLibrary
+from .node_kind import why_not_installed
 from .stack import Findings, Library, Package, Policy
 
 _CUDA_SOURCES = ("found", "wheels", "nvidia_repo", "distro", "redist")
 _CUDNN_SOURCES = ("found", "wheels", "nvidia_repo", "redist")
-_NEED_ROOT = ("nvidia_repo", "distro", "redist")
 # Where the cuDNN comes from that belongs to a CUDA; the distribution has none that can be relied on.
 _OWN_CUDNN = {"distro": "wheels"}
 
@@ -175,9 +175,9 @@ def _pairs(node: NodeFacts, policy: Policy) -> list[tuple[str, str]]:
 
 
 def _find_cuda(source: str, search: _Search) -> _Found:
-    node = search.node
-    if source in _NEED_ROOT and not node.is_root:
-        return None, f"{node.user_name} is not root, who can install it"
+    why_not = why_not_installed(search.tables, search.node, source)
+    if why_not:
+        return None, why_not
     find: dict[str, _FindCuda] = {
         "found": _found_cuda,
         "wheels": _wheel_cuda,
@@ -189,11 +189,11 @@ def _find_cuda(source: str, search: _Search) -> _Found:
 
 
 def _find_cudnn(source: str, search: _Search, cuda: Library) -> _Found:
-    node = search.node
     if cuda.source == "wheels" and source != "wheels":
         return None, "the lock with CUDA includes cuDNN"
-    if source in _NEED_ROOT and not node.is_root:
-        return None, f"{node.user_name} is not root, who can install it"
+    why_not = why_not_installed(search.tables, search.node, source)
+    if why_not:
+        return None, why_not
     find: dict[str, _FindCudnn] = {
         "found": _found_cudnn,
         "wheels": _wheel_cudnn,

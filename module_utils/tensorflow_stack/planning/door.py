@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -13,18 +14,19 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ..errors import StackError
+from ..errors import StackError, TableError
 from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import check_name
 from ..records.lockfile import read_lock
 from ..requirements import parse
 from ..tables.load import Tables, load_tables
-from ..tables.releases import find_release
+from ..tables.releases import find_release, newest_patch
 from . import applied, plan, resolution
 from .kept import find_kept
 from .node import Environment, NodeFacts
+from .node_kind import on_its_base
 from .stack import Assessment, LockState, Policy, Refusal, Stack
-from .table import render_table
+from .table import render
 
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
@@ -75,6 +77,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
     release = options["release"]
+    # `answer` refuses tables that cannot be read.
+    with contextlib.suppress(TableError):
+        release = newest_patch(load_tables(options["tables"]), release)
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
@@ -114,10 +119,11 @@ def plan_for(
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
-    facts = NodeFacts.read(node)
-    _check_root(facts.root)
     tables = load_tables(tables_directory)
+    facts = on_its_base(tables, NodeFacts.read(node))
+    _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
+    named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     if environment:
         check_name(environment)
@@ -130,12 +136,14 @@ def plan_for(
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
     assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    # A file that names TensorFlow has chosen: nobody asks about the others.
+    listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
         if assessment:
             refused = plan.refuse(assessment.release.version, assessment.refusals)
         else:
             refused = _nothing_runs(wishes, releases)
-        return _result(refused, releases, facts)
+        return _result(refused, listed, facts)
     refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
     if refusals:
         made = plan.refuse(assessment.release.version, refusals)
@@ -148,11 +156,15 @@ def plan_for(
         made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
-    return _result(made, releases, facts)
+    if named not in (release, "current"):
+        made["warnings"].insert(
+            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
+        )
+    return _result(made, listed, facts)
 
 
 def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
-    return {"plan": made, "table": _table(made, releases), "releases": releases, "kept": find_kept(made, node)}
+    return {"plan": made, "table": render(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
 def _applied_lock(
@@ -329,11 +341,3 @@ def _nothing_runs(wishes: parse.UserRequirements | None, releases: list[dict[str
             set="playbooks/plan.yml lists the reasons for each release.",
         )
     return plan.refuse(None, (refusal,))
-
-
-def _table(made: dict[str, Any], releases: list[dict[str, Any]]) -> str:
-    lines = [render_table(made)]
-    for row in releases:
-        why_not = "" if row["runs"] else "  " + row["reasons"][0]
-        lines.append(f"{row['release']:>12}  {'runs' if row['runs'] else 'no  '}{why_not}")
-    return "\n".join(lines)

@@ -12,6 +12,7 @@ from ..tables.load import Tables, rows_for
 from ..tables.rows import DriverPackages, GpuChip, Release
 from .gpus import ptx_needed
 from .node import Managed, NodeFacts
+from .node_kind import Keeper, find_keeper
 from .stack import Driver, Findings, Gpu, Library, Package, Policy
 
 _SOURCES = ("distro", "nvidia_repo")
@@ -71,10 +72,16 @@ def resolve_driver(
         )
         return kept
     managed = node.managed.get("driver") if node.is_root else None
+    keeper = None if managed else find_keeper(tables, node)
+    if keeper and keeper.hides_module and node.driver.libcuda and not node.driver.installed:
+        return replace(kept, why=f"that of {keeper.keeper}; the check finds its version")
     problem = _problem(node, need, policy, managed)
+    if node.platform == "wsl" and node.driver.installed:
+        _refuse_linux_driver(node, findings)
+        return kept
     if problem is None:
-        return _keep_managed(tables, node, kept, managed) if managed else _check_loaded(kept, findings)
-    return _choose(tables, node, need, policy, problem, kept, findings)
+        return _keep_managed(tables, node, kept, managed) if managed else _check_loaded(kept, keeper, findings)
+    return _choose(tables, node, need, policy, problem, keeper, kept, findings)
 
 
 def _need(tables: Tables, release: Release, node: NodeFacts, gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
@@ -123,9 +130,18 @@ def _is_of(version: str, wanted: str) -> bool:
     return version == wanted or version.startswith(wanted + ".")
 
 
-def _check_loaded(kept: Driver, findings: Findings) -> Driver:
+def _check_loaded(kept: Driver, keeper: Keeper | None, findings: Findings) -> Driver:
     """Of a driver that somebody else installed: are module and library of one version?"""
-    if kept.loaded and kept.loaded != kept.installed:
+    if keeper and keeper.hides_module:
+        return kept
+    if kept.loaded != kept.installed and keeper:
+        findings.refuse(
+            "driver",
+            found=f"kernel module {kept.loaded or 'not'} loaded, library {kept.installed} installed; {keeper.because}",
+            wanted="a loaded driver of one version",
+            set=f"{keeper.instead}; {_CPU_INSTEAD}",
+        )
+    elif kept.loaded and kept.loaded != kept.installed:
         findings.refuse(
             "driver",
             found=f"kernel module {kept.loaded} loaded, library {kept.installed} installed",
@@ -140,6 +156,15 @@ def _check_loaded(kept: Driver, findings: Findings) -> Driver:
             set="Load it (modprobe nvidia) or reboot, and run again; or set tensorflow_gpu to none.",
         )
     return kept
+
+
+def _refuse_linux_driver(node: NodeFacts, findings: Findings) -> None:
+    findings.refuse(
+        "driver",
+        found=f"{node.driver.libcuda}, of a driver for Linux",
+        wanted="the driver of Windows, whose libcuda is in /usr/lib/wsl/lib and is hidden by it",
+        set=f"Remove the driver's packages (libnvidia-compute-*, nvidia-driver-*) and run again; {_CPU_INSTEAD}",
+    )
 
 
 def _keep_managed(tables: Tables, node: NodeFacts, kept: Driver, managed: Managed) -> Driver:
@@ -177,6 +202,7 @@ def _choose(
     need: _Need,
     policy: Policy,
     problem: str,
+    keeper: Keeper | None,
     kept: Driver,
     findings: Findings,
 ) -> Driver:
@@ -188,8 +214,8 @@ def _choose(
 
     if policy.driver_source == "found":
         return refuse(f"Set nvidia_driver_source to auto, install it yourself, {_CPU_INSTEAD}")
-    if node.platform == "wsl":
-        return refuse(f"Update the driver in Windows, which includes the one for WSL; {_CPU_INSTEAD}")
+    if keeper and (kept.installed or not keeper.gives_libraries):
+        return refuse(f"{keeper.instead}; {_CPU_INSTEAD}", found=f"{problem}; {keeper.because}")
     if not node.is_root:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
     candidates, reasons = [], []

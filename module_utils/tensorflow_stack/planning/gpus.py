@@ -12,7 +12,7 @@ from packaging.version import Version
 from ..tables.load import Tables
 from ..tables.rows import GpuChip, Release
 from .node import NodeFacts, NodeGpu
-from .stack import Driver, Findings, Gpu, Library, Policy
+from .stack import Driver, Findings, Gpu, Library
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,14 @@ def resolve_gpus(
 ) -> tuple[tuple[Gpu, ...], tuple[GpuModel, ...]]:
     """Every GPU, and the kinds of those that the release can run on. Of others the findings say why it cannot."""
     gpus = tuple(_gpu(tables, release, row) for row in node.gpus)
-    indices: dict[str, list[str]] = {}
+    indices: dict[str | None, list[str]] = {}
     for row in node.gpus:
         indices.setdefault(row.device_id, []).append(str(row.index))
     models = []
     for device_id, same in indices.items():
         known = tables.chip(device_id)
         if known is None:
-            findings.warnings.append(
-                f"GPU {', '.join(same)} is not in the table of GPUs (device {device_id}): whether this release has "
-                "code for it will show in the check."
-            )
+            findings.warnings.append(_of_unknown(node, device_id, ", ".join(same)))
             continue
         chip, name = known
         label = f"GPU {', '.join(same)} ({name}, {chip.architecture}, compute capability {chip.compute_capability})"
@@ -82,10 +79,18 @@ def resolve_gpus(
     return gpus, tuple(models)
 
 
+def _of_unknown(node: NodeFacts, device_id: str | None, indices: str) -> str:
+    what = f"is not in the table of GPUs (device {device_id})"
+    if device_id is None:
+        what = f"is reached by {node.gpus[0].device_file}, which does not name its model"
+    return f"GPU {indices} {what}: whether this release has code for it will show in the check."
+
+
 def _gpu(tables: Tables, release: Release, row: NodeGpu) -> Gpu:
     known = tables.chip(row.device_id)
     if known is None:
-        return Gpu(row.index, f"NVIDIA device {row.device_id}", None, None, "unknown")
+        name = f"NVIDIA device {row.device_id}" if row.device_id else f"the GPU at {row.device_file}"
+        return Gpu(row.index, name, None, None, "unknown")
     chip, name = known
     return Gpu(row.index, name, chip.architecture, chip.compute_capability, _code(tables, release, chip))
 
@@ -153,35 +158,6 @@ def _check_cudnn(release: Release, model: GpuModel, findings: Findings) -> bool:
 
 def _age(is_newer: bool) -> str:
     return "a newer" if is_newer else "an older"
-
-
-# ---------------------------------------------------------------------------------------- not on the bus
-
-
-def hint_of_gpu(node: NodeFacts) -> str | None:
-    """What speaks for a GPU that is on no PCI bus; None where nothing does."""
-    driver = node.driver
-    found = []
-    if driver.loaded:
-        found.append(f"the kernel module nvidia {driver.loaded} is loaded")
-    if driver.libcuda:
-        found.append(f"{driver.libcuda} exists")
-    if node.platform == "tegra":
-        found.insert(0, "this is a Jetson, for whose GPU the package index has no TensorFlow")
-    elif node.platform == "wsl" and found:
-        found.insert(0, "this is Linux on Windows (WSL), which reaches a GPU by the driver of Windows")
-    return "; ".join(found) or None
-
-
-def unused_gpu(node: NodeFacts, policy: Policy) -> str | None:
-    """What has to be said of a CPU environment that nobody asked for by name."""
-    hint = None if policy.gpu == "none" else hint_of_gpu(node)
-    if hint is None:
-        return None
-    return (
-        f"No GPU is used: no NVIDIA GPU is on the PCI bus, but {hint}. If the CPU is meant, set tensorflow_gpu to "
-        "none; to stop instead, set it to required."
-    )
 
 
 # -------------------------------------------------------------------------------------------------- code

@@ -11,12 +11,28 @@ from packaging.version import Version
 from ..errors import StackError
 from ..records.additions import Addition
 from ..records.component import LIBRARIES
+from ..records.gpus import why_out_of_reach
 
 
 @dataclass(frozen=True)
 class NodeGpu:
     index: int
-    device_id: str
+    device_id: str | None  # null for one that is on no PCI bus
+    pci_address: str | None = None
+    uuid: str | None = None
+    bound_to: str | None = None
+    device_file: str | None = None
+    mig_instances: int = 0
+    out_of_reach: str | None = None  # why no process of this node can use it
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """What a node is in one aspect, and the file that tells it."""
+
+    aspect: str  # container, platform, system, driver
+    kind: str
+    by: str
 
 
 @dataclass(frozen=True)
@@ -135,12 +151,12 @@ class NodeFacts:
     os: Mapping[str, str | None]
     user_name: str
     is_root: bool
-    container: str | None
-    platform: str | None
+    kinds: Mapping[str, NodeKind]  # by aspect
     boot_id: str | None
     secure_boot: bool | None
     kernels: tuple[str, ...]  # releases of those that need the driver
     gpus: tuple[NodeGpu, ...]
+    other_gpus: tuple[str, ...]  # vendors of others than NVIDIA's
     nvswitches: int
     driver: NodeDriver
     other_drivers: tuple[str, ...]  # loaded, and holding GPUs that NVIDIA's driver wants
@@ -163,12 +179,12 @@ class NodeFacts:
                 os=record["os"],
                 user_name=record["user"]["name"],
                 is_root=record["user"]["uid"] == 0,
-                container=record["container"],
-                platform=record["platform"],
+                kinds={row["aspect"]: NodeKind(**row) for row in record["kinds"]},
                 boot_id=record["boot_id"],
                 secure_boot=record["secure_boot"],
                 kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
-                gpus=tuple(NodeGpu(row["index"], row["device_id"]) for row in record["gpus"]),
+                gpus=tuple(_gpu(row, record["kinds"]) for row in record["gpus"]),
+                other_gpus=tuple(_VENDORS[row["vendor"]] for row in record["other_gpus"]),
                 nvswitches=record["nvswitches"],
                 driver=_driver(record["driver"]),
                 other_drivers=tuple(name for name in ("nouveau", "nova_core") if record["modules"][name]),
@@ -189,6 +205,18 @@ class NodeFacts:
             ) from error
 
     @property
+    def container(self) -> str | None:
+        """What runs the container that this node is."""
+        return self._kind("container")
+
+    @property
+    def platform(self) -> str | None:
+        return self._kind("platform")
+
+    def _kind(self, aspect: str) -> str | None:
+        return self.kinds[aspect].kind if aspect in self.kinds else None
+
+    @property
     def current_environment(self) -> Environment | None:
         """The one that was applied last."""
         return self.environment(self.current_name)
@@ -207,6 +235,22 @@ class NodeFacts:
 def _checks(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     entries = manifest.get("environments", {})
     return {name: entry["check"] for name, entry in entries.items() if entry.get("check")}
+
+
+_VENDORS = {"1002": "AMD", "8086": "Intel"}
+
+
+def _gpu(row: Mapping[str, Any], kinds: Sequence[Mapping[str, str]]) -> NodeGpu:
+    return NodeGpu(
+        index=row["index"],
+        device_id=row["device_id"],
+        pci_address=row["pci_address"],
+        uuid=row["uuid"],
+        bound_to=row["bound_to"],
+        device_file=row["device_file"],
+        mig_instances=row["mig_instances"],
+        out_of_reach=why_out_of_reach(row, is_in_container=any(kind["aspect"] == "container" for kind in kinds)),
+    )
 
 
 def _driver(row: Mapping[str, Any]) -> NodeDriver:

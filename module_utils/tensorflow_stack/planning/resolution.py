@@ -6,6 +6,7 @@ What the GPUs need is found in gpus.py; CUDA and cuDNN are chosen in cuda.py, th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable
 
 from packaging.version import Version
@@ -15,9 +16,11 @@ from ..tables.releases import find_release
 from ..tables.rows import Release
 from .cuda import resolve_cuda
 from .driver import resolve_driver
-from .gpus import hint_of_gpu, resolve_gpus, unused_gpu, warn_of_compiling
+from .gpus import resolve_gpus, warn_of_compiling
 from .lives import life_warnings
+from .no_gpu import hint_of_gpu, how_to_get_gpu, no_gpu, other_gpus, unused_gpu
 from .node import Interpreter, NodeFacts
+from .node_kind import why_no_packages
 from .stack import Assessment, Driver, Findings, Gpu, Library, Policy, Python, Refusal, Stack
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
@@ -55,7 +58,7 @@ def _nearest_runnable(tables: Tables, wanted: Release, node: NodeFacts, policy: 
 def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) -> Assessment:
     """Can this release run on this node, and with which versions under it?"""
     findings = Findings()
-    flavour = _flavour(node, policy, findings)
+    flavour = _flavour(tables, node, policy, findings)
     python = _python(tables, release, node, policy, findings)
     gpus: tuple[Gpu, ...] = ()
     driver: Driver | None = None
@@ -68,6 +71,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
             set="Set tensorflow_gpu to none for a CPU environment.",
         )
     elif flavour == "cuda":
+        node = replace(node, gpus=tuple(gpu for gpu in node.gpus if gpu.out_of_reach is None))
         gpus, models = resolve_gpus(tables, release, node, findings)
         found = resolve_cuda(tables, release, node, models, policy, findings)
         if found:
@@ -87,7 +91,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         warnings = tuple(findings.warnings)
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
-        unused = unused_gpu(node, policy) if flavour == "cpu" else None
+        unused = unused_gpu(tables, node, policy) if flavour == "cpu" else None
         stack = Stack(release, flavour, python, driver, libraries, gpus, repositories, warnings, unused)
     return Assessment(release, stack, tuple(findings.refusals))
 
@@ -115,22 +119,18 @@ def _repositories(tables: Tables, node: NodeFacts, sources: set[str]) -> tuple[d
     return tuple(repositories)
 
 
-def _flavour(node: NodeFacts, policy: Policy, findings: Findings) -> str:
+def _flavour(tables: Tables, node: NodeFacts, policy: Policy, findings: Findings) -> str:
     if policy.gpu == "none":
         return "cpu"
-    if node.gpus:
+    if any(gpu.out_of_reach is None for gpu in node.gpus):
         return "cuda"
-    hint = hint_of_gpu(node)
+    hint = hint_of_gpu(tables, node)
     if policy.gpu == "required":
         findings.refuse(
             "gpu",
-            found=f"no NVIDIA GPU on the PCI bus{f', but {hint}' if hint else ''}",
+            found=f"{no_gpu(node)}{f', but {hint}' if hint else ''}{other_gpus(node)}",
             wanted="a GPU (tensorflow_gpu is required)",
-            set=(
-                "This toolkit uses only GPUs on the PCI bus. Set tensorflow_gpu to auto or none for a CPU environment."
-                if hint
-                else "Set tensorflow_gpu to auto for a CPU environment."
-            ),
+            set=how_to_get_gpu(tables, node) if hint else "Set tensorflow_gpu to auto for a CPU environment.",
         )
     return "cpu"
 
@@ -199,7 +199,7 @@ def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts,
         return _found_python(there, release, node)
     if source == "distro":
         package = tables.python_package(node.os, minor)
-        if package is None or not node.is_root:
+        if package is None or not node.is_root or why_no_packages(tables, node):
             return None
         # What brings venv requires the interpreter, and the rest of its standard library, too.
         return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.venv_package or package.package)

@@ -9,6 +9,7 @@ from packaging.version import Version
 
 from ..records.component import LIBRARIES
 from ..records.lockfile import Lock
+from .no_gpu import no_gpu, other_gpus
 from .node import NodeFacts
 from .stack import Library, LockState, Package, Stack
 
@@ -51,8 +52,8 @@ def _direction(installed: str | None, wanted: str) -> str:
 
 def _no_gpu(stack: Stack, node: NodeFacts) -> str:
     if stack.unused_gpu:
-        return "no NVIDIA GPU on the PCI bus: a CPU environment (see the warning)"
-    return "tensorflow_gpu is none" if node.gpus else "no NVIDIA GPU on this node: a CPU environment"
+        return f"{no_gpu(node)}: a CPU environment (see the warning)"
+    return "tensorflow_gpu is none" if node.gpus else f"no NVIDIA GPU on this node{other_gpus(node)}: a CPU environment"
 
 
 def _driver_step(stack: Stack, node: NodeFacts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -41,6 +42,12 @@ def read_rows(record: str) -> list[list[str]] | None:
 def parse_rows(content: bytes) -> list[list[str]]:
     """The rows of a RECORD; ValueError or csv.Error where it is none."""
     return [row for row in csv.reader(io.StringIO(content.decode("utf-8"), newline="")) if len(row) == 3]
+
+
+def record_fields(content: bytes) -> tuple[str, str]:
+    """Hash and size of a file as a RECORD has them."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
+    return f"sha256={digest}", str(len(content))
 
 
 def read_requirements(dist_info: str) -> set[str]:

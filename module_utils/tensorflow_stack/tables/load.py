@@ -23,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 from ..errors import TableError
 from .rows import (
     Address,
+    BaseSystem,
     Components,
     Constraint,
     CudaDriver,
@@ -36,6 +37,7 @@ from .rows import (
     GpuDevice,
     Kernels,
     LogLine,
+    NodeKindMeaning,
     OpenedLibraries,
     Proof,
     PythonLife,
@@ -43,6 +45,7 @@ from .rows import (
     Redist,
     Release,
     Repository,
+    SmallGpu,
     SourceDistribution,
     Uv,
     Vulnerability,
@@ -96,6 +99,18 @@ class Tables:
     def gpu_devices(self) -> Mapping[str, GpuDevice]:
         """By PCI device id."""
         return {row.device_id: row for row in _load(self.directory, "gpu_devices", GpuDevice)}
+
+    @cached_property
+    def small_gpus(self) -> tuple[SmallGpu, ...]:
+        return _load(self.directory, "small_gpus", SmallGpu)
+
+    @cached_property
+    def node_kinds(self) -> tuple[NodeKindMeaning, ...]:
+        return _load(self.directory, "node_kinds", NodeKindMeaning)
+
+    @cached_property
+    def base_systems(self) -> tuple[BaseSystem, ...]:
+        return _load(self.directory, "base_systems", BaseSystem)
 
     @cached_property
     def kernels(self) -> tuple[Kernels, ...]:
@@ -175,9 +190,9 @@ class Tables:
         rows = (row for row in self.opened_libraries if row.component == component)
         return next((row.libraries for row in rows if _covers(row.releases, version)), ())
 
-    def chip(self, device_id: str) -> tuple[GpuChip, str] | None:
-        """The chip of a PCI device and its marketing name; None for a device newer than the table."""
-        device = self.gpu_devices.get(device_id)
+    def chip(self, device_id: str | None) -> tuple[GpuChip, str] | None:
+        """The chip of a PCI device and its marketing name; None for a device newer than the table, or on no bus."""
+        device = self.gpu_devices.get(device_id) if device_id else None
         if device is None:
             return None
         return next(row for row in self.gpu_chips if row.chip == device.chip), device.name

@@ -1,4 +1,4 @@
-"""A release of the tables by its name, or the nearest ones in the words of a refusal."""
+"""A release of the tables by its name or by its minor, or the nearest ones in the words of a refusal."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
         f"{'Write one of them' if where else 'Set tensorflow_version to one of them'}{hint}.",
         asked=version,
     )
+
+
+def newest_patch(tables: Tables, version: str) -> str:
+    """The newest patch of a minor such as "2.15"; anything else unchanged, "2.15.0" among it."""
+    if not re.fullmatch(r"[0-9]+\.[0-9]+", version):
+        return version
+    patches = [row.version for row in tables.releases if row.version.split(".")[:2] == version.split(".")]
+    return patches[-1] if patches else version
 
 
 def _nearest(version: str, known: list[str]) -> list[str]:

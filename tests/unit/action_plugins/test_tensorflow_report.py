@@ -21,7 +21,7 @@ RunAction = Callable[..., dict[str, Any]]
 def act(tmp_path: Path) -> RunAction:
     """Runs the action as a task for the host `a` does."""
 
-    def run(*, check: bool = False, **options: Any) -> dict[str, Any]:
+    def run(*, check: bool = False, variables: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         task = SimpleNamespace(
             args={"host": "a", "path": str(tmp_path / "a.json"), **options},
             action="tensorflow_report",
@@ -31,9 +31,10 @@ def act(tmp_path: Path) -> RunAction:
         )
         connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
         play = SimpleNamespace(check_mode=check)
-        action = tensorflow_report.ActionModule(task, connection, play, None, None, None)
+        templar = SimpleNamespace(template=lambda value: value.replace("{{ home }}", "/home/me"))
+        action = tensorflow_report.ActionModule(task, connection, play, None, templar, None)
         action._load_name = "tensorflow_report"  # as the loader of plugins names it
-        return action.run(task_vars={})
+        return action.run(task_vars={"inventory_hostname": "a", **(variables or {})})
 
     return run
 
@@ -43,6 +44,32 @@ def test_a_proof_is_written_and_nothing_counts_as_changed(act: RunAction, tmp_pa
     assert (result["changed"], result.get("failed", False)) == (False, False)
     assert result["report"]["succeeded"]
     assert json.loads((tmp_path / "a.json").read_text()) == result["report"]
+
+
+def test_how_to_go_back_names_what_the_run_was_given(act: RunAction) -> None:
+    built = {
+        "action": "build",
+        "build": "tensorflow-2.8.0-0123456789ab-1",
+        "environment": "/home/me/tf/tensorflow-2.8.0",
+        "release": "2.8.0",
+        "flavour": "cpu",
+        "removed_builds": [],
+    }
+    built |= dict.fromkeys(("changed", "damage", "dropped", "kept_builds", "bytes_to_fetch", "seconds"))
+
+    def back(**variables: Any) -> str:
+        line: str = act(check_result=PROVEN, venv_result=built, variables=variables)["use"][2]
+        return line.partition(" removes")[0]
+
+    of_make = ["/checkout/inventories/workstation"]
+    assert back(ansible_inventory_sources=of_make) == "to go back: make remove ENVIRONMENT=tensorflow-2.8.0"
+    assert back(tensorflow_root="{{ home }}/tf", ansible_inventory_sources=["/srv/hosts"]) == (
+        "to go back: make remove ENVIRONMENT=tensorflow-2.8.0 ROOT=/home/me/tf INVENTORY=/srv/hosts"
+    )
+    assert back(ansible_inventory_sources=of_make, ansible_play_hosts_all=["a", "b"]) == (
+        "to go back: ansible-playbook -i /checkout/inventories/workstation playbooks/remove.yml --limit a "
+        "-e tensorflow_environment=tensorflow-2.8.0"
+    )
 
 
 def test_a_failed_task_fails_after_the_report_is_written(act: RunAction, tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def make_host(name: str = "localhost", **variables: str) -> Host:
     return host
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(stack_progress.constants, "DEFAULT_STDOUT_CALLBACK", "stack_screen")
+
+
 def make_task(action: str = "tensorflow_venv", connection: str = "ssh") -> Any:
     return SimpleNamespace(_uuid=action, action=action, connection=connection, get_name=lambda: "Build it")
 
@@ -98,24 +104,79 @@ def test_ended_task_is_silent(
     assert capfd.readouterr().err == ""
 
 
-def test_local_host_says_the_end_of_its_log(
+def test_local_host_says_the_phase_of_its_build(
     callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     host = make_host(ansible_connection="local")
     announce_plan(callback, host, tmp_path)
-    write_log(tmp_path, "Resolved 45 packages\n\x1b[36mDownloading\x1b[39m tensorflow (474.9MiB)\n\n")
+    write_log(tmp_path, "== Fetching 45 packages\n\x1b[36mDownloading\x1b[39m tensorflow (474.9MiB)\n\n")
     callback.v2_runner_on_start(host, make_task())
-    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Downloading tensorflow (474.9MiB)"
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Fetching 45 packages"
 
 
-def test_local_host_says_what_fetching_an_interpreter_says(
+def test_local_host_says_how_much_was_received(
+    callback: stack_progress.CallbackModule,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = make_host(ansible_connection="local")
+    announce_plan(callback, host, tmp_path)
+    write_log(tmp_path, "== Fetching 45 packages\n")
+    monkeypatch.setattr(callback._received, "count", lambda: 212_400_000)
+    callback.v2_runner_on_start(host, make_task())
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Fetching 45 packages, 212 of 506 MB (41 %)"
+    write_log(tmp_path, "== Fetching 45 packages\nPrepared 45 packages in 12.05s\n")
+    time.sleep(3 * INTERVAL)
+    assert said(capfd)[-1] == "[tensorflow-2.8.0 on localhost, 0 s] Installing 45 packages"
+    write_log(tmp_path, "== Fetching 45 packages\nPrepared 45 packages in 12.05s\n== Compiling 9 files to bytecode\n")
+    time.sleep(3 * INTERVAL)
+    assert said(capfd)[-1].endswith(" s] Compiling 9 files to bytecode")
+
+
+def test_a_task_without_a_log_says_what_it_received(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callback._received, "count", lambda: 1_312_400_000)
+    callback.v2_runner_on_start(make_host(ansible_connection="local"), make_task("nvidia_packages"))
+    assert said(capfd)[0] == "[localhost, 0 s] Build it, 1,312 MB received"
+
+
+def test_what_several_local_hosts_receive_is_nobodys(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callback._received, "count", lambda: 1_312_400_000)
+    for name in ("one", "two"):
+        callback.v2_runner_on_start(make_host(name, ansible_connection="local"), make_task("nvidia_packages"))
+    assert all("received" not in line for line in said(capfd, lines=2))
+
+
+def test_local_host_says_that_an_interpreter_is_fetched(
     callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     host = make_host(ansible_connection="local")
     announce_plan(callback, host, tmp_path)
-    write_log(tmp_path, "Fetching Python 3.10\n", name="python")
+    write_log(tmp_path, "== Fetching Python 3.10\n", name="python")
     callback.v2_runner_on_start(host, make_task("tensorflow_interpreter"))
     assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Fetching Python 3.10"
+
+
+def test_the_check_after_a_build_does_not_say_its_log(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    host = make_host(ansible_connection="local")
+    announce_plan(callback, host, tmp_path)
+    write_log(tmp_path, "== Switching to the new build\n")
+    callback.v2_runner_on_start(host, make_task("tensorflow_gpu_check"))
+    assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Build it"
+
+
+def test_a_line_fits_its_screen(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    callback.v2_runner_on_start(make_host("a-node-with-a-long-name.example.org"), make_task())
+    assert said(capfd, lines=2)[:2] == ["[a-node-with-a-long-name.example.org, 0", "  s] Build it"]
 
 
 def test_remote_host_does_not_say_this_machines_log(
@@ -184,7 +245,7 @@ def test_what_need_not_run_is_said_with_the_report(
     plan = make_plan(tmp_path, changes=False)
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
     assert "nothing to change\n" in capfd.readouterr().out
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=[]))
     said = capfd.readouterr().out
     assert "localhost: ok, from an earlier check of this build: It computed." in said
     assert "pandas 2.3.3" in said
@@ -197,8 +258,18 @@ def test_what_ran_is_not_said_twice(
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_stack_info"), plan=plan, kept=KEPT))
     check = {"verdict": "ok", "reason": "It computed.", "reused": False}
     callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_gpu_check"), **check))
-    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}))
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=[]))
     assert capfd.readouterr().out.count("It computed.") == 1
+
+
+def test_what_is_ready_is_the_last_that_is_said(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use = ["ready: TensorFlow 2.8.0", "to use it: source activate", "to go back: make rollback"]
+    callback.v2_runner_on_ok(make_result(make_host(), make_task("tensorflow_report"), report={}, use=use))
+    assert capfd.readouterr().out == ""
+    callback.v2_playbook_on_stats(SimpleNamespace(processed={"localhost": 1}))
+    assert capfd.readouterr().out == "".join(f"localhost: {line}\n" for line in use)
 
 
 @pytest.mark.parametrize(
@@ -226,26 +297,64 @@ def test_local_is_what_inventory_or_play_say(
     ("text", "expected"),
     [
         ("", None),
-        ("\n \n", None),
-        ("one\ntwo\n", "two"),
-        ("one\rtwo\r", "two"),
-        ("a" * 500, "a" * 100),
-        ("x" * 9000 + "\nend", "end"),
+        ("2026-11-26: E external/cuda_blas.cc:1515] Unable to register\n", None),
+        ("== one\nnoise == two\n", "one"),
+        ("== one\nnoise\n== two\nnoise\n", "two"),
+        ("== one\n" + "x" * 9000, "one"),
+        ("== one\nPrepared 1 package in 3ms\n", "Installing 1 packages"),
+        ("== one\nPrepared 1 package in 3ms\n== two\n", "two"),
     ],
 )
-def test_last_line(tmp_path: Path, text: str, expected: str | None) -> None:
+def test_last_phase(tmp_path: Path, text: str, expected: str | None) -> None:
     log = write_log(tmp_path, text)
-    assert stack_progress.last_line(str(log), since=time.time()) == expected
+    assert stack_progress.last_phase(str(log), since=time.time()) == expected
+
+
+def test_compiled_files_are_counted(tmp_path: Path) -> None:
+    build = tmp_path / ".builds" / "tensorflow-2.8.0-0123456789ab-1" / "lib"
+    build.mkdir(parents=True)
+    for name in ("a.py", "b.py", "a.cpython-310.pyc"):
+        (build / name).touch()
+    log = write_log(tmp_path, f"== Building {build.parent.name}\n== Compiling 1,200 files to bytecode\n")
+    phase = stack_progress.last_phase(str(log), since=time.time(), root=str(tmp_path))
+    assert phase == "Compiling to bytecode, 1 of 1,200 files (0 %)"
 
 
 def test_log_of_an_earlier_run_is_not_said(tmp_path: Path) -> None:
-    log = write_log(tmp_path, "Complete\n")
+    log = write_log(tmp_path, "== Fetching\n")
     os.utime(log, (time.time() - 60, time.time() - 60))
-    assert stack_progress.last_line(str(log), since=time.time()) is None
+    assert stack_progress.last_phase(str(log), since=time.time()) is None
 
 
 def test_missing_log_is_fine(tmp_path: Path) -> None:
-    assert stack_progress.last_line(str(tmp_path / "none.log"), since=0) is None
+    assert stack_progress.last_phase(str(tmp_path / "none.log"), since=0) is None
+
+
+def make_play(message: str) -> Any:
+    task = SimpleNamespace(args={"msg": message})
+    block = SimpleNamespace(block=[task], rescue=[], always=[])
+    return SimpleNamespace(get_tasks=lambda: [[SimpleNamespace(args={})], [block]])
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_a_plan_is_said_once(
+    callback: stack_progress.CallbackModule, capfd: pytest.CaptureFixture[str], tmp_path: Path, is_shown: bool
+) -> None:
+    callback.v2_playbook_on_play_start(make_play("{{ tensorflow_release_result.table }}" if is_shown else "hello"))
+    announce_plan(callback, make_host(), tmp_path)
+    assert ("TensorFlow 2.8.0" in capfd.readouterr().out) is not is_shown
+
+
+def test_beside_json_on_stdout_all_is_on_stderr(
+    callback: stack_progress.CallbackModule,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stack_progress.constants, "DEFAULT_STDOUT_CALLBACK", "ansible.posix.json")
+    announce_plan(callback, make_host(), tmp_path)
+    written = capfd.readouterr()
+    assert written.out == "" and "TensorFlow 2.8.0" in written.err
 
 
 def test_what_is_beside_the_lock_is_said() -> None:

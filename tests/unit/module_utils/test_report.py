@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ansible.module_utils.tensorflow_stack.report import make_report
+from ansible.module_utils.tensorflow_stack.report import Asked, make_report, use_lines
 
 SCHEMA = Path(__file__).resolve().parents[3] / "roles" / "stack_report" / "files" / "report.schema.json"
 PLAN = {"release": "2.8.0", "verdict": "cpu_only_no_gpu"}
@@ -18,6 +18,7 @@ BUILT: dict[str, Any] = {
     "environment": "/opt/tensorflow/tensorflow-2.8.0",
     "build": "tensorflow-2.8.0-0123456789ab-1",
     "release": "2.8.0",
+    "flavour": "cpu",
     "damage": [],
     "additions": ["pandas 2.3.3"],
     "dropped": [],
@@ -162,3 +163,65 @@ def test_a_reboot_that_is_due_is_no_success() -> None:
         check_result={**CHECKED, "verdict": "reboot_required", "failed": True, "msg": "reboot_required: nouveau"},
     )
     assert (made["succeeded"], made["check"]["verdict"]) == (False, "reboot_required")
+
+
+def used(
+    venv_result: dict[str, Any], *, builds: list[str] | None = None, asked: Asked | None = None, **results: Any
+) -> list[str]:
+    entry = {"environments": {"tensorflow-2.8.0": {"builds": builds}}} if builds else None
+    release_result = {"plan": PLAN, "node": {"manifest": entry}} if venv_result.get("action") != "rollback" else {}
+    options: dict[str, Any] = {"release_result": release_result, "kept": {}, "venv_result": venv_result, **results}
+    options.setdefault("check_result", CHECKED)
+    return use_lines(report(**options), options, asked or Asked())
+
+
+def test_a_good_run_says_what_is_ready_how_to_use_it_and_how_to_go_back() -> None:
+    assert used(BUILT) == [
+        "ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python",
+        "to use it: source /opt/tensorflow/tensorflow-2.8.0/bin/activate (docs/use.md: Jupyter, IDEs, systemd, cron)",
+        "to go back: make remove ENVIRONMENT=tensorflow-2.8.0 removes it; it has no earlier build",
+    ]
+    assert used({}, kept=KEPT, check_result={}) == used(BUILT)
+
+
+def test_the_way_back_is_the_build_that_a_rollback_would_take() -> None:
+    names = [f"tensorflow-2.8.0-0123456789ab-{number}" for number in range(8, 12)]
+    built = {**BUILT, "build": names[2], "removed_builds": names[:1]}
+    assert (
+        used(built, builds=names)[2] == f"to go back: make rollback ENVIRONMENT=tensorflow-2.8.0 switches to {names[1]}"
+    )
+    assert "has no earlier build" in used({**built, "removed_builds": names[:2]}, builds=names)[2]
+
+
+def test_the_way_back_from_a_rollback_is_the_inventory() -> None:
+    lines = used({**BUILT, "action": "rollback"})
+    assert lines[2] == "to go back: make workstation applies the inventory again"
+
+
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        (Asked(root="/srv/my envs"), "make remove ENVIRONMENT=tensorflow-2.8.0 'ROOT=/srv/my envs'"),
+        (Asked(inventories=("hosts.yml",)), "make remove ENVIRONMENT=tensorflow-2.8.0 INVENTORY=hosts.yml"),
+        (
+            Asked(root="/srv/tf", inventories=("a.yml", "b.yml"), limit="gpu01"),
+            "ansible-playbook -i a.yml -i b.yml playbooks/remove.yml --limit gpu01 "
+            "-e tensorflow_environment=tensorflow-2.8.0 -e tensorflow_root=/srv/tf",
+        ),
+    ],
+)
+def test_the_way_back_is_for_this_node_and_root_alone(asked: Asked, command: str) -> None:
+    assert used(BUILT, asked=asked)[2] == f"to go back: {command} removes it; it has no earlier build"
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        {"failed_result": {"failed": True, "msg": "the disk is full"}},
+        {"check_result": {**CHECKED, "verdict": "libraries_ok"}},
+    ],
+)
+def test_what_is_not_proven_is_not_said_to_be_ready(results: dict[str, Any]) -> None:
+    assert used(BUILT, **results) == []
+    # As playbooks/verify.yml reports: it compared, and made nothing.
+    assert used({"additions": []}) == []

@@ -482,7 +482,7 @@ def test_remove_is_refused_while_a_process_uses_it(node: Node) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            with pytest.raises(BuildError, match=f"in use by process {process.pid}; nothing was removed"):
+            with pytest.raises(BuildError, match=f"in use by process {process.pid} \\(python\\); nothing was removed"):
                 node.remove(wish)
         finally:
             process.kill()

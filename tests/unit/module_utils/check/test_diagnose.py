@@ -31,12 +31,13 @@ ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]
 LINE_ROWS = [dataclasses.asdict(row) for row in TABLES.log_lines]
 
 GPU = {"index": 0, "pci_address": "0000:01:00.0", "device_id": "20b0", "pci_class": "0302", "bound_to": "nvidia"}
+GPU |= {"uuid": None, "listed": True, "excluded": False, "device_file": "/dev/nvidia0", "mig_instances": 0}
+PODMAN = [{"aspect": "container", "kind": "podman", "by": "/run/.containerenv"}]
 HEALTHY_NODE: dict[str, Any] = {
     "gpus": [GPU],
     "secure_boot": False,
     "kernel": {"release": "6.1.0-28-amd64", "headers": "/usr/src/linux-headers-6.1.0-28-amd64"},
-    "container": None,
-    "platform": None,
+    "kinds": [],
     "driver": {"libcuda": "/usr/lib/libcuda.so.550.163.01", "installed": "550.163.01", "loaded": "550.163.01"},
 }
 HEALTHY_REPORT: dict[str, Any] = {
@@ -116,7 +117,7 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
     ("driver_mismatch", {"node": node(driver={"loaded": "535.183.01"})}),
     ("reboot_required", {"node": node(), "verdict": "reboot_required"}),
     ("no_gpu", {"node": node(gpus=[])}),
-    ("container_without_gpu", {"node": node(container="podman", driver={"libcuda": None, "installed": None})}),
+    ("container_without_gpu", {"node": node(kinds=PODMAN, driver={"libcuda": None, "installed": None})}),
     ("driver_not_installed", {"node": node(driver={"libcuda": None, "installed": None, "loaded": None})}),
     ("driver_not_installed", {"node": node(driver={"libcuda": None, "installed": None})}),
     ("driver_not_loaded", {"node": node(driver={"loaded": None})}),

@@ -46,7 +46,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "gpus": [],
         "driver": {"loaded": None, "kind": None, "installed": None, "libcuda": None, "other_libcuda": []},
         "secure_boot": None,
-        "platform": None,
+        "kinds": [],
         "kernel": {"release": "6.1.0-28-amd64", "headers": None},
         "pythons": ["3.9 pyenv", "3.10 pyenv", "3.11 system"],
         "glibc": "2.36",
@@ -60,6 +60,11 @@ EXPECTED: dict[str, dict[str, Any]] = {
                 "device_id": "20f1",
                 "pci_class": "0302",
                 "bound_to": "nvidia",
+                "uuid": None,
+                "listed": None,
+                "excluded": False,
+                "device_file": None,
+                "mig_instances": 0,
             }
         ],
         "driver": {
@@ -98,6 +103,11 @@ EXPECTED: dict[str, dict[str, Any]] = {
                 "device_id": "2204",
                 "pci_class": "0300",
                 "bound_to": "nvidia",
+                "uuid": None,
+                "listed": None,
+                "excluded": False,
+                "device_file": None,
+                "mig_instances": 0,
             }
         ],
         "driver": {
@@ -136,11 +146,11 @@ EXPECTED: dict[str, dict[str, Any]] = {
             {"release": "4.19.0-27-amd64", "headers": None, "needs_driver": False},
             {"release": "5.10.0-32-amd64", "headers": None, "needs_driver": True},
         ],
-        "container": None,
+        "kinds": [],
         "managed": {},
         "unread": [],
     },
-    "bare_t4_debian12": {"gpus": ["1eb8"], "glibc": "2.36", "container": None, "managed": {}, "unread": []},
+    "bare_t4_debian12": {"gpus": ["1eb8"], "glibc": "2.36", "kinds": [], "managed": {}, "unread": []},
     "bare_t4_debian13": {"gpus": ["1eb8"], "glibc": "2.41", "pythons": ["3.13 system"], "managed": {}, "unread": []},
     "bare_a100_rocky8": {
         "gpus": ["20f1"],
@@ -150,6 +160,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "codename": None,
             "name": "Rocky Linux 8.10 (Green Obsidian)",
             "family": "rhel",
+            "base_codename": None,
         },
         "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "needs_driver": True}],
         "package_managers": ["dnf"],
@@ -184,7 +195,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         ],
         "unread": [],
     },
-    "container_a100_debian12": {"container": "podman", "gpus": ["20f1"], "unread": []},
+    "container_a100_debian12": {"kinds": [("container", "podman")], "gpus": ["20f1"], "unread": []},
     "eight_h100_nvswitch": {
         "gpus": ["2330"] * 8,
         "nvswitches": 4,
@@ -280,8 +291,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "unread": [],
     },
     "wsl_ubuntu2404": {
-        "platform": "wsl",
-        "gpus": [],
+        "kinds": [("platform", "wsl")],
+        "gpus": [None],
         "driver": {
             "loaded": None,
             "kind": None,
@@ -291,7 +302,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
     },
     "jetson_orin": {
-        "platform": "tegra",
+        "kinds": [("platform", "tegra")],
         "gpus": [],
         "driver": {
             "loaded": "540.4.0",
@@ -301,12 +312,53 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "other_libcuda": [],
         },
     },
+    "pod_a100_driver470": {
+        "kinds": [("container", "kubernetes"), ("driver", "mounted")],
+        "gpus": ["20b0", "20b0"],
+        "driver": driver("470.256.02", "proprietary"),
+        "unread": [],
+    },
+    "container_without_its_gpu": {
+        "kinds": [("container", "docker")],
+        "gpus": ["20f1"],
+        "driver": {
+            "loaded": "535.183.01",
+            "kind": "proprietary",
+            "installed": None,
+            "libcuda": None,
+            "other_libcuda": ["/usr/local/cuda-12.3/compat/libcuda.so.545.23.08"],
+        },
+    },
+    "vgpu_a100_grid470": {"kinds": [("driver", "vgpu_guest")], "driver": driver("470.239.06", "proprietary")},
+    "runfile_a100_driver470": {"kinds": [("driver", "runfile")], "driver": driver("470.199.02", "proprietary")},
+    "bootc_rhel9_a100": {"kinds": [("system", "bootc")], "gpus": ["20f1"]},
+    "microvm_h200_driver580": {
+        "kinds": [("driver", "mounted")],
+        "kernels": [],
+        "gpus": [
+            {
+                "index": 0,
+                "pci_address": "0000:00:04.0",
+                "device_id": "2335",
+                "pci_class": "0302",
+                "bound_to": "nvidia",
+                "uuid": None,
+                "listed": True,
+                "excluded": False,
+                "device_file": "/dev/nvidia0",
+                "mig_instances": 0,
+            }
+        ],
+        "unread": [],
+    },
+    "vfio_two_a100": {"kinds": [], "gpus": ["20f1", "20f1"], "unread": []},
     "broken_pythons": {
         "pythons": ["3.8 opt", "3.9 pyenv", "3.10 pyenv", "3.10 uv", "3.11 system", "3.12 opt", "3.14 path"],
     },
     "damaged": {"architecture": None, "glibc": None, "gpus": [], "cuda": [], "pythons": [], "environments": []},
 }
-BRIEF: dict[str, Callable[[dict[str, Any]], str]] = {
+BRIEF: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "kinds": lambda row: (row["aspect"], row["kind"]),
     "gpus": lambda row: row["device_id"],
     "cuda": lambda row: row["version"],
     "cudnn": lambda row: row["version"],
@@ -319,7 +371,7 @@ def test_node(name: str, tmp_path: Path) -> None:
     record = nodes.read(name, tmp_path)
     for fact, expected in EXPECTED[name].items():
         found = record[fact]
-        if fact in BRIEF and expected and isinstance(expected[0], str):
+        if fact in BRIEF and expected and not isinstance(expected[0], dict):
             found = [BRIEF[fact](row) for row in found]
         assert found == expected, fact
     assert json.loads(json.dumps(record)) == record
@@ -414,38 +466,6 @@ def test_a_virtual_function_is_no_gpu_of_its_host(tmp_path: Path) -> None:
     }
     gpus = node_record.read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["gpus"]
     assert [row["pci_address"] for row in gpus] == [physical]
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "container"),
-    [
-        ("/run/systemd/container", "systemd-nspawn\n", "systemd-nspawn"),
-        ("/run/.containerenv", "", "podman"),
-        ("/.dockerenv", "", "docker"),
-        ("/run/systemd/container", "\n", None),
-    ],
-)
-def test_a_container_is_told_from_a_machine(tmp_path: Path, path: str, text: str, container: str | None) -> None:
-    root = nodes.build({"files": {path: text}}, tmp_path)
-    assert node_record.read_node(filesystem_root=str(root))["container"] == container
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "platform"),
-    [
-        ("/proc/sys/kernel/osrelease", "6.6.87.2-microsoft-standard-WSL2\n", "wsl"),
-        ("/proc/sys/kernel/osrelease", "4.4.0-19041-Microsoft\n", "wsl"),
-        ("/proc/sys/kernel/osrelease", "6.12.0-custom\n", None),
-        ("/dev/dxg", "", "wsl"),
-        ("/usr/lib/wsl/lib/libcuda.so.1", "", "wsl"),
-        ("/etc/nv_tegra_release", "", "tegra"),
-        ("/proc/device-tree/compatible", "nvidia,p3737-0000\0nvidia,tegra234\0", "tegra"),
-        ("/proc/device-tree/compatible", "raspberrypi,4-model-b\0brcm,bcm2711\0", None),
-    ],
-)
-def test_where_a_gpu_is_on_no_pci_bus(tmp_path: Path, path: str, text: str, platform: str | None) -> None:
-    root = nodes.build({"files": {path: text}}, tmp_path)
-    assert node_record.read_node(filesystem_root=str(root))["platform"] == platform
 
 
 def test_a_damaged_record_of_what_was_installed_has_its_reason(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
 from ansible.module_utils.tensorflow_stack.planning.gpus import (
-    hint_of_gpu,
     kernel_code,
     ptx_needed,
     resolve_gpus,
@@ -179,30 +178,3 @@ def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
     (warning,) = findings.warnings
     assert ("up to 30 minutes" in warning) == is_long
     assert ("as they are first used: seconds each" in warning) != is_long
-
-
-@pytest.mark.parametrize("name", ["wsl_ubuntu2404", "jetson_orin"])
-def test_a_gpu_on_no_pci_bus_is_said_or_refused(tables: Tables, name: str, tmp_path: Path) -> None:
-    machine = {**nodes.read(name, tmp_path), "environments": []}
-    stack = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy()).stack
-    assert stack and stack.flavour == "cpu" and stack.unused_gpu
-    assert stack.unused_gpu.startswith("No GPU is used: no NVIDIA GPU is on the PCI bus, but this is ")
-    assert machine["driver"]["libcuda"] in stack.unused_gpu
-    (refusal,) = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy(gpu="required")).refusals
-    assert str(hint_of_gpu(NodeFacts.read(machine))) in refusal.found
-    meant = resolution.assess_wish(tables, "2.17.1", NodeFacts.read(machine), Policy(gpu="none")).stack
-    assert meant and meant.unused_gpu is None
-
-
-def test_a_libcuda_without_a_gpu_is_said_as_well(tables: Tables, tmp_path: Path) -> None:
-    machine = {**nodes.read("container_a100_debian12", tmp_path), "gpus": [], "environments": []}
-    assert hint_of_gpu(NodeFacts.read(machine)) == "the kernel module nvidia 535.261.03 is loaded"
-    machine["driver"]["libcuda"] = "/usr/local/nvidia/lib64/libcuda.so.535.261.03"
-    assert "libcuda.so.535.261.03 exists" in str(hint_of_gpu(NodeFacts.read(machine)))
-    assert hint_of_gpu(NodeFacts.read(nodes.read("no_gpu_debian12", tmp_path))) is None
-
-
-def test_no_driver_is_planned_below_windows(tables: Tables, node: dict[str, Any]) -> None:
-    node["platform"] = "wsl"
-    (refusal,) = assess(tables, node, "2.21.0", H100, "525.60.13", driver_source="auto").refusals
-    assert refusal.set.startswith("Update the driver in Windows")

@@ -30,8 +30,8 @@ def python(
 
 def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A Debian 12 of root's with these Pythons, and nothing else."""
-    unknown = ("container", "platform", "boot_id", "secure_boot", "manifest")
-    nothing = ("kernels", "gpus", "cuda", "cudnn", "environments")
+    unknown = ("boot_id", "secure_boot", "manifest")
+    nothing = ("kernels", "kinds", "gpus", "other_gpus", "cuda", "cudnn", "environments")
     return {
         **dict.fromkeys(unknown),
         **{name: [] for name in nothing},

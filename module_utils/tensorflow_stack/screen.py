@@ -1,0 +1,104 @@
+"""Text for a screen: its width, and lines that fit it without a break inside a word."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import IO
+
+# Narrower screens are not served: no table fits them.
+_LEAST = 40
+# Of an error, with the line that names its log.
+ERROR_LINES = 5
+_CUT = " ... "
+
+
+def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
+    """The width to fold text to: COLUMNS, else the terminal's. None without one, so that a log can be searched."""
+    if environ.get("COLUMNS", "").isdigit() and int(environ["COLUMNS"]):
+        return max(_LEAST, int(environ["COLUMNS"]))
+    try:
+        return max(_LEAST, os.get_terminal_size(stream.fileno()).columns or 80)
+    except (OSError, ValueError):
+        return None
+
+
+def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
+    """The lines of a text, each folded to the width; what continues a line is indented. Words stay whole."""
+    lines = []
+    for line in text.split("\n"):
+        if width is None or len(line) <= width:
+            lines.append(line)
+            continue
+        own = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=own + indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str], bool]:
+    """An error in at most so many lines, and whether something was left out.
+
+    The last sentence stays, because it says what to set; what is before it is cut.
+    """
+    whole = fold(text.strip(), width, indent="  ")
+    if len(whole) <= lines and (width or len(text) <= 80 * lines):
+        return whole, False
+    room = (width or 80) * lines
+    sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
+    advice = sentences.pop() if len(sentences) > 1 and len(sentences[-1]) < room // 2 else ""
+    for count in range(len(sentences), 0, -1):
+        folded = fold(" ".join(sentences[:count]) + _CUT + advice, width, indent="  ")
+        if len(folded) <= lines and (width or len(folded[0]) <= room):
+            return folded, True
+    start = " ".join(sentences)[: room - len(advice) - len(_CUT) - 2 * lines].rsplit(" ", 1)[0]
+    folded = fold(start + _CUT + advice, width, indent="  ")
+    while len(folded) > lines and " " in start:
+        start = start.rsplit(" ", 1)[0]
+        folded = fold(start + _CUT + advice, width, indent="  ")
+    return folded, True
+
+
+def rows_of(cells: list[tuple[str, ...]], width: int | None, *, least: int = 30) -> list[str]:
+    """A table whose last column is prose: folded within its column, or, if that is narrow, below its row."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]) - 1)]
+    start = sum(widths) + 2 * len(widths)
+    lines = []
+    for number, row in enumerate(cells):
+        head = "  ".join(cell.ljust(size) for cell, size in zip(row, widths))
+        prose = row[-1]
+        if width is None or start + max(len(other[-1]) for other in cells) <= width:
+            lines.append(f"{head}  {prose}".rstrip())
+        elif width - start >= least:
+            first, *more = fold(prose, width - start)
+            lines.append(f"{head}  {first}".rstrip())
+            lines += [" " * start + line for line in more]
+        else:
+            below = " " * (widths[0] + 2)
+            lines.append(head.rstrip())
+            # The heading of the last column would stand alone.
+            lines += [below + line for line in fold(prose, width - len(below)) if number]
+    return lines
+
+
+def ranges(names: list[str], order: list[str]) -> str:
+    """Names as ranges of their order: "2.4.0 to 2.4.4, 2.6.0"."""
+    places = sorted(order.index(name) for name in names)
+    found: list[list[int]] = []
+    for place in places:
+        if found and place == found[-1][-1] + 1:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return ", ".join(order[run[0]] if len(run) == 1 else f"{order[run[0]]} to {order[run[-1]]}" for run in found)
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"

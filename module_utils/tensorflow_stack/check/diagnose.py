@@ -118,7 +118,7 @@ def _look(row: Mapping[str, Any], lines: Lines, facts: Mapping[str, Any]) -> _Se
 def _ordered(found: Iterable[_Seen]) -> list[tuple[_Seen, str | None]]:
     """In the order in which to repair them, each with the cause that explains it.
 
-    What is explained, and shows nothing beside the lines of what explains it, is left out.
+    What is explained, and shows nothing besides the lines of what explains it, is left out.
     """
     waiting = sorted(found, key=lambda seen: seen.key)
     explaining: dict[str, _Seen] = {}

@@ -10,7 +10,8 @@ short_description: Shows plan and verdict, and that long tasks are alive
 description:
   - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
     A play that shows the plan as a table gets no line for it.
-  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back.
+  - Ends with three lines for each host on which an environment is ready, on how to use it and how to go back, unless
+    these are many.
   - Ends a run in which no task ran on any host with an error. ansible-playbook would end with 0 there, as if all
     was well.
   - Writes a line to stderr for every task that has run for some seconds, and again each time as many have
@@ -69,6 +70,8 @@ _PREPARED = re.compile(r"^Prepared ([0-9]+) packages?\b", re.MULTILINE)
 _BUILDING = re.compile(r"Building (\S+)$")
 _COMPILING = re.compile(r"Compiling ([0-9,]+) files\b")
 _SHOWN_ADDITIONS = 8
+# Hosts, for each of which a run ends with how to use what is ready.
+_MOST_USED = 3
 # Of handshakes and index pages; nobody waits for less.
 _LEAST_SHOWN_BYTES = 1_000_000
 # Stdout callbacks that print lines; the others print one document.
@@ -196,8 +199,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             raise SystemExit(
                 "No task ran on any host. Check that the inventory (INVENTORY= of make, -i) has hosts, and --tags."
             )
-        # After the recap, so that it is what remains on the screen.
-        for host, lines in self._use.items():
+        # After the recap, so that it is what remains on the screen. In a fleet it would hide who failed.
+        for host, lines in self._use.items() if len(self._use) <= _MOST_USED else ():
             for line in lines:
                 self._display.display(f"{host}: {line}")
 

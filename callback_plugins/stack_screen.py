@@ -64,7 +64,35 @@ _ONLY_CHECKS = tuple(
 )
 # Of a result that failed: what its message says already, or what is in the report.
 _SAID = set(
-    ["ansible_facts", "argument_errors", "argument_spec_data", "asked", "assertion", "attempts", "changed", "deprecations", "evaluated_to", "exception", "failed", "holder", "invocation", "kept", "lock", "msg", "node", "path", "plan", "processes", "refusals", "releases", "table", "unreachable", "url", "validate_args_context", "warnings"]
+    [
+        "ansible_facts",
+        "argument_errors",
+        "argument_spec_data",
+        "asked",
+        "assertion",
+        "attempts",
+        "changed",
+        "deprecations",
+        "evaluated_to",
+        "exception",
+        "failed",
+        "holder",
+        "invocation",
+        "kept",
+        "lock",
+        "msg",
+        "node",
+        "path",
+        "plan",
+        "processes",
+        "refusals",
+        "releases",
+        "table",
+        "unreachable",
+        "url",
+        "validate_args_context",
+        "warnings",
+    ]
 )
 # Of the last lines, in Ansible's order: the word, and its key in the statistics.
 _RECAP = (

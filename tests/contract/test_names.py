@@ -41,7 +41,7 @@ CODE = re.compile(
 )
 # What begins like a variable of this toolkit. A path, a call, a field, a pattern and a marker do not count.
 VARIABLE = re.compile(
-    r"(?<![\w./*-])(?:tensorflow|cuda|cudnn|python|nvidia|package|stack|doctor|remove)_[a-z_]+\b"
+    r"(?<![\w./*-])(?:tensorflow|cuda|cudnn|python|nvidia|package|stack|doctor|remove|fleet)_[a-z_]+\b"
     r"(?!\.\w|[/(*\[]|-\w| ?(?:[<>!]|==))"
 )
 # `make plan TENSORFLOW=2.8.0`, quoted or after "run"; a word of prose ends the command.

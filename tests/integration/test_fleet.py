@@ -1,0 +1,154 @@
+"""A fleet of three nodes of this machine, each with a root of its own: preflight, canary, batches, drained nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
+
+pytestmark = pytest.mark.integration
+
+NODES = ("ada", "bob", "cleo")
+# A scheduler that writes down what it is asked to do, and cannot drain a node that is named in `stuck`.
+DRAIN = """
+- name: Drain
+  ansible.builtin.shell: |
+    grep -qx {{{{ inventory_hostname }}}} {0}/stuck && exit 1
+    echo drain {{{{ inventory_hostname }}}} >> {0}/scheduler
+"""
+UNDRAIN = """
+- name: Undrain
+  ansible.builtin.shell: echo undrain {{{{ inventory_hostname }}}} >> {0}/scheduler
+"""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    path: Path
+
+    def play(self, *options: str, **variables: Any) -> Run:
+        command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.path / "hosts.yml"), "playbooks/fleet.yml", *options]
+        return run_playbook([*command, "-e", json.dumps(variables)], directory=REPOSITORY)
+
+    @contextlib.contextmanager
+    def asking_for_too_much(self, node: str) -> Iterator[None]:
+        """No node of this machine has a GPU."""
+        path = self.path / "host_vars" / f"{node}.yml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("tensorflow_gpu: required\n")
+        yield
+        path.unlink()
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {node["host"]: node["state"] for node in self.summary["nodes"]}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.path / "reports" / "fleet.json").read_text())
+        return content
+
+    @property
+    def installed(self) -> list[str]:
+        return [node for node in NODES if list((self.path / "roots").glob(f"{node}/tensorflow-*"))]
+
+    @property
+    def asked(self) -> list[str]:
+        """What the scheduler was asked for since the last time."""
+        log = self.path / "scheduler"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.write_text("")
+        return lines
+
+    @property
+    def drained(self) -> list[str]:
+        return sorted(path.name for path in (self.path / "reports" / "drained").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    (fleet.path / "stuck").write_text("")
+    for name, tasks in (("drain", DRAIN), ("undrain", UNDRAIN)):
+        (fleet.path / f"{name}.yml").write_text(tasks.format(fleet.path))
+    common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "tensorflow_version": "2.15.1",
+        "tensorflow_gpu": "none",
+        "tensorflow_root": str(fleet.path / "roots" / "{{ inventory_hostname }}"),
+        "stack_report_directory": str(fleet.path / "reports"),
+        "fleet_batches": [1],
+        "fleet_drain_tasks": str(fleet.path / "drain.yml"),
+        "fleet_undrain_tasks": str(fleet.path / "undrain.yml"),
+    }
+    hosts: dict[str, Any] = dict.fromkeys(NODES)
+    (fleet.path / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": common, "hosts": hosts}}))
+    yield fleet
+    shutil.rmtree(fleet.path)  # several gigabytes
+
+
+def test_check_mode_changes_and_drains_nothing(fleet: Fleet) -> None:
+    run = fleet.play("--check")
+    assert run.code == 0, run.output
+    assert "Fleet of 3 nodes: 3 would be changed" in run.output
+    assert (fleet.installed, fleet.asked, (fleet.path / "reports").exists()) == ([], [], False)
+
+
+@pytest.mark.oldest_core
+def test_one_node_that_cannot_have_it_stops_all(fleet: Fleet) -> None:
+    with fleet.asking_for_too_much("cleo"):
+        run = fleet.play()
+    assert run.code == 2, run.output
+    assert "Nothing was changed on any node, because 1 of them cannot have what is asked for:" in run.output
+    assert "Fleet of 3 nodes: 2 not begun, 1 refused" in run.output
+    assert fleet.states == {"ada": "not_begun", "bob": "not_begun", "cleo": "refused"}
+    assert (fleet.installed, fleet.asked, fleet.drained) == ([], [], [])
+
+
+def test_batch_that_fails_is_the_last_one(fleet: Fleet) -> None:
+    (fleet.path / "stuck").write_text("bob\n")
+    run = fleet.play()
+    assert run.code == 2, run.output
+    assert fleet.states == {"ada": "proven", "bob": "failed", "cleo": "not_begun"}
+    assert fleet.installed == ["ada"]
+    assert fleet.asked == ["drain ada", "undrain ada"]
+    assert fleet.drained == ["bob"]
+    assert "still drained: bob; run the playbook again when the cause is mended" in run.output
+
+
+def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
+    (fleet.path / "stuck").write_text("")
+    run = fleet.play()
+    assert run.code == 0, run.output
+    assert run.output.rstrip().splitlines()[-2] == "Fleet of 3 nodes: 3 proven"
+    assert fleet.asked == ["drain bob", "undrain bob", "drain cleo", "undrain cleo"]
+    assert (fleet.installed, fleet.drained) == (list(NODES), [])
+    assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True, True]
+
+
+@pytest.mark.oldest_core
+def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
+    run = fleet.play("-vv")
+    assert run.code == 0, run.output
+    assert (fleet.states, fleet.asked) == (dict.fromkeys(NODES, "proven"), [])
+    assert set(run.changed.values()) == {0}
+    assert "PLAY [Batch]" in run.output
+    assert "Install each environment" not in run.output
+
+
+def test_node_that_is_left_out_is_named_and_ends_the_run_badly(fleet: Fleet) -> None:
+    with fleet.asking_for_too_much("cleo"):
+        run = fleet.play(fleet_skip_refused=True)
+    assert run.code == 2, run.output
+    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "failed"}
+    assert "failed: cleo: gpu: wanted a GPU" in run.output

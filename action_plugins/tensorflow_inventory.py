@@ -8,6 +8,7 @@ from typing import Any
 
 import ansible.module_utils
 from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
 
 try:
     from ..module_utils.tensorflow_stack import variables  # type: ignore[import-not-found,misc]  # in a collection
@@ -30,7 +31,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         found = problems(task_vars["inventory_hostname"], task_vars, known)
         if found:
             return {**result, "failed": True, "msg": "\n".join(found)}
-        return {**result, "changed": False}
+        given = sorted(known.keys() & load_extra_vars(self._loader).keys())
+        return {**result, "changed": False, "given": given}
 
 
 def problems(host: str, values: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[str]:

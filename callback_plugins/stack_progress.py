@@ -288,7 +288,15 @@ def environment_lines(result: dict[str, Any]) -> list[str]:
     if result["additions"]:
         lines.append(f"{where} has additions to its lock: {_shortened(result['additions'])}")
     if result["dropped"]:
-        lines.append(f"{result['environment']} had additions to its lock: {_shortened(result['dropped'])}")
+        whose = f"{result['environment']} had additions to its lock"
+        if result["action"] == "rollback":
+            whose = "additions that stay in the build from which this rollback leads away"
+        lines.append(f"{whose}: {_shortened(result['dropped'])}")
+    if result["skipped"]:
+        lines.append(f"not usable, and passed over: {_shortened(result['skipped'])}")
+    if result["removed_builds"] and result["action"] != "remove":
+        builds = _shortened(result["removed_builds"])
+        lines.append(f"removed beyond tensorflow_keep, so that no rollback leads there: {builds}")
     if result["kept_builds"]:
         builds = ", ".join(result["kept_builds"])
         lines.append(f"kept beyond tensorflow_keep because of additions: {builds}")

@@ -46,6 +46,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+given:
+  description: The variables of this toolkit that were set for this run alone (C(-e), as make does), and not by an
+    inventory. What is rolled back or removed has to be named so.
+  returned: success
+  type: list
+  elements: str
+  sample: [tensorflow_version]
 msg:
   description: The errors, one in each line.
   returned: failure

@@ -15,11 +15,14 @@ description:
     of all installed files are compared each time, so a damaged environment is detected and built again.
   - Additions by a person are no damage. They are listed, and a run that would lose them stops before it builds.
   - Two runs on one environment exclude each other by a kernel lock.
+  - What was applied last has a stable path, the link C(current) in O(root). The manifest in O(root) has a history of
+    what was in use.
 options:
   name:
-    description: Name of the environment; its path is O(root)/O(name).
+    description:
+      - Name of the environment; its path is O(root)/O(name).
+      - Required unless O(state=previous). If it is not set there, the history of O(root) decides.
     type: str
-    required: true
   root:
     description: Directory of all environments. Nobody but its owner and root may be able to write to it.
     type: path
@@ -27,8 +30,9 @@ options:
   state:
     description:
       - V(present) builds or repairs the environment from O(lock).
-      - V(previous) switches it to the newest undamaged build that is older than the one in use. Additions stay in their
-        build.
+      - V(previous) switches back to what was in use before the last change, whichever environment that is; with
+        O(name), to the build of that environment that was in use before. Each further run goes further back. Builds
+        that were removed or are damaged are passed over. Additions stay in their build.
       - V(absent) removes it with all its builds, unless a process uses it.
     type: str
     choices: [present, previous, absent]
@@ -39,6 +43,13 @@ options:
     type: str
   requirements:
     description: The requirements file of O(lock), for the manifest. Not set for the lock of a release alone.
+    type: str
+  asked:
+    description: Variables of the inventory that the environment is built with, for the manifest.
+    type: dict
+    default: {}
+  by:
+    description: Who runs this, for the history. Ansible sets it to the user and host of the controller.
     type: str
   python:
     description: Absolute path of the interpreter to build with. Required when O(state=present).
@@ -148,7 +159,12 @@ EXAMPLES = r"""
     lock: "{{ lookup('ansible.builtin.file', 'locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt') }}"
     uv: "{{ uv_record }}"
 
-- name: Go back to the build before
+- name: Go back to what was in use before
+  tensorflow_venv:
+    root: /opt/tensorflow
+    state: previous
+
+- name: Go back to the build of one environment that was in use before
   tensorflow_venv:
     name: tensorflow-2.8.0
     root: /opt/tensorflow
@@ -168,7 +184,8 @@ action:
   type: str
   sample: build
 environment:
-  description: Path of the environment for its users, a symbolic link to a build.
+  description: Path of the environment for its users, a symbolic link to a build. Of a rollback, the one that it
+    switches to.
   returned: success
   type: str
   sample: /opt/tensorflow/tensorflow-2.8.0
@@ -221,6 +238,17 @@ removed_builds:
   type: list
   elements: str
   sample: []
+rollback:
+  description: What a rollback would switch to next. Null if there is nothing, and in check mode.
+  returned: success
+  type: dict
+  sample: {environment: tensorflow-2.21.0, build: tensorflow-2.21.0-6f5e4d3c2b1a-1}
+skipped:
+  description: Builds that a rollback passed over, each with the reason.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 bytes_to_fetch:
   description: Bytes of the wheels that no other build in the root contains.
   returned: success
@@ -234,15 +262,23 @@ seconds:
 """
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.environment import changes, venv
-from ..module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
+from ..module_utils.tensorflow_stack.environment import changes, going_back, in_use, venv
+from ..module_utils.tensorflow_stack.environment.bookkeeping import (
+    Done,
+    record_in_manifest,
+    with_notes_of_before,
+    without_credentials,
+)
+from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
+from ..module_utils.tensorflow_stack.records import manifest
 from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 from ..module_utils.tensorflow_stack.records.lockfile import package_lines, parse_lock
@@ -252,11 +288,13 @@ def main() -> None:
     library = {"version": {"type": "str", "required": True}, "source": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str"},
             "root": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
             "lock": {"type": "str"},
             "requirements": {"type": "str"},
+            "asked": {"type": "dict", "default": {}},
+            "by": {"type": "str"},
             "python": {"type": "path"},
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
@@ -271,7 +309,7 @@ def main() -> None:
             "verify": {"type": "str", "choices": ["sizes", "hashes"], "default": "sizes"},
             "lock_timeout": {"type": "int", "default": 600},
         },
-        required_if=[("state", "present", ("python",))],
+        required_if=[("state", "present", ("name", "python")), ("state", "absent", ("name",))],
         supports_check_mode=True,
     )
     if module.params["keep"] < 1:
@@ -280,24 +318,54 @@ def main() -> None:
         )
     # What root builds, others run.
     os.umask(0o022)
+    back = None
     try:
         outcome = _run(module)
         if not module.check_mode:
-            built_for = {}
-            if module.params["state"] == "present" and module.params["lock"] is not None:
-                built_for = {str(outcome.build): module.params["requirements"]}
-            record_in_manifest(module.params["root"], module.params["name"], built_for)
+            _record(module, outcome)
+            back = going_back.next_back(module.params["root"])
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     except OSError as error:
+        what = module.params["name"] or "The rollback"
         module.fail_json(
-            msg=f"{module.params['name']} below {module.params['root']} was not finished: {error}. "
+            msg=f"{what} below {module.params['root']} was not finished: {error}. "
             "The environment in use is unchanged. Correct the cause and run again."
         )
-    module.exit_json(**_result(module.params["root"], module.params["name"], outcome))
+    rollback = dict(back._asdict()) if back else None
+    module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
 
 
-def _result(root: str, name: str, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
+def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
+    root, name = module.params["root"], outcome.target or module.params["name"]
+    before = outcome.before.name if outcome.before else None
+    done = Done(outcome.action, before, by=module.params["by"], walked_back=outcome.walked_back)
+    if module.params["state"] == "present" and outcome.build:
+        if module.params["lock"] is None:
+            done = with_notes_of_before(done, root, name, outcome.build)
+        else:
+            asked = {**module.params["asked"], **_asked_of_this(module)}
+            requirements = {outcome.build: module.params["requirements"]}
+            done = replace(done, requirements=requirements, asked={outcome.build: asked})
+    record_in_manifest(root, name, done)
+    if in_use.is_others(root, manifest.read(root)):
+        module.warn(in_use.about_others(root))
+
+
+def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
+    """Of the variables that say how it is installed, those that are not as usual."""
+    index_url = module.params["index_url"]
+    found = {
+        "tensorflow_installer": module.params["installer"],
+        "tensorflow_index_url": without_credentials(index_url) if index_url else None,
+        "tensorflow_keep": module.params["keep"],
+        "tensorflow_offline": module.params["offline"],
+    }
+    return {name: value for name, value in found.items() if value not in ("uv", None, False, 2)}
+
+
+def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
+    target = outcome.target or str(name)
     before = outcome.before.packages if outcome.before else {}
     in_use = {}
     if outcome.build:
@@ -306,7 +374,7 @@ def _result(root: str, name: str, outcome: changes.EnvironmentOutcome) -> dict[s
         "changed": outcome.changed,
         "action": outcome.action,
         # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
-        "environment": os.path.join(root, name),
+        "environment": os.path.join(root, target),
         "build": outcome.build,
         "release": in_use.get("release"),
         "flavour": in_use.get("flavour"),
@@ -315,13 +383,14 @@ def _result(root: str, name: str, outcome: changes.EnvironmentOutcome) -> dict[s
         "dropped": [addition.text for addition in outcome.dropped],
         "kept_builds": list(outcome.kept_builds),
         "removed_builds": list(outcome.removed_builds),
+        "skipped": list(outcome.skipped),
         "bytes_to_fetch": outcome.bytes_to_fetch,
         "seconds": outcome.seconds,
         "diff": {
             "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
             "after": package_lines(outcome.after_packages),
-            "before_header": name,
-            "after_header": name,
+            "before_header": _environment_of(outcome.before) or target,
+            "after_header": target,
         },
     }
 
@@ -335,7 +404,7 @@ def _run(module: AnsibleModule) -> changes.EnvironmentOutcome:
         return venv.apply_absent(root, name, lock_timeout=lock_timeout)
     if state == "previous":
         if module.check_mode:
-            return changes.plan_previous(root, name)
+            return going_back.plan_previous(root, name)
         return venv.apply_previous(root, name, lock_timeout=lock_timeout)
     return _present(module)
 
@@ -389,6 +458,10 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
         hashes=hashes,
         drop_additions=drop_additions,
     )
+
+
+def _environment_of(build: Build | None) -> str | None:
+    return build.record["name"] if build and build.record else None
 
 
 def _said_of(outcome: changes.EnvironmentOutcome) -> list[str]:

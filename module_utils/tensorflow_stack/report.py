@@ -33,6 +33,7 @@ _DONE = (
     "dropped",
     "removed_builds",
     "kept_builds",
+    "skipped",
     "bytes_to_fetch",
     "seconds",
 )
@@ -149,8 +150,13 @@ def use_lines(report: Mapping[str, Any], options: Mapping[str, Any], asked: Aske
 
 
 def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked) -> str:
+    back = done.get("rollback")
+    further = f"{asked.command('rollback')} switches to {back['environment']} ({back['build']})" if back else ""
     if done["action"] == "rollback":
-        return f"{asked.command('workstation')} applies the inventory again"
+        again = f"{asked.command('workstation')} applies the inventory again"
+        return f"{again}; {further}" if further else again
+    if further:
+        return further
     name = os.path.basename(done["environment"])
     builds = (manifest.get("environments", {}).get(name) or {}).get("builds", [])
     earlier = [

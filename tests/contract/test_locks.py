@@ -78,6 +78,14 @@ def test_a_lock_holds_its_release_and_its_flavour(locks: dict[Path, Lock]) -> No
     assert offenders(locks, lambda lock: all(row.bytes > 0 for row in lock.distributions)) == []
 
 
+def test_every_environment_has_pip(locks: dict[Path, Lock]) -> None:
+    # The last of each old Python. Newer ones follow the index.
+    # fact: Requires-Python of pip on the package index, 2026-11-26
+    last = {"3.6": "21.3.1", "3.7": "24.0", "3.8": "25.0.1"}
+    assert offenders(locks, lambda lock: "pip" in lock.packages) == []
+    assert offenders(locks, lambda lock: lock.packages["pip"] == last.get(lock.python, lock.packages["pip"])) == []
+
+
 def test_a_cudnn_lock_brings_cudnn_and_nothing_of_cuda(locks: dict[Path, Lock]) -> None:
     def is_cudnn_alone(lock: Lock) -> bool:
         if lock.flavour != "cudnn":

@@ -59,7 +59,7 @@ def test_classic_pins(make_lock: Any) -> None:
     assert packages(lock)["protobuf"].startswith("3.20.")
     assert packages(lock)["numpy"] == "1.23.5"
     assert packages(lock)["keras"] == "2.8.0"
-    assert "# requirements: keras==2.8.0, numpy==1.23.5, tensorflow==2.8.0\n" in path.read_text()
+    assert "# requirements: keras==2.8.0, numpy==1.23.5, pip, tensorflow==2.8.0\n" in path.read_text()
     assert "# constraint: protobuf<3.21 (TypeError: Descriptors" in path.read_text()
 
 
@@ -193,6 +193,7 @@ def test_wheels_of_a_directory_that_install_one_path(
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     make_tensorflow(wheels, "2.8.0")
+    make_wheel(wheels, "pip", "1.0", {"pip.py": ""})
     make_wheel(wheels, "first", "1.0", {"shared.py": "1", "same.py": ""})
     make_wheel(wheels, "second", "1.0", {"shared.py": "22", "same.py": ""})
     failed = make_lock("tensorflow==2.8.0\nfirst\nsecond\n", index_url=wheels.as_uri())
@@ -203,6 +204,7 @@ def test_make_lock_ends_badly_where_the_locks_of_the_gpu_are_left_out(tmp_path: 
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     make_tensorflow(wheels, "2.8.0")
+    make_wheel(wheels, "pip", "1.0", {"pip.py": ""})
     brought = load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables")).cuda_wheels_for("2.8.0")
     assert brought is not None
     for name, _, version in (requirement.partition("==") for requirement in brought.requirements):

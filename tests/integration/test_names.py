@@ -15,7 +15,7 @@ from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, Site, run_playboo
 
 pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
 
-PLAYBOOKS = ("workstation", "plan", "verify", "rollback", "remove", "doctor", "lock")
+PLAYBOOKS = ("workstation", "plan", "verify", "history", "rollback", "remove", "doctor", "lock")
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 # What a value that is templated leaves, and other texts that a template would read.
 ODD = (

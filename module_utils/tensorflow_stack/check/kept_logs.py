@@ -27,7 +27,10 @@ def kept_text(root: str, name: str | None) -> str:
         found = glob.glob(os.path.join(glob.escape(root), ".builds", "*.log"))
         paths = sorted((path for path in found if not os.path.islink(path)), key=_written_at)[-1:]
     else:
-        paths = [build_log(root, name), check_log(root, name)]
+        paths = [build_log(root, name)]
+        # A check before the last switch, such as a rollback, was of another build.
+        if _written_at(check_log(root, name)) >= _written_at(os.path.join(root, name)):
+            paths.append(check_log(root, name))
     texts = []
     for path in paths:
         with contextlib.suppress(OSError):

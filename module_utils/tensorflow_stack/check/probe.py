@@ -12,7 +12,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ from ..environment.damage import find_added
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run_into
-from ..records import manifest
+from ..records import history, manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
@@ -98,7 +98,8 @@ def check(
         return _without_environment(environment, check_mode=check_mode)
     root, name = os.path.split(environment.rstrip("/"))
     check_root(root)
-    known = manifest.read(root)["environments"].get(name)
+    content = manifest.read(root)
+    known = content["environments"].get(name)
     # The link may be switched while the check runs: judge one build and record that one.
     build = os.path.realpath(environment)
     python = os.path.join(build, "bin", "python")
@@ -108,6 +109,8 @@ def check(
     is_whole = level == "full"
     reused = _reused(known or {}, digest) if is_whole and reuse and evidence else None
     if reused:
+        if not check_mode and _note(content, name, build, reused):
+            _update(root, lambda content: _note(content, name, build, reused))
         return reused
     checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
@@ -119,7 +122,7 @@ def check(
     is_kept = is_whole and known is not None and not check_mode
     if is_kept:
         keep_check_log(root, name, None if outcome.is_good else "\n".join(outcome.stderr_tail))
-    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, outcome, digest))
+    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, build, outcome, digest))
 
 
 def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
@@ -158,13 +161,22 @@ def _judged(observation: Observation, expected: Mapping[str, Any], *, level: str
     )
 
 
-def _store(root: str, name: str, outcome: CheckOutcome, digest: str) -> bool:
-    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
-
+def _store(root: str, name: str, build: str, outcome: CheckOutcome, digest: str) -> bool:
     def change(content: dict[str, Any]) -> None:
         entry = {key: getattr(outcome, key) for key in _STORED}
         content["environments"][name]["check"] = {**entry, "evidence_sha256": digest}
+        _note(content, name, build, outcome)
 
+    return _update(root, change)
+
+
+def _note(content: dict[str, Any], name: str, build: str, outcome: CheckOutcome) -> bool:
+    position = history.Position(name, os.path.basename(build))
+    return history.note_verdict(content.get("history", []), position, outcome.verdict)
+
+
+def _update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
+    """Whether the manifest holds the verdict now; one that may not be written is no failure."""
     try:
         manifest.update(root, change)
     except (OSError, KeyError):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import BuildError
 from ..records.build import BUILD_RECORD, read_record
+from ..records.history import CURRENT_LINK
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 
@@ -82,10 +83,18 @@ def builds_of(root: str, name: str) -> list[Build]:
 
 
 def environment_names(root: str) -> list[str]:
+    """Every link below the root but the one to what was applied last."""
     try:
-        return sorted(entry for entry in os.listdir(root) if os.path.islink(os.path.join(root, entry)))
+        return [entry for entry in sorted(os.listdir(root)) if _is_environment(os.path.join(root, entry))]
     except OSError:
         return []
+
+
+def _is_environment(path: str) -> bool:
+    if not os.path.islink(path):
+        return False
+    # An earlier version of this toolkit let an environment have that name.
+    return os.path.basename(path) != CURRENT_LINK or os.path.dirname(os.readlink(path)) == ".builds"
 
 
 def remove_build(build: Build) -> None:

@@ -13,6 +13,7 @@ from ..io.space import check_free_space
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
+from ..records.history import CURRENT_LINK
 from .builds import Build, builds_of, environment_names, live_build
 from .damage import Damage, find_added, find_damage
 from .root import check_program, check_root
@@ -26,7 +27,7 @@ class EnvironmentOutcome:
     """What was or, in check mode, would be done to one environment."""
 
     action: str  # keep, build, repair, switch, rollback, remove
-    before: Build | None
+    before: Build | None  # the one in use: of this environment, or, of a rollback, what was applied last
     after_packages: dict[str, str]
     damage: tuple[Damage, ...] = ()
     build: str | None = None
@@ -38,6 +39,11 @@ class EnvironmentOutcome:
     dropped: tuple[Addition, ...] = ()
     bytes_to_fetch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    # Of a rollback: the environment that it switches to, whether along the history, and which builds could not be
+    # used.
+    target: str | None = None
+    walked_back: bool = False
+    skipped: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -122,43 +128,18 @@ def superfluous_builds(
     others = [build for build in builds_of(root, name) if build.record and build.name != live]
     removed, kept = [], []
     for build in others[: max(0, len(others) - max(0, keep - 1))]:
-        if not drop_additions and find_added(build, find_damage(build)):
+        if not drop_additions and lost_additions(find_added(build, find_damage(build)), {}):
             kept.append(build)
         elif not processes_using([build.path]):
             removed.append(build)
     return removed, kept
 
 
-def plan_previous(root: str, name: str) -> EnvironmentOutcome:
-    """The build to roll back to: the newest undamaged one that is older than the live one."""
-    check_name(name)
-    check_root(root)
-    live = live_build(root, name)
-    if live is None:
-        raise BuildError(f"There is no environment {name} in {root}: {listed_environments(environment_names(root))}.")
-    spoiled = []
-    for build in reversed(builds_of(root, name)):
-        if build.number >= live.number or build.record is None:
-            continue
-        damage = find_damage(build)
-        if not damage:
-            theirs = find_added(build)
-            # These stay in their build, which is not removed for it.
-            left = lost_additions(find_added(live, find_damage(live)), build.packages, theirs)
-            return EnvironmentOutcome(
-                "rollback", live, build.packages, build=build.name, additions=tuple(theirs), dropped=tuple(left)
-            )
-        spoiled.append(f"{build.name} ({damage[0].text})")
-    tried = f" Damaged builds are not used: {'; '.join(spoiled)}." if spoiled else ""
-    raise BuildError(
-        f"{name} has no build to roll back to that is older than {live.name}.{tried} "
-        "tensorflow_keep sets the number of builds to keep."
-    )
-
-
 def plan_absent(root: str, name: str) -> EnvironmentOutcome:
     """What removing the environment takes away."""
-    check_name(name)
+    # An earlier version of this toolkit allowed that name.
+    if name != CURRENT_LINK or name not in environment_names(root):
+        check_name(name)
     check_root(root)
     live = live_build(root, name)
     builds = builds_of(root, name)

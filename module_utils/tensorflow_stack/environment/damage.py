@@ -7,7 +7,7 @@ import os
 from typing import Callable, Container, Iterable, NamedTuple
 
 from ..io.trust import judge
-from ..records.additions import Addition, find_additions
+from ..records.additions import TOOLS, Addition, find_additions
 from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .builds import Build, builds_of
@@ -26,9 +26,10 @@ def find_damage(
 ) -> list[Damage]:
     """What is wrong with a complete build; empty when all that it was built from is in it, whole.
 
-    What was added to it is no damage (see additions.py). Name, kind, size and mode of every installed file are looked
-    at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of files that were written to
-    since the build was complete. `progress` is told how many packages were compared, and of how many.
+    What was added to it is no damage (see additions.py), nor is another version of a tool. Name, kind, size and mode of
+    every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of
+    files that were written to since the build was complete. `progress` is told how many packages were compared, and of
+    how many.
     """
     if build.record is None:
         return [Damage(None, f"{build.name} is not complete")]
@@ -48,7 +49,7 @@ def find_damage(
         if not found:
             damage.append(Damage(name, f"{name} {version} is not installed"))
         elif others:
-            damage.append(Damage(name, f"{name} is {others[0]}, not {version}"))
+            damage += [] if name in TOOLS else [Damage(name, f"{name} is {others[0]}, not {version}")]
         else:
             text, in_question = compare_files(
                 name,
@@ -143,10 +144,11 @@ def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
     if build.record is None:
         return []
     others = builds_of(os.path.dirname(os.path.dirname(build.path)), build.record["name"])
+    wanted = {addition for addition in additions if not addition.is_tool}
     return sorted(
         other.record["digest"]
         for other in others
-        if other.record and other.name != build.name and set(additions) <= set(find_added(other))
+        if other.record and other.name != build.name and wanted <= set(find_added(other))
     )
 
 

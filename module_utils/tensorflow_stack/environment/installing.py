@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
+import tempfile
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -126,11 +128,18 @@ def _install_with_pip(
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
-    command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", lock_path]
+    command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", *index]
+    # First: the interpreter's own may be too old for the other wheels, and should not replace itself among them.
+    own = tuple(found for found in spec.lock.distributions if found.name == "pip")
+    if own:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as stream:
+            stream.write(dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
+            stream.flush()
+            log.run([*command, "-r", stream.name], environment)
     # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
     command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
     log.say(f"Fetching {len(spec.lock.packages)} packages")
-    log.run(command + index, environment)
+    log.run([*command, "-r", lock_path], environment)
     # ensurepip brought these; an environment holds what its lock names and nothing else.
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
     if extra:

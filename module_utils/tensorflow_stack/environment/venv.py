@@ -32,10 +32,10 @@ from .changes import (
     not_writable,
     plan_absent,
     plan_present,
-    plan_previous,
     superfluous_builds,
 )
 from .damage import describe_frame, describe_records
+from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
@@ -88,11 +88,20 @@ def apply_present(
     )
 
 
-def apply_previous(root: str, name: str, *, lock_timeout: float) -> EnvironmentOutcome:
-    plan_previous(root, name)
-    with _locked(root, name, wait=lock_timeout):
+def apply_previous(root: str, name: str | None = None, *, lock_timeout: float) -> EnvironmentOutcome:
+    """Roll back: switch the environment that was in use before, or the named one, to its build of then."""
+    target = str(plan_previous(root, name).target)
+    with _locked(root, target, wait=lock_timeout):
+        # Another run may have changed what was in use while this one waited.
         outcome = plan_previous(root, name)
-        _switch(root, name, str(outcome.build))
+        if outcome.target != target:
+            raise BusyError(
+                f"Another run changed what is in use below {root}; nothing was rolled back. Run again to go back from "
+                "there."
+            )
+        live = live_build(root, target)
+        if live is None or live.name != outcome.build:
+            _switch(root, target, str(outcome.build))
     return outcome
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import struct
-from typing import Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 _NETLINK_SOCK_DIAG = 4
 _DUMP_BY_FAMILY = 20
@@ -49,13 +49,13 @@ class Received:
 
 def _descendants(process: int) -> List[int]:
     """All but programs of ssh, whose bytes are those of Ansible."""
-    children = {}  # type: Dict[int, List[Tuple[int, str]]]
+    children: Dict[int, List[Tuple[int, str]]] = {}
     for path in glob.glob("/proc/[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             with open(path, encoding="utf-8", errors="replace") as stream:
-                number, _, rest = stream.read().partition(" (")
+                identifier, _, rest = stream.read().partition(" (")
             program, _, fields = rest.rpartition(") ")
-            children.setdefault(int(fields.split()[1]), []).append((int(number), program))
+            children.setdefault(int(fields.split()[1]), []).append((int(identifier), program))
     found, waiting = [], [process]
     while waiting:
         for number, program in children.get(waiting.pop(), []):

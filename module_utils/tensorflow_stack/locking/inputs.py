@@ -49,8 +49,8 @@ class UnsatisfiableError(LockError):
 class LockRequest:
     """One lock: `python` is a minor (`3.10`), `platform` is one of PLATFORMS.
 
-    `flavour` is cpu, cuda (with CUDA and cuDNN) or cudnn (with cuDNN alone, for a CUDA of the node). gpu is for a CUDA and
-    cuDNN of the node, if the release has its GPU build in a project of its own; for other releases cpu is that lock.
+    `flavour` is cpu, cuda (with CUDA and cuDNN) or cudnn (with cuDNN alone, for a CUDA of the node). gpu is for a CUDA
+    and cuDNN of the node, if the release has its GPU build in a project of its own; otherwise cpu is that lock.
     """
 
     release: str

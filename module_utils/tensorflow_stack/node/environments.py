@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import StackError
 from ..records.additions import find_additions
-from ..records.build import find_misfits
-from ..records.manifest import find_misfit
+from ..records.build import BUILD_RECORD, find_misfits
+from ..records.history import CURRENT_LINK, positions_before
+from ..records.manifest import find_misfit, name_in_use
 from .files import NodeFiles
 
 # Of a lock only the header is read.
@@ -49,13 +50,15 @@ def read_environments(
     files: NodeFiles, root: str, manifest: dict[str, Any] | None, asked_for: str | None = None
 ) -> list[dict[str, Any]]:
     """A row for each environment that is live. The one that is asked for, or was applied last, is looked into."""
-    looked_into = asked_for or (manifest or {}).get("current")
+    looked_into = asked_for or name_in_use(manifest or {}, _current_link(files, root))
     rows: list[dict[str, Any]] = []
     if not files.is_dir(root, "environments"):
         return rows
     for name in files.names(root, "environments"):
         link = root + "/" + name
         try:
+            if name == CURRENT_LINK and "/" not in (files.link_target(link) or "/"):
+                continue
             build = files.resolve(link)
             if os.path.dirname(build) != files.resolve(root) + "/.builds":
                 continue
@@ -144,6 +147,33 @@ def read_manifest(files: NodeFiles, root: str) -> dict[str, Any] | None:
     if misfit:
         files.add_unread("manifest", f"{path} {misfit}")
     return None if misfit else content
+
+
+def shown_manifest(files: NodeFiles, root: str, manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The manifest as the node record has it: `current` as the links say, `rollback` instead of the whole history."""
+    if manifest is None:
+        return None
+    shown = {key: value for key, value in manifest.items() if key != "history"}
+    kept = (
+        position
+        for position in positions_before(manifest.get("history", []))
+        if files.is_file(f"{root}/.builds/{position.build}/{BUILD_RECORD}", "manifest")
+    )
+    back = next(kept, None)
+    return {
+        **shown,
+        "current": name_in_use(manifest, _current_link(files, root)),
+        "rollback": dict(back._asdict()) if back else None,
+    }
+
+
+def _current_link(files: NodeFiles, root: str) -> str | None:
+    """The environment that the stable path points to."""
+    try:
+        target = files.link_target(root + "/" + CURRENT_LINK)
+    except OSError:
+        return None
+    return None if target is None or "/" in target else target
 
 
 def _real_path(files: NodeFiles, path: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 from ..records.component import COMPONENTS, is_record_of, kind_of, record_path
 from ..records.evidence import deciding_variables
 from .driver import read_driver
-from .environments import read_environments, read_environments_root, read_manifest
+from .environments import read_environments, read_environments_root, read_manifest, shown_manifest
 from .files import NodeFiles
 from .gpus import read_gpus
 from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
@@ -71,7 +71,7 @@ def read_node(
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
         "environments": read_environments(files, root, manifest, environment),
-        "manifest": manifest,
+        "manifest": shown_manifest(files, root, manifest),
         "unread": files.unread,
     }
     sayable: dict[str, Any] = _sayable(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import StackError
@@ -79,29 +79,40 @@ def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | No
     return LockState(f"{directory}/lock.txt", directory, "applied", None, row.requirements_path, row.lock_sha256)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """On the name of an environment: by a requirements file, or by the release alone."""
+
+    is_named: bool  # the user gave the environment its name
+    file: str | None = None
+    lines: frozenset[str] = frozenset()
+    is_same_file: bool = False  # as was applied, by whatever path it was reached
+
+
 def find_losses(
     row: Environment | None,
     *,
     environment: dict[str, Any],
     lock: LockState,
-    is_named: bool,
+    claim: Claim,
     supplied: Collection[str],
 ) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
     """Refusals, and warnings, for what is in an environment (`row`) and would not be in the one that is planned.
 
-    `is_named`: the user gave it its name. `supplied` are projects of the release and of the tables.
+    `supplied` are projects of the release and of the tables.
     """
     if row is None:
         return (), ()
     path, digest = environment["path"], environment["digest"]
     is_same = row.digest == digest
     refusals: list[Refusal] = []
+    warnings: tuple[str, ...] = ()
     if not is_same and lock.state != "applied":
-        refusals += _replaced_file(row, path, lock, is_named, supplied)
+        refusals += _replaced_file(row, path, claim, supplied)
+        warnings += _replaced_release(row, path, claim)
     additions = row.additions
     if not additions or (is_same and not row.damage) or (not is_same and digest in row.also_in):
-        return tuple(refusals), ()
-    warnings: tuple[str, ...] = ()
+        return tuple(refusals), warnings
     if is_same or lock.state == "applied":
         lost = lost_additions(additions, row.packages)
     elif lock.lock is not None:
@@ -111,7 +122,7 @@ def find_losses(
         lost = [addition for addition in additions if addition.version is None]
         open_ones = [addition for addition in additions if addition not in lost]
         if open_ones:
-            warnings = (
+            warnings += (
                 f"Somebody added to {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
                 "made first is without them.",
             )
@@ -128,29 +139,42 @@ def find_losses(
     return tuple(refusals), warnings
 
 
-def _replaced_file(
-    row: Environment, path: str, lock: LockState, is_named: bool, supplied: Collection[str]
-) -> list[Refusal]:
-    """One file's environment is not replaced by another's, or by the release alone, because they share a name."""
+def _replaced_file(row: Environment, path: str, claim: Claim, supplied: Collection[str]) -> list[Refusal]:
+    """One file's environment is not replaced by another's, or by the release alone, because they share a name.
+
+    A file that was moved or renamed is the same one as long as it has the same lines.
+    """
     before = row.requirements_path
     asked = [line for line in row.requirements if _is_users(line, supplied)]
-    if lock.requirements is None:
+    if claim.file is None:
         is_replaced = bool(before or (not row.is_requirements_path_recorded and asked))
     else:
-        is_replaced = bool(before) and before != lock.requirements and not is_named
+        is_same = claim.is_same_file or set(asked) == {line for line in claim.lines if _is_users(line, supplied)}
+        is_replaced = bool(before) and not is_same and not claim.is_named
     if not is_replaced:
         return []
     shown = ", ".join(asked[:_SHOWN_LINES]) + (", ..." if len(asked) > _SHOWN_LINES else "")
     file = before or "a requirements file"
+    replace_it = f"to {row.name} if the new file" if claim.file else "tensorflow_additions to drop if the release alone"
     return [
         Refusal(
             "environment",
             found=f"{path} was applied with {file}" + (f" ({shown})" if shown else ""),
-            wanted=f"the same name for {lock.requirements or 'the release alone'}",
+            wanted=f"the same name for {claim.file or 'the release alone'}",
             set="Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or "
-            "tensorflow_additions to drop to replace the environment.",
+            f"{replace_it} shall replace what is in it.",
         )
     ]
+
+
+def _replaced_release(row: Environment, path: str, claim: Claim) -> tuple[str, ...]:
+    """A file may add to the environment of a release alone, which has nobody's packages; others may use it, though."""
+    if claim.file is None or claim.is_named or row.requirements_path or not row.is_requirements_path_recorded:
+        return ()
+    return (
+        f"{path} was applied for the release alone, and will be that of {claim.file}. To have both, set "
+        "tensorflow_environment to a name for the new one.",
+    )
 
 
 def _is_users(line: str, supplied: Collection[str]) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -87,10 +88,12 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The result of `tensorflow_stack_info` with these options, and why the task fails, if it does."""
+    requirements = options["requirements"]
     try:
         result = plan_for(
             release=options["release"],
-            requirements_path=options["requirements"],
+            # A path that is recorded means the same file from everywhere.
+            requirements_path=os.path.abspath(requirements) if requirements else None,
             node=options["node"],
             environment=options["environment"],
             policy=options["policy"],
@@ -125,6 +128,7 @@ def plan_for(
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
+    variables = _variables(release, environment, asked)
     if environment:
         check_name(environment)
     current = applied.find_applied(facts, environment) if release == "current" else None
@@ -153,7 +157,8 @@ def plan_for(
         lock = lock or _find_lock(
             tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
         )
-        made = _plan(tables, assessment.stack, facts, lock, name, wishes, asked, is_named=bool(environment))
+        claim = _claim(wishes, facts.environment(name), is_named=bool(environment))
+        made = _plan(tables, assessment.stack, facts, lock, name, wishes, claim, variables, asked)
         if current and not made["refusals"]:
             made["warnings"] += applied.warn_of_gpus(current, facts, asked)
     if named not in (release, "current"):
@@ -188,6 +193,24 @@ def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: Nod
     )
 
 
+def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
+    """Those that were set, for the manifest. It has the requirements file by itself."""
+    named = {"tensorflow_environment": environment} if environment else {}
+    return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _claim(wishes: parse.UserRequirements | None, before: Environment | None, *, is_named: bool) -> applied.Claim:
+    if wishes is None:
+        return applied.Claim(is_named)
+    known = before.requirements_path if before else None
+    return applied.Claim(
+        is_named,
+        wishes.path,
+        frozenset(str(wish.requirement) for wish in wishes.requirements),
+        is_same_file=known is not None and os.path.realpath(known) == os.path.realpath(wishes.path),
+    )
+
+
 def _plan(
     tables: Tables,
     stack: Stack,
@@ -195,9 +218,9 @@ def _plan(
     lock: LockState,
     name: str,
     wishes: parse.UserRequirements | None,
+    claim: applied.Claim,
+    variables: dict[str, Any],
     policy: Policy,
-    *,
-    is_named: bool,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
     made = plan.make_plan(
@@ -206,6 +229,7 @@ def _plan(
         lock=lock,
         name=name,
         check_code=_check_code(),
+        asked=variables,
         uv=_uv(tables, node.architecture),
         warnings=tuple(wishes.notes) if wishes else (),
     )
@@ -215,7 +239,7 @@ def _plan(
         node.environment(name),
         environment=made["environment"],
         lock=lock,
-        is_named=is_named,
+        claim=claim,
         supplied={
             *stack.release.packages,
             *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),

@@ -19,7 +19,7 @@ def find_kept(plan: dict[str, Any], node: NodeFacts) -> dict[str, dict[str, Any]
     environment = None if plan["refusals"] or plan["roles"] else _whole_environment(plan, node)
     if environment is None:
         return {"environment": None, "check": None}
-    return {"environment": _venv_result(plan, environment), "check": _check_result(plan, node, environment)}
+    return {"environment": _venv_result(plan, node, environment), "check": _check_result(plan, node, environment)}
 
 
 def _whole_environment(plan: dict[str, Any], node: NodeFacts) -> Environment | None:
@@ -34,7 +34,7 @@ def _whole_environment(plan: dict[str, Any], node: NodeFacts) -> Environment | N
     return found if is_recorded and node.current_name == found.name else None
 
 
-def _venv_result(plan: dict[str, Any], found: Environment) -> dict[str, Any]:
+def _venv_result(plan: dict[str, Any], node: NodeFacts, found: Environment) -> dict[str, Any]:
     return {
         "changed": False,
         "action": "keep",
@@ -47,6 +47,8 @@ def _venv_result(plan: dict[str, Any], found: Environment) -> dict[str, Any]:
         "dropped": [],
         "kept_builds": [],
         "removed_builds": [],
+        "rollback": node.rollback,
+        "skipped": [],
         "bytes_to_fetch": 0,
         "seconds": {},
     }

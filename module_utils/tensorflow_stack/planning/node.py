@@ -168,6 +168,7 @@ class NodeFacts:
     variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
     environments: tuple[Environment, ...]
     current_name: str | None
+    rollback: Mapping[str, str] | None  # the environment and the build that a rollback would switch to
     checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
 
     @classmethod
@@ -196,6 +197,7 @@ class NodeFacts:
                 variables=record["variables"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),
+                rollback=(record["manifest"] or {}).get("rollback"),
                 checks=_checks(record["manifest"] or {}),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -23,11 +23,13 @@ def make_plan(
     name: str,
     uv: dict[str, Any] | None,
     check_code: str,
+    asked: dict[str, Any],
     warnings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The plan of a stack that can be.
 
-    `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code.
+    `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code,
+    `asked` the variables that were set.
     """
     environment = _environment(stack, node, lock, name)
     return _plan(
@@ -47,6 +49,7 @@ def make_plan(
             "flavour": stack.lock_flavour,
         },
         environment=environment,
+        asked=asked,
         uv=uv,
         verdict="ok" if stack.flavour == "cuda" else "cpu_only_no_gpu",
         evidence=_evidence(stack, node, check_code),
@@ -68,6 +71,7 @@ def _plan(release: str | None, **parts: Any) -> dict[str, Any]:
         "release": release,
         **dict.fromkeys(("flavour", "python", "lock", "environment", "uv", "verdict", "unused_gpu")),
         **dict.fromkeys(component.name for component in COMPONENTS),
+        "asked": {},
         "evidence": {},
         **{name: [] for name in ("repositories", "gpus", "roles", "steps", "warnings", "refusals")},
         **parts,

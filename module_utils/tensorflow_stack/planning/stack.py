@@ -27,6 +27,30 @@ class Policy:
     additions: str = "stop"  # tensorflow_additions: stop, drop
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The variables that are not as they are by default, of those that decide what is built."""
+        unset = Policy()
+        values = {variable: getattr(self, name) for name, variable in _VARIABLES.items()}
+        return {
+            variable: values[variable]
+            for name, variable in _VARIABLES.items()
+            if values[variable] != getattr(unset, name)
+        }
+
+
+_VARIABLES = {
+    "gpu": "tensorflow_gpu",
+    "driver_source": "nvidia_driver_source",
+    "driver_version": "nvidia_driver_version",
+    "kernel_modules": "nvidia_driver_kernel_modules",
+    "allow_downgrade": "nvidia_driver_allow_downgrade",
+    "cuda_source": "cuda_source",
+    "cudnn_source": "cudnn_source",
+    "python": "tensorflow_python",
+    "python_source": "python_source",
+}
+
 
 @dataclass(frozen=True)
 class Refusal:

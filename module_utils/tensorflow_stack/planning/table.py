@@ -18,7 +18,7 @@ def render_table(plan: dict[str, Any], width: int | None = None) -> str:
     """The plan for a person: one line a step, then warnings and refusals."""
     if plan["refusals"]:
         return _render_refusals(plan, width)
-    cells = [("component", "installed", "wanted", "action", "fetch", "why")]
+    cells: list[tuple[str, ...]] = [("component", "installed", "wanted", "action", "fetch", "why")]
     for step in plan["steps"]:
         action = step["action"] + (f" ({step['direction']})" if step["direction"] in ("up", "down") else "")
         fetch = megabytes(step["bytes"]) if step["bytes"] else ""

@@ -12,6 +12,8 @@ from typing import Any, Container, Iterable, Mapping, NamedTuple, Sequence
 from .distributions import distributions_in, is_same_version, normalised, read_requirements, read_rows
 
 _SHOWN = 8
+# What a person runs on an environment and TensorFlow never imports: another version is named, and nothing to repair.
+TOOLS = frozenset({"pip"})
 WAYS_OUT = (
     "Name them in a requirements file (tensorflow_requirements), build another environment "
     "(tensorflow_environment), or set tensorflow_additions to drop to continue without them."
@@ -24,6 +26,11 @@ class Addition(NamedTuple):
     name: str
     version: str | None = None
     replaces: str | None = None
+
+    @property
+    def is_tool(self) -> bool:
+        """A tool of the lock at another version: a new build may have that of the lock again."""
+        return self.name in TOOLS and self.replaces is not None
 
     @property
     def text(self) -> str:
@@ -122,6 +129,8 @@ def lost_additions(
 
 
 def _is_among(addition: Addition, packages: Mapping[str, str]) -> bool:
+    if addition.is_tool:
+        return True
     locked = packages.get(normalised(addition.name))
     if addition.version is None or locked is None:
         return False

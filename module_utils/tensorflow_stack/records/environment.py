@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BuildError
+from .history import CURRENT_LINK
 from .lockfile import Lock
 
 # Bump when the layout of a build changes, so that every environment is rebuilt once.
 _LAYOUT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 # Other things below the root have these names, or their locks and logs.
-_RESERVED = {"manifest", "manifest.json", "python", "pythons"}
+_RESERVED = {CURRENT_LINK, "manifest", "manifest.json", "python", "pythons"}
 
 
 @dataclass(frozen=True)

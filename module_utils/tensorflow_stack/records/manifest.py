@@ -1,10 +1,15 @@
-"""`<root>/manifest.json`: the environments of a node, their builds and the last verdict of each.
+"""`<root>/manifest.json`: the environments of a node, their builds, the last verdict of each, and what was changed.
 
     {schema: 1, environments: {<name>: {release, flavour, build, digest, python, lock_sha256, builds: [...],
-     requirements: {<build>: path on the controller, or null for the release alone; not there where it is not known},
-     check: {verdict, reason, evidence_sha256, checked_at, report} or null}}}
+     requirements: {<build>: path on the controller, or null for the release alone; absent if it is unknown},
+     asked: {<build>: {<variable of an inventory>: its value}},
+     check: {verdict, reason, evidence_sha256, checked_at, report} or null}},
+     current: the environment that was applied last, or null,
+     has_current_link: whether <root>/current is this toolkit's,
+     history: [...] (history.py)}
 
-`tensorflow_venv` owns an environment's entry, `tensorflow_gpu_check` its `check`.
+`tensorflow_venv` owns an environment's entry and the history, `tensorflow_gpu_check` the verdicts. What an earlier
+version of this toolkit did not write is optional.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from ..errors import StackError, UnwritableError
 from ..io.flock import exclusive_lock
 from ..io.reading import read_json
 from ..io.writing import write_json
+from . import history
 
 SCHEMA = 1
 MOST_BYTES = 4 << 20
@@ -71,12 +77,33 @@ def find_misfit(content: dict[str, Any]) -> str | None:
             return f"has an entry of {name} that this toolkit did not write"
         if check is not None and not (isinstance(check, dict) and check.keys() >= _CHECK_KEYS):
             return f"has a check of {name} that this toolkit did not write"
+        if not _are_settings(entry.get("asked", {})):
+            return f"has variables of {name} that this toolkit did not write"
     if current is not None and not isinstance(current, str):
         return "does not name the current environment"
-    return None
+    return history.find_misfit(content.get("history", []))
 
 
-def update(root: str, change: Callable[[dict[str, Any]], None]) -> bool:
+def _are_settings(asked: Any) -> bool:
+    return isinstance(asked, dict) and all(isinstance(settings, dict) for settings in asked.values())
+
+
+def name_in_use(content: dict[str, Any], link: str | None) -> str | None:
+    """The environment that was applied last; `link` is what <root>/current points to, None if it is no link.
+
+    The link is changed first, the manifest next. A run that is killed between the two leaves a manifest that agrees
+    with its own history: then the link is right. An earlier version of this toolkit writes neither history nor link:
+    then the manifest is right.
+    """
+    recorded: str | None = content.get("current")
+    if link is None or not content.get("has_current_link"):
+        return recorded
+    entries = content.get("history")
+    last = history.read_position(entries[-1]["after"]) if entries else None
+    return link if recorded == (last.environment if last else None) else recorded
+
+
+def update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
     """Let `change` edit the manifest in place; gives back whether the file was written.
 
     Other writers wait. Readers see the old file or the new one, also after a power loss. Raises

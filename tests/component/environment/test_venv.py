@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
-from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
+from ansible.module_utils.tensorflow_stack.environment import builds, changes, going_back, installing, venv
+from ansible.module_utils.tensorflow_stack.environment.bookkeeping import Done, record_in_manifest
 from ansible.module_utils.tensorflow_stack.errors import BuildError, BusyError
 from ansible.module_utils.tensorflow_stack.io import trust
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
@@ -326,7 +326,7 @@ def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None
     second = site.apply(site.spec(site.tensorflow, newer))
     assert second.before is not None and second.before.name == first.build
     assert site.says() == "2.8.0 1.24.0"
-    assert changes.plan_previous(site.root, NAME).build == first.build
+    assert going_back.plan_previous(site.root, NAME).build == first.build
     assert venv.apply_previous(site.root, NAME, lock_timeout=0).after_packages["numpy"] == "1.23.5"
     assert site.says() == "2.8.0 1.23.5"
     # The build is there already: going forward again is a switch, not a build.
@@ -336,15 +336,15 @@ def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None
 
 def test_rollback_refuses_when_there_is_nothing_to_go_back_to(site: Site) -> None:
     with pytest.raises(BuildError, match=r"There is no environment tensorflow-2\.8\.0 in .*: there are none"):
-        changes.plan_previous(site.root, NAME)
+        going_back.plan_previous(site.root, NAME)
     first = site.apply()
-    with pytest.raises(BuildError, match="has no build to roll back to that is older than"):
-        changes.plan_previous(site.root, NAME)
+    with pytest.raises(BuildError, match=f"has no build to roll back to that was in use before {first.build}"):
+        going_back.plan_previous(site.root, NAME)
     newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
     site.apply(site.spec(site.tensorflow, newer))
     Path(site.root, ".builds", str(first.build), "bin", "python").unlink()
-    with pytest.raises(BuildError, match=rf"Damaged builds are not used: {first.build} \(its interpreter"):
-        changes.plan_previous(site.root, NAME)
+    with pytest.raises(BuildError, match=rf"Not usable: {first.build} \(its interpreter"):
+        going_back.plan_previous(site.root, NAME)
 
 
 def test_keeps_as_many_builds_as_asked_for(site: Site) -> None:
@@ -674,11 +674,11 @@ def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
 
 def test_manifest_follows_the_disk(site: Site) -> None:
     outcome = site.apply()
-    assert record_in_manifest(site.root, NAME)
-    assert not record_in_manifest(site.root, NAME)
+    assert record_in_manifest(site.root, NAME, Done("build", None))
+    assert not record_in_manifest(site.root, NAME, Done("keep", outcome.build))
     content = manifest.read(site.root)
     assert content["current"] == NAME
     assert content["environments"][NAME]["build"] == outcome.build
     venv.apply_absent(site.root, NAME, lock_timeout=0)
-    record_in_manifest(site.root, NAME)
+    record_in_manifest(site.root, NAME, Done("remove", outcome.build))
     assert manifest.read(site.root)["environments"] == {}

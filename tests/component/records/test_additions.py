@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import builds, changes, installing, venv
-from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
+from ansible.module_utils.tensorflow_stack.environment.bookkeeping import Done, record_in_manifest
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.node.record import read_node
 from ansible.module_utils.tensorflow_stack.records import manifest
@@ -351,7 +351,8 @@ def test_a_long_list_is_cut_short() -> None:
 
 
 def test_the_node_record_names_what_was_added(applied: Site) -> None:
-    record_in_manifest(applied.root, NAME, {os.path.basename(os.readlink(applied.live)): "/home/me/mine.txt"})
+    live = os.path.basename(os.readlink(applied.live))
+    record_in_manifest(applied.root, NAME, Done("build", None, requirements={live: "/home/me/mine.txt"}))
     (row,) = read_node(environments_root=applied.root)["environments"]
     assert (row["additions"], row["damage"], row["unfinished"]) == ([], [], [])
     assert row["requirements"] == {"lines": ["tensorflow==2.8.0"], "is_recorded": True, "path": "/home/me/mine.txt"}
@@ -366,8 +367,8 @@ def test_the_node_record_names_what_was_added(applied: Site) -> None:
 
 def test_the_manifest_forgets_the_file_of_a_build_that_is_gone(applied: Site) -> None:
     first = os.path.basename(os.readlink(applied.live))
-    record_in_manifest(applied.root, NAME, {first: "/home/me/mine.txt"})
+    record_in_manifest(applied.root, NAME, Done("build", None, requirements={first: "/home/me/mine.txt"}))
     second = applied.apply(take_another_lock(applied), keep=1)
     assert second.removed_builds == (first,)
-    record_in_manifest(applied.root, NAME, {str(second.build): None})
+    record_in_manifest(applied.root, NAME, Done("build", first, requirements={str(second.build): None}))
     assert manifest.read(applied.root)["environments"][NAME]["requirements"] == {second.build: None}

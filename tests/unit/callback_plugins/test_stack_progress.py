@@ -99,6 +99,7 @@ def test_ended_task_is_silent(
     host, task = make_host(), make_task()
     callback.v2_runner_on_start(host, task)
     done = {"action": "keep", "environment": "e", "build": "b", "additions": [], "dropped": [], "kept_builds": []}
+    done |= {"removed_builds": [], "skipped": []}
     getattr(callback, f"v2_runner_on_{end}")(make_result(host, task, **done))
     time.sleep(3 * INTERVAL)
     assert capfd.readouterr().err == ""
@@ -234,6 +235,8 @@ KEPT: dict[str, Any] = {
         "additions": ["pandas 2.3.3"],
         "dropped": [],
         "kept_builds": [],
+        "removed_builds": [],
+        "skipped": [],
     },
     "check": {"verdict": "ok", "reason": "It computed.", "reused": True},
 }
@@ -365,14 +368,24 @@ def test_what_is_beside_the_lock_is_said() -> None:
         "additions": [f"p{n} 1" for n in range(10)],
         "dropped": [],
         "kept_builds": [],
+        "removed_builds": [],
+        "skipped": [],
     }
     (line,) = stack_progress.environment_lines(kept)
     assert line.startswith("/opt/tensorflow/tensorflow-2.8.0 has additions to its lock: p0 1, p1 1,")
     assert line.endswith("p7 1 and 2 more")
-    rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"], "kept_builds": ["b-1"]}
+    rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"], "skipped": ["b-3 (gone)"]}
     assert stack_progress.environment_lines(rolled_back) == [
         "tensorflow-2.8.0-0123456789ab-2 has additions to its lock: p 1",
+        "additions that stay in the build from which this rollback leads away: q 2",
+        "not usable, and passed over: b-3 (gone)",
+    ]
+    built = {**kept, "action": "build", "additions": [], "dropped": ["q 2"], "kept_builds": ["b-1"]}
+    assert stack_progress.environment_lines({**built, "removed_builds": ["b-0"]}) == [
         "/opt/tensorflow/tensorflow-2.8.0 had additions to its lock: q 2",
+        "removed beyond tensorflow_keep, so that no rollback leads there: b-0",
         "kept beyond tensorflow_keep because of additions: b-1",
     ]
+    removed = {**built, "action": "remove", "dropped": [], "kept_builds": [], "removed_builds": ["b-0"]}
+    assert stack_progress.environment_lines(removed) == []
     assert stack_progress.environment_lines({**kept, "additions": []}) == []

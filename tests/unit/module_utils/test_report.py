@@ -24,6 +24,7 @@ BUILT: dict[str, Any] = {
     "dropped": [],
     "kept_builds": [],
     "removed_builds": [],
+    "skipped": [],
     "bytes_to_fetch": 1,
     "seconds": {"install": 1.0},
 }
@@ -191,6 +192,14 @@ def test_the_way_back_is_the_build_that_a_rollback_would_take() -> None:
         used(built, builds=names)[2] == f"to go back: make rollback ENVIRONMENT=tensorflow-2.8.0 switches to {names[1]}"
     )
     assert "has no earlier build" in used({**built, "removed_builds": names[:2]}, builds=names)[2]
+
+
+def test_the_way_back_is_what_was_in_use_before() -> None:
+    back = {"environment": "tensorflow-2.21.0", "build": "tensorflow-2.21.0-0123456789ab-1"}
+    expected = "make rollback switches to tensorflow-2.21.0 (tensorflow-2.21.0-0123456789ab-1)"
+    assert used({**BUILT, "rollback": back})[2] == f"to go back: {expected}"
+    further = used({**BUILT, "rollback": back, "action": "rollback"})[2]
+    assert further == f"to go back: make workstation applies the inventory again; {expected}"
 
 
 def test_the_way_back_from_a_rollback_is_the_inventory() -> None:

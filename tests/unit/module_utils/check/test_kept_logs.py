@@ -29,6 +29,15 @@ def test_a_good_check_takes_the_log_of_a_bad_one_away(root: Path) -> None:
     assert list((root / ".builds").iterdir()) == []
 
 
+def test_the_check_of_another_build_does_not_count(root: Path) -> None:
+    keep_check_log(str(root), "mine", "from the check of the build before")
+    os.utime(root / ".builds" / "mine.check", (1e9, 1e9))
+    (root / "mine").symlink_to(".builds/mine.2")
+    assert kept_text(str(root), "mine") == ""
+    os.utime(root / "mine", (1e9 - 1, 1e9 - 1), follow_symlinks=False)
+    assert kept_text(str(root), "mine") == "from the check of the build before"
+
+
 def test_without_a_name_the_last_build_counts(root: Path) -> None:
     for age, name in ((100, "old"), (1, "new"), (50, "older")):
         (root / ".builds" / f"{name}.log").write_text(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -170,13 +171,21 @@ def lock_state(
     return LockState("/locks/x.txt", "/locks", state, lock, requirements)
 
 
-def losses(row: dict[str, Any], lock: LockState, *, digest: str | None = "b", is_named: bool = False) -> Any:
+def losses(
+    row: dict[str, Any],
+    lock: LockState,
+    *,
+    digest: str | None = "b",
+    is_named: bool = False,
+    lines: tuple[str, ...] = (),
+    is_same_file: bool = False,
+) -> Any:
     environment = {"path": "/opt/tensorflow/tensorflow-2.10.1", "digest": digest}
     refusals, warnings = applied.find_losses(
         Environment.read(row),
         environment=environment,
         lock=lock,
-        is_named=is_named,
+        claim=applied.Claim(is_named, lock.requirements, frozenset(lines), is_same_file),
         supplied={"tensorflow", "tensorboard"},
     )
     return [refusal.message for refusal in refusals], list(warnings)
@@ -199,10 +208,11 @@ def test_additions_are_lost_where_the_same_build_has_to_be_mended(row: dict[str,
 
 def test_a_lock_that_is_still_to_be_made_is_waited_for_unless_it_cannot_help(row: dict[str, Any]) -> None:
     lock = lock_state("missing", requirements="/home/me/new.txt")
-    messages, (warning,) = losses(row, lock, digest=None)
+    row["requirements"] = FILE
+    messages, (warning,) = losses(row, lock, digest=None, is_same_file=True)
     assert messages == [] and "pandas 2.3.3. The run stops before it builds if the lock" in warning
     row["additions"] = [dict(Addition("mine.pth")._asdict())]
-    messages, warnings = losses(row, lock, digest=None)
+    messages, warnings = losses(row, lock, digest=None, is_same_file=True)
     assert ["lose: mine.pth" in message for message in messages] == [True] and warnings == []
 
 
@@ -211,7 +221,6 @@ def test_a_lock_that_is_still_to_be_made_is_waited_for_unless_it_cannot_help(row
     [
         (FILE, None, False, True),
         (FILE, None, True, True),
-        (FILE, "/home/me/a.txt", False, False),
         (FILE, "/home/me/b.txt", False, True),
         (FILE, "/home/me/b.txt", True, False),
         (ALONE, "/home/me/b.txt", False, False),
@@ -236,6 +245,84 @@ def test_a_name_is_not_taken_over_from_another_requirements_file(
     if messages:
         assert "(numpy==1.23.5)" in messages[0] and "tensorflow_environment to a name for the new one" in messages[0]
         assert (before["path"] or "a requirements file") in messages[0]
+
+
+NEW_LINES = ("tensorflow==2.10.1", "numpy==1.23.5", "scipy")
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_same_file", "is_refused"),
+    [
+        (NEW_LINES, True, False),
+        (NEW_LINES[:2], False, False),
+        (("numpy==1.23.5",), False, False),
+        (NEW_LINES, False, True),
+        (NEW_LINES[:1], False, True),
+    ],
+    ids=["edited", "moved", "moved, without TensorFlow's line", "moved and edited", "another one with less"],
+)
+def test_a_file_that_was_moved_is_the_same_while_it_has_the_same_lines(
+    row: dict[str, Any], lines: tuple[str, ...], is_same_file: bool, is_refused: bool
+) -> None:
+    row.update(additions=[], requirements=FILE)
+    lock = lock_state(packages={}, requirements="/home/me/b.txt")
+    messages, _ = losses(row, lock, lines=lines, is_same_file=is_same_file)
+    assert len(messages) == is_refused
+    if messages:
+        assert messages[0].endswith(
+            "Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or to "
+            "tensorflow-2.10.1 if the new file shall replace what is in it."
+        )
+
+
+def test_a_file_that_adds_to_a_release_alone_is_warned_of(row: dict[str, Any]) -> None:
+    row.update(additions=[], requirements=ALONE)
+    lock = lock_state(packages={}, requirements="/home/me/b.txt")
+    messages, (warning,) = losses(row, lock)
+    assert messages == []
+    assert "was applied for the release alone, and will be that of /home/me/b.txt. To have both, set" in warning
+    assert losses(row, lock, is_named=True) == ([], [])
+    assert losses(row, lock, digest="a") == ([], [])
+
+
+@pytest.mark.parametrize("way", ["relative", "symbolic link", "link to the directory", "other"])
+def test_one_file_by_another_path(
+    node: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    file = tmp_path / "project" / "requirements.txt"
+    file.parent.mkdir()
+    file.write_text("numpy==1.23.5\nsix\n")
+    (tmp_path / "link.txt").symlink_to(file)
+    (tmp_path / "directory").symlink_to(file.parent)
+    (tmp_path / "other.txt").write_text("numpy==1.23.5\nsix\n")
+    monkeypatch.chdir(file.parent)
+    after = apply(node, release="2.10.1")
+    after["environments"][0]["requirements"] = {**FILE, "path": str(file)}
+    path = {
+        "relative": "requirements.txt",
+        "symbolic link": str(tmp_path / "link.txt"),
+        "link to the directory": str(tmp_path / "directory" / file.name),
+        "other": str(tmp_path / "other.txt"),
+    }[way]
+    options = {"release": "2.10.1", "requirements": path, "environment": None, "policy": {}, "node": after}
+    places = {"tables": str(RELEASE_FILES / "tables"), "shipped_locks": str(RELEASE_FILES / "locks")}
+    result, failed = door.answer({**options, **places, "locks": "/nowhere", "enforced": True})
+    if way == "other":
+        assert failed is not None and f"was applied with {file} (numpy==1.23.5)" in failed
+    else:
+        assert failed is None
+        assert os.path.isabs(result["plan"]["lock"]["requirements"])
+
+
+def test_the_variables_that_were_set_are_in_the_plan(node: dict[str, Any]) -> None:
+    assert make_plan(node, "2.10.1")["asked"] == {"tensorflow_version": "2.10.1"}
+    asked = make_plan(node, "2.10.1", environment="mine", gpu="none", cuda_source="auto", python="3.10")["asked"]
+    assert asked == {
+        "tensorflow_version": "2.10.1",
+        "tensorflow_environment": "mine",
+        "tensorflow_gpu": "none",
+        "tensorflow_python": "3.10",
+    }
 
 
 def test_the_same_lock_takes_nothing_over(row: dict[str, Any]) -> None:

@@ -235,7 +235,9 @@ def _match(
                 for name in wanted:
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
-        if "with" in alternative and next(lines.search(alternative["with"]), None) is None:
+        if "with" in alternative and not lines.have(alternative["with"]):
+            continue
+        if "without" in alternative and lines.have(alternative["without"]):
             continue
         not_if = re.compile(alternative["unless"]) if "unless" in alternative else None
         for number, match in lines.search(alternative["line"]):

@@ -41,6 +41,9 @@ class Lines:
                     yield number, match
                     break
 
+    def have(self, pattern: str) -> bool:
+        return next(self.search(pattern), None) is not None
+
     def _forms_of(self, number: int) -> tuple[str, ...]:
         if number not in self._forms:
             self._forms[number] = bare_forms(self.lines[number])

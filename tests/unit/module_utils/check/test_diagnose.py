@@ -336,6 +336,9 @@ def test_a_line_may_need_another_one_and_may_be_excepted() -> None:
     assert diagnose(rows, text="a fault") == []
     assert diagnose(rows, text="a fault that is no fault\ncontext") == []
     assert len(diagnose(rows, text="a fault\ncontext")) == 1
+    rows = [{**ROWS[0], "evidence": [{"by": "x", "line": "a fault", "without": "of another one"}]}]
+    assert len(diagnose(rows, text="a fault")) == 1
+    assert diagnose(rows, text="a fault\nof another one") == []
 
 
 # --- Texts that merely look like one -------------------------------------------------------------------

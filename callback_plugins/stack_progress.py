@@ -292,8 +292,8 @@ def environment_lines(result: dict[str, Any]) -> list[str]:
         if result["action"] == "rollback":
             whose = "additions that stay in the build from which this rollback leads away"
         lines.append(f"{whose}: {_shortened(result['dropped'])}")
-    if result["skipped"]:
-        lines.append(f"not usable, and passed over: {_shortened(result['skipped'])}")
+    if result["passed_over"]:
+        lines.append(f"not usable, and passed over: {_shortened(result['passed_over'])}")
     if result["removed_builds"] and result["action"] != "remove":
         builds = _shortened(result["removed_builds"])
         lines.append(f"removed beyond tensorflow_keep, so that no rollback leads there: {builds}")

@@ -243,7 +243,7 @@ rollback:
   returned: success
   type: dict
   sample: {environment: tensorflow-2.21.0, build: tensorflow-2.21.0-6f5e4d3c2b1a-1}
-skipped:
+passed_over:
   description: Builds that a rollback passed over, each with the reason.
   returned: success
   type: list
@@ -383,7 +383,7 @@ def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) ->
         "dropped": [addition.text for addition in outcome.dropped],
         "kept_builds": list(outcome.kept_builds),
         "removed_builds": list(outcome.removed_builds),
-        "skipped": list(outcome.skipped),
+        "passed_over": list(outcome.passed_over),
         "bytes_to_fetch": outcome.bytes_to_fetch,
         "seconds": outcome.seconds,
         "diff": {

@@ -138,9 +138,13 @@ def releases() -> str:
                 " ".join(row.gpu_code) if row.gpu_code else "not known",
                 "CPU" if row.pythons.get("aarch64") else "none",
                 ", ".join(_proven(tables, row)) or "no",
+                _seen_on(tables, row),
             )
         )
-    titles = ("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "proven on Python")
+    titles = (
+        *("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "proven on Python"),
+        "seen computing on",
+    )
     return _table(titles, rows)
 
 
@@ -168,6 +172,17 @@ def every_release() -> str:
         )
     locks = ("locks, CPU", "locks, CUDA wheels", "locks, aarch64")
     return _table(("release", "CUDA, cuDNN of its build", "as wheels", "driver from", *locks, "proven on Python"), rows)
+
+
+def gpu_proofs() -> str:
+    """The table of what computed on real GPUs."""
+    rows = [
+        (p.release, p.gpu, p.driver, p.cuda, p.cudnn, p.python, f"{len(p.verdicts)} of {len(p.verdicts)}",
+         f"{p.seconds} s", p.date)
+        for p in reversed(load_tables(str(RELEASE_FILES / "tables")).gpu_proofs)
+    ]  # fmt: skip
+    titles = ("release", "GPU", "driver", "CUDA", "cuDNN", "Python", "cases as expected", "first check", "date")
+    return _table(titles, rows)
 
 
 def kernels() -> str:
@@ -226,6 +241,17 @@ def _proven(tables: Tables, row: Release) -> list[str]:
         if lock and lock.sha256 == proof.lock_sha256:
             found.append(proof.python)
     return found
+
+
+def _seen_on(tables: Tables, row: Release) -> str:
+    """The GPUs on which a patch of the release's minor computed; which patch, if it was another one."""
+    minor = Version(row.version).release[:2]
+    seen = []
+    for proof in tables.gpu_proofs:
+        if Version(proof.release).release[:2] == minor:
+            which = "" if proof.release == row.version else f" ({proof.release})"
+            seen.append(f"{proof.gpu.replace('NVIDIA ', '')}{which}")
+    return ", ".join(dict.fromkeys(seen)) or "none yet"
 
 
 def _span(versions: Sequence[str]) -> str:
@@ -308,6 +334,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
         REPOSITORY / "README.md": {"inventory": inventory, "releases": releases, "verdicts": verdicts},
         REPOSITORY / "docs" / "compatibility.md": {
             "every_release": every_release,
+            "gpu_proofs": gpu_proofs,
             "kernels": kernels,
             "known_breaks": known_breaks,
             "from_source": from_source,

@@ -33,7 +33,7 @@ _DONE = (
     "dropped",
     "removed_builds",
     "kept_builds",
-    "skipped",
+    "passed_over",
     "bytes_to_fetch",
     "seconds",
 )

@@ -330,3 +330,13 @@ def test_checker_sees_foreign_imports() -> None:
     assert stack_imports(LIBRARY / "m.py", module) == {UTILS / "node" / "files.py", UTILS / "node" / "texts.py"}
     inside = ast.parse("from ..errors import StackError\nfrom . import rows\n")
     assert stack_imports(UTILS / "tables" / "load.py", inside) == {UTILS / "errors.py", UTILS / "tables" / "rows.py"}
+
+
+# What Ansible itself reads in a result: as a value of another kind it would be replaced, or change what the result means.
+RESERVED_RESULTS = {"ansible_facts", "exception", "failed", "invocation", "results", "skipped", "unreachable"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_result_has_a_name_of_ansible(name: str) -> None:
+    documented = yaml.safe_load(importlib.import_module(f"ansible.modules.{name}").RETURN) or {}
+    assert sorted(RESERVED_RESULTS & documented.keys()) == []

@@ -1,11 +1,12 @@
 """The whole check on a machine with a GPU, good and spoiled on purpose; says what came out as JSON.
 
-It needs no network and nothing but Python. Exit status: 0 as wished, 1 not, 77 where there is no GPU to check on.
+It needs no network and nothing but Python. With --record the result becomes a row of gpu_proofs.yml. Exit status: 0 as wished, 1 not, 77 where there is no GPU to check on.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -25,6 +26,10 @@ from tensorflow_stack.check.probe import observe  # noqa: E402
 from tensorflow_stack.check.report import make_report  # noqa: E402
 from tensorflow_stack.check.verdicts import judge  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import proofs  # noqa: E402
+
 SKIPPED = 77
 OLD_CUDNN = 1000  # 1.0.0: older than every build
 
@@ -38,7 +43,8 @@ def main() -> None:
         python = options.python if options.wheels is None else build(options, Path(scratch) / "environment")
         rows = [run(python, options, name, wished, level, variables)
                 for name, wished, level, variables in cases(Path(scratch), options)]  # fmt: skip
-    result = {"machine": platform.platform(), "cases": rows}
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    result = {"machine": platform.platform(), "date": date, "cases": rows}
     text = json.dumps(result, indent=2) + "\n"
     if options.results:
         options.results.write_text(text, encoding="utf-8")
@@ -47,6 +53,11 @@ def main() -> None:
     for row in rows:
         mark = "as wished" if row["verdict"] in row["wished"] else f"WISHED {' or '.join(row['wished'])}"
         print(f"{row['case']:26} {row['verdict']:18} {row['seconds']:7.1f} s  {mark}", file=sys.stderr)
+    if options.record:
+        try:
+            proofs.record(proofs.make_row(result, date))
+        except proofs.NoProofError as error:
+            print(f"not recorded: {error}", file=sys.stderr)
     sys.exit(any(row["verdict"] not in row["wished"] for row in rows))
 
 
@@ -61,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--old-libcuda", type=Path, help="libcuda of an older driver, to be found first")
     parser.add_argument("--time-limit", type=float, default=300)
     parser.add_argument("--results", type=Path, help="file for the JSON; default: standard output")
+    parser.add_argument("--record", action="store_true", help="write a row of gpu_proofs.yml if all is as wished")
     return parser.parse_args()
 
 

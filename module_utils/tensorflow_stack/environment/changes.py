@@ -43,7 +43,7 @@ class EnvironmentOutcome:
     # used.
     target: str | None = None
     walked_back: bool = False
-    skipped: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -18,7 +18,7 @@ from .damage import find_added, find_damage
 from .in_use import find_position
 from .root import check_root
 
-_SHOWN_SKIPPED = 5
+_SHOWN = 5
 
 
 def read_history(root: str) -> tuple[list[dict[str, Any]], Position | None]:
@@ -41,15 +41,15 @@ def plan_previous(root: str, name: str | None = None) -> EnvironmentOutcome:
     else:
         check_name(name)
         candidates, from_here = _of_one(root, entries, name)
-    skipped: list[str] = []
+    passed_over: list[str] = []
     for position in candidates:
         path = os.path.join(root, ".builds", position.build)
         build = Build(path, read_record(path))
         reason = _why_not(root, position, build)
         if reason is None:
-            return _outcome(root, build, position, from_here, named=name, in_use=in_use, skipped=skipped)
-        skipped.append(f"{position.build} ({reason})")
-    raise BuildError(_nothing_left(root, name, from_here, skipped))
+            return _outcome(root, build, position, from_here, named=name, in_use=in_use, passed_over=passed_over)
+        passed_over.append(f"{position.build} ({reason})")
+    raise BuildError(_nothing_left(root, name, from_here, passed_over))
 
 
 def next_back(root: str) -> Position | None:
@@ -104,7 +104,7 @@ def _outcome(
     *,
     named: str | None,
     in_use: Position | None,
-    skipped: list[str],
+    passed_over: list[str],
 ) -> EnvironmentOutcome:
     before, left = None, []
     theirs = find_added(build)
@@ -123,17 +123,17 @@ def _outcome(
         dropped=tuple(left),
         target=position.environment,
         walked_back=named is None or (in_use is not None and in_use.environment == named),
-        skipped=tuple(skipped),
+        passed_over=tuple(passed_over),
     )
 
 
-def _nothing_left(root: str, name: str | None, from_here: Position | None, skipped: list[str]) -> str:
-    if name is None and from_here is None and not skipped:
+def _nothing_left(root: str, name: str | None, from_here: Position | None, passed_over: list[str]) -> str:
+    if name is None and from_here is None and not passed_over:
         return f"Nothing was applied below {root} yet, so there is nothing to roll back to."
     where = f"{name} has no build" if name else f"There is nothing below {root}"
     than = f" that was in use before {from_here.build}" if from_here else ""
-    more = f" and {len(skipped) - _SHOWN_SKIPPED} more" if len(skipped) > _SHOWN_SKIPPED else ""
-    tried = f" Not usable: {'; '.join(skipped[:_SHOWN_SKIPPED])}{more}." if skipped else ""
+    more = f" and {len(passed_over) - _SHOWN} more" if len(passed_over) > _SHOWN else ""
+    tried = f" Not usable: {'; '.join(passed_over[:_SHOWN])}{more}." if passed_over else ""
     return (
         f"{where} to roll back to{than}.{tried} tensorflow_keep sets the number of builds of an environment to keep; "
         "`make history` lists what was in use."

@@ -7,23 +7,15 @@ import os
 import re
 from itertools import chain
 
-from ..records.libraries import OPENED, OPENED_BESIDE
+from ..records.libraries import COMPILER, OPENED, OPENED_BESIDE
 
 # There is much else in the same directories.
 _CUDA_LIBRARY = re.compile(rf"({'|'.join((*chain(*OPENED.values()), *OPENED_BESIDE))})\.so\.")
 # Where they are looked for, by the RUNPATH of libtensorflow_framework: beside it ($ORIGIN) up to 2.19, and in that
 # directory of a wheel from 2.14 on.
 _LINK_DIRECTORIES = ("tensorflow", os.path.join("nvidia", "cuda_runtime", "lib"))
-# What XLA compiles with: in that directory of a wheel TensorFlow looks from 2.14 on. Where it is below a CUDA's prefix;
-# the last is Debian's.
+# What XLA compiles with: in that directory of a wheel TensorFlow looks from 2.14 on.
 _COMPILER_DIRECTORY = os.path.join("nvidia", "cuda_nvcc")
-_COMPILER_FILES = {
-    os.path.join("bin", "ptxas"): ("bin/ptxas",),
-    os.path.join("nvvm", "libdevice", "libdevice.10.bc"): (
-        "nvvm/libdevice/libdevice.10.bc",
-        "lib/cuda/nvvm/libdevice/libdevice.10.bc",
-    ),
-}
 # Before that TensorFlow looks where CUDA installs itself and where XLA_FLAGS says: the environment's Python adds this
 # directory to it at each start, unless somebody named one. Flags may come from a file, too (XLA_FLAGS=<path>).
 # fact: TensorFlow's source, 2026-11-22
@@ -33,6 +25,12 @@ _COMPILER_STARTUP = (
     "import os; ours = {flag!r}; given = os.environ.get('XLA_FLAGS', ''); os.environ['XLA_FLAGS'] = given"
     " if 'xla_gpu_cuda_data_dir' in given or given[:1] not in ('', '-') else (ours + ' ' + given).strip()\n"
 )
+
+# Compiled kernels are kept in ~/.nv/ComputeCache. All of them are more than older drivers keep (256 MiB), which would
+# compile the rest at each start. This is the most that a driver allows; a value of the user's own is left.
+# fact: CUDA C++ Programming Guide of CUDA 11.8, "CUDA Environment Variables", from memory, 2026-11-26
+_CACHE_STARTUP_FILE = "tensorflow_gpu_stack_cache.pth"
+_CACHE_STARTUP = "import os; os.environ.setdefault('CUDA_CACHE_MAXSIZE', '4294967296')\n"
 
 
 def link_libraries(path: str, site_packages: str, directories: tuple[str, ...]) -> dict[str, str]:
@@ -67,11 +65,12 @@ def link_compiler(path: str, site_packages: str, prefixes: tuple[str, ...]) -> d
     links: dict[str, str] = {}
     if os.path.lexists(place):  # the wheel's own
         return links
-    for name, sources in _COMPILER_FILES.items():
+    for sources in COMPILER.values():
         candidates = (os.path.join(prefix, source) for prefix in prefixes for source in sources)
         target = next(filter(os.path.isfile, candidates), None)
         if target is not None:
-            link = os.path.join(place, name)
+            # The first is where it is in a wheel, too.
+            link = os.path.join(place, sources[0])
             os.makedirs(os.path.dirname(link))
             os.symlink(target, link)
             links[os.path.relpath(link, path)] = target
@@ -87,3 +86,9 @@ def point_to_compiler(path: str, site_packages: str, release: str) -> None:
     flag = f"--xla_gpu_cuda_data_dir='{place}'"
     with open(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), "x", encoding="utf-8") as stream:
         stream.write(_COMPILER_STARTUP.format(flag=flag))
+
+
+def keep_compiled_kernels(path: str, site_packages: str) -> None:
+    """Have the driver keep all kernels that it compiles for TensorFlow, whoever starts Python."""
+    with open(os.path.join(path, site_packages, _CACHE_STARTUP_FILE), "x", encoding="utf-8") as stream:
+        stream.write(_CACHE_STARTUP)

@@ -37,7 +37,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
-from .links import link_compiler, link_libraries, point_to_compiler
+from .links import keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
 
@@ -200,6 +200,8 @@ def _fill(
         **link_compiler(path, site_packages, spec.cuda_prefixes),
     }
     point_to_compiler(path, site_packages, spec.release)
+    if spec.flavour == "cuda":
+        keep_compiled_kernels(path, site_packages)
 
     def describe() -> Build:
         # Each time: what was installed again has scripts of its own.

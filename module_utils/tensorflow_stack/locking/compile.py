@@ -221,7 +221,8 @@ def _fitting_wheels(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> list
 
 def _resolution_error(inputs: LockInputs, done: Completed, argv: list[str]) -> LockError:
     details = {"cmd": argv, "rc": done.code, "stderr": done.errors}
-    explanation = re.search(r"(Because .*?)(?:\n\s*\n|\Z)", done.errors, re.DOTALL)
+    # Paragraphs are steps of it, or end a list; after it come hints.
+    explanation = re.search(r"(Because .*?)(?:\n\s*\n\s*hint:|\Z)", done.errors, re.DOTALL)
     if explanation is None:
         lines = re.findall(r"(?:error|cause): (.+)", done.errors)
         summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.code}"
@@ -262,6 +263,11 @@ def depends_on_python(reason: str) -> bool:
 
 def _essence(reason: str) -> str:
     """The first fact of uv's chain of reasoning; the rest follows from it and from what was asked for."""
-    first = re.split(r", we can conclude|\. And because", reason, maxsplit=1)[0]
+    first = re.split(r",? we can conclude|\. And because", without_numbers(reason), maxsplit=1)[0]
     fact = first.removeprefix("Because ")
     return fact if fact.startswith("you require ") else fact.split(" and you require ")[0]
+
+
+def without_numbers(reason: str) -> str:
+    """The reasoning without what only its author can read: numbers of its steps, and markers in braces."""
+    return re.sub(r" \(\d+\)|\{[^}]*\}", "", reason)

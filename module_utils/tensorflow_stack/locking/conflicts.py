@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from ..errors import LockError
-from ..requirements.parse import TENSORFLOW_PROJECTS
+from ..requirements.parse import TENSORFLOW_PROJECTS, applies
 from ..tables.load import Tables
-from .compile import ClashError, depends_on_python, involved_lines
+from .compile import ClashError, depends_on_python, involved_lines, without_numbers
 from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
 
 # One resolution takes a second, or some with an empty cache.
@@ -42,8 +42,17 @@ class Conflict:
 
     def __str__(self) -> str:
         lines = " and ".join(map(_placed, self.lines))
+        if self.is_innocent:
+            return f"{lines}: {self.meets}"
         fitting = f"{self.project} {self.fitting} would fit" if self.fitting else f"no release of {self.project} fits"
         return f"{lines}: {self.meets}; {fitting}"
+
+    @property
+    def is_innocent(self) -> bool:
+        """Is the version that is taken without these lines the one that they ask for? Then another line is at fault."""
+        return bool(self.fitting) and all(
+            Requirement(line.text).specifier.contains(self.fitting or "", prereleases=True) for line in self.lines
+        )
 
 
 def explain(error: UnsatisfiableError, tables: Tables, resolve: Resolver) -> UnsatisfiableError:
@@ -161,7 +170,7 @@ def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Reso
         project = _culprit(inputs, error.reason)
         if project is None:
             break
-        lines = tuple(line for line in _users_lines(inputs) if line.project == project)
+        lines = _lines_for(inputs, project)
         meets = _meets(inputs, error.reason, lines)
         conflicts.setdefault(project, Conflict(lines, meets))
         inputs = _freed(inputs, project)
@@ -171,7 +180,15 @@ def _find_conflicts(inputs: LockInputs, error: UnsatisfiableError, resolve: Reso
         except UnsatisfiableError as again:
             error = again
     released = {project: version for project, version in versions.items() if not Version(version).is_prerelease}
-    return [replace(conflict, fitting=released.get(project)) for project, conflict in conflicts.items()]
+    found = [replace(conflict, fitting=released.get(project)) for project, conflict in conflicts.items()]
+    return [conflict for conflict in found if not conflict.is_innocent] or found
+
+
+def _lines_for(inputs: LockInputs, project: str) -> tuple[InputLine, ...]:
+    """The user's lines for a project whose markers hold for the target; all of them if none does."""
+    target = (inputs.request.python, inputs.request.architecture)
+    lines = [line for line in _users_lines(inputs) if line.project == project]
+    return tuple(line for line in lines if applies(Requirement(line.text), *target)) or tuple(lines)
 
 
 def _users_lines(inputs: LockInputs) -> list[InputLine]:
@@ -245,11 +262,12 @@ def _requirement(text: str) -> tuple[str, SpecifierSet] | None:
 def _facts(reason: str, request: LockRequest) -> list[str]:
     """The premises in the resolver's reasoning, less what was asked for; conclusions follow from them."""
     facts = []
-    for sentence in re.split(r"\.? And because ", reason.removeprefix("Because ")):
+    for sentence in re.split(r"\.? (?:And because|Because) ", without_numbers(reason).removeprefix("Because ")):
+        if sentence.startswith("we know from "):
+            continue
         premise = re.split(r",? we can conclude|, your requirements", sentence, maxsplit=1)[0].rstrip(".")
         fact = re.split(r"(?:^| and )you require ", premise, maxsplit=1)[0]
         fact = re.sub(r"(\S+==\S+) depends on (\S+)", r"the metadata of \1 require \2", fact)
-        fact = re.sub(r"\{[^}]*\}", "", fact)
         for project in TENSORFLOW_PROJECTS:
             fact = fact.removesuffix(f" and {project}=={request.release}")
         fact = fact.replace("no usable wheels", f"no wheel for CPython {request.python} on {request.platform}")

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Iterable, NamedTuple
 
-from ..records.libraries import OPENED
+from ..records.libraries import COMPILER, OPENED
 from .files import NodeFiles
 from .loader import Loader
 from .texts import (
@@ -77,13 +77,21 @@ def find_cuda(loader: Loader) -> list[dict[str, Any]]:
                 seen.add(library)
                 rows.append({"version": version, "prefix": _prefix_of(directory), "library_directory": directory})
     for row in rows:
-        row["libraries"] = _names(loader, row["library_directory"], CUDA_NAMES, "cuda")
+        names = _names(loader, row["library_directory"], CUDA_NAMES, "cuda")
+        row["libraries"] = names + _compiler(files, row["prefix"])
     return sorted(rows, key=lambda row: (natural_order(row["version"]), row["prefix"]))
 
 
 def _names(loader: Loader, directory: str, pattern: str, fact: str) -> list[str]:
     """The names by which the loader would find libraries there."""
     return [os.path.basename(path) for path in loader.libraries(directory, pattern, fact)]
+
+
+def _compiler(files: NodeFiles, prefix: str) -> list[str]:
+    """What XLA needs of a toolkit, as far as it is there."""
+    return [
+        name for name, places in COMPILER.items() if any(files.is_file(f"{prefix}/{place}", "cuda") for place in places)
+    ]
 
 
 def _find_cudart(loader: Loader, prefix: str) -> tuple[str, str | None]:

@@ -242,7 +242,7 @@ def _found_cuda(search: _Search) -> _Found:
             if reason is None:
                 directories = _to_link(row.directory)
                 return Library(version, "found", directories, prefix=row.prefix, is_there=True), ""
-            reason = f"CUDA {version}, found on the node in {row.directory}: {reason}"
+            reason = f"CUDA {version} on the node, in {row.directory}: {reason}"
             reasons.append(reason)
             search.passed_over.append(reason)
     return None, "; ".join(reasons) or _what_the_node_has(search.node)
@@ -335,7 +335,7 @@ def _found_cudnn(search: _Search, cuda: Library) -> _Found:
         reason = search.missing("cudnn", row) or search.why_not_cudnn(row.version)
         if reason is None:
             return Library(row.version, "found", _to_link(row.directory), is_there=True), ""
-        reasons.append(f"cuDNN {row.version}, found on the node in {row.directory}: {reason}")
+        reasons.append(f"cuDNN {row.version} on the node, in {row.directory}: {reason}")
     search.passed_over.extend(reasons)
     return None, "; ".join(reasons) or _what_the_node_has(search.node)
 

@@ -164,9 +164,12 @@ def _age(is_newer: bool) -> str:
 
 
 def _code(tables: Tables, release: Release, chip: GpuChip) -> str:
-    if _without_code(tables.kernels_of(release.version), chip.compute_capability):
+    """What a release has for a GPU; `partly`: machine code, but PTX alone of some kinds of its kernels."""
+    kernels = tables.kernels_of(release.version)
+    if _without_code(kernels, chip.compute_capability):
         return "none"
-    return kernel_code(release.gpu_code, chip.compute_capability)
+    code = kernel_code(release.gpu_code, chip.compute_capability)
+    return "partly" if code == "native" and ptx_needed(kernels, chip.compute_capability) else code
 
 
 def kernel_code(gpu_code: tuple[str, ...] | None, compute_capability: str) -> str:
@@ -222,22 +225,34 @@ def _numbers(name: str) -> tuple[int, int]:
 
 # ------------------------------------------------------------------------------------------- compiling it
 
+# Seconds for the whole check. On an H200 it took 7 s with a release that has machine code for it, and 21 s with one
+# that has none. Of loading everything at the start TensorFlow says "30 minutes or longer".
+# fact: tests/gpu/run.py on an H200, 2026-11-26
+CHECK_SECONDS = 300
+_CHECK_SECONDS_LAZY = 900
+_CHECK_SECONDS_EAGER = 3600
 
-def warn_of_compiling(
+
+def plan_compiling(
     tables: Tables, release: Release, models: Iterable[GpuModel], cuda: Library, driver: Driver, findings: Findings
-) -> None:
-    for model in models:
-        if model.code != "jit":
-            continue
+) -> int:
+    """How many seconds the check may take with what the driver compiles first; the findings warn of that.
+
+    Kernels of which there is `partly` machine code are generated and loaded one by one, which was not noticeable.
+    """
+    compiled = [model for model in models if model.code == "jit"]
+    is_lazy = _loads_lazily(tables, cuda.version, driver)
+    for model in compiled:
         start = f"{model.label}: TensorFlow {release.version} has no machine code for it, and the driver compiles its"
-        if _loads_lazily(tables, cuda.version, driver):
-            how = "kernels as they are first used: seconds each, once for each user (kept in ~/.nv/ComputeCache)."
-        else:
-            how = (
-                "kernels at the first start, which takes up to 30 minutes, once for each user (kept in "
-                "~/.nv/ComputeCache)."
-            )
-        findings.warnings.append(f"{start} {how}")
+        when = "as they are first used: seconds each" if is_lazy else "at the first start: 30 minutes or longer"
+        xla = ""
+        first = model.chip.first_cuda
+        if Version(first) > Version(release.cuda):
+            xla = f" Its XLA needs the ptxas of CUDA {first} or newer, and gets that of {cuda.version}."
+        findings.warnings.append(f"{start} kernels {when}, once for each user (kept in ~/.nv/ComputeCache).{xla}")
+    if not compiled:
+        return CHECK_SECONDS
+    return _CHECK_SECONDS_LAZY if is_lazy else _CHECK_SECONDS_EAGER * len(compiled)
 
 
 def _loads_lazily(tables: Tables, cuda: str, driver: Driver) -> bool:

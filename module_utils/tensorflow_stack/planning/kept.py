@@ -48,7 +48,7 @@ def _venv_result(plan: dict[str, Any], node: NodeFacts, found: Environment) -> d
         "kept_builds": [],
         "removed_builds": [],
         "rollback": node.rollback,
-        "skipped": [],
+        "passed_over": [],
         "bytes_to_fetch": 0,
         "seconds": {},
     }

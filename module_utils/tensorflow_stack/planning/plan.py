@@ -52,6 +52,7 @@ def make_plan(
         asked=asked,
         uv=uv,
         verdict="ok" if stack.flavour == "cuda" else "cpu_only_no_gpu",
+        check_seconds=stack.check_seconds,
         evidence=_evidence(stack, node, check_code),
         roles=_roles(stack, lock),
         steps=make_steps(stack, node, lock, environment),
@@ -69,7 +70,7 @@ def _plan(release: str | None, **parts: Any) -> dict[str, Any]:
     """Every field of a plan; those that are not given are empty."""
     return {
         "release": release,
-        **dict.fromkeys(("flavour", "python", "lock", "environment", "uv", "verdict", "unused_gpu")),
+        **dict.fromkeys(("flavour", "python", "lock", "environment", "uv", "verdict", "check_seconds", "unused_gpu")),
         **dict.fromkeys(component.name for component in COMPONENTS),
         "asked": {},
         "evidence": {},

@@ -16,7 +16,7 @@ from ..tables.releases import find_release
 from ..tables.rows import Release
 from .cuda import resolve_cuda
 from .driver import resolve_driver
-from .gpus import resolve_gpus, warn_of_compiling
+from .gpus import CHECK_SECONDS, plan_compiling, resolve_gpus
 from .lives import life_warnings
 from .no_gpu import hint_of_gpu, how_to_get_gpu, no_gpu, other_gpus, unused_gpu
 from .node import Interpreter, NodeFacts
@@ -63,6 +63,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
     gpus: tuple[Gpu, ...] = ()
     driver: Driver | None = None
     libraries: dict[str, Library] = {}
+    check_seconds = CHECK_SECONDS
     if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture != "x86_64":
         findings.refuse(
             "gpu",
@@ -77,7 +78,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         if found:
             libraries = dict(zip(("cuda", "cudnn"), found))
             driver = resolve_driver(tables, release, node, gpus, found[0], policy, findings)
-            warn_of_compiling(tables, release, models, found[0], driver, findings)
+            check_seconds = plan_compiling(tables, release, models, found[0], driver, findings)
     if python and not python.public and node.is_root:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} is in a directory that others may not "
@@ -92,7 +93,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
         if policy.today:
             warnings += life_warnings(tables, release, python, driver, policy.today)
         unused = unused_gpu(tables, node, policy) if flavour == "cpu" else None
-        stack = Stack(release, flavour, python, driver, libraries, gpus, repositories, warnings, unused)
+        stack = Stack(release, flavour, python, driver, libraries, gpus, check_seconds, repositories, warnings, unused)
     return Assessment(release, stack, tuple(findings.refusals))
 
 

@@ -76,7 +76,7 @@ class Gpu:
     name: str
     architecture: str | None
     compute_capability: str | None
-    code: str  # native, jit, none, unknown
+    code: str  # native, partly, jit, none, unknown
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -163,6 +163,7 @@ class Stack:
     driver: Driver | None
     libraries: Mapping[str, Library]  # by component; empty for the CPU
     gpus: tuple[Gpu, ...]
+    check_seconds: int  # that the check may take
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
     unused_gpu: str | None = None  # what speaks for a GPU, where the environment is for the CPU unasked

@@ -13,6 +13,12 @@ OPENED = {
 # What those open in their turn, from the same directory; libcudnn has parts of many names (libcudnn_ops).
 OPENED_BESIDE = ("libcupti", "libnccl", "libnvJitLink", "libnvrtc", "libnvrtc-builtins", r"libcudnn\w*")
 
+# What XLA compiles with, and where it is below a CUDA's prefix; the last is Debian's.
+COMPILER = {
+    "ptxas": ("bin/ptxas",),
+    "libdevice.10.bc": ("nvvm/libdevice/libdevice.10.bc", "lib/cuda/nvvm/libdevice/libdevice.10.bc"),
+}
+
 # After what ld.so.conf names (ld.so(8); Debian has the multiarch ones).
 LOADER_DIRECTORIES = (
     "/lib/x86_64-linux-gnu",

@@ -117,7 +117,7 @@ def tensorflow_requirement(
     requirements: UserRequirements, python_version: str, architecture: str = "x86_64"
 ) -> TensorflowRequirement | None:
     """The TensorFlow that is asked for on `python_version` (`3.10`), lines with other markers left out."""
-    wishes = [w for w in requirements.requirements if _applies(w.requirement, python_version, architecture)]
+    wishes = [w for w in requirements.requirements if applies(w.requirement, python_version, architecture)]
     for wish in wishes:
         build = OTHER_BUILDS.get(wish.project)
         if build is not None:
@@ -140,7 +140,7 @@ def tensorflow_requirement(
     limits = [
         limit
         for limit in requirements.constraints
-        if limit.project == first.project and _applies(limit.requirement, python_version, architecture)
+        if limit.project == first.project and applies(limit.requirement, python_version, architecture)
     ]
     specifier = SpecifierSet()
     for wish in [*asked, *limits]:
@@ -157,7 +157,8 @@ def names_tensorflow(requirements: UserRequirements) -> bool:
     return bool(named_tensorflow(requirements))
 
 
-def _applies(requirement: Requirement, python_version: str, architecture: str) -> bool:
+def applies(requirement: Requirement, python_version: str, architecture: str) -> bool:
+    """Does its marker, if it has one, hold on Linux with this Python?"""
     if requirement.marker is None:
         return True
     target = {
@@ -301,7 +302,7 @@ def _parse_requirement(line: Line, *, path: str, notes: list[str]) -> UserRequir
     if re.search(r"[0-9]{20}|===", str(requirement.specifier)):
         raise refuse(Refused.VERSION, path, line.number, f"the version {str(requirement.specifier)[:120]}")
     try:
-        _applies(requirement, "3.10", "x86_64")  # example
+        applies(requirement, "3.10", "x86_64")  # example
     except (UndefinedComparison, UndefinedEnvironmentName, ValueError, RecursionError) as error:
         found = f"a marker without meaning ({str(error)[:200] or 'too deeply nested'})"
         raise refuse(Refused.MARKER, path, line.number, found) from error

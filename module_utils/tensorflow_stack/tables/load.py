@@ -35,6 +35,7 @@ from .rows import (
     DriverPackages,
     GpuChip,
     GpuDevice,
+    GpuProof,
     Kernels,
     LogLine,
     NodeKindMeaning,
@@ -86,6 +87,10 @@ class Tables:
     @cached_property
     def proofs(self) -> tuple[Proof, ...]:
         return _load(self.directory, "proofs", Proof)
+
+    @cached_property
+    def gpu_proofs(self) -> tuple[GpuProof, ...]:
+        return _load(self.directory, "gpu_proofs", GpuProof)
 
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
@@ -235,7 +240,7 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
 
 
 # Read by the check and the doctor, and by no plan.
-_NOT_PLANNED_FROM = ("diagnoses", "log_lines", "proofs")
+_NOT_PLANNED_FROM = ("diagnoses", "gpu_proofs", "log_lines", "proofs")
 
 
 def preload_tables(directory: str) -> None:

@@ -65,6 +65,22 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class GpuProof:
+    """A release computed on a real GPU; `verdicts` are those of the cases of tests/gpu/run.py."""
+
+    release: str
+    gpu: str
+    driver: str
+    cuda: str
+    cudnn: str
+    python: str
+    date: str
+    verdicts: Mapping[str, str]
+    seconds: int  # of the whole check, at its first run
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CudaWheels:
     """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
 

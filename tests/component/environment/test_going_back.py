@@ -126,8 +126,8 @@ def test_what_cannot_be_used_is_passed_over_and_said(machine: Machine) -> None:
     shutil.rmtree(Path(machine.root, ".builds", damaged, "lib", f"python{MINOR}", "site-packages"))
     outcome = machine.back()
     assert outcome.build == first
-    assert outcome.skipped[0].startswith(f"{damaged} (")
-    assert outcome.skipped[1] == f"{pruned} (was removed)"
+    assert outcome.passed_over[0].startswith(f"{damaged} (")
+    assert outcome.passed_over[1] == f"{pruned} (was removed)"
 
 
 def test_after_a_removal_there_is_no_stable_path_and_a_rollback_leads_on(machine: Machine) -> None:
@@ -137,7 +137,7 @@ def test_after_a_removal_there_is_no_stable_path_and_a_rollback_leads_on(machine
     assert not os.path.lexists(os.path.join(machine.root, "current"))
     assert read_node(environments_root=machine.root)["manifest"]["current"] is None
     outcome = machine.back()
-    assert (outcome.build, outcome.skipped) == (new, (f"{old} (was removed)",))
+    assert (outcome.build, outcome.passed_over) == (new, (f"{old} (was removed)",))
     assert machine.stable == new
 
 

@@ -656,6 +656,22 @@ def test_a_release_that_looks_by_itself_is_told_nothing(site: Site) -> None:
     assert started_with(site.live / "bin" / "python", None) == "none"
 
 
+def test_the_driver_keeps_all_kernels_that_it_compiles(site: Site) -> None:
+    """Older drivers keep 256 MiB, which is less than all kernels of a release."""
+
+    def limit(environment: dict[str, str]) -> str:
+        command = [site.live / "bin" / "python", "-I", "-c", "import os; print(os.environ.get('CUDA_CACHE_MAXSIZE'))"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    site.apply(site.spec(site.tensorflow))
+    assert limit({}) == "None"
+    spec = dataclasses.replace(site.spec(site.tensorflow, library_directories=("/opt/cuda/lib64",)), flavour="cuda")
+    site.apply(spec)
+    assert limit({}) == str(4 << 30)
+    assert limit({"CUDA_CACHE_MAXSIZE": "1000"}) == "1000"
+    assert changes.plan_present(spec).action == "keep"
+
+
 def test_pip_fallback_gives_the_same_packages(site: Site) -> None:
     require("python3-venv")
 

@@ -55,7 +55,7 @@ def test_how_to_go_back_names_what_the_run_was_given(act: RunAction) -> None:
         "flavour": "cpu",
         "removed_builds": [],
     }
-    built |= dict.fromkeys(("changed", "damage", "dropped", "kept_builds", "skipped", "bytes_to_fetch", "seconds"))
+    built |= dict.fromkeys(("changed", "damage", "dropped", "kept_builds", "passed_over", "bytes_to_fetch", "seconds"))
 
     def back(**variables: Any) -> str:
         line: str = act(check_result=PROVEN, venv_result=built, variables=variables)["use"][2]

@@ -99,7 +99,7 @@ def test_ended_task_is_silent(
     host, task = make_host(), make_task()
     callback.v2_runner_on_start(host, task)
     done = {"action": "keep", "environment": "e", "build": "b", "additions": [], "dropped": [], "kept_builds": []}
-    done |= {"removed_builds": [], "skipped": []}
+    done |= {"removed_builds": [], "passed_over": []}
     getattr(callback, f"v2_runner_on_{end}")(make_result(host, task, **done))
     time.sleep(3 * INTERVAL)
     assert capfd.readouterr().err == ""
@@ -236,7 +236,7 @@ KEPT: dict[str, Any] = {
         "dropped": [],
         "kept_builds": [],
         "removed_builds": [],
-        "skipped": [],
+        "passed_over": [],
     },
     "check": {"verdict": "ok", "reason": "It computed.", "reused": True},
 }
@@ -369,12 +369,13 @@ def test_what_is_beside_the_lock_is_said() -> None:
         "dropped": [],
         "kept_builds": [],
         "removed_builds": [],
-        "skipped": [],
+        "passed_over": [],
     }
     (line,) = stack_progress.environment_lines(kept)
     assert line.startswith("/opt/tensorflow/tensorflow-2.8.0 has additions to its lock: p0 1, p1 1,")
     assert line.endswith("p7 1 and 2 more")
-    rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"], "skipped": ["b-3 (gone)"]}
+    rolled_back = {**kept, "action": "rollback", "additions": ["p 1"], "dropped": ["q 2"]}
+    rolled_back["passed_over"] = ["b-3 (gone)"]
     assert stack_progress.environment_lines(rolled_back) == [
         "tensorflow-2.8.0-0123456789ab-2 has additions to its lock: p 1",
         "additions that stay in the build from which this rollback leads away: q 2",

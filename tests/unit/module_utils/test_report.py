@@ -24,7 +24,7 @@ BUILT: dict[str, Any] = {
     "dropped": [],
     "kept_builds": [],
     "removed_builds": [],
-    "skipped": [],
+    "passed_over": [],
     "bytes_to_fetch": 1,
     "seconds": {"install": 1.0},
 }

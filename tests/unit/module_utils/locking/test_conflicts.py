@@ -147,6 +147,62 @@ def test_prerelease_is_no_advice(conflict: Callable[..., UnsatisfiableError]) ->
     assert "no release of jax fits." in error.message
 
 
+def test_a_line_that_would_fit_as_it_is_is_not_the_fault(
+    conflict: Callable[..., UnsatisfiableError], tmp_path: Path
+) -> None:
+    """The resolver's reasoning ends with protobuf, and it is keras that has to change."""
+    reason = (
+        "Because keras==2.10 depends on protobuf>=3.21 and you require keras==2.10, we can conclude that you require "
+        "protobuf>=3.21. And because you require protobuf==3.20.3, we can conclude that your requirements are "
+        "unsatisfiable."
+    )
+    error = conflict(
+        "tensorflow==2.8.0\nkeras==2.10\nprotobuf==3.20.3\n",
+        (reason, lambda inputs, lines: {"keras==2.10", "protobuf==3.20.3"} <= lines),
+        (DEPENDS, lambda inputs, lines: "keras==2.10" in lines and "tensorflow==2.8.0" in lines),
+    )
+    assert f"cannot be installed with keras==2.10 ({tmp_path}/requirements.txt:2): the metadata" in error.message
+    assert "protobuf 3.20.3 would fit" not in error.message
+    assert [[line["text"] for line in row["lines"]] for row in error.details["conflicts"]] == [["keras==2.10"]]
+
+
+def test_the_only_line_in_conflict_is_not_told_to_be_what_it_is(conflict: Callable[..., UnsatisfiableError]) -> None:
+    reason = "Because tensorflow==2.8.0 depends on pandas<2 and you require pandas==2.0.3, we can conclude that no."
+    error = conflict("tensorflow==2.8.0\npandas==2.0.3\n", (reason, lambda inputs, lines: "pandas==2.0.3" in lines))
+    assert "require pandas<2. No other" in error.message
+    assert "would fit" not in error.message
+
+
+def test_a_line_for_another_platform_is_not_named(conflict: Callable[..., UnsatisfiableError], tmp_path: Path) -> None:
+    reason = (
+        "Because there is no version of torch{sys_platform != 'darwin'}==1.9.0+cpu and you require "
+        "torch{sys_platform != 'darwin'}==1.9.0+cpu, we can conclude that your requirements are unsatisfiable."
+    )
+    error = conflict(
+        'tensorflow==2.8.0\ntorch==1.9.0+cpu; sys_platform != "darwin"\ntorch==1.9.0; sys_platform == "darwin"\n',
+        (reason, lambda inputs, lines: any("1.9.0+cpu" in line for line in lines)),
+    )
+    line = f'torch==1.9.0+cpu; sys_platform != "darwin" ({tmp_path}/requirements.txt:2)'
+    assert f"cannot be installed with {line}: there is no version of torch==1.9.0+cpu; no release" in error.message
+    assert "requirements.txt:3" not in error.message
+
+
+def test_the_steps_of_the_resolvers_reasoning_are_not_shown(conflict: Callable[..., UnsatisfiableError]) -> None:
+    reason = (
+        "Because pandas{python_full_version < '3.10'}==2.2.0 depends on numpy>=1.22.4 and tensorflow==2.8.0 depends on "
+        "numpy<1.20, we can conclude that pandas{python_full_version < '3.10'}==2.2.0 and tensorflow==2.8.0 are "
+        "incompatible. (1) Because only tensorflow==2.8.0 is available and we know from (1) that pandas==2.2.0 cannot "
+        "be used, we can conclude that pandas==2.2.0 cannot be used. (2) And because we know from (2) that pandas "
+        "cannot be used and you require pandas==2.2.0, we can conclude that your requirements are unsatisfiable."
+    )
+    error = conflict("tensorflow==2.8.0\npandas==2.2.0\n", (reason, lambda inputs, lines: "pandas==2.2.0" in lines))
+    assert (
+        "the metadata of pandas==2.2.0 require numpy>=1.22.4 and the metadata of tensorflow==2.8.0 require numpy<1.20"
+        in (error.message)
+    )
+    assert not any(text in error.message for text in ("conclude", "cannot be used", "(1)", "(2)", "{", "we know"))
+
+
 def test_what_is_no_line_of_the_file_is_left_as_it_is(tmp_path: Path) -> None:
     request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu")
     error = UnsatisfiableError("as it was", inputs=lock_inputs(request, TABLES), reason=EXCLUDES)

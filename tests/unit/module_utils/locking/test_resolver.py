@@ -463,6 +463,30 @@ def test_conflict_names_the_lines_and_the_symptom(tmp_path: Path) -> None:
     assert refusal.value.details["stderr"] == stderr
 
 
+def test_a_list_does_not_end_the_reasoning(tmp_path: Path) -> None:
+    """uv 0.13.9 on transformers 4.20 and tokenizers 0.15; markers and numbers of steps added."""
+    wishes = users(tmp_path, "tensorflow==2.8.0\ntransformers[torch]==4.20\ntokenizers==0.15\n")
+    stderr = (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because transformers{python_version < '3.12'}==4.20.0 depends on one of:\n"
+        "             tokenizers>=0.11.1,<0.11.3\n             tokenizers>0.11.3,<0.13\n"
+        "         and you require transformers[torch]==4.20, we can conclude that you require one of:\n"
+        "             tokenizers>=0.11.1,<0.11.3\n             tokenizers>0.11.3,<0.13 (1)\n\n"
+        "         And because you require tokenizers==0.15, we can conclude that your requirements are unsatisfiable.\n"
+        "\n    hint: something else\n"
+    )
+    inputs = lock_inputs(request(requirements=wishes), TABLES)
+    with pytest.raises(UnsatisfiableError) as refusal:
+        resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Index(stderr=stderr))
+    assert refusal.value.reason.endswith(
+        "you require tokenizers==0.15, we can conclude that your requirements are unsatisfiable."
+    )
+    assert (
+        f"and tokenizers==0.15 ({wishes.path}:3): transformers==4.20.0 depends on one of: tokenizers>=0.11.1,<0.11.3 "
+        "tokenizers>0.11.3,<0.13. Change one of these lines"
+    ) in refusal.value.message
+
+
 @pytest.mark.parametrize(
     "reason",
     [

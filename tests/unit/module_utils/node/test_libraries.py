@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.node.files import NodeFiles
@@ -137,7 +138,7 @@ def test_cuda_and_cudnn_that_two_ways_lead_to_are_one(tmp_path: Path) -> None:
 
 def test_which_libraries_a_cuda_has_is_told_by_the_names_that_the_loader_asks_for(tmp_path: Path) -> None:
     directory = "/usr/local/cuda-12.5/lib64"
-    tree = {
+    tree: dict[str, Any] = {
         "links": {
             f"{directory}/libcublas.so.12": "libcublas.so.12.5.3.2",
             f"{directory}/libcufft.so.11": "libcufft.so.11.2.3.61",  # leads nowhere
@@ -156,6 +157,10 @@ def test_which_libraries_a_cuda_has_is_told_by_the_names_that_the_loader_asks_fo
     }
     (row,) = read_node(filesystem_root=str(nodes.build(tree, tmp_path)))["cuda"]
     assert row["libraries"] == ["libcublas.so.12", "libcudart.so.12", "libnvJitLink.so.12"]
+    for path in ("bin/ptxas", "nvvm/libdevice/libdevice.10.bc"):
+        tree["files"][f"/usr/local/cuda-12.5/{path}"] = ""
+    (row,) = read_node(filesystem_root=str(nodes.build(tree, tmp_path / "with the compiler")))["cuda"]
+    assert row["libraries"][-2:] == ["ptxas", "libdevice.10.bc"]
 
 
 # --- Are they there as wanted -------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def driver(loaded: str, kind: str, *, installed: str | None = None) -> dict[str,
 
 
 CUDA_11 = ["libcublas.so.11", "libcublasLt.so.11", "libcudart.so.11.0", "libcufft.so.10", "libcurand.so.10"]
-CUDA_11 += ["libcusolver.so.11", "libcusparse.so.11"]
+CUDA_11 += ["libcusolver.so.11", "libcusparse.so.11", "ptxas", "libdevice.10.bc"]
 CUDNN_8 = [
     "libcudnn.so.8",
     *(f"libcudnn_{part}_{kind}.so.8" for part in ("adv", "cnn", "ops") for kind in ("infer", "train")),

@@ -257,7 +257,8 @@ RTX_3090, RTX_4090, H100, V100, RTX_5090, T4 = "2204", "2684", "2330", "1db1", "
 
 
 def whole_cuda(version: str, *without: str) -> dict[str, Any]:
-    names = [name for name in OPENED[version.split(".")[0]].split() if name not in without]
+    names = f"{OPENED[version.split('.')[0]]} libdevice.10.bc ptxas".split()
+    names = [name for name in names if name not in without]
     return {**cuda(version), "libraries": names}
 
 
@@ -290,10 +291,10 @@ def test_what_lies_on_the_node_and_does_not_know_the_gpu_is_passed_over(
     stack = resolved(tables, machine, release)
     assert sources(stack)[::2] == ("wheels", "wheels")
     assert stack.warnings[0].startswith("Passed over: cu" if "cuDNN" in reason else "Passed over: CUDA ")
-    assert ", found on the node in /usr/" in stack.warnings[0] and reason in stack.warnings[0]
+    assert " on the node, in /usr/" in stack.warnings[0] and reason in stack.warnings[0]
 
 
-@pytest.mark.parametrize("lost", OPENED["12"].split()[:2] + ["libcusolver.so.11", "libnvJitLink.so.12"])
+@pytest.mark.parametrize("lost", ["libcublas.so.12", "libnvJitLink.so.12", "libdevice.10.bc", "ptxas"])
 def test_a_cuda_without_a_library_that_the_release_opens_is_passed_over(
     tables: Tables, tmp_path: Path, lost: str
 ) -> None:
@@ -301,7 +302,7 @@ def test_a_cuda_without_a_library_that_the_release_opens_is_passed_over(
     stack = resolved(tables, machine, "2.18.1")
     assert sources(stack) == ("wheels", "12.5", "wheels", "9.3")
     assert stack.warnings[0] == (
-        f"Passed over: CUDA 12.5, found on the node in /usr/local/cuda-12.5/lib64: it has no {lost}."
+        f"Passed over: CUDA 12.5 on the node, in /usr/local/cuda-12.5/lib64: it has no {lost}."
     )
 
 
@@ -316,7 +317,7 @@ def test_a_cudnn_without_its_parts_is_passed_over(
     machine = with_gpu(tmp_path, "20f1", cuda=there, cudnn=[whole_cudnn(version, lost)])
     stack = resolved(tables, machine, release)
     assert sources(stack)[::2] == ("wheels", "wheels")
-    assert f"cuDNN {version}, found on the node in {LOADER}: it has no {lost}" in stack.warnings[0]
+    assert f"cuDNN {version} on the node, in {LOADER}: it has no {lost}" in stack.warnings[0]
     beside = resolved(tables, machine, release, cuda_source="found")
     assert sources(beside)[::2] == ("found", "wheels")
 
@@ -339,7 +340,7 @@ def test_a_source_that_was_asked_for_and_does_not_serve_is_refused(tables: Table
     machine = with_gpu(tmp_path, RTX_4090, cuda=[whole_cuda("11.2")], cudnn=[whole_cudnn("8.1.0")])
     assert why_not(tables, machine, "2.10.1", cuda_source="found") == (
         "cuda: wanted CUDA 11.8 or a newer 11.x and cuDNN 8.1 for TensorFlow 2.10.1; "
-        "found CUDA 11.2, found on the node in /usr/local/cuda-11.2/lib64: "
+        "found CUDA 11.2 on the node, in /usr/local/cuda-11.2/lib64: "
         "GPU 0 (GeForce RTX 4090, Ada, compute capability 8.9) needs CUDA 11.8 or newer. "
         "Install them next to the existing ones and run again, or set cuda_source to wheels (CUDA 11.8)."
     )
@@ -364,7 +365,7 @@ def test_of_packages_the_nearest_that_knows_the_gpu(tables: Tables, tmp_path: Pa
 def test_code_for_an_older_gpu_of_the_same_major_is_taken_where_there_is_no_other(
     tables: Tables, tmp_path: Path
 ) -> None:
-    names = OPENED["11"].replace("libcusolver.so.11", "libcusolver.so.10").split()
+    names = [*OPENED["11"].replace("libcusolver.so.11", "libcusolver.so.10").split(), "libdevice.10.bc", "ptxas"]
     there = {**cuda("11.0"), "libraries": names}
     machine = with_gpu(tmp_path, RTX_3090, cuda=[there], cudnn=[whole_cudnn("8.0.5")])
     stack = resolved(tables, machine, "2.4.4")

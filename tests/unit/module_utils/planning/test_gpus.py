@@ -10,9 +10,9 @@ import pytest
 from ansible.module_utils.tensorflow_stack.planning import resolution
 from ansible.module_utils.tensorflow_stack.planning.gpus import (
     kernel_code,
+    plan_compiling,
     ptx_needed,
     resolve_gpus,
-    warn_of_compiling,
 )
 from ansible.module_utils.tensorflow_stack.planning.node import NodeFacts
 from ansible.module_utils.tensorflow_stack.planning.stack import Assessment, Driver, Findings, Library, Policy
@@ -157,24 +157,60 @@ def test_a_driver_that_does_not_know_the_ptx_for_hopper_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    ("driver", "cuda", "is_long"),
+    ("driver", "cuda", "seconds"),
     [
-        ("580.95.05", "11.8", False),
-        ("535.183.01", "11.8", False),
-        ("525.147.05", "11.8", True),
-        ("580.95.05", "11.6", True),
+        ("580.95.05", "11.8", 900),
+        ("535.183.01", "11.8", 900),
+        ("525.147.05", "11.8", 3600),
+        ("580.95.05", "11.6", 3600),
     ],
 )
-def test_thirty_minutes_are_said_only_where_all_kernels_are_loaded_at_the_start(
-    tables: Tables, node: dict[str, Any], driver: str, cuda: str, is_long: bool
-) -> None:
+def test_what_compiling_costs(tables: Tables, node: dict[str, Any], driver: str, cuda: str, seconds: int) -> None:
+    """Long only if driver or CUDA load all kernels at the start."""
     node["driver"].update(loaded=driver, installed=driver)
     node["gpus"][0]["device_id"] = H100
     release = tables.release("2.8.0")
     assert release
     findings = Findings()
     _, models = resolve_gpus(tables, release, NodeFacts.read(node), findings)
-    warn_of_compiling(tables, release, models, Library(cuda, "found"), Driver("450.80.02", driver, driver), findings)
+    allowed = plan_compiling(
+        tables, release, models, Library(cuda, "found"), Driver("450.80.02", driver, driver), findings
+    )
+    assert allowed == seconds
     (warning,) = findings.warnings
-    assert ("up to 30 minutes" in warning) == is_long
+    is_long = seconds > 900
+    assert ("at the first start: 30 minutes or longer, once for each user" in warning) == is_long
     assert ("as they are first used: seconds each" in warning) != is_long
+
+
+@pytest.mark.parametrize(
+    ("release", "device_id", "code", "seconds"),
+    [
+        ("2.21.0", A100, "native", 300),
+        ("2.4.4", A100, "native", 300),
+        ("2.8.0", A100, "partly", 300),
+        ("2.15.1", RTX_4090, "partly", 300),
+        ("2.17.1", H100, "partly", 300),
+        ("2.21.0", H100, "partly", 300),
+        ("2.8.0", H100, "jit", 900),
+        ("2.15.1", H100, "jit", 900),
+        ("2.21.0", RTX_5090, "jit", 900),
+    ],
+)
+def test_what_a_release_has_for_a_gpu(
+    tables: Tables, node: dict[str, Any], release: str, device_id: str, code: str, seconds: int
+) -> None:
+    if release == "2.4.4":
+        node.update(cuda=[_whole("11.0")], cudnn=[_whole("8.0.5")])
+    stack = assess(tables, node, release, device_id).stack
+    assert stack
+    assert (stack.gpus[0].code, stack.check_seconds) == (code, seconds)
+    assert any("has no machine code for it" in warning for warning in stack.warnings) == (code == "jit")
+
+
+def _whole(version: str) -> dict[str, Any]:
+    """CUDA or cuDNN with every library."""
+    names = [name for row in load_tables(str(TABLES)).opened_libraries for name in row.libraries]
+    prefix = f"/opt/cuda-{version}"
+    row = {"version": version, "library_directory": f"{prefix}/lib64", "libraries": names}
+    return {**row, "prefix": prefix, "library": f"{prefix}/lib64/libcudnn.so.8"}

@@ -83,10 +83,10 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     return node
 
 
-def _whole(cuda: str, cudnn: str) -> dict[str, Any]:
-    """Records of a CUDA and a cuDNN that have every library."""
+def _whole(cuda: str, cudnn: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Records of a CUDA and a cuDNN that have every library but these."""
     prefix = f"/usr/local/cuda-{cuda}"
-    opened = [library for row in TABLES.opened_libraries for library in row.libraries]
+    opened = [library for row in TABLES.opened_libraries for library in row.libraries if library not in without]
     row = {"library_directory": f"{prefix}/lib64", "libraries": opened}
     return {
         "cuda": [{"version": cuda, "prefix": prefix, **row}],
@@ -242,11 +242,44 @@ def test_requirements_against_the_release(node: dict[str, Any], tmp_path: Path) 
         make_plan(node, tmp_path, release="2.10.1", requirements=str(requirements))
 
 
-def test_requirements_that_no_release_here_fulfils(node: dict[str, Any], tmp_path: Path) -> None:
+def refusal_of(node: dict[str, Any], tmp_path: Path, text: str) -> str:
+    """Of the newest release that a file allows, if only the Pythons on the node may be used."""
     requirements = tmp_path / "mine.txt"
-    requirements.write_text("tensorflow==2.5.0\n")
+    requirements.write_text(text)
     plan = make_plan(node, tmp_path, requirements=str(requirements), python_source="found")["plan"]
-    assert "allows none of the releases that run here" in plan["refusals"][0]["message"]
+    (refusal,) = plan["refusals"]
+    return str(refusal["message"]).replace(str(tmp_path), "")
+
+
+def test_requirements_that_no_release_here_fulfils(node: dict[str, Any], tmp_path: Path) -> None:
+    assert refusal_of(node, tmp_path, "tensorflow==2.5.0\n").startswith(
+        "release: wanted one TensorFlow release; found /mine.txt allows 2.5.0, which cannot run here, because of "
+        "python: wanted Python 3."
+    )
+    assert "/mine.txt allows 2.7.4, 2.7.3, 2.7.2, 2.7.1, 2.7.0, which cannot run here, the newest, 2.7.4, b" in (
+        refusal_of(node, tmp_path, "tensorflow-cpu~=2.7.0\n")
+    )
+    assert "found /mine.txt allows none of the releases that run here (2.21.0, 2.20.0, 2.19.1, 2.19.0 and 28 older" in (
+        refusal_of(node, tmp_path, "tensorflow>2.21\n")
+    )
+
+
+def test_requirements_without_tensorflow_are_no_reason(node: dict[str, Any], tmp_path: Path) -> None:
+    node["pythons"] = []
+    assert "found none of 57 releases runs here, the newest, 2.21.0, because of python: wanted" in (
+        refusal_of(node, tmp_path, "numpy\n")
+    )
+
+
+@pytest.mark.parametrize("release", ["newest", "2.12.0"])
+def test_requirements_for_a_project_without_that_release(node: dict[str, Any], tmp_path: Path, release: str) -> None:
+    requirements = tmp_path / "mine.txt"
+    requirements.write_text("tensorflow-gpu==2.12.0\n")
+    with pytest.raises(StackError) as raised:
+        make_plan(node, tmp_path, release=release, requirements=str(requirements))
+    assert raised.value.message == (
+        f"{requirements}:1 asks for tensorflow-gpu, which has no release 2.12.0. Write tensorflow there."
+    )
 
 
 def test_refusal_of_every_release_has_one_full_stop_a_sentence(tmp_path: Path) -> None:

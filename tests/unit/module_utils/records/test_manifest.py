@@ -133,3 +133,37 @@ def test_a_writer_that_is_stopped_is_named(tmp_path: Path, monkeypatch: pytest.M
     with exclusive_lock(str(tmp_path / ".locks" / "manifest"), what="the first run"):
         with pytest.raises(BusyError, match=rf"manifest.json is in use by process {os.getpid()} since"):
             manifest.update(str(tmp_path), add("tensorflow-2.8.0"))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told", "link", "expected"),
+    [
+        ("a", "a", "a", "a"),
+        pytest.param("a", "a", "b", "b", id="killed between the link and the manifest"),
+        pytest.param("b", "a", "a", "b", id="an earlier version applied it, and knows no link"),
+        pytest.param(None, "a", "a", None, id="an earlier version removed it"),
+        pytest.param("a", "a", None, "a", id="the link is gone"),
+    ],
+)
+def test_what_is_in_use_is_what_was_changed_last(
+    recorded: str | None, told: str, link: str | None, expected: str | None
+) -> None:
+    entries = [{"after": {"environment": told, "build": "1"}}]
+    content = {"current": recorded, "history": entries, "has_current_link": True}
+    assert manifest.name_in_use(content, link) == expected
+
+
+def test_a_link_that_is_not_of_this_toolkit_says_nothing() -> None:
+    assert manifest.name_in_use({"current": "a"}, "b") == "a"
+    assert manifest.name_in_use({}, None) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"environments": {"a": {"asked": []}}}, "has variables of a that this toolkit did not write"),
+        ({"environments": {}, "history": {}}, "has a history that this toolkit did not write"),
+    ],
+)
+def test_what_is_new_in_a_manifest_is_checked_as_well(content: dict[str, Any], found: str) -> None:
+    assert manifest.find_misfit(content) == found

@@ -198,6 +198,7 @@ node:
         - CPython 3 interpreters on which an environment can be built, one row for each real file.
         - C(version) is null if only the minor version is known without running a command.
         - C(origin) is V(path), V(system), V(pyenv), V(uv) or V(opt).
+        - M(tensorflow_stack_info) starts the interpreter that it chooses, and adds C(fault) if it does not start.
       type: list
       elements: dict
       returned: always

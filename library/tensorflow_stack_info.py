@@ -88,6 +88,10 @@ options:
         type: str
         choices: [auto, found, distro, uv]
         default: auto
+      python_mirror:
+        description: Where uv downloads a Python, for the plan to name. The public places of the table C(uv) if empty.
+        type: str
+        default: ''
       additions:
         description:
           - V(stop) refuses a plan that would lose additions to the environment, or that would replace an environment
@@ -95,6 +99,13 @@ options:
         type: str
         choices: [stop, drop]
         default: stop
+  cached:
+    description:
+      - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
+      - If O(node) is not set, the action reads them with M(tensorflow_build_info) if an environment has to be built.
+    type: list
+    elements: str
+    default: []
   tables:
     description: Directory of the tables.
     type: path

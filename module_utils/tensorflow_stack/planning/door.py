@@ -9,7 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +65,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "default": "auto",
             },
             "python": {"type": "str", "default": ""},
+            "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
         },
@@ -72,6 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
+    "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
 }
 
@@ -85,6 +87,20 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
+
+
+def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
+    """Arguments of `tensorflow_build_info` for a plan that builds an environment, None for any other."""
+    if all(step["component"] != "environment" or step["action"] == "keep" for step in made["steps"]):
+        return None
+    python = made["python"]
+    found = {"python": python["path"]} if python["source"] == "found" else {}
+    return {"root": made["environment"]["root"], "minor": python["minor"], **found}
+
+
+def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
+    """The record of a node with an interpreter that does not start."""
+    return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -101,6 +117,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
+            cached=options.get("cached", ()),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -120,11 +137,12 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    cached: Collection[str] = (),
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
-    facts = on_its_base(tables, NodeFacts.read(node))
+    facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_root(facts.root)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
@@ -232,7 +250,7 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=tuple(wishes.notes) if wishes else (),
+        warnings=(*(wishes.notes if wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
     )
     if policy.additions == "drop":
         return made
@@ -321,4 +339,5 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "sha256": row.sha256,
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
+        "python_hosts": list(row.python_hosts),
     }

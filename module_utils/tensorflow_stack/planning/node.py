@@ -56,6 +56,19 @@ class Interpreter:
     origin: str
     distutils: bool
     public: bool  # every user may start it
+    fault: str | None = None  # why it does not start, if somebody tried
+
+    @property
+    def is_usable(self) -> bool:
+        """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+        # fact: docs/cuda_libraries.md, 2026-11-22
+        return self.fault is None and (self.distutils or Version(self.minor) >= Version("3.10"))
+
+    @property
+    def shown(self) -> str:
+        """For a message, with what speaks against it."""
+        flaw = self.fault or ("" if self.is_usable else "has no distutils")
+        return f"{self.version or self.minor} ({self.path}{f', which {flaw}' if flaw else ''})"
 
 
 @dataclass(frozen=True)
@@ -170,6 +183,7 @@ class NodeFacts:
     current_name: str | None
     rollback: Mapping[str, str] | None  # the environment and the build that a rollback would switch to
     checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
+    cached: frozenset[str] = frozenset()  # name==version of the wheels in the node's cache, if somebody looked
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> NodeFacts:
@@ -260,7 +274,15 @@ def _driver(row: Mapping[str, Any]) -> NodeDriver:
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:
-    return Interpreter(row["version"], row["minor"], row["path"], row["origin"], row["distutils"], row["public"])
+    return Interpreter(
+        row["version"],
+        row["minor"],
+        row["path"],
+        row["origin"],
+        row["distutils"],
+        row["public"],
+        row.get("fault"),
+    )
 
 
 def _library(row: Mapping[str, Any]) -> NodeLibrary:

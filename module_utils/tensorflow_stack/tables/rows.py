@@ -364,4 +364,6 @@ class Uv:
     bytes: int
     program_sha256: str  # of the program in the wheel
     pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
+    python_hosts: tuple[str, ...]  # from there, in the order in which it tries
+    python_megabytes: int  # of one, at most
     source: tuple[str, ...]

@@ -323,6 +323,7 @@ import dataclasses
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.check import probe
+from ..module_utils.tensorflow_stack.check.cpu import read_cpu
 from ..module_utils.tensorflow_stack.check.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.node.record import read_node
@@ -372,7 +373,8 @@ def main() -> None:
         module.exit_json(changed=False, **result)
     message = f"{outcome.verdict}: {outcome.reason}"
     if rows:
-        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=module.params["expect_gpu"])
+        expect_gpu = module.params["expect_gpu"]
+        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=expect_gpu, cpu=read_cpu())
         result["causes"] = [dataclasses.asdict(cause) for cause in causes]
         message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
     module.fail_json(msg=message, changed=False, **result)

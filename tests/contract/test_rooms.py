@@ -46,6 +46,7 @@ PURE_FILES = {
     "check/line_search.py",
     "check/expected_gpus.py",
     "check/log_judge.py",
+    "check/log_unwrap.py",
     "check/report.py",
     "check/verdicts.py",
     "fleet/decision.py",

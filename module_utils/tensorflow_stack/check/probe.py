@@ -25,6 +25,7 @@ from ..records import history, manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
+from .kept_logs import keep_check_log
 from .report import make_report
 from .verdicts import GOOD_VERDICTS, judge
 
@@ -127,6 +128,8 @@ def check(
         return CheckOutcome("environment_missing", reason, checked_at=checked_at)
     outcome = dataclasses.replace(_judged(observation, expected, level=level), checked_at=checked_at)
     is_kept = is_whole and known is not None and not check_mode
+    if is_kept:
+        keep_check_log(root, name, None if outcome.is_good else "\n".join(outcome.stderr_tail))
     return dataclasses.replace(outcome, stored=is_kept and _store(root, name, build, outcome, digest))
 
 

@@ -28,7 +28,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LockChoice:
     """`wishes` is the file that the lock is for; `carried` additions of a person that it has to hold."""
 
     lock: LockState
@@ -48,7 +48,7 @@ def choose_lock(
     current: Environment | None,
     changes: Changes,
     places: Places,
-) -> Choice:
+) -> LockChoice:
     """The lock of the environment `name`. `current` is what was applied, if that is to be planned as it was."""
     row = node.environment(name)
     recorded = recorded_lines(row, changes)
@@ -56,7 +56,7 @@ def choose_lock(
         lock = applied.lock_as_applied(current, stack, node.root)
         is_whole = lock is not None and (policy.additions != "keep" or not _loses(current, _digest(stack, lock)))
         if lock is not None and is_whole and not changes.projects:
-            return Choice(lock)
+            return LockChoice(lock)
         wishes = _file_of(current, stack, tables)
     request = LockRequest(
         release=stack.release.version,
@@ -68,7 +68,7 @@ def choose_lock(
     base = find_lock(tables, request, places)
     lock = _with_lines(base, recorded, row, node, places)
     if policy.additions != "keep" or row is None or not _loses(row, _digest(stack, lock)):
-        return Choice(lock, wishes)
+        return LockChoice(lock, wishes)
     carried = carry(
         row,
         packages=base.lock.packages if base.lock else {},
@@ -76,9 +76,9 @@ def choose_lock(
         in_file={wish.project for wish in (wishes.requirements if wishes else ())},
     )
     if carried.stuck:
-        return Choice(lock, wishes, refusals=(refuse_stuck(f"{node.root}/{name}", carried.stuck),))
+        return LockChoice(lock, wishes, refusals=(refuse_stuck(f"{node.root}/{name}", carried.stuck),))
     lock = _with_lines(base, {**recorded, **carried.lines}, row, node, places, carried)
-    return Choice(lock, wishes, carried=(*carried.lines.values(), *carried.pins.values()))
+    return LockChoice(lock, wishes, carried=(*carried.lines.values(), *carried.pins.values()))
 
 
 def find_lock(tables: Tables, request: LockRequest, places: Places) -> LockState:

@@ -267,7 +267,10 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=(*(choice.wishes.notes if choice.wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
+        warnings=(
+            *(choice.wishes.notes if choice.wishes else ()),
+            *resolution.warn_of_download(tables, stack, node, policy),
+        ),
     )
     unwritable = applied.refuse_root(node, made)
     if unwritable:

@@ -172,14 +172,14 @@ def _replaced_file(row: Environment, path: str, claim: Claim, supplied: Collecti
         return []
     shown = ", ".join(asked[:_SHOWN_LINES]) + (", ..." if len(asked) > _SHOWN_LINES else "")
     file = before or "a requirements file"
-    replace_it = f"to {row.name} if the new file" if claim.file else "tensorflow_additions to drop if the release alone"
+    replacing = f"to {row.name}" if claim.file else "tensorflow_additions to drop"
     return [
         Refusal(
             "environment",
             found=f"{path} was applied with {file}" + (f" ({shown})" if shown else ""),
             wanted=f"the same name for {claim.file or 'the release alone'}",
             set="Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or "
-            f"{replace_it} shall replace what is in it.",
+            f"{replacing} to replace what is in it.",
         )
     ]
 

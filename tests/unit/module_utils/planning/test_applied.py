@@ -273,7 +273,7 @@ def test_a_file_that_was_moved_is_the_same_while_it_has_the_same_lines(
     if messages:
         assert messages[0].endswith(
             "Set tensorflow_requirements to that file, tensorflow_environment to a name for the new one, or to "
-            "tensorflow-2.10.1 if the new file shall replace what is in it."
+            "tensorflow-2.10.1 to replace what is in it."
         )
 
 

@@ -38,9 +38,12 @@ VARIABLES = (
     Front("REQUIREMENTS", "tensorflow_requirements", "requirements file, locked together with it"),
     Front("ROOT", "tensorflow_root", "directory of all environments"),
     Front("ENVIRONMENT", "tensorflow_environment", "name of the environment"),
+    Front("PACKAGES", "tensorflow_packages", 'for add, packages such as "pandas<3 ipykernel"'),
+    Front("REMOVE", "tensorflow_packages_removed", "for add, added packages to take out again"),
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
+    Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -150,7 +153,10 @@ def command_line(playbook: str, found: Mapping[str, Any]) -> list[str]:
     if extra:
         command += ["-e", json.dumps({name: unsafe(value) for name, value in extra.items()})]
     if found.get("CHECK"):
-        command += ["--check", "--diff"]
+        command.append("--check")
+    # What an addition changes of everything else is shown in any case.
+    if found.get("CHECK") or playbook == "add":
+        command.append("--diff")
     return command
 
 

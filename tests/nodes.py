@@ -49,11 +49,13 @@ def environment(name: str = "tensorflow-2.8.0", **changes: Any) -> dict[str, Any
         "cudnn": None,
         "lock_sha256": "0" * 64,
         "packages": {},
-        "requirements": {"lines": [], "is_recorded": True, "path": None},
+        "requirements": {"lines": [], "is_recorded": True, "path": None, "inputs_sha256": None},
+        "added": [],
         "additions": [],
         "damage": None,
         "unfinished": [],
         "also_in": [],
+        "visible_gpus": None,
         **changes,
     }
 

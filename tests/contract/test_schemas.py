@@ -88,12 +88,14 @@ def test_the_architecture_page_shows_the_plan() -> None:
 # Handed to a module as it is: whose options have to be the fields.
 HANDED = {
     "repositories": ("nvidia_repository", "repositories"),
+    "lock.added": ("tensorflow_lock", "added"),
     "driver.packages": ("nvidia_packages", "packages"),
     **{f"{component.name}.packages": ("nvidia_packages", "packages") for component in LIBRARIES},
     **{f"{component.name}.archives": ("nvidia_redist", "archives") for component in LIBRARIES},
 }
 # Not for a program: the plan and the report show them to a person.
 FOR_A_PERSON = {
+    "other_gpus": "which GPUs it is not for, and why",
     "gpus": "which GPUs the plan is for, and what the release has for each",
     "steps": "what will be done and why",
     "refusals": "why nothing can be done, and what to set",

@@ -56,6 +56,19 @@ class Interpreter:
     origin: str
     distutils: bool
     public: bool  # every user may start it
+    fault: str | None = None  # why it does not start, if somebody tried
+
+    @property
+    def is_usable(self) -> bool:
+        """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+        # fact: docs/cuda_libraries.md, 2026-11-22
+        return self.fault is None and (self.distutils or Version(self.minor) >= Version("3.10"))
+
+    @property
+    def shown(self) -> str:
+        """For a message, with what speaks against it."""
+        flaw = self.fault or ("" if self.is_usable else "has no distutils")
+        return f"{self.version or self.minor} ({self.path}{f', which {flaw}' if flaw else ''})"
 
 
 @dataclass(frozen=True)
@@ -91,9 +104,11 @@ class Environment:
     lock_sha256: str
     packages: Mapping[str, str]
     requirements: tuple[str, ...]  # lines of its lock's requirements
+    inputs_sha256: str | None  # of its lock
     requirements_path: str | None  # the user's file that they were in
     is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
-    additions: tuple[Addition, ...]
+    added: tuple[str, ...]  # requirements that were added to its lock
+    additions: tuple[Addition, ...]  # what is in no lock
     damage: tuple[str, ...] | None  # how its files differ; None if nobody looked
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
@@ -117,8 +132,10 @@ class Environment:
             lock_sha256=row["lock_sha256"],
             packages=row["packages"],
             requirements=tuple(row["requirements"]["lines"]),
+            inputs_sha256=row["requirements"]["inputs_sha256"],
             requirements_path=row["requirements"]["path"],
             is_requirements_path_recorded=row["requirements"]["is_recorded"],
+            added=tuple(row["added"]),
             additions=tuple(Addition(**addition) for addition in row["additions"]),
             damage=None if row["damage"] is None else tuple(row["damage"]),
             unfinished=tuple(row["unfinished"]),
@@ -155,6 +172,8 @@ class NodeFacts:
     boot_id: str | None
     secure_boot: bool | None
     kernels: tuple[str, ...]  # releases of those that need the driver
+    has_dkms: bool
+    yum_repositories: tuple[str, ...]  # names of those that are enabled
     gpus: tuple[NodeGpu, ...]
     other_gpus: tuple[str, ...]  # vendors of others than NVIDIA's
     nvswitches: int
@@ -172,6 +191,7 @@ class NodeFacts:
     current_name: str | None
     rollback: Mapping[str, str] | None  # the environment and the build that a rollback would switch to
     checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
+    cached: frozenset[str] = frozenset()  # name==version of the wheels in the node's cache, if somebody looked
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> NodeFacts:
@@ -186,6 +206,8 @@ class NodeFacts:
                 boot_id=record["boot_id"],
                 secure_boot=record["secure_boot"],
                 kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
+                has_dkms=record["dkms"],
+                yum_repositories=tuple(record["yum_repositories"]),
                 gpus=tuple(_gpu(row, record["kinds"]) for row in record["gpus"]),
                 other_gpus=tuple(_VENDORS[row["vendor"]] for row in record["other_gpus"]),
                 nvswitches=record["nvswitches"],
@@ -266,7 +288,15 @@ def _driver(row: Mapping[str, Any]) -> NodeDriver:
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:
-    return Interpreter(row["version"], row["minor"], row["path"], row["origin"], row["distutils"], row["public"])
+    return Interpreter(
+        row["version"],
+        row["minor"],
+        row["path"],
+        row["origin"],
+        row["distutils"],
+        row["public"],
+        row.get("fault"),
+    )
 
 
 def _library(row: Mapping[str, Any]) -> NodeLibrary:

@@ -40,6 +40,7 @@ def make_plan(
         driver=stack.driver and _driver(stack.driver),
         **{component: _library(library) for component, library in stack.libraries.items()},
         gpus=[gpu.as_dict() for gpu in stack.gpus],
+        other_gpus=[gpu.as_dict() for gpu in stack.other_gpus],
         lock={
             "path": lock.path,
             "directory": lock.directory,
@@ -47,6 +48,7 @@ def make_plan(
             "requirements": lock.requirements,
             "architecture": node.architecture,
             "flavour": stack.lock_flavour,
+            "added": lock.added.as_dict() if lock.added else None,
         },
         environment=environment,
         asked=asked,
@@ -74,7 +76,7 @@ def _plan(release: str | None, **parts: Any) -> dict[str, Any]:
         **dict.fromkeys(component.name for component in COMPONENTS),
         "asked": {},
         "evidence": {},
-        **{name: [] for name in ("repositories", "gpus", "roles", "steps", "warnings", "refusals")},
+        **{name: [] for name in ("repositories", "gpus", "other_gpus", "roles", "steps", "warnings", "refusals")},
         **parts,
     }
 
@@ -113,13 +115,20 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
     directories = stack.library_directories
     digest = None
     if lock.sha256 is not None:
-        digest = environment_digest(lock_sha256=lock.sha256, python=stack.python.path, library_directories=directories)
+        digest = environment_digest(
+            lock_sha256=lock.sha256,
+            python=stack.python.path,
+            library_directories=directories,
+            visible_gpus=stack.visible_gpus,
+            added=lock.lines,
+        )
     return {
         "name": name,
         "root": node.root,
         "path": f"{node.root}/{name}",
         "digest": digest,
         "library_directories": list(directories),
+        "visible_gpus": stack.visible_gpus,
     }
 
 
@@ -129,7 +138,7 @@ def _evidence(stack: Stack, node: NodeFacts, check_code: str) -> dict[str, Any]:
         return {"code": check_code, "gpus": []}
     return {
         "code": check_code,
-        "gpus": [row.device_id for row in node.gpus],
+        "gpus": [f"{gpu.pci_address} {gpu.name}" for gpu in stack.gpus],
         "driver": node.driver.loaded,
         "boot_id": node.boot_id,
     }
@@ -139,9 +148,10 @@ def _roles(stack: Stack, lock: LockState) -> list[str]:
     """What has something to do, or something of this toolkit's to look after."""
     parts = stack.parts
     needed = {
+        # First: what cannot be resolved is to stop the run before anything is changed on the node.
+        "tensorflow_lock": lock.state in ("missing", "stale"),
         "nvidia_repository": bool(stack.repositories),
         **{row.role: row.name in parts and parts[row.name].is_of_system for row in COMPONENTS},
-        "tensorflow_lock": lock.state in ("missing", "stale"),
         "python_interpreter": stack.python.source != "found",
     }
     return [role for role, is_needed in needed.items() if is_needed]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..locking.added import Added
 from ..records.lockfile import Lock
 from ..tables.rows import Release
 from .node import UsedLibrary
@@ -24,7 +25,9 @@ class Policy:
     cudnn_source: str = "auto"  # cudnn_source: auto, found, wheels, nvidia_repo, redist
     python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
     python_source: str = "auto"  # python_source: auto, found, distro, uv
-    additions: str = "stop"  # tensorflow_additions: stop, drop
+    python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
+    additions: str = "keep"  # tensorflow_additions: keep, stop, drop
+    ignored_gpus: tuple[str, ...] = ()  # tensorflow_ignored_gpus: indices, PCI addresses, UUIDs
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property
@@ -77,6 +80,20 @@ class Gpu:
     architecture: str | None
     compute_capability: str | None
     code: str  # native, partly, jit, none, unknown
+    pci_address: str | None = None  # None for one on no PCI bus
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class OtherGpu:
+    """A GPU of the node that the environment does not use."""
+
+    index: int
+    name: str
+    pci_address: str | None
+    why: str
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -90,6 +107,8 @@ class Python:
     path: str
     package: str | None = None
     public: bool = True  # every user may start it
+    places: tuple[str, ...] = ()  # that uv downloads it from
+    bytes: int = 0  # to download
 
 
 @dataclass(frozen=True)
@@ -166,6 +185,8 @@ class Stack:
     check_seconds: int  # that the check may take
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
+    other_gpus: tuple[OtherGpu, ...] = ()
+    visible_gpus: str | None = None  # CUDA_VISIBLE_DEVICES for the environment, if GPUs have to be hidden from it
     unused_gpu: str | None = None  # what speaks for a GPU, where the environment is for the CPU unasked
 
     @property
@@ -202,6 +223,8 @@ class LockState:
     lock: Lock | None
     requirements: str | None = None  # the user's file that goes into it
     applied_sha256: str | None = None
+    lines: tuple[str, ...] = ()  # requirements in it beside those of the release and the file
+    added: Added | None = None  # what it takes to make it with these lines, if it has to be made
 
     @property
     def sha256(self) -> str | None:

@@ -37,7 +37,8 @@ def run_playbook(command: list[str], *, directory: Path, environ: dict[str, str]
     done = subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environ or {})},
+        # Lines are not folded, whatever runs the tests.
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "", **(environ or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

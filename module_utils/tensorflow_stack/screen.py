@@ -12,6 +12,8 @@ from typing import IO
 _LEAST = 40
 # Of an error, with the line that names its log.
 ERROR_LINES = 5
+# Characters of a line that nobody folds.
+_UNFOLDED = 400
 _CUT = " ... "
 
 
@@ -49,9 +51,9 @@ def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str
     The last sentence stays, because it says what to set; what is before it is cut.
     """
     whole = fold(text.strip(), width, indent="  ")
-    if len(whole) <= lines and (width or len(text) <= 80 * lines):
+    room = (width or _UNFOLDED) * lines
+    if len(whole) <= lines and (width or len(text) <= room):
         return whole, False
-    room = (width or 80) * lines
     sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
     advice = sentences.pop() if len(sentences) > 1 and len(sentences[-1]) < room // 2 else ""
     for count in range(len(sentences), 0, -1):

@@ -65,7 +65,7 @@ def test_a_python_whose_tensorflow_does_not_import(site: Site, stand_in: Callabl
     run = site.play("doctor", doctor_python=str(stand_in("protobuf_too_new/tf28_protobuf", error)))
     assert run.code != 0
     assert is_unchanged(run)
-    assert "mine/bin/python: import_failed" in said(run)
+    assert "mine/bin/python (import_failed)" in said(run)
     assert "numpy 1.0; tensorflow 1.0; driver" in run.output
     assert "1. protobuf_too_new: protobuf is newer than this TensorFlow can use." in run.output
     assert "do: Run `make workstation` with the release: its lock has `protobuf<3.21`." in run.output

@@ -38,7 +38,7 @@ def refuse_root(node: NodeFacts, made: dict[str, Any]) -> tuple[Refusal, ...]:
         return ()
     refusal = Refusal(
         "root",
-        found=f"{node.root}, where {node.user_name} may not write",
+        found=f"{node.root}, which cannot be written by {node.user_name}",
         wanted=f"a directory for {made['environment']['name']}",
         set="Set tensorflow_root to a directory of yours, or run as the owner of this one or as root.",
     )

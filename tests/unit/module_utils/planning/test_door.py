@@ -127,7 +127,7 @@ def test_a_root_that_the_user_may_not_write_is_refused(node: dict[str, Any], tmp
     node["user"]["name"] = "ada"
     (refusal,) = make_plan(node, tmp_path / "locks", release="2.8.0")["plan"]["refusals"]
     assert refusal["message"] == (
-        "root: wanted a directory for tensorflow-2.8.0; found /opt/tensorflow, where ada may not write. "
+        "root: wanted a directory for tensorflow-2.8.0; found /opt/tensorflow, which cannot be written by ada. "
         "Set tensorflow_root to a directory of yours, or run as the owner of this one or as root."
     )
 

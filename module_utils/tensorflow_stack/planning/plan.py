@@ -48,6 +48,7 @@ def make_plan(
             "requirements": lock.requirements,
             "architecture": node.architecture,
             "flavour": stack.lock_flavour,
+            "added": lock.added.as_dict() if lock.added else None,
         },
         environment=environment,
         asked=asked,
@@ -118,6 +119,7 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
             lock_sha256=lock.sha256,
             python=stack.python.path,
             library_directories=directories,
+            added=lock.lines,
             visible_gpus=stack.visible_gpus,
         )
     return {
@@ -146,9 +148,10 @@ def _roles(stack: Stack, lock: LockState) -> list[str]:
     """What has something to do, or something of this toolkit's to look after."""
     parts = stack.parts
     needed = {
+        # First: what cannot be resolved is to stop the run before anything is changed on the node.
+        "tensorflow_lock": lock.state in ("missing", "stale"),
         "nvidia_repository": bool(stack.repositories),
         **{row.role: row.name in parts and parts[row.name].is_of_system for row in COMPONENTS},
-        "tensorflow_lock": lock.state in ("missing", "stale"),
         "python_interpreter": stack.python.source != "found",
     }
     return [role for role, is_needed in needed.items() if is_needed]

@@ -55,16 +55,26 @@ class EnvironmentSpec:
             lock_sha256=self.lock.sha256,
             python=self.python,
             library_directories=self.library_directories,
+            added=self.lock.added,
             visible_gpus=self.visible_gpus,
         )
 
 
 def environment_digest(
-    *, lock_sha256: str, python: str, library_directories: tuple[str, ...], visible_gpus: str | None = None
+    *,
+    lock_sha256: str,
+    python: str,
+    library_directories: tuple[str, ...],
+    added: tuple[str, ...] = (),
+    visible_gpus: str | None = None,
 ) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter, the bound libraries and its GPUs."""
-    identity = [_LAYOUT, lock_sha256, python, list(library_directories)]
-    if visible_gpus is not None:  # without it the identity is that of earlier versions of this toolkit
+    """Identity of an environment: sha256 over its lock, interpreter, libraries, additions to the lock, and GPUs.
+
+    The added requirements count apart from what they came to: a build's record says which they are. Without added ones
+    and hidden GPUs, the identity is that of earlier versions of this toolkit.
+    """
+    identity = [_LAYOUT, lock_sha256, python, list(library_directories), *([list(added)] if added else [])]
+    if visible_gpus is not None:
         identity.append(visible_gpus)
     return hashlib.sha256(json.dumps(identity).encode("utf-8")).hexdigest()
 

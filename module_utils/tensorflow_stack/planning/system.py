@@ -12,7 +12,7 @@ from .driver import resolve_driver
 from .gpus import CHECK_SECONDS, plan_compiling, resolve_gpus
 from .node import NodeFacts
 from .stack import Driver, Findings, Gpu, Library, OtherGpu, Policy
-from .usable_gpus import Choice, choices, find_gpus, name_of, other_gpus, visible_gpus
+from .usable_gpus import GpuChoice, choices, find_gpus, name_of, other_gpus, visible_gpus
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def resolve_system(tables: Tables, release: Release, node: NodeFacts, policy: Po
 
 
 def _resolve(
-    tables: Tables, release: Release, node: NodeFacts, choice: Choice, policy: Policy, findings: Findings
+    tables: Tables, release: Release, node: NodeFacts, choice: GpuChoice, policy: Policy, findings: Findings
 ) -> System:
     chosen = replace(node, gpus=choice.used)
     gpus, models = resolve_gpus(tables, release, chosen, findings)

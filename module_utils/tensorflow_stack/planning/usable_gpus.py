@@ -30,21 +30,21 @@ _NEXT_TO_MIG = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class GpuChoice:
     """GPUs to plan for, and the others, each with the reason."""
 
     used: tuple[NodeGpu, ...]
     others: Mapping[int, str]  # by index
 
-    def without(self, reasons: Mapping[int, str]) -> Choice:
+    def without(self, reasons: Mapping[int, str]) -> GpuChoice:
         used = tuple(gpu for gpu in self.used if gpu.index not in reasons)
-        return Choice(used, {**self.others, **reasons})
+        return GpuChoice(used, {**self.others, **reasons})
 
 
-def choices(tables: Tables, release: Release, node: NodeFacts, policy: Policy) -> Iterator[Choice]:
+def choices(tables: Tables, release: Release, node: NodeFacts, policy: Policy) -> Iterator[GpuChoice]:
     """The best first: all that fit the release; then those that the installed driver drives."""
     ignored = {gpu.index for name in policy.ignored_gpus for gpu in find_gpus(node, name)}
-    all_of_them = Choice(node.gpus, {})
+    all_of_them = GpuChoice(node.gpus, {})
     start = all_of_them.without(
         {gpu.index: gpu.out_of_reach for gpu in node.gpus if gpu.out_of_reach}
         | {gpu.index: "it is in tensorflow_ignored_gpus" for gpu in node.gpus if gpu.index in ignored}
@@ -69,7 +69,7 @@ def find_gpus(node: NodeFacts, name: str) -> list[NodeGpu]:
     ]
 
 
-def other_gpus(tables: Tables, node: NodeFacts, choice: Choice) -> tuple[OtherGpu, ...]:
+def other_gpus(tables: Tables, node: NodeFacts, choice: GpuChoice) -> tuple[OtherGpu, ...]:
     rows = (gpu for gpu in node.gpus if gpu.index in choice.others)
     return tuple(OtherGpu(gpu.index, name_of(tables, gpu), gpu.pci_address, choice.others[gpu.index]) for gpu in rows)
 
@@ -79,7 +79,7 @@ def name_of(tables: Tables, gpu: NodeGpu) -> str:
     return known[1] if known else f"NVIDIA device {gpu.device_id}"
 
 
-def visible_gpus(tables: Tables, node: NodeFacts, choice: Choice, driver: Driver) -> str | None:
+def visible_gpus(tables: Tables, node: NodeFacts, choice: GpuChoice, driver: Driver) -> str | None:
     """CUDA_VISIBLE_DEVICES for the GPUs that are used, in PCI order; None if nothing has to be hidden."""
     version = driver.branch or driver.present
     kind = driver.kernel_modules or node.driver.kind
@@ -114,7 +114,7 @@ def _why_not_driven(tables: Tables, gpu: NodeGpu, version: str, kind: str | None
     return None
 
 
-def _without(choice: Choice, why_not: Callable[[NodeGpu], str | None]) -> Choice:
+def _without(choice: GpuChoice, why_not: Callable[[NodeGpu], str | None]) -> GpuChoice:
     """Without those that something speaks against; all of them, if that leaves none."""
     reasons = {gpu.index: reason for gpu in choice.used for reason in [why_not(gpu)] if reason}
     return choice.without(reasons) if len(reasons) < len(choice.used) else choice
@@ -135,7 +135,7 @@ def _misfit(tables: Tables, release: Release, node: NodeFacts, gpu: NodeGpu) -> 
     return f"it {limit}, and TensorFlow {release.version} has {first.wanted.partition(' for ')[0]}"
 
 
-def _without_whole(choice: Choice) -> Choice:
+def _without_whole(choice: GpuChoice) -> GpuChoice:
     """If a GPU is divided by MIG, its first instance is all that a program sees."""
     divided = [gpu for gpu in choice.used if gpu.mig_instances]
     if not divided or len(choice.used) == 1:
@@ -143,7 +143,7 @@ def _without_whole(choice: Choice) -> Choice:
     return choice.without({gpu.index: _NEXT_TO_MIG for gpu in choice.used if gpu != divided[0]})
 
 
-def _without_small(tables: Tables, node: NodeFacts, choice: Choice) -> Choice:
+def _without_small(tables: Tables, node: NodeFacts, choice: GpuChoice) -> GpuChoice:
     counts = {gpu.index: _multiprocessors(tables, gpu) for gpu in choice.used}
     given = node.variables.get(_LIMIT_VARIABLE, "")
     limit = int(given) if re.fullmatch(r"[0-9]{1,4}", given) else min(_ENOUGH, max(counts.values(), default=_ENOUGH))

@@ -119,8 +119,8 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
             lock_sha256=lock.sha256,
             python=stack.python.path,
             library_directories=directories,
-            visible_gpus=stack.visible_gpus,
             added=lock.lines,
+            visible_gpus=stack.visible_gpus,
         )
     return {
         "name": name,

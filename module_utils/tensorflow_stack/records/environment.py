@@ -68,11 +68,11 @@ def environment_digest(
     added: tuple[str, ...] = (),
     visible_gpus: str | None = None,
 ) -> str:
-    """Identity of an environment: sha256 over its lock, interpreter, libraries, GPUs and what was added.
+    """Identity of an environment: sha256 over its lock, interpreter, libraries, additions to the lock, and GPUs.
 
-    The added requirements count apart from what they came to: a build's record says which they are.
+    The added requirements count apart from what they came to: a build's record says which they are. Without added ones
+    and hidden GPUs, the identity is that of earlier versions of this toolkit.
     """
-    # Without the last two the identity is that of earlier versions of this toolkit.
     identity = [_LAYOUT, lock_sha256, python, list(library_directories), *([list(added)] if added else [])]
     if visible_gpus is not None:
         identity.append(visible_gpus)

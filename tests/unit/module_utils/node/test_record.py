@@ -388,6 +388,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     assert set(environment) == {
         *environments.BUILD_KEYS,
         "requirements",
+        "added",
         "additions",
         "damage",
         "unfinished",

@@ -113,7 +113,7 @@ def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: d
         cuda=made["cuda"],
         cudnn=made["cudnn"],
         packages=dict(package.split("==") for package in step["packages"]),
-        requirements={"lines": [], "is_recorded": True, "path": None},
+        requirements={"lines": [], "is_recorded": True, "path": None, "inputs_sha256": None},
     )
 
 

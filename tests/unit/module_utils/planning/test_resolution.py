@@ -46,7 +46,8 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "pythons": list(pythons),
         "managed": {},
         "variables": {},
-        "environments_root": {"path": "/opt/tensorflow"},
+        "environments_root": {"path": "/opt/tensorflow", "writable": True},
+        "unread": [],
         **changes,
     }
 

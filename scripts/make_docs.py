@@ -237,9 +237,9 @@ def _proven(tables: Tables, row: Release) -> list[str]:
     """The Pythons on which today's lock was proven; a lock that changed since is not."""
     found = []
     for proof in tables.proofs:
-        lock = _lock(row, proof.python, "linux_x86_64", "cpu") if proof.release == row.version else None
+        lock = _lock(row, proof.python, "linux_x86_64", proof.flavour) if proof.release == row.version else None
         if lock and lock.sha256 == proof.lock_sha256:
-            found.append(proof.python)
+            found.append(proof.python + (" with CUDA" if proof.flavour == "cuda" else ""))
     return found
 
 

@@ -3,18 +3,21 @@
 
     scripts/prove.py 2.8.0                on the newest Python that the release has a lock for
     scripts/prove.py 2.8.0 --python 3.9
-    scripts/prove.py all                  every release
+    scripts/prove.py all                  what of the following has no proof of today's lock: every release; the newest
+                                          patch of each minor on each Python; each CUDA with every library opened
     scripts/prove.py stale                those without a proof of today's lock
     scripts/prove.py turn                 one, another each day; nothing is recorded
 
-Each is built by playbooks/workstation.yml in a directory of its own (2 GB, gone afterwards; TMPDIR says where), then
-imports, multiplies, trains a step, saves and loads a model and starts TensorBoard (scripts/proof_stages.py). One
-line a release; ends with 1 if any fails.
+Each is built by playbooks/workstation.yml in a directory of its own (2 GB, with CUDA 8 GB, gone afterwards; TMPDIR says
+where), then imports, multiplies, trains a step, saves and loads a model and starts TensorBoard
+(scripts/proof_stages.py); with CUDA it opens every library over a double of the driver (scripts/prove_cuda.py). One
+line a release; ends with 1 if any fails. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -32,9 +35,11 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
+from prove_cuda import open_libraries  # noqa: E402  # beside this
 from tensorflow_stack.errors import StackError  # noqa: E402  # found by the line above
+from tensorflow_stack.io.uv import ensure_uv  # noqa: E402
 from tensorflow_stack.node.record import read_node  # noqa: E402
-from tensorflow_stack.records.lockfile import lock_path, read_lock  # noqa: E402
+from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock  # noqa: E402
 from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
 from tensorflow_stack.tables.rows import Proof  # noqa: E402
 
@@ -48,6 +53,7 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVIC
 class Target(NamedTuple):
     release: str
     python: str
+    flavour: str
     lock_sha256: str
 
 
@@ -55,14 +61,18 @@ class ProofError(Exception):
     """What was being proven does not hold."""
 
 
-def targets(release: str, pythons: Iterable[str]) -> list[Target]:
+def shipped_lock(release: str, python: str, flavour: str) -> Lock | None:
+    directory = str(FILES / "locks")
+    return read_lock(lock_path(directory, release=release, python=python, platform="linux_x86_64", flavour=flavour))
+
+
+def targets(release: str, pythons: Iterable[str], flavour: str = "cpu") -> list[Target]:
     """What there is a lock for, newest Python first."""
     found = []
     for python in sorted(pythons, key=Version, reverse=True):
-        path = lock_path(str(FILES / "locks"), release=release, python=python, platform="linux_x86_64", flavour="cpu")
-        lock = read_lock(path)
+        lock = shipped_lock(release, python, flavour)
         if lock is not None:
-            found.append(Target(release, python, lock.sha256))
+            found.append(Target(release, python, flavour, lock.sha256))
     if not found:
         raise StackError(f"There is no lock of TensorFlow {release} for Python {' or '.join(pythons)}. Run make lock.")
     return found
@@ -82,10 +92,11 @@ def choose(tables: Tables, wish: str, python: str | None, number: int) -> list[T
         minors = [minor for minor in minors if here is None or minor in here]
         if minors:
             found.append(targets(row.version, minors)[0])
-    proven = {(proof.release, proof.python): proof for proof in tables.proofs}
-    if wish == "stale":
-        sha256 = {key: proof.lock_sha256 for key, proof in proven.items()}
-        found = [target for target in found if sha256.get(target[:2]) != target.lock_sha256]
+    if wish == "all":
+        found = list(dict.fromkeys([*found, *newest_patches(tables), *newest_of_each_cuda(tables)]))
+    if wish in ("all", "stale"):
+        sha256 = {(proof.release, proof.python, proof.flavour): proof.lock_sha256 for proof in tables.proofs}
+        found = [target for target in found if sha256.get(target[:3]) != target.lock_sha256]
     if wish == "turn":
         # A different one each day, and all of them in turn.
         start = datetime.datetime.now(datetime.timezone.utc).date().toordinal() * number % len(found)
@@ -93,8 +104,26 @@ def choose(tables: Tables, wish: str, python: str | None, number: int) -> list[T
     return found
 
 
-def prove(target: Target) -> None:
-    """ProofError with the last words of what failed."""
+def newest_patches(tables: Tables) -> list[Target]:
+    """The newest patch of each minor, on each Python."""
+    newest = {Version(row.version).release[:2]: row for row in tables.releases}
+    return [target for row in newest.values() for target in targets(row.version, row.pythons["x86_64"])]
+
+
+def newest_of_each_cuda(tables: Tables) -> list[Target]:
+    """The newest release of each CUDA and cuDNN as wheels, on its newest Python."""
+    newest = {}
+    for row in tables.releases:
+        wheels = tables.cuda_wheels_for(row.version)
+        if wheels:
+            newest[wheels.cuda, wheels.cudnn] = row
+    return [targets(row.version, row.pythons["x86_64"], "cuda")[0] for row in newest.values()]
+
+
+def prove(target: Target, tables: Tables) -> tuple[str, ...]:
+    """The libraries of CUDA that were opened. ProofError with the last words of what failed."""
+    if target.flavour == "cuda":
+        return prove_cuda(target, tables)
     with tempfile.TemporaryDirectory(prefix="tensorflow-proof-") as directory:
         variables = {
             "tensorflow_version": target.release,
@@ -112,6 +141,18 @@ def prove(target: Target) -> None:
         passed = tuple(re.findall(r"^ok (\w+)$", said, re.MULTILINE))
         if passed != STAGES:
             raise ProofError(f"passed {', '.join(passed)} of {', '.join(STAGES)}")
+    return ()
+
+
+def prove_cuda(target: Target, tables: Tables) -> tuple[str, ...]:
+    lock, uv = shipped_lock(*target[:3]), tables.uv("x86_64")
+    assert lock is not None and uv is not None
+    with tempfile.TemporaryDirectory(prefix="tensorflow-proof-") as directory:
+        try:
+            tool = ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(uv), index_url=None)
+            return tuple(open_libraries(tables, lock, tool, directory))
+        except StackError as error:
+            raise ProofError(error.message) from error
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
@@ -130,13 +171,19 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def record(target: Target, proofs: Iterable[Proof], date: str) -> None:
+def record(target: Target, libraries: tuple[str, ...], proofs: Iterable[Proof], date: str) -> None:
     """Put a proof in the place of the one before it."""
-    rows = {(proof.release, proof.python): (proof.lock_sha256, proof.date) for proof in proofs}
-    rows[target[:2]] = (target.lock_sha256, date)
+    rows = {
+        (proof.release, proof.python, proof.flavour): (proof.lock_sha256, proof.date, proof.libraries)
+        for proof in proofs
+    }
+    rows[target[:3]] = (target.lock_sha256, date, libraries)
     lines = [
-        f'  - {{release: "{release}", python: "{python}", lock_sha256: {sha256}, date: "{day}", source: [prove]}}\n'
-        for (release, python), (sha256, day) in sorted(rows.items(), key=lambda row: tuple(map(Version, row[0])))
+        f'  - {{release: "{release}", python: "{python}", flavour: {flavour}, lock_sha256: {sha256}, date: "{day}", '
+        f"libraries: [{', '.join(opened)}], source: [prove]}}\n"
+        for (release, python, flavour), (sha256, day, opened) in sorted(
+            rows.items(), key=lambda row: (Version(row[0][0]), Version(row[0][1]), row[0][2])
+        )
     ]
     head = PROOFS.read_text(encoding="utf-8").partition("rows:")[0]
     PROOFS.write_text(f"{head}rows:\n{''.join(lines)}", encoding="utf-8")
@@ -156,16 +203,17 @@ def main() -> int:
         parser.error(error.message)
     for target in chosen:
         start = time.monotonic()
+        what = f"{target.release} on Python {target.python}" + (", CUDA" if target.flavour == "cuda" else "")
         try:
-            prove(target)
+            libraries = prove(target, tables)
         except ProofError as error:
             failed += 1
-            print(f"{target.release} on Python {target.python}: FAILED\n{error}", flush=True)
+            print(f"{what}: FAILED\n{error}", flush=True)
             continue
-        print(f"{target.release} on Python {target.python}: proven in {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{what}: proven in {time.monotonic() - start:.0f} s", flush=True)
         if arguments.release != "turn":
             today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-            record(target, load_tables(str(FILES / "tables")).proofs, today)
+            record(target, libraries, load_tables(str(FILES / "tables")).proofs, today)
     return 1 if failed else 0
 
 

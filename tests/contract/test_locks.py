@@ -122,5 +122,5 @@ def test_only_what_the_table_names_is_built_from_source(locks: dict[Path, Lock],
 
 def test_a_proof_is_of_a_target_that_is_shipped(tables: Tables) -> None:
     for proof in tables.proofs:
-        request = LockRequest(proof.release, proof.python, "linux_x86_64", "cpu")
+        request = LockRequest(proof.release, proof.python, "linux_x86_64", proof.flavour)
         assert read_lock(request.path_in(str(FILES / "locks"))), f"{proof.release} on {proof.python} has no lock"

@@ -57,7 +57,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
     "log_lines": lambda row: (row["kind"], row["by"], row["line"]),
-    "proofs": lambda row: (Version(row["release"]), Version(row["python"])),
+    "proofs": lambda row: (Version(row["release"]), Version(row["python"]), row["flavour"]),
     "python_lives": lambda row: Version(row["minor"]),
     "python_packages": lambda row: (row["os"], Version(row["version_id"]), Version(row["minor"])),
     "redist": lambda row: (row["component"], Version(row["version"]), row["cuda"]),

@@ -59,8 +59,10 @@ class Proof:
 
     release: str
     python: str
+    flavour: str  # cpu, or cuda, of which `libraries` were opened
     lock_sha256: str
     date: str
+    libraries: tuple[str, ...]
     source: tuple[str, ...]
 
 

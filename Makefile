@@ -1,7 +1,7 @@
 # Thin fronts. What they run is printed, and runs by itself too.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PLAYBOOKS := workstation fleet plan verify doctor history rollback kernel cache remove lock
+PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -12,11 +12,10 @@ endif
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo
-	@$(PYTHON) scripts/run_playbook.py --help-variables
+	@$(PYTHON) scripts/run_playbook.py --help-make
 
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
+add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing

@@ -229,6 +229,17 @@ node:
       elements: str
       returned: always
       sample: [apt]
+    dkms:
+      description: Whether DKMS, which builds kernel modules, is installed.
+      type: bool
+      returned: always
+      sample: true
+    yum_repositories:
+      description: Names of the enabled repositories of dnf, from C(/etc/yum.repos.d).
+      type: list
+      elements: str
+      returned: always
+      sample: [baseos, epel]
     managed:
       description: >-
         The records of components that this toolkit installed (C(driver), C(cuda), C(cudnn)), from
@@ -251,10 +262,10 @@ node:
     environments:
       description: >-
         Every environment with a current build, from the record of that build. C(requirements) is the requirements file
-        of its lock with its lines, C(additions) are what somebody added to it, C(also_in) the digests of builds with
-        the same additions. C(damage) lists the differences from what was installed, and C(unfinished) the steps that a
-        stopped run left over; both are read only for O(environment) and for environments with additions. Elsewhere
-        C(damage) is null.
+        of its lock with its lines, C(added) are requirements that were added to this lock, C(additions) what somebody
+        installed that no lock has, C(also_in) the digests of builds with the same additions. C(damage) lists the
+        differences from what was installed, and C(unfinished) the steps that a stopped run left over; both are read
+        only for O(environment) and for environments with additions. Elsewhere C(damage) is null.
       type: list
       elements: dict
       returned: always
@@ -269,13 +280,17 @@ node:
           cudnn: null
           lock_sha256: 2c26b46b68ffc68ff99b453c1d304134
           packages: {numpy: 1.23.5, tensorflow: 2.10.1}
-          requirements: {path: null, is_recorded: true, lines: [tensorflow==2.10.1]}
-          additions: [{name: pandas, version: 2.3.3, replaces: null}]
+          requirements: {path: null, is_recorded: true, lines: [tensorflow==2.10.1], inputs_sha256: null}
+          added: []
+          additions:
+            - {name: pandas, version: 2.3.3, replaces: null, origin: null, listing: null, is_required: false}
           damage: []
           unfinished: []
           also_in: []
     manifest:
-      description: Content of C(manifest.json) in the directory of the environments, null if it does not exist.
+      description: >-
+        Content of C(manifest.json) in the directory of the environments, null if it does not exist. C(current) is what the
+        links say was applied last. Instead of the history, C(rollback) is what a rollback would switch to.
       type: dict
       returned: always
       sample: null

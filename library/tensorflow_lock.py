@@ -84,6 +84,44 @@ options:
     description: Directory of the pinned uv, which is downloaded there if it is missing.
     type: path
     required: true
+  added:
+    description:
+      - Requirements of one environment besides those of its release and O(requirements), as the plan returns them. The
+        lock is then for this environment alone, in O(added.directory)C(/added), and its base lock is made if it is
+        missing. Needs one Python, architecture and flavour.
+    type: dict
+    suboptions:
+      lines:
+        description: The requirements, such as V(pandas<3).
+        type: list
+        elements: str
+        required: true
+      pins:
+        description: Versions of what O(added.lines) need, as V(pytz==2026.2). They hold for this resolution alone.
+        type: list
+        elements: str
+        default: []
+      to:
+        description: The path of the environment, for messages.
+        type: str
+        required: true
+      directory:
+        description: Directory of the inventory's locks.
+        type: path
+        required: true
+      base:
+        description: The lock of the release or of the requirements file. If not set, it is made first.
+        type: path
+      versions:
+        description: Versions of the environment in use. They stay if they fit.
+        type: dict
+        default: {}
+      listings:
+        description:
+          - By project, a digest of the names and sizes of the files that were found in the environment. A package index
+            with other files under the same name and version is refused.
+        type: dict
+        default: {}
 attributes:
   check_mode:
     support: full

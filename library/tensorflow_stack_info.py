@@ -94,11 +94,13 @@ options:
         default: ''
       additions:
         description:
-          - V(stop) refuses a plan that would lose additions to the environment, or that would replace an environment
-            made from another requirements file. V(drop) does not.
+          - What a new build does with additions to the environment. V(keep) plans a lock that has them at their
+            versions, and refuses additions that no package index has. V(stop) refuses a plan that would lose additions.
+            V(drop) plans without them.
+          - V(keep) and V(stop) also refuse to replace an environment made from another requirements file.
         type: str
-        choices: [stop, drop]
-        default: stop
+        choices: [keep, stop, drop]
+        default: keep
   cached:
     description:
       - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
@@ -106,6 +108,16 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description:
+      - Packages to add to an environment that exists, such as V(pandas<3 ipykernel). The plan is of this environment,
+        O(environment) or that of O(release), as it was applied.
+    type: str
+    default: ''
+  packages_removed:
+    description: Packages that were added by O(packages) or carried before, to take out again.
+    type: str
+    default: ''
   tables:
     description: Directory of the tables.
     type: path

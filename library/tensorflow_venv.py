@@ -105,11 +105,12 @@ options:
   additions:
     description:
       - What to do if a new build would lose distributions or files that somebody added to the environment or replaced
-        in it. V(stop) lists them and fails before anything is built. V(drop) builds without them.
+        in it. V(keep) and V(stop) list them and fail before anything is built. V(drop) builds without them.
+      - With V(keep), the plan has put them into O(lock) already, so that nothing is lost.
       - With V(drop), builds with additions that are beyond O(keep) are removed like others.
     type: str
-    choices: [stop, drop]
-    default: stop
+    choices: [keep, stop, drop]
+    default: keep
   installer:
     description: V(uv) is downloaded by the module itself; V(pip) is that of O(python), for Pythons that uv refuses.
     type: str
@@ -301,7 +302,7 @@ def main() -> None:
             "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
             "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
-            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
@@ -354,19 +355,21 @@ def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
 
 def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
     """Of the variables that say how it is installed, those that are not as usual."""
-    index_url = module.params["index_url"]
-    found = {
-        "tensorflow_installer": module.params["installer"],
-        "tensorflow_index_url": without_credentials(index_url) if index_url else None,
-        "tensorflow_keep": module.params["keep"],
-        "tensorflow_offline": module.params["offline"],
+    given = module.params
+    index_url = without_credentials(given["index_url"]) if given["index_url"] else None
+    values = {
+        "tensorflow_installer": (given["installer"], "uv"),
+        "tensorflow_index_url": (index_url, None),
+        "tensorflow_keep": (given["keep"], 2),
+        "tensorflow_offline": (given["offline"], False),
     }
-    return {name: value for name, value in found.items() if value not in ("uv", None, False, 2)}
+    return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
 def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
     target = outcome.target or str(name)
-    before = outcome.before.packages if outcome.before else {}
+    carried = {row.name: row.version for row in outcome.found if row.version and row not in outcome.dropped}
+    before = {**(outcome.before.packages if outcome.before else {}), **carried}
     in_use = {}
     if outcome.build:
         in_use = read_record(os.path.join(root, ".builds", outcome.build)) or {}

@@ -5,20 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, Lock
 
 
 def make_wheel(
-    directory: Path, name: str, version: str, files: dict[str, str], recorded: dict[str, str] | None = None
+    directory: Path,
+    name: str,
+    version: str,
+    files: dict[str, str],
+    recorded: dict[str, str] | None = None,
+    requires: Sequence[str] = (),
 ) -> Distribution:
     """Write a pure wheel; gives back its line of a lock. `recorded` are texts that its RECORD has instead."""
     escaped = name.replace("-", "_")
     info = f"{escaped}-{version}.dist-info"
     contents = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Requires-Dist: {line}\n" for line in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = [
@@ -33,10 +40,10 @@ def make_wheel(
     return Distribution(name, version, (hashlib.sha256(body).hexdigest(),), len(body))
 
 
-def make_tensorflow(directory: Path, version: str, body: str = "") -> Distribution:
+def make_tensorflow(directory: Path, version: str, body: str = "", requires: Sequence[str] = ()) -> Distribution:
     """A double of the TensorFlow wheel: it can be imported and says its version."""
     source = f"__version__ = {version!r}\n{body}\n"
-    return make_wheel(directory, "tensorflow", version, {"tensorflow/__init__.py": source})
+    return make_wheel(directory, "tensorflow", version, {"tensorflow/__init__.py": source}, requires=requires)
 
 
 def make_lock(*distributions: Distribution, release: str, python: str) -> Lock:

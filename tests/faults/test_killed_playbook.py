@@ -44,7 +44,7 @@ def _requirements(site: Site, numpy: str) -> str:
     return str(path)
 
 
-def _kill_everything_about(root: Path) -> list[int]:
+def kill_everything_about(root: Path) -> list[int]:
     """SIGKILL to every process that names the root: ansible-playbook, its workers, the module, uv, Python."""
     killed = []
     for directory in Path("/proc").glob("[0-9]*"):
@@ -76,7 +76,7 @@ def test_killed_when_the_log_says(site: Site, said: str, numpy: str) -> None:
     while said not in (log.read_text() if log.exists() else ""):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    killed = _kill_everything_about(site.root)
+    killed = kill_everything_about(site.root)
     assert process.wait() == -signal.SIGKILL
     assert len(killed) > 1
 

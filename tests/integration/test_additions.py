@@ -1,7 +1,8 @@
 """What a person put into an environment, by the playbooks: kept, named, and compared with what was applied.
 
-With a double of TensorFlow in small wheels, of which the check asks for the libraries alone. One machine's story in
-order: each test goes on from what the one before left.
+With a double of TensorFlow in small wheels, of which the check asks for the libraries alone, and with
+tensorflow_additions=stop; test_added.py is about keep. One machine's story in order: each test goes on from what the
+one before left.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Machine:
             *options,
             tensorflow_index_url=self.wheels.as_uri(),
             tensorflow_check_level="libraries",
-            **{**given, **variables},
+            **{"tensorflow_additions": "stop", **given, **variables},
         )
 
     def install(self, *wishes: str) -> None:

@@ -11,7 +11,7 @@ from ..errors import BuildError
 from ..io.processes import processes_using
 from ..io.space import check_free_space
 from ..io.uv import cached_wheels
-from ..records.additions import WAYS_OUT, Addition, listed, lost_additions
+from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, projects_of
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
 from ..records.history import CURRENT_LINK
@@ -38,6 +38,8 @@ class EnvironmentOutcome:
     # What somebody added to the build that is in use afterwards, and what the one before had and this one has not.
     additions: tuple[Addition, ...] = ()
     dropped: tuple[Addition, ...] = ()
+    # What somebody had added to the build before.
+    found: tuple[Addition, ...] = ()
     bytes_to_fetch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     # Of a rollback: the environment that it switches to, whether along the history, and which builds could not be
@@ -67,7 +69,7 @@ def plan_present(
     if live and is_wanted and not damage:
         return EnvironmentOutcome("keep", live, wanted, build=live.name, additions=tuple(additions))
     action, build, theirs = ("repair", None, []) if is_wanted else _build_to_switch_to(spec, hashed, additions)
-    dropped = lost_additions(additions, wanted, theirs)
+    dropped = lost_additions(additions, wanted, theirs, named=projects_of(spec.lock.added))
     if dropped and not drop_additions:
         raise _would_lose(spec, dropped, damage if is_wanted else [])
     bytes_to_fetch = 0
@@ -91,6 +93,7 @@ def plan_present(
         kept_builds=tuple(build.name for build in kept),
         additions=tuple(theirs),
         dropped=tuple(dropped),
+        found=tuple(additions),
         bytes_to_fetch=bytes_to_fetch,
     )
 
@@ -103,7 +106,7 @@ def _build_to_switch_to(
     for build in reversed(builds_of(spec.root, spec.name)):
         if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
             theirs = find_added(build)
-            if not lost_additions(additions, spec.lock.packages, theirs):
+            if not lost_additions(additions, spec.lock.packages, theirs, named=projects_of(spec.lock.added)):
                 return "switch", build.name, theirs
             found.append(("switch", build.name, theirs))
     return found[0] if found else ("build", None, [])

@@ -40,17 +40,16 @@ def tell_history(root: str) -> dict[str, Any]:
     except BuildError as error:
         why_not = error.message
     told = [_told(root, entry, content) for entry in reversed(entries)]
-    link = os.path.join(root, CURRENT_LINK)
+    is_ours = not is_others(root, content, in_use and in_use.environment)
     result = {
         "root": root,
-        "current": None if is_others(root, content, in_use and in_use.environment) else link,
+        "current": os.path.join(root, CURRENT_LINK) if is_ours else None,
         "in_use": _as_dict(in_use),
         "rollback": _as_dict(back),
         "rollback_refused": why_not,
         "history": told,
     }
-    notes = [about_others(root)] if is_others(root, content, in_use and in_use.environment) else []
-    return {**result, "table": _table(result, in_use, back, notes)}
+    return {**result, "table": _table(result, in_use, back, [] if is_ours else [about_others(root)])}
 
 
 def _as_dict(position: Position | None) -> dict[str, str] | None:

@@ -234,6 +234,7 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "cudnn": spec.cudnn,
         "lock_sha256": spec.lock.sha256,
         "packages": spec.lock.packages,
+        "added": list(spec.lock.added),
         "site_packages": site_packages,
         "links": links,
         "frame": describe_frame(path),

@@ -36,6 +36,7 @@ _KEPT_UV_VARIABLES = (
     "UV_PYTHON_INSTALL_MIRROR",
 )
 _DROPPED_PREFIXES = ("UV_", "PYTHON", "CONDA_")
+_FAILED_TO_FETCH = re.compile(r"Failed to (?:fetch|download):? `?(?P<url>https?://[^\s`]+)")
 _DROPPED_VARIABLES = ("VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
@@ -100,6 +101,19 @@ def uv_environment(
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
+
+
+def explain_fetch(said: str) -> str | None:
+    """What uv could not fetch, why, and what to set; None if its words are of something else."""
+    found = _FAILED_TO_FETCH.search(said)
+    if not found:
+        return None
+    url = re.sub("//[^/@]*@", "//", found.group("url"))
+    why = said.rpartition("cause: ")[2].strip().rstrip(".")
+    return (
+        f"{url} cannot be fetched ({why}). Set {_INDEX_SETTINGS} to an index that this machine can reach, "
+        "or HTTPS_PROXY to the proxy."
+    )
 
 
 # <cache>/wheels-v8/pypi/<project>/<version>-<tags>, or index/<digest> for pypi: a link to what was unpacked.

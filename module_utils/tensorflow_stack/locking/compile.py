@@ -8,7 +8,7 @@ import sys
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -29,6 +29,14 @@ else:
     import tomli as tomllib
 
 Runner = Callable[[list[str], Mapping[str, str]], Completed]
+# By project its wheels, best first, each with `url` and `hashes`.
+Wheels = Mapping[str, Sequence[Mapping[str, Any]]]
+# Takes the wheels and versions of a resolution, and what finds the wheels for newer systems of some projects; raises
+# UnsatisfiableError against one.
+WheelChecker = Callable[[Wheels, Mapping[str, str], Callable[[Sequence[str]], Wheels]], None]
+# The newest glibc that uv has a name for.
+# fact: its --python-platform, 2026-11-26
+_NEWEST_GLIBC_MINOR = 40
 
 
 class ClashError(UnsatisfiableError):
@@ -65,12 +73,17 @@ class Compiler:
     index_url: str | None
     runner: Runner
     list_files: FileLister | None
+    check_wheels: WheelChecker | None = None
 
     def run(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[Distribution]:
         """What `inputs` come to, sorted; `preferences` are versions that stay where they fit."""
         packages = self._packages(inputs, preferences)
         tags = {tag: rank for rank, tag in enumerate(_target_tags(self.request.python, self.request.architecture))}
         distributions = [_distribution(package, tags, inputs.from_source) for package in packages]
+        if self.check_wheels is not None:
+            offered = {found.name: _fitting_wheels(p, tags) for found, p in zip(distributions, packages, strict=True)}
+            versions = {found.name: found.version for found in distributions}
+            self.check_wheels(offered, versions, lambda names: self._newer_wheels(inputs, versions, names))
         if self.list_files is not None:
             wheels = {
                 distribution.name: _fitting_wheels(package, tags)[0]
@@ -83,17 +96,32 @@ class Compiler:
                 raise self._refusal(inputs, clashes, {found.name: found.version for found in distributions})
         return sorted(distributions, key=lambda distribution: distribution.name)
 
-    def _packages(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _newer_wheels(self, inputs: LockInputs, versions: Mapping[str, str], names: Sequence[str]) -> Wheels:
+        """Of these projects the wheels for systems newer than the lock's target, which a node may well be."""
+        lines = tuple(InputLine(f"{name}=={versions[name]}", "found on the node") for name in names)
+        asked = replace(inputs, requirements=lines, constraints=(), without=())
+        packages = self._packages(asked, {}, ["--no-deps"], glibc_minor=_NEWEST_GLIBC_MINOR)
+        return {str(canonicalize_name(package["name"])): package.get("wheels", ()) for package in packages}
+
+    def _packages(
+        self,
+        inputs: LockInputs,
+        preferences: Mapping[str, str],
+        options: Sequence[str] = (),
+        glibc_minor: int = GLIBC_MINOR,
+    ) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
             output = os.path.join(directory, "pylock.toml")
             if preferences:
                 with open(output, "w", encoding="utf-8") as stream:
                     stream.write(_pylock(preferences))
-            self._compile(inputs, directory, ["--format", "pylock.toml", "--output-file", output])
+            self._compile(
+                inputs, directory, ["--format", "pylock.toml", "--output-file", output, *options], glibc_minor
+            )
             with open(output, "rb") as stream:
                 return list(tomllib.load(stream)["packages"])
 
-    def _compile(self, inputs: LockInputs, directory: str, options: list[str]) -> str:
+    def _compile(self, inputs: LockInputs, directory: str, options: list[str], glibc_minor: int = GLIBC_MINOR) -> str:
         """What uv prints. Raises UnsatisfiableError, or LockError where the index is at fault."""
         wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
         limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
@@ -101,7 +129,7 @@ class Compiler:
         argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
         # Any Python does for resolving; without this uv looks for one of the target's version.
         argv += ["--python", sys.executable, "--python-version", self.request.python]
-        argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{GLIBC_MINOR}"]
+        argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{glibc_minor}"]
         argv += ["--exclude-newer", self.cutoff]
         if inputs.without:
             # Of cuDNN alone: what else requires these still brings them.

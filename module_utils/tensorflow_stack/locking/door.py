@@ -13,10 +13,11 @@ from typing import Any
 from ..errors import StackError
 from ..io.uv import ensure_uv
 from ..records.lockfile import package_lines, write_lock
-from ..requirements.parse import read_requirements
+from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
 from . import conflicts, resolver
+from .extend import PackageIndex, added_from, extend_lock, read_base
 from .inputs import LockInputs, UnsatisfiableError, choose_release, lock_requests
 from .wheel_files import WheelFiles
 
@@ -38,6 +39,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cutoff": {"type": "str"},
     "index_url": {"type": "str"},
     "tools_directory": {"type": "path", "required": True},
+    "added": {
+        "type": "dict",
+        "options": {
+            "lines": {"type": "list", "elements": "str", "required": True},
+            "pins": {"type": "list", "elements": "str", "default": []},
+            "to": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "base": {"type": "path"},
+            "versions": {"type": "dict", "default": {}},
+            "listings": {"type": "dict", "default": {}},
+        },
+    },
 }
 
 
@@ -68,7 +81,7 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             {
                 "before_header": outcome.path,
                 "after_header": outcome.path,
-                "before": package_lines(outcome.previous.packages if outcome.previous else {}),
+                "before": package_lines(outcome.packages_before),
                 "after": package_lines(outcome.lock.packages),
             }
             for outcome in changed
@@ -87,12 +100,7 @@ class _Made:
 def _make(options: Mapping[str, Any]) -> _Made:
     tables = load_tables(options["tables"])
     requirements = read_requirements(options["requirements"]) if options["requirements"] else None
-    release = options["release"]
-    if requirements is None and not release:
-        raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
-    if requirements is not None and not release:
-        release = choose_release(tables, requirements, options["pythons"])
-    release = newest_patch(tables, release)
+    release = _release(tables, requirements, options)
     requests = lock_requests(
         tables,
         release=release,
@@ -114,21 +122,29 @@ def _make(options: Mapping[str, Any]) -> _Made:
 
         return conflicts.explain(error, tables, resolve)
 
+    added = added_from(options["added"]) if options.get("added") else None
+    index = PackageIndex(uv, cutoff, options["index_url"], wheel_files)
+    run = resolver.LockRun((), ())
     try:
-        run = resolver.make_locks(
-            requests,
-            tables,
-            directory=options["directory"],
-            uv=uv,
-            cutoff=cutoff,
-            index_url=index_url,
-            upgrade=options["upgrade"],
-            skip_unsatisfiable=requirements is not None and not options["pythons"],
-            list_files=wheel_files,
-        )
+        if added is None or added.base is None:
+            run = resolver.make_locks(
+                requests,
+                tables,
+                directory=options["directory"],
+                uv=uv,
+                cutoff=cutoff,
+                index_url=index_url,
+                upgrade=options["upgrade"],
+                skip_unsatisfiable=requirements is not None and not options["pythons"],
+                list_files=wheel_files,
+            )
     except UnsatisfiableError as error:
         refusal = explained(error)
         raise StackError(f"{refusal.message} No lock was changed.", **refusal.details) from error
+    if added is not None:
+        base = read_base(added.base) if added.base else run.outcomes[0].lock
+        extended = extend_lock(requests[0], base, added, tables, index, explained)
+        run = resolver.LockRun((extended, *run.outcomes), run.skipped)
     notes = _notes(wheel_files.unread)
     made = {(outcome.lock.platform, outcome.lock.flavour) for outcome in run.outcomes}
     last = {(request.platform, request.flavour): error for request, error in run.skipped}
@@ -138,6 +154,15 @@ def _make(options: Mapping[str, Any]) -> _Made:
         if target not in made
     ]
     return _Made(release, run, without_lock, notes)
+
+
+def _release(tables: Tables, requirements: UserRequirements | None, options: Mapping[str, Any]) -> str:
+    release: str | None = options["release"]
+    if requirements is None and not release:
+        raise StackError("There is nothing to lock. Set tensorflow_version or tensorflow_requirements.")
+    if requirements is not None and not release:
+        release = choose_release(tables, requirements, options["pythons"])
+    return newest_patch(tables, str(release))
 
 
 def _notes(unread: dict[str, str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import LockError
 from ..records.lockfile import Distribution, Lock, LockedConstraint, read_lock
 from ..tables.load import Tables
-from .compile import Compiler, Runner, run_command
+from .compile import Compiler, Runner, WheelChecker, run_command
 from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
 from .wheel_files import FileLister
 
@@ -24,6 +24,8 @@ class LockOutcome:
     lock: Lock
     previous: Lock | None
     notes: tuple[str, ...]
+    # What the environment in use has, if the lock is for one alone.
+    before: Mapping[str, str] | None = None
 
     @property
     def state(self) -> str:
@@ -32,8 +34,14 @@ class LockOutcome:
         return "unchanged" if self.previous == self.lock else "updated"
 
     @property
+    def packages_before(self) -> Mapping[str, str]:
+        if self.before is not None:
+            return self.before
+        return self.previous.packages if self.previous else {}
+
+    @property
     def changes(self) -> dict[str, list[str]]:
-        before = self.previous.packages if self.previous else {}
+        before = self.packages_before
         after = self.lock.packages
         return {
             "added": [f"{name}=={after[name]}" for name in sorted(after.keys() - before.keys())],
@@ -49,7 +57,8 @@ class LockOutcome:
     def summary(self) -> str:
         signs = {"added": "+ ", "removed": "- ", "changed_versions": ""}
         changes = [sign + change for kind, sign in signs.items() for change in self.changes[kind]]
-        what = ": " + (", ".join(changes) or "the same versions") if self.state == "updated" else ""
+        is_compared = self.state == "updated" or self.before is not None
+        what = ": " + (", ".join(changes) or "the same versions") if is_compared else ""
         return f"{self.state}  {self.path}{what}"
 
 
@@ -69,17 +78,21 @@ def resolve_lock(
     previous: Lock | None = None,
     runner: Runner = run_command,
     list_files: FileLister | None = None,
+    preferences: Mapping[str, str] | None = None,
+    check_wheels: WheelChecker | None = None,
 ) -> Lock:
     """The lock for `inputs`.
 
     `previous` stays while the same goes in, unless `upgrade` asks the index again. Where something else goes
     in, its versions stay wherever they still fit. `uv` gives the path of uv, and is called only when needed.
-    With `list_files` distributions that install one path are refused.
+    With `list_files` distributions that install one path are refused. `preferences` are versions that stay wherever
+    they fit if there is no `previous`.
     """
     if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
         return previous
     compiler = Compiler(inputs.request, uv(), cutoff, index_url, runner, list_files)
-    distributions = compiler.run(inputs, previous.packages if previous is not None and not upgrade else {})
+    staying = previous.packages if previous is not None and not upgrade else {}
+    distributions = replace(compiler, check_wheels=check_wheels).run(inputs, preferences or staying)
     built_with: list[Distribution] = []
     if any(distribution.from_source for distribution in distributions):
         lines = tuple(InputLine(name, "what source distributions are built with") for name in _BUILD_REQUIREMENTS)

@@ -78,6 +78,8 @@ def read_environments(
             row = {key: record[key] for key in BUILD_KEYS}
             row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
             row["requirements"] = _read_requirements(files, build, manifest, name)
+            # A build of an earlier version of this toolkit has none.
+            row["added"] = record.get("added", [])
             rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name == looked_into)})
     return rows
 
@@ -88,13 +90,16 @@ def _read_requirements(files: NodeFiles, build: str, manifest: dict[str, Any] | 
     An earlier version of this toolkit did not record the file. Recorded as null it is a lock of the release alone.
     """
     head = files.data(build + "/lock.txt", "environments", _LOCK_HEAD_BYTES) or b""
-    matched = re.search(r"^# requirements: (.+)$", head.decode("utf-8", "replace"), re.MULTILINE)
+    text = head.decode("utf-8", "replace")
+    matched = re.search(r"^# requirements: (.+)$", text, re.MULTILINE)
+    inputs = re.search(r"^# inputs_sha256: ([0-9a-f]{64})$", text, re.MULTILINE)
     recorded: Any = manifest
     for key in ("environments", name, "requirements"):
         recorded = recorded.get(key) if isinstance(recorded, dict) else None
     recorded = recorded if isinstance(recorded, dict) else {}
     return {
         "lines": matched.group(1).split(", ") if matched else [],
+        "inputs_sha256": inputs.group(1) if inputs else None,
         "is_recorded": os.path.basename(build) in recorded,
         "path": recorded.get(os.path.basename(build)),
     }

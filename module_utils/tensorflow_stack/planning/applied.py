@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import StackError
-from ..records.additions import WAYS_OUT, listed, lost_additions
+from ..records.additions import CARRY, WAYS_OUT, listed, lost_additions, projects_of
 from ..records.distributions import normalised
+from .added import is_built_anew
 from .node import Environment, NodeFacts
 from .stack import LockState, Policy, Refusal, Stack, lock_flavour
 
@@ -29,6 +30,19 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
         f"It is unknown which environment below {node.root} was applied last. Set tensorflow_version to the release "
         "you mean, and tensorflow_environment if it has a name of its own."
     )
+
+
+def refuse_root(node: NodeFacts, made: dict[str, Any]) -> tuple[Refusal, ...]:
+    """A build that the user of the run may not write, before anything else is done for it."""
+    if node.root_is_writable or made["steps"][-1]["action"] not in ("install", "change"):
+        return ()
+    refusal = Refusal(
+        "root",
+        found=f"{node.root}, where {node.user_name} may not write",
+        wanted=f"a directory for {made['environment']['name']}",
+        set="Set tensorflow_root to a directory of yours, or run as the owner of this one or as root.",
+    )
+    return (refusal,)
 
 
 def policy_as_applied(policy: Policy, row: Environment) -> Policy:
@@ -76,7 +90,8 @@ def lock_as_applied(row: Environment, stack: Stack, root: str) -> LockState | No
             )
         return None
     directory = f"{root}/.builds/{row.build}"
-    return LockState(f"{directory}/lock.txt", directory, "applied", None, row.requirements_path, row.lock_sha256)
+    path = f"{directory}/lock.txt"
+    return LockState(path, directory, "applied", None, row.requirements_path, row.lock_sha256, row.added)
 
 
 @dataclass(frozen=True)
@@ -105,22 +120,24 @@ def find_losses(
         return (), ()
     path, digest = environment["path"], environment["digest"]
     is_same = row.digest == digest
+    named = projects_of(lock.lines)
     refusals: list[Refusal] = []
     warnings: tuple[str, ...] = ()
     if not is_same and lock.state != "applied":
         refusals += _replaced_file(row, path, claim, supplied)
         warnings += _replaced_release(row, path, claim)
     additions = row.additions
-    if not additions or (is_same and not row.damage) or (not is_same and digest in row.also_in):
+    if not additions or not is_built_anew(row, digest):
         return tuple(refusals), warnings
     if is_same or lock.state == "applied":
-        lost = lost_additions(additions, row.packages)
+        lost = lost_additions(additions, row.packages, named=named)
     elif lock.lock is not None:
-        lost = lost_additions(additions, lock.lock.packages)
+        lost = lost_additions(additions, lock.lock.packages, named=named)
     else:
         # What the lock will hold is not known before it is made. A file is in none.
         lost = [addition for addition in additions if addition.version is None]
-        open_ones = [addition for addition in additions if addition not in lost]
+        sure = {*named, *projects_of(lock.added.pins if lock.added else ())}
+        open_ones = [row for row in additions if row not in lost and normalised(row.name) not in sure]
         if open_ones:
             warnings += (
                 f"Somebody added to {path}: {listed(open_ones)}. The run stops before it builds if the lock that is "
@@ -133,7 +150,7 @@ def find_losses(
                 "environment",
                 found=f"additions in {path} that a new build would lose: {listed(lost)}",
                 wanted=f"a new build of it ({why})",
-                set=WAYS_OUT,
+                set=WAYS_OUT if any(addition.version is None for addition in lost) else f"{CARRY} {WAYS_OUT}",
             )
         )
     return tuple(refusals), warnings
@@ -145,7 +162,7 @@ def _replaced_file(row: Environment, path: str, claim: Claim, supplied: Collecti
     A file that was moved or renamed is the same one as long as it has the same lines.
     """
     before = row.requirements_path
-    asked = [line for line in row.requirements if _is_users(line, supplied)]
+    asked = users_lines(row, supplied)
     if claim.file is None:
         is_replaced = bool(before or (not row.is_requirements_path_recorded and asked))
     else:
@@ -165,6 +182,11 @@ def _replaced_file(row: Environment, path: str, claim: Claim, supplied: Collecti
             f"{replace_it} shall replace what is in it.",
         )
     ]
+
+
+def users_lines(row: Environment, supplied: Collection[str]) -> list[str]:
+    """Lines of its lock's requirements that a requirements file had."""
+    return [line for line in row.requirements if _is_users(line, supplied)]
 
 
 def _replaced_release(row: Environment, path: str, claim: Claim) -> tuple[str, ...]:

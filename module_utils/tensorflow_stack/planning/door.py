@@ -13,21 +13,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from ..errors import StackError, TableError
-from ..locking.inputs import LockRequest, directory_beside, lock_inputs
+from ..locking.added import shortened
 from ..records.environment import check_name
-from ..records.lockfile import read_lock
-from ..requirements import parse
+from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
 from . import applied, plan, resolution
+from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
+from .locks import Choice, Places, choose_lock, supplied_by
 from .node import Environment, NodeFacts
 from .node_kind import on_its_base
-from .stack import Assessment, LockState, Policy, Refusal, Stack
+from .stack import Assessment, Policy, Refusal, Stack
 from .table import render
 
 # Shared memory has been used as a scratch disk before.
@@ -67,9 +66,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python": {"type": "str", "default": ""},
             "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
-            "additions": {"type": "str", "choices": ["stop", "drop"], "default": "stop"},
+            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
         },
     },
+    "packages": {"type": "str", "default": ""},
+    "packages_removed": {"type": "str", "default": ""},
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
@@ -118,6 +119,8 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
             cached=options.get("cached", ()),
+            packages=options.get("packages", ""),
+            packages_removed=options.get("packages_removed", ""),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -138,18 +141,21 @@ def plan_for(
     shipped_locks: str,
     locks: str,
     cached: Collection[str] = (),
+    packages: str = "",
+    packages_removed: str = "",
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
-    _check_root(facts.root)
+    _check_places(facts, environment)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    variables = _variables(release, environment, asked)
-    if environment:
-        check_name(environment)
+    variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
+    changes = _changes(packages, packages_removed)
+    if changes.projects:
+        named, release, environment = "current", "current", _changed_environment(release, environment)
     current = applied.find_applied(facts, environment) if release == "current" else None
     if current:
         release = current.release
@@ -167,19 +173,18 @@ def plan_for(
         else:
             refused = nothing_runs(tables, wishes, releases)
         return _result(refused, listed, facts)
-    refusals = applied.refuse_lost_gpu(current, assessment.stack, asked) if current else ()
-    if refusals:
-        made = plan.refuse(assessment.release.version, refusals)
-    else:
-        name = environment or (current.name if current else f"tensorflow-{assessment.release.version}")
-        lock = _applied_lock(current, assessment.stack, wishes, facts)
-        lock = lock or _find_lock(
-            tables, _lock_request(assessment.stack, wishes, facts), locks=locks, shipped_locks=shipped_locks
-        )
-        claim = _claim(wishes, facts.environment(name), is_named=bool(environment))
-        made = _plan(tables, assessment.stack, facts, lock, name, wishes, claim, variables, asked)
-        if current and not made["refusals"]:
-            made["warnings"] += applied.warn_of_gpus(current, facts, asked)
+    made = _planned(
+        tables,
+        assessment.stack,
+        facts,
+        asked,
+        environment=environment,
+        variables=variables,
+        wishes=wishes,
+        current=current,
+        changes=changes,
+        places=Places(own=locks, shipped=shipped_locks),
+    )
     if named not in (release, "current"):
         made["warnings"].insert(
             0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
@@ -191,31 +196,42 @@ def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFact
     return {"plan": made, "table": render(made, releases), "releases": releases, "kept": find_kept(made, node)}
 
 
-def _applied_lock(
-    current: Environment | None,
+def _planned(
+    tables: Tables,
     stack: Stack,
-    wishes: parse.UserRequirements | None,
     node: NodeFacts,
-) -> LockState | None:
-    if current is None or wishes is not None:
-        return None
-    return applied.lock_as_applied(current, stack, node.root)
-
-
-def _lock_request(stack: Stack, wishes: parse.UserRequirements | None, node: NodeFacts) -> LockRequest:
-    return LockRequest(
-        release=stack.release.version,
-        python=stack.python.minor,
-        platform=f"linux_{node.architecture}",
-        flavour=stack.lock_flavour,
-        requirements=wishes,
+    policy: Policy,
+    *,
+    environment: str | None,
+    variables: dict[str, Any],
+    wishes: parse.UserRequirements | None,
+    current: Environment | None,
+    changes: Changes,
+    places: Places,
+) -> dict[str, Any]:
+    refusals = applied.refuse_lost_gpu(current, stack, policy) if current else ()
+    if refusals:
+        return plan.refuse(stack.release.version, refusals)
+    name = environment or (current.name if current else f"tensorflow-{stack.release.version}")
+    choice = choose_lock(
+        tables, stack, node, policy, name=name, wishes=wishes, current=current, changes=changes, places=places
     )
+    claim = _claim(choice.wishes, node.environment(name), is_named=bool(environment))
+    made = _plan(tables, stack, node, choice, name, claim, variables, policy)
+    if current and not made["refusals"]:
+        made["warnings"] += applied.warn_of_gpus(current, node, policy)
+    return made
 
 
 def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
     """Those that were set, for the manifest. It has the requirements file by itself."""
     named = {"tensorflow_environment": environment} if environment else {}
     return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _wished(packages: str, packages_removed: str) -> dict[str, str]:
+    wished = {"tensorflow_packages": packages, "tensorflow_packages_removed": packages_removed}
+    return {name: text for name, text in wished.items() if text}
 
 
 def _claim(wishes: parse.UserRequirements | None, before: Environment | None, *, is_named: bool) -> applied.Claim:
@@ -234,35 +250,41 @@ def _plan(
     tables: Tables,
     stack: Stack,
     node: NodeFacts,
-    lock: LockState,
+    choice: Choice,
     name: str,
-    wishes: parse.UserRequirements | None,
     claim: applied.Claim,
     variables: dict[str, Any],
     policy: Policy,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
+    if choice.refusals:
+        return plan.refuse(stack.release.version, choice.refusals)
     made = plan.make_plan(
         stack=stack,
         node=node,
-        lock=lock,
+        lock=choice.lock,
         name=name,
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=(*(wishes.notes if wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
+        warnings=(*(choice.wishes.notes if choice.wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
     )
+    unwritable = applied.refuse_root(node, made)
+    if unwritable:
+        return plan.refuse(stack.release.version, unwritable)
+    if choice.carried:
+        made["warnings"].append(
+            f"Somebody added to {made['environment']['path']}: {shortened(choice.carried)}. The new build has the same "
+            "versions, or the run stops before it changes anything."
+        )
     if policy.additions == "drop":
         return made
     refusals, warnings = applied.find_losses(
         node.environment(name),
         environment=made["environment"],
-        lock=lock,
+        lock=choice.lock,
         claim=claim,
-        supplied={
-            *stack.release.packages,
-            *(Requirement(row.requirement).name for row in tables.constraints if row.kind == "add"),
-        },
+        supplied=supplied_by(stack, tables),
     )
     if refusals:
         return plan.refuse(stack.release.version, refusals)
@@ -277,13 +299,33 @@ def _check_code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.rglob("*.py")))).hexdigest()
 
 
-def _check_root(path: str) -> None:
-    """Raises StackError where a directory of environments has no place."""
+def _changes(packages: str, packages_removed: str) -> Changes:
+    return Changes(
+        add=tuple(words.read_words(packages, "tensorflow_packages (make: PACKAGES=)")),
+        remove=tuple(words.read_names(packages_removed, "tensorflow_packages_removed (make: REMOVE=)")),
+    )
+
+
+def _changed_environment(release: str, environment: str | None) -> str | None:
+    """What make add is about: an environment that exists, None for the one applied last."""
+    return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
+
+
+def _check_places(node: NodeFacts, name: str | None) -> None:
+    """Raises StackError where a directory of environments has no place or cannot be read, and for an invalid name."""
+    if name:
+        check_name(name)
+    path = node.root
     system = _OF_THE_SYSTEM.match(path + "/")
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(
             f"The root of the environments is {path}, which is the system's. "
             "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
+        )
+    if node.root_unread:
+        raise StackError(
+            f"The environments' root {path} cannot be read by {node.user_name} ({node.root_unread}). "
+            "Set tensorflow_root to a directory of yours, or run as its owner or as root."
         )
 
 
@@ -310,23 +352,6 @@ def _assess(
         return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
     return resolution.assess_wish(tables, release, node, policy), []
-
-
-def _find_lock(tables: Tables, request: LockRequest, *, locks: str, shipped_locks: str) -> LockState:
-    """The lock to build from: one of the user's own, else the shipped one; else where it will be made."""
-    wishes = request.requirements
-    wished_by = wishes.path if wishes else None
-    directory = directory_beside(wishes.path) if wishes else locks
-    inputs = lock_inputs(request, tables).sha256
-    state = "missing"
-    for path in [request.path_in(directory)] + ([] if wishes else [request.path_in(shipped_locks)]):
-        lock = read_lock(path)
-        if lock is None:
-            continue
-        if lock.inputs_sha256 == inputs:
-            return LockState(path, directory, "ready", lock, wished_by)
-        state = "stale"
-    return LockState(request.path_in(directory), directory, state, None, wished_by)
 
 
 def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:

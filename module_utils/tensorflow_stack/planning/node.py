@@ -104,9 +104,11 @@ class Environment:
     lock_sha256: str
     packages: Mapping[str, str]
     requirements: tuple[str, ...]  # lines of its lock's requirements
+    inputs_sha256: str | None  # of its lock
     requirements_path: str | None  # the user's file that they were in
     is_requirements_path_recorded: bool  # an earlier version of this toolkit did not record it
-    additions: tuple[Addition, ...]
+    added: tuple[str, ...]  # requirements that were added to its lock
+    additions: tuple[Addition, ...]  # what is in no lock
     damage: tuple[str, ...] | None  # how its files differ; None if nobody looked
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
@@ -130,8 +132,10 @@ class Environment:
             lock_sha256=row["lock_sha256"],
             packages=row["packages"],
             requirements=tuple(row["requirements"]["lines"]),
+            inputs_sha256=row["requirements"]["inputs_sha256"],
             requirements_path=row["requirements"]["path"],
             is_requirements_path_recorded=row["requirements"]["is_recorded"],
+            added=tuple(row["added"]),
             additions=tuple(Addition(**addition) for addition in row["additions"]),
             damage=None if row["damage"] is None else tuple(row["damage"]),
             unfinished=tuple(row["unfinished"]),
@@ -168,6 +172,8 @@ class NodeFacts:
     boot_id: str | None
     secure_boot: bool | None
     kernels: tuple[str, ...]  # releases of those that need the driver
+    has_dkms: bool
+    yum_repositories: tuple[str, ...]  # names of those that are enabled
     gpus: tuple[NodeGpu, ...]
     other_gpus: tuple[str, ...]  # vendors of others than NVIDIA's
     nvswitches: int
@@ -178,6 +184,8 @@ class NodeFacts:
     cudnn: tuple[NodeLibrary, ...]
     managed: Mapping[str, Managed]
     root: str  # of the environments
+    root_is_writable: bool
+    root_unread: str | None  # why it cannot be read, if it cannot
     variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
     environments: tuple[Environment, ...]
     current_name: str | None
@@ -198,6 +206,8 @@ class NodeFacts:
                 boot_id=record["boot_id"],
                 secure_boot=record["secure_boot"],
                 kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
+                has_dkms=record["dkms"],
+                yum_repositories=tuple(record["yum_repositories"]),
                 gpus=tuple(_gpu(row, record["kinds"]) for row in record["gpus"]),
                 other_gpus=tuple(_VENDORS[row["vendor"]] for row in record["other_gpus"]),
                 nvswitches=record["nvswitches"],
@@ -208,6 +218,10 @@ class NodeFacts:
                 cudnn=tuple(map(_library, record["cudnn"])),
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
                 root=record["environments_root"]["path"],
+                root_is_writable=record["environments_root"]["writable"],
+                root_unread=next(
+                    (row["reason"] for row in record["unread"] if row["fact"] == "environments_root"), None
+                ),
                 variables=record["variables"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),

@@ -47,6 +47,7 @@ def make_plan(
             "requirements": lock.requirements,
             "architecture": node.architecture,
             "flavour": stack.lock_flavour,
+            "added": lock.added.as_dict() if lock.added else None,
         },
         environment=environment,
         asked=asked,
@@ -113,7 +114,9 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
     directories = stack.library_directories
     digest = None
     if lock.sha256 is not None:
-        digest = environment_digest(lock_sha256=lock.sha256, python=stack.python.path, library_directories=directories)
+        digest = environment_digest(
+            lock_sha256=lock.sha256, python=stack.python.path, library_directories=directories, added=lock.lines
+        )
     return {
         "name": name,
         "root": node.root,
@@ -139,9 +142,10 @@ def _roles(stack: Stack, lock: LockState) -> list[str]:
     """What has something to do, or something of this toolkit's to look after."""
     parts = stack.parts
     needed = {
+        # First: what cannot be resolved is to stop the run before anything is changed on the node.
+        "tensorflow_lock": lock.state in ("missing", "stale"),
         "nvidia_repository": bool(stack.repositories),
         **{row.role: row.name in parts and parts[row.name].is_of_system for row in COMPONENTS},
-        "tensorflow_lock": lock.state in ("missing", "stale"),
         "python_interpreter": stack.python.source != "found",
     }
     return [role for role, is_needed in needed.items() if is_needed]

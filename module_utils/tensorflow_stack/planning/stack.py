@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..locking.added import Added
 from ..records.lockfile import Lock
 from ..tables.rows import Release
 from .node import UsedLibrary
@@ -25,7 +26,7 @@ class Policy:
     python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
     python_source: str = "auto"  # python_source: auto, found, distro, uv
     python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
-    additions: str = "stop"  # tensorflow_additions: stop, drop
+    additions: str = "keep"  # tensorflow_additions: keep, stop, drop
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property
@@ -205,6 +206,8 @@ class LockState:
     lock: Lock | None
     requirements: str | None = None  # the user's file that goes into it
     applied_sha256: str | None = None
+    lines: tuple[str, ...] = ()  # requirements in it beside those of the release and the file
+    added: Added | None = None  # what it takes to make it with these lines, if it has to be made
 
     @property
     def sha256(self) -> str | None:

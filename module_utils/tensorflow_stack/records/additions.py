@@ -7,9 +7,19 @@ files that belong to it.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Container, Iterable, Mapping, NamedTuple, Sequence
 
-from .distributions import distributions_in, is_same_version, normalised, read_requirements, read_rows
+from .distributions import (
+    distributions_in,
+    is_same_version,
+    listing_digest,
+    normalised,
+    read_origin,
+    read_requirements,
+    read_rows,
+    sizes_in,
+)
 
 _SHOWN = 8
 # What a person runs on an environment and TensorFlow never imports: another version is named, and nothing to repair.
@@ -18,14 +28,22 @@ WAYS_OUT = (
     "Name them in a requirements file (tensorflow_requirements), build another environment "
     "(tensorflow_environment), or set tensorflow_additions to drop to continue without them."
 )
+CARRY = "Set tensorflow_additions to keep to build them in at their versions."
 
 
 class Addition(NamedTuple):
-    """A distribution with its version, or a file or directory (None). `replaces`: the version that the lock has."""
+    """A distribution with its version, or a file or directory (None). `replaces`: the version that the lock has.
+
+    `origin` is where it came from, None for a package index; `listing` a digest of its files' names and sizes.
+    `is_required`: another addition requires it.
+    """
 
     name: str
     version: str | None = None
     replaces: str | None = None
+    origin: str | None = None
+    listing: str | None = None
+    is_required: bool = False
 
     @property
     def is_tool(self) -> bool:
@@ -53,22 +71,24 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
     except OSError:
         return []
     added: list[Addition] = []
-    required: set[str] = set()
+    requires: dict[str, set[str]] = {}
     replaced: list[Addition] = []
     theirs: set[str] = set()
     for name, found in distributions_in(entries).items():
         locked = record["packages"].get(name)
         for version, entry in found:
-            if locked is None:
-                added.append(Addition(_shown(name), _shown(version)))
-                required |= read_requirements(os.path.join(site_packages, entry))
-            elif not is_same_version(version, locked):
-                replaced.append(Addition(name, _shown(version), locked))
-            elif name in installed_again:
-                replaced.append(Addition(name, locked, locked))
-            else:
+            is_other = locked is not None and not is_same_version(version, locked)
+            if locked is not None and not is_other and name not in installed_again:
                 continue
-            theirs |= {entry, *_entries_of(below, read_rows(os.path.join(site_packages, entry, "RECORD")) or [])}
+            dist_info = os.path.join(site_packages, entry)
+            rows = read_rows(os.path.join(dist_info, "RECORD")) or []
+            source = (_origin(dist_info, rows), listing_digest(sizes_in(rows)) if rows else None)
+            if locked is None:
+                added.append(Addition(_shown(name), _shown(version), None, *source))
+                requires[name] = read_requirements(dist_info)
+            else:
+                replaced.append(Addition(name, _shown(version) if is_other else locked, locked, *source))
+            theirs |= {entry, *_entries_of(below, rows)}
     files = entries - set(record["top_level"]) - theirs
     # A build of an earlier version of this toolkit does not say what else was in its directory.
     if "outside" in record:
@@ -78,8 +98,32 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
         for name in sorted(files)
         if not (_is_passing(name) or _is_empty(os.path.join(site_packages if name in entries else path, name)))
     ]
-    added.sort(key=lambda addition: addition.name in required)
+    required = _required(requires)
+    added = [addition._replace(is_required=normalised(addition.name) in required) for addition in added]
+    added.sort(key=lambda addition: addition.is_required)
     return added + loose + replaced
+
+
+def _required(requires: Mapping[str, set[str]]) -> set[str]:
+    """Those that come with another one. Of some that only require each other the first comes by itself."""
+    everything = set().union(*requires.values()) if requires else set()
+    found: set[str] = set()
+    roots: set[str] = set()
+    for name in sorted(requires, key=lambda name: (name in everything, name)):
+        if name in found:
+            continue
+        roots.add(name)
+        waiting = [name]
+        while waiting:
+            wanted = requires[waiting.pop()] & requires.keys() - found - roots
+            found |= wanted
+            waiting += sorted(wanted)
+    return found
+
+
+def _origin(dist_info: str, rows: Sequence[Sequence[str]]) -> str | None:
+    origin = read_origin(dist_info, rows)
+    return None if origin is None else _shown(origin)
 
 
 def outside_entries(path: str) -> list[str]:
@@ -121,22 +165,45 @@ def _shown(name: str) -> str:
 
 
 def lost_additions(
-    additions: Iterable[Addition], packages: Mapping[str, str], kept: Iterable[Addition] = ()
+    additions: Iterable[Addition],
+    packages: Mapping[str, str],
+    kept: Iterable[Addition] = (),
+    *,
+    named: Container[str] = (),
 ) -> list[Addition]:
-    """Which of them an environment of `packages`, with `kept` added to it, does not have."""
+    """Which of them an environment of `packages`, with `kept` added to it, does not have.
+
+    `named` are projects that were added to its lock by name: which of them to take was decided then.
+    """
     kept = set(kept)
-    return [addition for addition in additions if addition not in kept and not _is_among(addition, packages)]
+    return [addition for addition in additions if addition not in kept and not _is_among(addition, packages, named)]
 
 
-def _is_among(addition: Addition, packages: Mapping[str, str]) -> bool:
+def _is_among(addition: Addition, packages: Mapping[str, str], named: Container[str]) -> bool:
     if addition.is_tool:
         return True
-    locked = packages.get(normalised(addition.name))
+    project = normalised(addition.name)
+    locked = packages.get(project)
     if addition.version is None or locked is None:
+        return False
+    if project in named:
+        return True
+    # Of an index's package and one from elsewhere only the name need be the same.
+    if addition.origin is not None:
         return False
     # Whoever adds wants it to be there; whoever replaces wants that version.
     is_other = addition.replaces != addition.version
     return addition.replaces is None or (is_other and is_same_version(addition.version, locked))
+
+
+def projects_of(lines: Iterable[str]) -> set[str]:
+    """The normalised names of requirements."""
+    return {normalised(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]) for line in lines}
+
+
+def line_of(addition: Addition) -> str:
+    """The requirement that an addition becomes where it is carried into a lock."""
+    return f"{normalised(addition.name)}=={addition.version}"
 
 
 def listed(additions: Sequence[Addition]) -> str:

@@ -59,7 +59,11 @@ _SHAPE: dict[str, Callable[[Any], bool]] = {
     "top_level": _is_list_of_texts,
 }
 # What builds of an earlier version of this toolkit do not have.
-_LATER: dict[str, Callable[[Any], bool]] = {"contents": _is_table_of_texts, "outside": _is_list_of_texts}
+_LATER: dict[str, Callable[[Any], bool]] = {
+    "contents": _is_table_of_texts,
+    "outside": _is_list_of_texts,
+    "added": _is_list_of_texts,
+}
 
 
 def find_misfits(record: dict[str, Any], keys: Container[str] = _SHAPE) -> list[str]:

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-from typing import Iterable
+from typing import Iterable, Mapping, Sequence
 
 from ..io.reading import read_whole
 
@@ -72,6 +72,41 @@ def contents_digest(rows: list[list[str]]) -> str:
         if row[2] and not row[0].endswith(".pyc") and not row[0].startswith("..") and not _INSTALLERS_OWN.search(row[0])
     ]
     return hashlib.sha256(json.dumps(sorted(own)).encode("utf-8")).hexdigest()
+
+
+def listing_digest(sizes: Mapping[str, int]) -> str:
+    """Over the names and sizes of a distribution's files in site-packages, as a wheel's list of files has them, too."""
+    own = sorted(
+        (path, size)
+        for path, size in sizes.items()
+        if not path.startswith("..") and not path.endswith(".pyc") and ".dist-info/" not in path
+    )
+    return hashlib.sha256(json.dumps(own).encode("utf-8")).hexdigest()
+
+
+def sizes_in(rows: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Path to size, of the rows of a RECORD that have a size."""
+    return {row[0]: int(row[2]) for row in rows if row[2].isdigit()}
+
+
+def read_origin(dist_info: str, rows: Iterable[Sequence[str]]) -> str | None:
+    """Where a distribution came from, if an installer noted it: not from an index, but a path, a URL or a repository.
+
+    What was installed from an index has no such note (PEP 610).
+    """
+    path = os.path.join(dist_info, "direct_url.json")
+    if not os.path.lexists(path):
+        is_editable = any(os.path.basename(row[0]).startswith("__editable__") for row in rows)
+        return "an editable install" if is_editable else None
+    try:
+        noted = json.loads(read_whole(path, _METADATA_BYTES, follow=False).decode("utf-8"))
+        url = str(noted["url"])
+        info = noted.get("dir_info") or {}
+        if info.get("editable"):
+            return f"an editable install of {url}"
+        return f"{noted['vcs_info']['vcs']}+{url}" if noted.get("vcs_info") else url
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "a place that its direct_url.json does not say"
 
 
 def normalised(name: str) -> str:

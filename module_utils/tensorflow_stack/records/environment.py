@@ -50,13 +50,21 @@ class EnvironmentSpec:
     @property
     def digest(self) -> str:
         return environment_digest(
-            lock_sha256=self.lock.sha256, python=self.python, library_directories=self.library_directories
+            lock_sha256=self.lock.sha256,
+            python=self.python,
+            library_directories=self.library_directories,
+            added=self.lock.added,
         )
 
 
-def environment_digest(*, lock_sha256: str, python: str, library_directories: tuple[str, ...]) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter and the bound libraries."""
-    identity = [_LAYOUT, lock_sha256, python, list(library_directories)]
+def environment_digest(
+    *, lock_sha256: str, python: str, library_directories: tuple[str, ...], added: tuple[str, ...] = ()
+) -> str:
+    """Identity of an environment: sha256 over the lock's lines, the interpreter, the libraries and what was added.
+
+    The added requirements count apart from what they came to: a build's record says which they are.
+    """
+    identity = [_LAYOUT, lock_sha256, python, list(library_directories), *([list(added)] if added else [])]
     return hashlib.sha256(json.dumps(identity).encode("utf-8")).hexdigest()
 
 

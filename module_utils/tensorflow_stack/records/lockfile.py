@@ -60,6 +60,8 @@ class Lock:
     without: tuple[str, ...] = ()
     # What those from source are built with; they are in no environment.
     built_with: tuple[Distribution, ...] = ()
+    # Requirements that one environment has beside those of its release and file: see locking/added.py.
+    added: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -132,6 +134,7 @@ def render_lock(lock: Lock) -> str:
         f"# platform: {lock.platform}",
         f"# flavour: {lock.flavour}",
         f"# requirements: {', '.join(lock.requirements)}",
+        *([f"# added: {', '.join(lock.added)}"] if lock.added else []),
         *(f"# constraint: {known.requirement} ({known.symptom})" for known in lock.constraints),
         *([f"# without: {', '.join(lock.without)} (the node's own is used)"] if lock.without else []),
         f"# inputs_sha256: {lock.inputs_sha256}",
@@ -191,6 +194,7 @@ def parse_lock(text: str, *, path: str) -> Lock:
         distributions=distributions,
         without=tuple(values["without"].rpartition(" (")[0].split(", ")) if "without" in values else (),
         built_with=built_with,
+        added=tuple(values["added"].split(", ")) if "added" in values else (),
     )
 
 

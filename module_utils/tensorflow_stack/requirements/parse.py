@@ -82,7 +82,8 @@ class UserRequirement:
 
     @property
     def where(self) -> str:
-        return f"{self.path}:{self.line}"
+        # A line of no file has no number.
+        return f"{self.path}:{self.line}" if self.line else self.path
 
     @property
     def project(self) -> str:

@@ -5,6 +5,7 @@ By real installs of small wheels, as in test_venv.py, whose site this is.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,7 +18,8 @@ from ansible.module_utils.tensorflow_stack.environment.bookkeeping import Done, 
 from ansible.module_utils.tensorflow_stack.errors import BuildError
 from ansible.module_utils.tensorflow_stack.node.record import read_node
 from ansible.module_utils.tensorflow_stack.records import manifest
-from ansible.module_utils.tensorflow_stack.records.additions import Addition, listed, lost_additions
+from ansible.module_utils.tensorflow_stack.records.additions import Addition, listed, lost_additions, projects_of
+from ansible.module_utils.tensorflow_stack.records.distributions import listing_digest
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.component.environment.test_venv import NAME, Site, site  # noqa: F401  # the fixture
@@ -339,11 +341,89 @@ def test_what_others_require_comes_last(applied: Site) -> None:
         (Addition("numpy", "1.26.4", "1.23.5"), {"numpy": "1.26.4"}, False),
         (Addition("numpy", "1.26.4", "1.23.5"), {"numpy": "1.23.5"}, True),
         (Addition("numpy", "1.23.5", "1.23.5"), {"numpy": "1.23.5"}, True),
+        # Of one from elsewhere the index may have a namesake.
+        (Addition("pandas", "2.3.3", None, "file:///pandas"), {"pandas": "2.3.3"}, True),
     ],
 )
 def test_what_a_lock_would_lose(addition: Addition, packages: dict[str, str], is_lost: bool) -> None:
     assert lost_additions([addition], packages) == ([addition] if is_lost else [])
     assert lost_additions([addition], packages, [addition]) == []
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        Addition("Numpy", "1.23.5", "1.23.5"),
+        Addition("numpy", "1.26.4", "1.23.5"),
+        Addition("numpy", "1.26.4", None, "git+https://example.org/numpy"),
+    ],
+)
+def test_what_was_decided_by_name_is_not_lost(addition: Addition) -> None:
+    named = projects_of(["numpy>=1.20", "jupyter[all]"])
+    assert named == {"numpy", "jupyter"}
+    assert lost_additions([addition], {"numpy": "1.25.0"}, named=named) == []
+    assert lost_additions([addition], {}, named=named) == [addition]
+
+
+def install_by_hand(site: Site, name: str, requires: str = "", **notes: str) -> None:  # noqa: F811
+    info = site.site_packages / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}")
+    (info / "RECORD").write_text(f"{name}-1.0.dist-info/RECORD,,\n")
+    for note, text in notes.items():
+        (info / f"{note}.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("note", "origin"),
+    [
+        ('{"url": "file:///home/me/x.whl", "archive_info": {}}', "file:///home/me/x.whl"),
+        ('{"url": "https://e.org/x", "vcs_info": {"vcs": "git", "commit_id": "0"}}', "git+https://e.org/x"),
+        ('{"url": "file:///x", "dir_info": {"editable": true}}', "an editable install of file:///x"),
+        ("[]", "a place that its direct_url.json does not say"),
+        ("{", "a place that its direct_url.json does not say"),
+        ('{"url": "x\\u001b[31m"}', "x\\x1b[31m"),
+    ],
+)
+def test_where_an_addition_came_from(applied: Site, note: str, origin: str) -> None:
+    install_by_hand(applied, "mine", direct_url=note)
+    (addition,) = applied.apply().additions
+    assert addition.origin == origin
+
+
+def test_an_editable_install_without_a_note_is_one_too(applied: Site) -> None:
+    editable(applied)
+    (addition,) = applied.apply().additions
+    assert addition.origin == "an editable install"
+
+
+def test_what_comes_with_another_one_is_told_apart(applied: Site) -> None:
+    install_by_hand(applied, "top", "Requires-Dist: below\nRequires-Dist: extra; extra == 'all'\n")
+    install_by_hand(applied, "below")
+    install_by_hand(applied, "extra")
+    install_by_hand(applied, "one", "Requires-Dist: two\n")
+    install_by_hand(applied, "two", "Requires-Dist: one\n")
+    required = {addition.name: addition.is_required for addition in applied.apply().additions}
+    assert required == {"top": False, "extra": False, "below": True, "one": False, "two": True}
+
+
+def test_the_record_of_a_build_has_what_was_added_to_its_lock(applied: Site) -> None:
+    spec = take_another_lock(applied)
+    added = dataclasses.replace(spec, lock=dataclasses.replace(spec.lock, added=("pandas<3", "scipy==1.9.0")))
+    assert added.digest != spec.digest
+    applied.apply(added)
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["added"] == ["pandas<3", "scipy==1.9.0"]
+
+
+def test_a_build_of_an_earlier_version_of_the_toolkit_was_added_nothing_to(applied: Site) -> None:
+    path = applied.live.resolve() / "build.json"
+    record = json.loads(path.read_text())
+    del record["added"]
+    path.write_text(json.dumps(record))
+    (row,) = read_node(environments_root=applied.root)["environments"]
+    assert row["added"] == []
+    assert applied.apply().action == "keep"
 
 
 def test_a_long_list_is_cut_short() -> None:
@@ -355,10 +435,25 @@ def test_the_node_record_names_what_was_added(applied: Site) -> None:
     record_in_manifest(applied.root, NAME, Done("build", None, requirements={live: "/home/me/mine.txt"}))
     (row,) = read_node(environments_root=applied.root)["environments"]
     assert (row["additions"], row["damage"], row["unfinished"]) == ([], [], [])
-    assert row["requirements"] == {"lines": ["tensorflow==2.8.0"], "is_recorded": True, "path": "/home/me/mine.txt"}
+    assert row["requirements"] == {
+        "lines": ["tensorflow==2.8.0"],
+        "inputs_sha256": "0" * 64,
+        "is_recorded": True,
+        "path": "/home/me/mine.txt",
+    }
     by_uv(applied)
     (row,) = read_node(environments_root=applied.root)["environments"]
-    assert row["additions"] == [{"name": "scipy", "version": "1.9.0", "replaces": None}]
+    assert row["added"] == []
+    (addition,) = row["additions"]
+    files = {"scipy/__init__.py": 0, "scipy.libs/libblas.so": 3}
+    assert addition == {
+        "name": "scipy",
+        "version": "1.9.0",
+        "replaces": None,
+        "origin": None,
+        "listing": listing_digest(files),
+        "is_required": False,
+    }
     assert row["damage"] == []
     lose_a_file(applied)
     (row,) = read_node(environments_root=applied.root)["environments"]

@@ -164,6 +164,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "needs_driver": True}],
         "package_managers": ["dnf"],
+        "dkms": False,
+        "yum_repositories": ["baseos", "epel"],
     },
     "managed_a100_debian12": {
         "managed": {
@@ -386,6 +388,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     assert set(environment) == {
         *environments.BUILD_KEYS,
         "requirements",
+        "added",
         "additions",
         "damage",
         "unfinished",

@@ -21,9 +21,10 @@ from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
 from tests.wheels import make_lock
 
 PANDAS = Addition("pandas", "2.3.3")
-FILE = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": True, "path": "/home/me/a.txt"}
-ALONE = {"lines": ["tensorflow==2.10.1"], "is_recorded": True, "path": None}
-UNRECORDED = {"lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": False, "path": None}
+LOCKED = {"inputs_sha256": "0" * 64}
+FILE = {**LOCKED, "lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": True, "path": "/home/me/a.txt"}
+ALONE = {**LOCKED, "lines": ["tensorflow==2.10.1"], "is_recorded": True, "path": None}
+UNRECORDED = {**LOCKED, "lines": ["numpy==1.23.5", "tensorflow==2.10.1"], "is_recorded": False, "path": None}
 
 
 @pytest.fixture
@@ -141,8 +142,9 @@ def test_a_plan_that_would_lose_additions_is_refused_before_anything_starts(node
     after = apply(node)
     after["environments"][0]["additions"] = [dict(PANDAS._asdict())]
     assert make_plan(after, "2.10.1")["steps"][-1]["action"] == "keep"
-    (refusal,) = make_plan(after, "2.10.1", gpu="none")["refusals"]
+    (refusal,) = make_plan(after, "2.10.1", gpu="none", additions="stop")["refusals"]
     assert "a new build would lose: pandas 2.3.3" in refusal["message"]
+    assert "Set tensorflow_additions to keep" in refusal["message"]
     assert "set tensorflow_additions to drop" in refusal["message"]
     assert len(refusal["message"].splitlines()) == 1
     assert make_plan(after, "2.10.1", gpu="none", additions="drop")["steps"][-1]["action"] == "change"

@@ -65,7 +65,7 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     for key in ("loaded", "installed"):
         if key in changes:
             node["driver"][key] = changes[key]
-    for key in ("cuda", "cudnn", "managed", "secure_boot"):
+    for key in ("cuda", "cudnn", "managed", "secure_boot", "yum_repositories"):
         if key in changes:
             node[key] = changes[key]
     if "whole" in changes:
@@ -113,7 +113,7 @@ def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: d
         cuda=made["cuda"],
         cudnn=made["cudnn"],
         packages=dict(package.split("==") for package in step["packages"]),
-        requirements={"lines": [], "is_recorded": True, "path": None},
+        requirements={"lines": [], "is_recorded": True, "path": None, "inputs_sha256": None},
     )
 
 

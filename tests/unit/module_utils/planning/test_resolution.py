@@ -39,12 +39,15 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "os": {"id": "debian", "version_id": "12", "family": "debian", "name": "Debian 12"},
         "user": {"name": "root", "uid": 0, "home": "/root"},
         "nvswitches": 0,
+        "dkms": False,
+        "yum_repositories": [],
         "driver": dict.fromkeys(("loaded", "kind", "installed", "libcuda")),
         "modules": {"nouveau": False, "nova_core": False},
         "pythons": list(pythons),
         "managed": {},
         "variables": {},
-        "environments_root": {"path": "/opt/tensorflow"},
+        "environments_root": {"path": "/opt/tensorflow", "writable": True},
+        "unread": [],
         **changes,
     }
 

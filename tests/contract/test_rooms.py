@@ -44,6 +44,7 @@ PURE = {"planning"}
 PURE_FILES = {
     "archives/manifest.py",
     "check/line_search.py",
+    "check/expected_gpus.py",
     "check/log_judge.py",
     "check/log_unwrap.py",
     "check/report.py",

@@ -88,6 +88,9 @@ def examine_node(
     if python is None:
         known, python = _environment(node, environment)
     gpus = gpus_in_reach(node)
+    visible = (known or {}).get("visible_gpus")
+    if visible:
+        gpus = gpus[: len(visible.split(","))]  # as many as the environment shows
     if expect_gpu is None:
         expect_gpu = bool(gpus) and (known or {}).get("flavour") != "cpu"
     installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"

@@ -82,6 +82,7 @@ def check(
     release: str,
     expect_gpu: bool,
     gpu_count: int = 0,
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None = None,
     level: str = "full",
     time_limit: float = 300,
@@ -104,7 +105,14 @@ def check(
     build = os.path.realpath(environment)
     python = os.path.join(build, "bin", "python")
     check_program(python)
-    expected = {"release": release, "expect_gpu": expect_gpu, "gpu_count": gpu_count, "cudnn_floor": cudnn_floor}
+    visible = (read_record(build) or {}).get("visible_gpus")
+    expected = {
+        "release": release,
+        "expect_gpu": expect_gpu,
+        "gpu_count": min(gpu_count, len(visible.split(","))) if visible else gpu_count,
+        "gpu_addresses": list(gpu_addresses),
+        "cudnn_floor": cudnn_floor,
+    }
     digest = _evidence_digest(build, evidence, expected)
     is_whole = level == "full"
     reused = _reused(known or {}, digest) if is_whole and reuse and evidence else None

@@ -98,7 +98,7 @@ def _lines_of(entry: dict[str, Any]) -> list[str]:
         said.append(f"by {entry['by'] or 'an unknown user'}")
     if entry["action"] == "remove":
         said.append(f"removed: {entry['environment']}")
-    if before != after:
+    if before != after and (before or entry["action"] != FOUND):
         said.append(f"before: {before.shown if before else 'nothing'}")
     if entry["requirements"]:
         said.append(f"for {entry['requirements']}")

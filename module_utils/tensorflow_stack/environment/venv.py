@@ -37,7 +37,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
-from .links import keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
+from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
 
@@ -202,6 +202,8 @@ def _fill(
     point_to_compiler(path, site_packages, spec.release)
     if spec.flavour == "cuda":
         keep_compiled_kernels(path, site_packages)
+    if spec.visible_gpus is not None:
+        hide_gpus(path, site_packages, spec.visible_gpus)
 
     def describe() -> Build:
         # Each time: what was installed again has scripts of its own.
@@ -237,6 +239,8 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "added": list(spec.lock.added),
         "site_packages": site_packages,
         "links": links,
+        # Not read by an earlier version of this toolkit, and absent from its records.
+        **({"visible_gpus": spec.visible_gpus} if spec.visible_gpus is not None else {}),
         "frame": describe_frame(path),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
         "outside": sorted([*outside_entries(path), BUILD_RECORD]),

@@ -67,6 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
+            "ignored_gpus": {"type": "list", "elements": "str", "default": []},
         },
     },
     "packages": {"type": "str", "default": ""},
@@ -267,7 +268,10 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=(*(choice.wishes.notes if choice.wishes else ()), *resolution.warn_of_download(tables, stack, node, policy)),
+        warnings=(
+            *(choice.wishes.notes if choice.wishes else ()),
+            *resolution.warn_of_download(tables, stack, node, policy),
+        ),
     )
     unwritable = applied.refuse_root(node, made)
     if unwritable:

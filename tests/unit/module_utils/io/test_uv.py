@@ -353,11 +353,13 @@ def test_environment_names_a_directory_of_wheels_as_links(tmp_path: Path) -> Non
     ("said", "explained"),
     [
         (
-            "error: Request failed after 3 retries in 4.5s cause: Failed to fetch: http://me:secret@127.0.0.1:9/simple/six/ "
-            "cause: error sending request for url (http://127.0.0.1:9/simple/six/) cause: client error (Connect) "
+            "error: Request failed after 3 retries in 4.5s cause: "
+            "Failed to fetch: http://me:secret@127.0.0.1:9/simple/six/ cause: error sending request "
+            "for url (http://127.0.0.1:9/simple/six/) cause: client error (Connect) "
             "cause: tcp connect error cause: Connection refused (os error 111)",
-            "http://127.0.0.1:9/simple/six/ cannot be fetched (Connection refused (os error 111)). Set tensorflow_index_url "
-            "(or UV_DEFAULT_INDEX in the environment) to an index that this machine can reach, or HTTPS_PROXY to the proxy.",
+            "http://127.0.0.1:9/simple/six/ cannot be fetched (Connection refused (os error 111)). Set "
+            "tensorflow_index_url (or UV_DEFAULT_INDEX in the environment) to an index that this machine can reach, or "
+            "HTTPS_PROXY to the proxy.",
         ),
         ("error: No solution found when resolving dependencies", None),
         ("", None),

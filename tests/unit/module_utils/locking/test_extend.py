@@ -159,8 +159,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 def test_a_refusal_says_what_to_set(tmp_path: Path) -> None:
     by_make = extend.explain_refusal(LockError("No network."), added(tmp_path, "pandas"))
     assert by_make.message == (
-        "No network. A lock with pandas was to be made for /opt/x. Nothing was changed; make add REMOVE= takes out what "
-        "was added before."
+        "No network. A lock with pandas was to be made for /opt/x. Nothing was changed; make add REMOVE= takes out "
+        "what was added before."
     )
     by_hand = extend.explain_refusal(
         LockError("pandas (added to /opt/x) clashes."), added(tmp_path, "pandas", listings={"pandas": "0"})

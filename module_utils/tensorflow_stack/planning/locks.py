@@ -10,7 +10,7 @@ from ..errors import StackError
 from ..locking.added import Added, added_inputs_sha256, added_path
 from ..locking.inputs import LockRequest, directory_beside, lock_inputs
 from ..records.environment import environment_digest
-from ..records.lockfile import Lock, read_lock
+from ..records.lockfile import Lock, read_lock, read_lock_if_whole
 from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables
 from . import applied
@@ -120,7 +120,7 @@ def _with_lines(
                 f"{directory}/lock.txt", directory, "applied", None, base.requirements, row.lock_sha256, lines
             )
         path = added_path(places.own, base.lock, lines)
-        lock = read_lock(path)
+        lock = read_lock_if_whole(path)
         if lock is not None and lock.inputs_sha256 == inputs and _has(lock, carried):
             return replace(base, path=path, lock=lock, lines=lines)
     found = {**(row.packages if row else {}), **(carried.versions if carried else {})}

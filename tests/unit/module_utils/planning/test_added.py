@@ -127,6 +127,14 @@ def test_a_lock_that_was_made_for_it_is_taken_unless_it_has_other_versions(node:
     assert (made["lock"]["path"], made["lock"]["state"]) == (path, "missing")
 
 
+def test_a_lock_that_is_spoiled_is_made_again(node: dict[str, Any], locks: Path) -> None:
+    path = Path(added_path(str(locks), base_lock("cp39"), ["pandas==2.3.3"]))
+    path.parent.mkdir(parents=True)
+    path.write_text("half a lo")
+    made = make_plan(put(node, PANDAS), locks, **OTHER_PYTHON)
+    assert (made["lock"]["path"], made["lock"]["state"]) == (str(path), "missing")
+
+
 def test_damage_carries_and_so_does_current(node: dict[str, Any], locks: Path) -> None:
     put(node, PANDAS, damage=["numpy: numpy/version.py was changed"])
     for release in ("2.10.1", "current"):

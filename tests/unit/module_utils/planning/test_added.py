@@ -159,12 +159,12 @@ def test_what_the_new_lock_has_by_itself_is_not_carried(node: dict[str, Any], lo
         (Addition("mine.pth"), r"mine.pth \(no package\)"),
         (
             Addition("mine", "0.1", None, "git+https://e.org/mine"),
-            r"mine 0.1 \(from git\+https://e.org/mine; the mine of the package",
+            r"mine 0.1 \(from git\+https://e.org/mine; the index.s mine may be",
         ),
         # The lock has one of that name.
         (
             Addition("wheel", "0.1", None, "file:///wheel"),
-            r"wheel 0.1 \(from file:///wheel; the wheel of the package index may be another",
+            r"wheel 0.1 \(from file:///wheel; the index.s wheel may be another",
         ),
         (Addition("tensorflow", "2.11.0", "2.10.1"), "not 2.10.1 .TensorFlow itself"),
         (Addition("tensorflow-cpu", "2.11.0"), "tensorflow-cpu 2.11.0 .TensorFlow itself"),

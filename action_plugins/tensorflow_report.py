@@ -29,10 +29,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, options = self.validate_argument_spec(argument_spec=report.OPTIONS)
         made, failed = report.leave_report(options, check_mode=self._task.check_mode)
         if failed:
-            # With the path if another task failed and has said why.
-            is_written = made and not self._task.check_mode
-            path = {"path": os.path.normpath(options["path"])} if is_written and options["failed_result"] else {}
-            return {**result, "failed": True, "msg": failed, **path}
+            is_said = made and options["failed_result"]
+            path = "" if self._task.check_mode else os.path.normpath(options["path"])
+            return {**result, "failed": True, "msg": failed, **({"path": path} if is_said else {})}
         use = report.use_lines(made, options, self._asked(task_vars or {}))
         return {**result, "changed": False, "report": made, "use": use}
 

@@ -34,13 +34,39 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         _, options = self.validate_argument_spec(argument_spec=door.OPTIONS)
         if options["node"] is None:
             # Here rather than in a task of its own, whose result would be templated into this one's arguments.
-            read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
-            if read.get("failed"):
-                return {**result, **read}
+            made, failed, read = self._read_and_plan(options, task_vars)
             # What Ansible found out about the node's Python on the way is kept by the caller.
             result.update({key: read[key] for key in ("node", "ansible_facts", "warnings") if key in read})
-            options = {**options, "node": read["node"]}
-        made, failed = door.answer(options)
+            if read.get("failed"):
+                return {**result, **read}
+        else:
+            made, failed = door.answer(options)
         if failed:
             return {**result, **made, "failed": True, "msg": failed}
         return {**result, **made, "changed": False}
+
+    def _read_and_plan(
+        self, options: dict[str, Any], task_vars: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+        """The plan, why the task fails if it does, and what was read on the node.
+
+        If an environment is to be built, a second module looks at what it would be built from. An interpreter that does
+        not start is passed over, and the next one is chosen.
+        """
+        read = self._execute_module("gpu_node_info", module_args=door.reading(options), task_vars=task_vars)
+        if read.get("failed"):
+            return {}, None, read
+        looked_at: list[dict[str, str]] = []
+        while True:
+            made, failed = door.answer({**options, "node": read["node"]})
+            arguments = door.before_build(made["plan"])
+            if arguments is None or arguments in looked_at:
+                return made, failed, read
+            looked_at.append(arguments)
+            # A copy, because Ansible adds to what it is given.
+            found = self._execute_module("tensorflow_build_info", module_args=dict(arguments), task_vars=task_vars)
+            if found.get("failed"):
+                return {}, None, found
+            options = {**options, "cached": found["cached"]}
+            if found["fault"]:
+                read = {**read, "node": door.with_fault(read["node"], found["real_path"], found["fault"])}

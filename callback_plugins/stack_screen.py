@@ -63,36 +63,10 @@ _ONLY_CHECKS = tuple(
     for prefix in ("", "ansible.builtin.", "ansible.legacy.")
 )
 # Of a result that failed: what its message says already, or what is in the report.
-_SAID = set(
-    [
-        "ansible_facts",
-        "argument_errors",
-        "argument_spec_data",
-        "asked",
-        "assertion",
-        "attempts",
-        "changed",
-        "deprecations",
-        "evaluated_to",
-        "exception",
-        "failed",
-        "holder",
-        "invocation",
-        "kept",
-        "lock",
-        "msg",
-        "node",
-        "path",
-        "plan",
-        "processes",
-        "refusals",
-        "releases",
-        "table",
-        "unreachable",
-        "url",
-        "validate_args_context",
-        "warnings",
-    ]
+_SAID = re.compile(
+    "_ansible.*|ansible_facts|argument_errors|argument_spec_data|asked|assertion|attempts|censored|changed|deprecations|"
+    "evaluated_to|exception|failed|holder|invocation|kept|lock|msg|node|path|plan|processes|refusals|releases|table|"
+    "unreachable|url|validate_args_context|warnings"
 )
 # Of the last lines, in Ansible's order: the word, and its key in the statistics.
 _RECAP = (
@@ -119,6 +93,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         # By host, its plan and the table of it as the module made it.
         self._tables: dict[str, dict[str, Any]] = {}
         self._logs: set[str] = set()
+        self._warned: set[str] = set()
 
     def _is_quiet(self, task: Task) -> bool:
         return task.action in _ONLY_CHECKS and not self._display.verbosity
@@ -174,7 +149,8 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if result._task.action == "tensorflow_report" and "path" in said:
             # What failed has said why.
             self._heading(result._task)
-            text = f"{result._host.get_name()}: the report is {said['path']}"
+            name = result._host.get_name()
+            text = f"{name}: the report is {said['path']}" if said["path"] else f"{name}: check mode writes no report"
             self._fail(screen.fold(text, screen.columns(os.environ, sys.stdout), indent="  "))
         elif not (result._task.loop and "results" in said):  # its items have said why
             self._show_error(result, f"fatal: [{self.host_label(result)}]: FAILED! => ")
@@ -206,6 +182,20 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
             for line in screen.fold(f"{host:<12} : {' '.join(counts)}", width, indent="  "):
                 self._display.display(line, color=_recap_color(row))
         self._display.display("")
+
+    def _handle_warnings(self, res: dict[str, Any]) -> None:
+        """Ansible's warnings of a task, each once in a run and folded between words."""
+        width = screen.columns(os.environ, sys.stderr)
+        if width is None or self._display.verbosity:
+            super()._handle_warnings(res)
+            return
+        texts = [str(text) for text in res.pop("warnings", None) or ()]
+        super()._handle_warnings(res)
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                for line in screen.fold(f"[WARNING]: {text}", width, indent="  "):
+                    self._display.display(line, color=constants.COLOR_WARN, stderr=True)
 
     def _heading(self, task: Task) -> None:
         if self._last_task_banner != task._uuid:
@@ -259,8 +249,8 @@ def _recap_color(row: dict[str, int]) -> str:
 
 def has_more(said: dict[str, Any]) -> bool:
     """Whether a task that failed returned what neither its message nor the report has."""
-    names = {name for name, value in said.items() if value and not name.startswith("_ansible")}
-    return bool(names - _SAID) or "Traceback" in str(said.get("exception"))
+    more = any(value and not _SAID.fullmatch(name) for name, value in said.items())
+    return more or "Traceback" in str(said.get("exception"))
 
 
 def message_of(said: dict[str, Any]) -> str:

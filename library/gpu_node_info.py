@@ -198,6 +198,7 @@ node:
         - CPython 3 interpreters on which an environment can be built, one row for each real file.
         - C(version) is null if only the minor version is known without running a command.
         - C(origin) is V(path), V(system), V(pyenv), V(uv) or V(opt).
+        - M(tensorflow_stack_info) starts the interpreter that it chooses, and adds C(fault) if it does not start.
       type: list
       elements: dict
       returned: always
@@ -228,6 +229,17 @@ node:
       elements: str
       returned: always
       sample: [apt]
+    dkms:
+      description: Whether DKMS, which builds kernel modules, is installed.
+      type: bool
+      returned: always
+      sample: true
+    yum_repositories:
+      description: Names of the enabled repositories of dnf, from C(/etc/yum.repos.d).
+      type: list
+      elements: str
+      returned: always
+      sample: [baseos, epel]
     managed:
       description: >-
         The records of components that this toolkit installed (C(driver), C(cuda), C(cudnn)), from
@@ -276,7 +288,9 @@ node:
           unfinished: []
           also_in: []
     manifest:
-      description: Content of C(manifest.json) in the directory of the environments, null if it does not exist.
+      description: >-
+        Content of C(manifest.json) in the directory of the environments, null if it does not exist. C(current) is what
+        the links say was applied last. Instead of the history, C(rollback) is what a rollback would switch to.
       type: dict
       returned: always
       sample: null

@@ -137,7 +137,7 @@ lines:
   returned: success
   type: list
   elements: str
-  sample: ["/opt/tensorflow/tensorflow-2.8.0/bin/python: cpu_only_no_gpu"]
+  sample: ["healthy: /opt/tensorflow/tensorflow-2.8.0/bin/python (cpu_only_no_gpu)"]
 """
 
 import dataclasses

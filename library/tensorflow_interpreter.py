@@ -41,6 +41,11 @@ options:
   downloads:
     description: A list of builds (JSON, URL or path) that replaces the one inside uv.
     type: str
+  places:
+    description: Hosts from which uv downloads builds by itself, for the message if it cannot.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -106,6 +111,7 @@ def main() -> None:
             "index_url": {"type": "str"},
             "mirror": {"type": "str"},
             "downloads": {"type": "str"},
+            "places": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -142,6 +148,7 @@ def _provide(module: AnsibleModule) -> None:
         uv=uv,
         mirror=params["mirror"],
         downloads=params["downloads"],
+        places=params["places"],
         log=os.path.join(root, ".builds", "python.log"),
     )
 

@@ -110,7 +110,7 @@ use:
   sample:
     - "ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python"
 path:
-  description: Path of the report, if another task of the run failed and said why.
+  description: Path of the report, if another task of the run failed and said why; empty in check mode.
   returned: failure
   type: str
   sample: /work/reports/localhost.json

@@ -88,6 +88,10 @@ options:
         type: str
         choices: [auto, found, distro, uv]
         default: auto
+      python_mirror:
+        description: Where uv downloads a Python, for the plan to name. The public places of the table C(uv) if empty.
+        type: str
+        default: ''
       additions:
         description:
           - What a new build does with additions to the environment. V(keep) plans a lock that has them at their
@@ -97,6 +101,13 @@ options:
         type: str
         choices: [keep, stop, drop]
         default: keep
+  cached:
+    description:
+      - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
+      - If O(node) is not set, the action reads them with M(tensorflow_build_info) if an environment has to be built.
+    type: list
+    elements: str
+    default: []
   packages:
     description:
       - Packages to add to an environment that exists, such as V(pandas<3 ipykernel). The plan is of this environment,

@@ -355,14 +355,15 @@ def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
 
 def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
     """Of the variables that say how it is installed, those that are not as usual."""
-    index_url = module.params["index_url"]
-    found = {
-        "tensorflow_installer": module.params["installer"],
-        "tensorflow_index_url": without_credentials(index_url) if index_url else None,
-        "tensorflow_keep": module.params["keep"],
-        "tensorflow_offline": module.params["offline"],
+    given = module.params
+    index_url = without_credentials(given["index_url"]) if given["index_url"] else None
+    values = {
+        "tensorflow_installer": (given["installer"], "uv"),
+        "tensorflow_index_url": (index_url, None),
+        "tensorflow_keep": (given["keep"], 2),
+        "tensorflow_offline": (given["offline"], False),
     }
-    return {name: value for name, value in found.items() if value not in ("uv", None, False, 2)}
+    return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
 def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:

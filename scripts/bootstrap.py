@@ -14,6 +14,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -21,6 +22,7 @@ TOOLS = os.path.join(REPOSITORY, ".tools")
 REQUIREMENTS = os.path.join(REPOSITORY, "requirements")
 UV_TABLE = os.path.join(REPOSITORY, "roles", "tensorflow_release", "files", "tables", "uv.yml")
 FETCHED_PYTHON = "3.12"
+PROGRESS_SECONDS = 5.0
 
 
 class Wish(NamedTuple):
@@ -96,8 +98,10 @@ def build(wish: Wish) -> None:
     run([uv, "venv", "--quiet", "--clear", "--python", python, directory])
     lock = os.path.join(REQUIREMENTS, wish.lock)
     # Bytecode now: where Python may not write it, every start of ansible-playbook would compile all it imports.
-    sync = [uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
+    sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
+    started = time.monotonic()
     run([*sync, "--python", directory, lock])
+    say(f"Installed the tools in {time.monotonic() - started:.0f} s")
     with open(os.path.join(directory, "stamp.json"), "w", encoding="utf-8") as stream:
         json.dump(identity(wish, wish.lock), stream)
 
@@ -125,12 +129,34 @@ def run(command: list[str]) -> None:
     from tensorflow_stack.io.uv import uv_environment
 
     environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
-    code = subprocess.run(command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr, check=False).returncode
+    with subprocess.Popen(command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr) as process:
+        try:
+            code = wait_for(process)
+        except BaseException:
+            process.kill()
+            raise
     if code:
         raise StackError(
             f"'uv {' '.join(command[1:3])}' ended with {code}; what it said stands above. If the package "
             "index cannot be reached, set UV_DEFAULT_INDEX to one that can, or HTTPS_PROXY to the proxy."
         )
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a program, and every few seconds a line that it is at work."""
+    from tensorflow_stack.io.received import Received
+
+    received, started = Received(os.getpid()), time.monotonic()
+    due = started + PROGRESS_SECONDS
+    while True:
+        try:
+            return process.wait(1)
+        except subprocess.TimeoutExpired:
+            count, now = received.count(), time.monotonic()
+            if now >= due:
+                due = now + PROGRESS_SECONDS
+                done = f"{count / 1e6:,.0f} MB received" if count >= 1e6 else "at work"
+                say(f"[tools, {now - started:.0f} s] {done}")
 
 
 def pinned_uv(architecture: str) -> dict[str, str | int]:

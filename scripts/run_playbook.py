@@ -10,6 +10,7 @@ import argparse
 import json
 import locale
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
 
-from tensorflow_stack import variables  # noqa: E402  # found by the line above
+from tensorflow_stack import screen, variables  # noqa: E402  # found by the line above
 from tensorflow_stack.errors import StackError  # noqa: E402
 
 
@@ -42,6 +43,7 @@ VARIABLES = (
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
+    Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -181,6 +183,26 @@ def utf8_locale() -> str | None:
     )
 
 
+def help_lines(width: int | None) -> list[str]:
+    """The targets of make, as their lines in the Makefile say what they do, and its variables."""
+    with open(os.path.join(REPOSITORY, "Makefile"), encoding="utf-8") as stream:
+        targets = re.findall("^([a-z-]+):.*?## (.+)$", stream.read(), re.MULTILINE)
+    names = [
+        (f"{variable.name}=", variable.meaning + (f" ({variable.sets})" if variable.sets else ""))
+        for variable in VARIABLES
+    ]
+    indent = 2 + max(len(name) for name, _ in targets)
+    lines = []
+    for name, text in [*targets, ("", ""), *names]:
+        lines += screen.fold(f"  {name:<{indent}}{text}".rstrip(), width, indent=" " * indent)
+    return [*lines, "  and each variable of an inventory by its own name: README.md, Variables"]
+
+
+def say(text: str) -> None:
+    for line in screen.fold(text, screen.columns(os.environ, sys.stderr), indent="  "):
+        print(line, file=sys.stderr)
+
+
 def wait_for(command: list[str]) -> int:
     """The exit code of a command that gets the signals meant for this process."""
     process = subprocess.Popen(command)
@@ -197,12 +219,10 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("playbook", nargs="?")
     parser.add_argument("given", nargs="*", metavar="NAME[=VALUE]")
-    choice.add_argument("--help-variables", action="store_true", help="list the variables of make")
+    choice.add_argument("--help-make", action="store_true", help="list the targets and variables of make")
     arguments = parser.parse_args()
-    if arguments.help_variables:
-        for variable in VARIABLES:
-            print(f"  {variable.name + '=':<13} {variable.meaning}" + (f" ({variable.sets})" if variable.sets else ""))
-        print("  and each variable of an inventory by its own name: README.md, Variables")
+    if arguments.help_make:
+        print("\n".join(help_lines(screen.columns(os.environ, sys.stdout))))
         return 0
     playbooks = sorted(name[:-4] for name in os.listdir(os.path.join(REPOSITORY, "playbooks")) if name.endswith(".yml"))
     if arguments.playbook not in playbooks:
@@ -218,10 +238,10 @@ def main() -> int:
         command = command_line(arguments.playbook, found)
         locale_name = utf8_locale()
     except StackError as error:
-        print(f"run_playbook: {error.message}", file=sys.stderr)
+        say(f"run_playbook: {error.message}")
         return 2
     for line in notes(arguments.playbook, given, os.environ):
-        print(line, file=sys.stderr)
+        say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap
 

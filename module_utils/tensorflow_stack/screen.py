@@ -70,6 +70,7 @@ def rows_of(cells: list[tuple[str, ...]], width: int | None, *, least: int = 30)
     """A table whose last column is prose: folded within its column, or, if that is narrow, below its row."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]) - 1)]
     start = sum(widths) + 2 * len(widths)
+    least = max([least, *(len(word) for row in cells for word in row[-1].split())])
     lines = []
     for number, row in enumerate(cells):
         head = "  ".join(cell.ljust(size) for cell, size in zip(row, widths))

@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--release", default="newest", help="release to build first, if it is not there")
     parser.add_argument("--root", help="directory of environments (default: a new one, removed at the end)")
+    parser.add_argument("--playbook", choices=["workstation", "fleet"], default="workstation")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 10, 40])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tensorflow-bench-") as scratch:
@@ -40,7 +41,7 @@ def main() -> None:
             "tensorflow_root": options.root or f"{scratch}/root",
             "stack_report_directory": scratch,
         }
-        arguments = ["playbooks/workstation.yml", "-e", json.dumps(extra)]
+        arguments = [f"playbooks/{options.playbook}.yml", "-e", json.dumps(extra)]
         run("first,", *arguments)
         for count in options.nodes:
             inventory = "".join(f"node{number}," for number in range(count))

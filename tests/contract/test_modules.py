@@ -332,7 +332,7 @@ def test_checker_sees_foreign_imports() -> None:
     assert stack_imports(UTILS / "tables" / "load.py", inside) == {UTILS / "errors.py", UTILS / "tables" / "rows.py"}
 
 
-# What Ansible itself reads in a result: as a value of another kind it would be replaced, or change what the result means.
+# What Ansible itself reads in a result: it would replace a value of another type, or take the result for another one.
 RESERVED_RESULTS = {"ansible_facts", "exception", "failed", "invocation", "results", "skipped", "unreachable"}
 
 

@@ -174,8 +174,10 @@ def every_task() -> list[tuple[Path, Mapping[str, Any]]]:
     return [(path.relative_to(REPOSITORY), task) for path in files for task in tasks_of(load(path))]
 
 
-def test_every_module_is_called_by_a_task() -> None:
+def test_every_module_is_called_by_a_task_or_an_action() -> None:
     called = {name for _, task in every_task() for name in task}
+    for path in (REPOSITORY / "action_plugins").glob("*.py"):
+        called |= set(re.findall(r'_execute_module\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
     assert {path.stem for path in (REPOSITORY / "library").glob("*.py")} - called == set()
 
 

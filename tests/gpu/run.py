@@ -1,6 +1,7 @@
 """The whole check on a machine with a GPU, good and spoiled on purpose; says what came out as JSON.
 
-It needs no network and nothing but Python. With --record the result becomes a row of gpu_proofs.yml. Exit status: 0 as wished, 1 not, 77 where there is no GPU to check on.
+It needs no network and nothing but Python. With --record the result becomes a row of gpu_proofs.yml.
+Exit status: 0 as wished, 1 not, 77 where there is no GPU to check on.
 """
 
 from __future__ import annotations

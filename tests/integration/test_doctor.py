@@ -89,7 +89,7 @@ def test_a_python_whose_tensorflow_finds_no_cuda(site: Site, stand_in: Callable[
 def test_a_log(site: Site, capture: str, cause: str | None) -> None:
     run = site.play("doctor", doctor_log=str(CAPTURES / f"{capture}.txt"))
     assert (run.code == 0) is (cause is None)
-    assert (f"1. {cause}: " if cause else "the log: no known fault") in run.output
+    assert (f"1. {cause}: " if cause else "healthy: the log") in run.output
     assert is_unchanged(run)
 
 
@@ -100,7 +100,7 @@ def test_a_log_of_any_bytes_is_read_as_it_is(site: Site, tmp_path: Path) -> None
     log.write_bytes(b"fatal: caf\xe9 {{ 6 * 7 }} {% raw \xed\xa0\x80 \x00 \x1b[31mred\n")
     run = site.play("doctor", doctor_log=str(log))
     assert run.code != 0
-    assert "the log: not known" in run.output
+    assert "unknown: the log" in run.output
     assert "fatal: caf\ufffd {{ 6 * 7 }} {% raw \ufffd\ufffd\ufffd  red" in run.output
     assert is_unchanged(run)
 
@@ -112,7 +112,7 @@ def test_a_log_is_read_on_the_controller_and_once(site: Site, tmp_path: Path) ->
     command[command.index("-i") + 1] = str(inventory)
     run = run_playbook(command, directory=REPOSITORY)
     assert run.code == 0, run.output
-    assert run.output.count("the log: no known fault") == 1
+    assert run.output.count("healthy: the log") == 1
     assert sum(counts["unreachable"] for counts in run.recap.values()) == 0
 
 
@@ -152,7 +152,7 @@ def test_the_real_tensorflow_broken_and_mended(site: Site, uv: str, tmp_path: Pa
     install("numpy==1.23.5")
     mended = doctor()
     assert mended.code == 0
-    assert "python: cpu_only_no_gpu" in mended.output
+    assert "python (cpu_only_no_gpu)" in mended.output
     without_driver = site.play("doctor", doctor_python=str(python), tensorflow_gpu="required")
     assert without_driver.code != 0
     # A container brings no driver of its own; its cause says so instead.

@@ -89,7 +89,7 @@ def test_the_history_is_shown_and_saved(machine: Machine) -> None:
     run = machine.play("history")
     assert run.changed == {"localhost": 0}, run.output
     assert f"In use: {NAME} (build 1)" in run.output
-    rows = [line.split()[2:] for line in run.output.splitlines() if line.startswith("20") or line.startswith("    20")]
+    rows = [line.split()[2:] for line in run.output.splitlines() if line.startswith("20")]
     assert [(row[0], row[1]) for row in rows][-2:] == [("built", OTHER_NAME), ("built", NAME)]
     assert all(len(line) <= 80 for line in run.output.splitlines() if "PLAY RECAP" not in line and " : ok=" not in line)
     saved = json.loads((REPOSITORY / "reports" / "localhost.history.json").read_text())

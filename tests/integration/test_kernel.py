@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import installing, venv
-from ansible.module_utils.tensorflow_stack.environment.bookkeeping import record_in_manifest
+from ansible.module_utils.tensorflow_stack.environment.bookkeeping import Done, record_in_manifest
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow, make_wheel
@@ -51,7 +51,7 @@ class Node:
         spec = EnvironmentSpec(NAME, self.root, "2.8.0", "cpu", os.path.realpath(sys.executable), lock)
         installer = installing.Installer(uv=self.uv, index_url=self.wheels.as_uri(), cache=f"{self.root}/.cache/uv")
         venv.apply_present(spec, installer=lambda: installer, keep=2, lock_timeout=0, drop_additions=True)
-        record_in_manifest(self.root, NAME)
+        record_in_manifest(self.root, NAME, Done("build", None))
         self.run(self.uv, "pip", "install", "--quiet", "--python", f"{self.root}/{NAME}", "ipykernel")
 
     def make(self, **variables: str) -> str:

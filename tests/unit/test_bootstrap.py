@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
 
 
 def asked_for(directory: str, lock: str) -> list[str]:
-    sync = "pip sync --require-hashes --only-binary :all: --compile-bytecode"
+    sync = "pip sync --quiet --require-hashes --only-binary :all: --compile-bytecode"
     return [
         f"~/requirements: venv --quiet --clear --python {sys.executable} ~/{directory}",
         f"~/requirements: {sync} --python ~/{directory} ~/requirements/{lock}",
@@ -218,3 +219,13 @@ def test_test_tools_hold_the_controllers_at_the_same_versions() -> None:
         return {line.split()[0] for line in lines if "==" in line and not line.startswith((" ", "#"))}
 
     assert pins("controller.txt") - pins("test.txt") == set()
+
+
+def test_a_slow_installation_says_that_it_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "module_utils"))
+    monkeypatch.setattr(bootstrap, "PROGRESS_SECONDS", 0)
+    with subprocess.Popen(["sleep", "1.5"]) as process:
+        assert bootstrap.wait_for(process) == 0
+    assert capsys.readouterr().err == "[tools, 1 s] at work\n"

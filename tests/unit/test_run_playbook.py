@@ -239,6 +239,19 @@ def test_make_does_nothing_for_a_variable_that_is_not_known(checkout: Path, word
     assert not (checkout / "scripts" / "ran").exists()
 
 
+def test_help_fits_the_screen() -> None:
+    lines = run_playbook.help_lines(80)
+    assert max(map(len, lines)) <= 80
+    assert "  lock             Make or refresh the locks of a release" in lines
+    assert "  ROOT=            directory of all environments (tensorflow_root)" in lines
+    assert len(lines) > len(run_playbook.help_lines(None))
+
+
+def test_an_error_fits_the_screen(checkout: Path) -> None:
+    lines = make(checkout, "plan", "TENSORFLW=2.8.0", COLUMNS="80").stderr.splitlines()
+    assert max(map(len, lines)) <= 80 and lines[1] == "  Nothing was done."
+
+
 def test_other_targets_know_their_own_variables(checkout: Path) -> None:
     ended = make(checkout, "help", "SCENARO=x", "JOBS=2")
     assert ended.returncode == 2

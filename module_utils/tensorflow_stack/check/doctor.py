@@ -117,8 +117,10 @@ def examine_node(
 
 def describe(examination: Examination) -> list[str]:
     """The examination as lines for a reader."""
-    known = "no known fault" if examination.healthy else "not well" if examination.causes else "not known"
-    lines = [f"{examination.subject}: {examination.verdict or known}"]
+    is_faulty = examination.causes or examination.verdict
+    state = "healthy" if examination.healthy else "not healthy" if is_faulty else "unknown"
+    verdict = f" ({examination.verdict})" if examination.verdict else ""
+    lines = [f"{state}: {examination.subject}{verdict}"]
     if examination.reason:
         lines.append(f"  {examination.reason}")
     if examination.versions:

@@ -38,9 +38,7 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
     """
     if not os.path.isdir(os.path.join(root, ".builds")):
         return False
-    live = live_build(root, name)
     _claim_link(root, name)
-    builds = [build.name for build in builds_of(root, name) if build.record]
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
     def change(content: dict[str, Any]) -> None:
@@ -49,8 +47,10 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
         if in_use == name:
             # By now its link points elsewhere, or is gone.
             before = Position(name, done.before) if done.before else None
+        live = live_build(root, name)
         if live is not None and live.record is not None:
             after: Position | None = Position(name, live.name)
+            builds = [build.name for build in builds_of(root, name) if build.record]
             _fill_entry(content["environments"].setdefault(name, {"check": None}), live, builds, done)
         else:
             after = None if before is None or before.environment == name else before

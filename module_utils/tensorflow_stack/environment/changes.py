@@ -10,6 +10,7 @@ from typing import Container
 from ..errors import BuildError
 from ..io.processes import processes_using
 from ..io.space import check_free_space
+from ..io.uv import cached_wheels
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, projects_of
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
@@ -159,8 +160,8 @@ def plan_absent(root: str, name: str) -> EnvironmentOutcome:
 
 
 def _bytes_to_fetch(spec: EnvironmentSpec) -> int:
-    """Wheel bytes of what no complete build under this root holds yet (the cache has the rest)."""
-    held = set()
+    """Wheel bytes of what neither a complete build under this root nor uv's cache holds yet."""
+    held = cached_wheels(os.path.join(spec.root, ".cache", "uv"), spec.lock.python)
     for path in glob.glob(os.path.join(glob.escape(spec.root), ".builds", "*", BUILD_RECORD)):
         record = read_record(os.path.dirname(path))
         held |= set(record["packages"].items()) if record else set()

@@ -11,7 +11,14 @@ from ..records import manifest
 from ..records.additions import lost_additions
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import check_name
-from ..records.history import Position, builds_before, completed, positions_before
+from ..records.history import (
+    Position,
+    builds_before,
+    completed,
+    is_of_earlier_version,
+    positions_before,
+    positions_left,
+)
 from .builds import Build, builds_of, environment_names, live_build
 from .changes import EnvironmentOutcome, listed_environments
 from .damage import find_added, find_damage
@@ -63,7 +70,10 @@ def next_back(root: str) -> Position | None:
 
 def _of_the_root(root: str, entries: list[dict[str, Any]], in_use: Position | None) -> list[Position]:
     found = positions_before(entries)
-    return found + (_older_builds(root, in_use, found) if in_use else [])
+    if in_use is None:
+        # After a removal everything is better than nothing, also what an earlier rollback left.
+        found += [position for position in positions_left(entries) if position not in found]
+    return found + _unrecorded(root, entries, in_use)
 
 
 def _of_one(root: str, entries: list[dict[str, Any]], name: str) -> tuple[list[Position], Position]:
@@ -72,15 +82,25 @@ def _of_one(root: str, entries: list[dict[str, Any]], name: str) -> tuple[list[P
         raise BuildError(f"There is no environment {name} in {root}: {listed_environments(environment_names(root))}.")
     from_here = Position(name, live.name)
     found = [Position(name, build) for build in builds_before(entries, name, live.name)]
-    return found + _older_builds(root, from_here, found), from_here
+    earlier = [position for position in _unrecorded(root, entries, from_here) if position.environment == name]
+    return found + earlier, from_here
 
 
-def _older_builds(root: str, in_use: Position, known: list[Position]) -> list[Position]:
-    """Of an environment, those that no history names: an earlier version of this toolkit wrote none."""
-    number = Build(in_use.build, None).number
-    older = [build for build in builds_of(root, in_use.environment) if build.record and build.number < number]
-    positions = [Position(in_use.environment, build.name) for build in reversed(older)]
-    return [position for position in positions if position not in known]
+def _unrecorded(root: str, entries: list[dict[str, Any]], from_here: Position | None) -> list[Position]:
+    """Builds that were built before this one by an earlier version of this toolkit, which wrote no history."""
+    if not is_of_earlier_version(entries):
+        return []
+    # The record of a build is written last, and never again.
+    times = {
+        Position(name, build.name): os.stat(os.path.join(build.path, BUILD_RECORD)).st_mtime_ns
+        for name in environment_names(root)
+        for build in builds_of(root, name)
+        if build.record
+    }
+    start = times.get(from_here) if from_here else None
+    known = {*positions_left(entries), from_here}
+    latest_first = sorted(times, key=times.__getitem__, reverse=True)
+    return [row for row in latest_first if row not in known and (start is None or times[row] < start)]
 
 
 def _why_not(root: str, position: Position, build: Build) -> str | None:

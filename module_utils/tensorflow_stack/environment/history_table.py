@@ -40,17 +40,16 @@ def tell_history(root: str) -> dict[str, Any]:
     except BuildError as error:
         why_not = error.message
     told = [_told(root, entry, content) for entry in reversed(entries)]
-    link = os.path.join(root, CURRENT_LINK)
+    is_ours = not is_others(root, content, in_use and in_use.environment)
     result = {
         "root": root,
-        "current": None if is_others(root, content, in_use and in_use.environment) else link,
+        "current": os.path.join(root, CURRENT_LINK) if is_ours else None,
         "in_use": _as_dict(in_use),
         "rollback": _as_dict(back),
         "rollback_refused": why_not,
         "history": told,
     }
-    notes = [about_others(root)] if is_others(root, content, in_use and in_use.environment) else []
-    return {**result, "table": _table(result, in_use, back, notes)}
+    return {**result, "table": _table(result, in_use, back, [] if is_ours else [about_others(root)])}
 
 
 def _as_dict(position: Position | None) -> dict[str, str] | None:
@@ -99,7 +98,7 @@ def _lines_of(entry: dict[str, Any]) -> list[str]:
         said.append(f"by {entry['by'] or 'an unknown user'}")
     if entry["action"] == "remove":
         said.append(f"removed: {entry['environment']}")
-    if before != after:
+    if before != after and (before or entry["action"] != FOUND):
         said.append(f"before: {before.shown if before else 'nothing'}")
     if entry["requirements"]:
         said.append(f"for {entry['requirements']}")

@@ -14,7 +14,7 @@ from typing import Callable
 
 from ..errors import BuildError
 from ..io.commands import run_into
-from ..io.uv import uv_environment
+from ..io.uv import explain_fetch, uv_environment
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
@@ -108,10 +108,20 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
                 "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node can reach."
             )
         log.say(f"Fetching {len(spec.lock.packages)} packages")
-        log.run(command, environment)
+        _fetch(spec, command, environment, log)
     # With nothing left to install; in a step of its own so that the log says what takes so long.
     log.say(f"Compiling {_count_modules(path):,} files to bytecode")
     log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+
+
+def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str], log: BuildLog) -> None:
+    try:
+        log.run(command, environment)
+    except BuildError as error:
+        explained = explain_fetch(error.details.get("reason", ""))
+        if explained is None:
+            raise
+        raise BuildError(f"{spec.name} was not built: {explained}", **error.details) from error
 
 
 def _count_modules(path: str) -> int:

@@ -107,7 +107,7 @@ def _read(path: str, environment: str) -> tuple[str, str]:
     """The text of the file if this toolkit made it for that environment, and what is there if it did not."""
     folder = os.path.dirname(path)
     if os.path.islink(folder) or (os.path.lexists(folder) and not os.path.isdir(folder)):
-        return "", "is reached by something else than a directory, which this toolkit does not follow"
+        return "", "is not in a directory of its own: a link or a file has that name"
     try:
         text = read_whole(path, _MOST_BYTES, follow=False)
         content = parse_object(text)

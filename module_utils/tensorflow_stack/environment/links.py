@@ -26,8 +26,8 @@ _COMPILER_STARTUP = (
     " if 'xla_gpu_cuda_data_dir' in given or given[:1] not in ('', '-') else (ours + ' ' + given).strip()\n"
 )
 
-# Compiled kernels are kept in ~/.nv/ComputeCache. All of them are more than older drivers keep (256 MiB), which would
-# compile the rest at each start. This is the most that a driver allows; a value of the user's own is left.
+# Compiled kernels are kept in ~/.nv/ComputeCache, by older drivers up to 256 MiB. All kernels of a release may be more:
+# what does not fit is compiled at each start. This is the most that a driver allows; a value of the user's own is left.
 # fact: CUDA C++ Programming Guide of CUDA 11.8, "CUDA Environment Variables", from memory, 2026-11-26
 _CACHE_STARTUP_FILE = "tensorflow_gpu_stack_cache.pth"
 _CACHE_STARTUP = "import os; os.environ.setdefault('CUDA_CACHE_MAXSIZE', '4294967296')\n"

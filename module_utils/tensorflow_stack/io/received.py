@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import struct
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Iterator
 
 _NETLINK_SOCK_DIAG = 4
 _DUMP_BY_FAMILY = 20
@@ -29,7 +29,7 @@ class Received:
 
     def __init__(self, process: int) -> None:
         self._process = process
-        self._bytes = {}  # type: Dict[int, int]
+        self._bytes: dict[int, int] = {}
 
     def count(self) -> int:
         """Bytes so far; 0 too where the kernel does not say."""
@@ -47,16 +47,18 @@ class Received:
         return sum(self._bytes.values())
 
 
-def _descendants(process: int) -> List[int]:
+def _descendants(process: int) -> list[int]:
     """All but programs of ssh, whose bytes are those of Ansible."""
-    children: Dict[int, List[Tuple[int, str]]] = {}
+    children: dict[int, list[tuple[int, str]]] = {}
     for path in glob.glob("/proc/[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             with open(path, encoding="utf-8", errors="replace") as stream:
-                identifier, _, rest = stream.read().partition(" (")
-            program, _, fields = rest.rpartition(") ")
-            children.setdefault(int(fields.split()[1]), []).append((int(identifier), program))
-    found, waiting = [], [process]
+                text = stream.read()
+            head, _, fields = text.rpartition(") ")
+            child, _, program = head.partition(" (")
+            children.setdefault(int(fields.split()[1]), []).append((int(child), program))
+    found: list[int] = []
+    waiting = [process]
     while waiting:
         for number, program in children.get(waiting.pop(), []):
             if program != "ssh":
@@ -65,8 +67,8 @@ def _descendants(process: int) -> List[int]:
     return found
 
 
-def _sockets_of(processes: List[int]) -> Set[int]:
-    found = set()
+def _sockets_of(processes: list[int]) -> set[int]:
+    found: set[int] = set()
     for number in processes:
         for path in glob.glob(f"/proc/{number}/fd/*"):
             with contextlib.suppress(OSError):
@@ -76,7 +78,7 @@ def _sockets_of(processes: List[int]) -> Set[int]:
     return found
 
 
-def _received_by_socket() -> Iterator[Tuple[int, int]]:
+def _received_by_socket() -> Iterator[tuple[int, int]]:
     """Inode and received bytes of each TCP socket of this network namespace."""
     for family in (socket.AF_INET, socket.AF_INET6):
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as stream:
@@ -93,7 +95,7 @@ def _received_by_socket() -> Iterator[Tuple[int, int]]:
                         yield inode, struct.unpack_from("=Q", value, _BYTES_RECEIVED_AT)[0]
 
 
-def _messages(stream: socket.socket) -> Iterator[Tuple[int, bytes]]:
+def _messages(stream: socket.socket) -> Iterator[tuple[int, bytes]]:
     """Each message of the kernel; the last one is of another kind."""
     while True:
         data = stream.recv(1 << 16)
@@ -107,7 +109,7 @@ def _messages(stream: socket.socket) -> Iterator[Tuple[int, bytes]]:
             data = data[(length + 3) & ~3 :]
 
 
-def _attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= 4:
         length, name = struct.unpack_from("=HH", data)
         if length < 4:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import html.parser
 import json
 import os
+import re
 import shutil
 import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 from ..errors import StackError
+from .commands import run
 from .downloads import Answer, Source, has_credentials
 from .reading import digest_of
 
@@ -33,6 +36,7 @@ _KEPT_UV_VARIABLES = (
     "UV_PYTHON_INSTALL_MIRROR",
 )
 _DROPPED_PREFIXES = ("UV_", "PYTHON", "CONDA_")
+_FAILED_TO_FETCH = re.compile(r"Failed to (?:fetch|download):? `?(?P<url>https?://[^\s`]+)")
 _DROPPED_VARIABLES = ("VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
@@ -97,6 +101,67 @@ def uv_environment(
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
     return environment
+
+
+def explain_fetch(said: str) -> str | None:
+    """What uv could not fetch, why, and what to set; None if its words are of something else."""
+    found = _FAILED_TO_FETCH.search(said)
+    if not found:
+        return None
+    url = re.sub("//[^/@]*@", "//", found.group("url"))
+    why = said.rpartition("cause: ")[2].strip().rstrip(".")
+    return (
+        f"{url} cannot be fetched ({why}). Set {_INDEX_SETTINGS} to an index that this machine can reach, "
+        "or HTTPS_PROXY to the proxy."
+    )
+
+
+# <cache>/wheels-v8/pypi/<project>/<version>-<tags>, or index/<digest> for pypi: a link to what was unpacked.
+# fact: uv 0.13.9, 2026-11-26
+_CACHED = ("wheels-v*/pypi/*/*", "wheels-v*/index/*/*/*")
+_CACHED_NAME = re.compile(r"(?P<version>[^-]+)-(?P<pythons>[^-]+)-(?P<abi>[^-]+)-[^-]+\Z")
+
+
+class CachedWheel(NamedTuple):
+    """A wheel in uv's cache: the files by which uv finds it, and the tags that say for which Python it is."""
+
+    name: str
+    version: str
+    pythons: str
+    abi: str
+    paths: tuple[str, ...]
+
+    def fits(self, minor: str) -> bool:
+        digits = minor.replace(".", "")
+        return bool({f"cp{digits}", f"py{digits}", "py3"} & set(self.pythons.split("."))) or self.abi == "abi3"
+
+
+def list_cached(cache: str) -> list[CachedWheel]:
+    """The wheels in a cache; none of another uv with another layout, nor those whose names uv shortened by a digest.
+
+    uv has no command for it but a resolution.
+    """
+    found = []
+    for path in sorted(path for pattern in _CACHED for path in glob.glob(os.path.join(glob.escape(cache), pattern))):
+        matched = _CACHED_NAME.match(os.path.basename(path))
+        if matched and os.path.isdir(path):
+            files = (path, path + ".http", path + ".rev", path + ".lock")
+            paths = tuple(file for file in files if os.path.islink(file) or os.path.isfile(file))
+            version, pythons, abi = matched.groups()
+            found.append(CachedWheel(os.path.basename(os.path.dirname(path)), version, pythons, abi, paths))
+    return found
+
+
+def cached_wheels(cache: str, minor: str) -> set[tuple[str, str]]:
+    """Name and version of each wheel in a cache that fits a Python."""
+    return {(wheel.name, wheel.version) for wheel in list_cached(cache) if wheel.fits(minor)}
+
+
+def prune_cache(uv: str, cache: str) -> None:
+    """Have uv remove what nothing in its cache refers to. It waits for another uv that uses the cache."""
+    done = run([uv, "cache", "prune", "--quiet"], env=uv_environment(cache=cache), apart=True)
+    if done.code:
+        raise StackError(f"uv cache prune ended with {done.code}: {done.errors.strip()}. The cache is {cache}.")
 
 
 def _refuse_credentials(index_url: str | None) -> None:

@@ -16,7 +16,7 @@ from .kind import read_kinds
 from .libraries import find_cuda, find_cudnn
 from .loader import read_glibc, read_loader
 from .pythons import read_pythons
-from .texts import os_family, parse_os_release
+from .texts import enabled_repositories, os_family, parse_os_release
 from .user import User, current_user, default_environments_root
 
 PACKAGE_MANAGERS = {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "zypper": "/usr/bin/zypper"}
@@ -67,6 +67,8 @@ def read_node(
         "package_managers": [
             name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
         ],
+        "dkms": files.exists("/usr/sbin/dkms", "dkms"),
+        "yum_repositories": _read_yum_repositories(files),
         "managed": _read_managed(files),
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
@@ -93,6 +95,13 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
         "family": os_family(values),
         "base_codename": values.get("UBUNTU_CODENAME") or values.get("DEBIAN_CODENAME"),
     }
+
+
+def _read_yum_repositories(files: NodeFiles) -> list[str]:
+    """Names of the enabled repositories of dnf."""
+    paths = files.glob("/etc/yum.repos.d/*.repo", "yum_repositories")
+    texts = [files.text(path, "yum_repositories") or "" for path in paths]
+    return sorted({name for text in texts for name in enabled_repositories(text)})
 
 
 def _read_managed(files: NodeFiles) -> dict[str, dict[str, Any]]:

@@ -148,3 +148,18 @@ def natural_order(text: str) -> list[Any]:
     # By length before digits: Python makes no number of very many.
     parts[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
     return parts
+
+
+def enabled_repositories(text: str) -> list[str]:
+    """The names in a .repo file of dnf of those that are enabled, which is what they are unless it says otherwise."""
+    enabled: dict[str, bool] = {}
+    name = None
+    for line in map(str.strip, text.splitlines()):
+        section = re.fullmatch(r"\[([^\]]+)\]", line)
+        if section:
+            name = section.group(1)
+            enabled[name] = True
+        key, _, value = line.partition("=")
+        if name and key.strip() == "enabled":
+            enabled[name] = value.strip().lower() in ("1", "true", "yes", "on")
+    return [name for name, is_enabled in enabled.items() if is_enabled]

@@ -32,6 +32,19 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
     )
 
 
+def refuse_root(node: NodeFacts, made: dict[str, Any]) -> tuple[Refusal, ...]:
+    """A build that the user of the run may not write, before anything else is done for it."""
+    if node.root_is_writable or made["steps"][-1]["action"] not in ("install", "change"):
+        return ()
+    refusal = Refusal(
+        "root",
+        found=f"{node.root}, where {node.user_name} may not write",
+        wanted=f"a directory for {made['environment']['name']}",
+        set="Set tensorflow_root to a directory of yours, or run as the owner of this one or as root.",
+    )
+    return (refusal,)
+
+
 def policy_as_applied(policy: Policy, row: Environment) -> Policy:
     """What the inventory leaves open is as it was when the environment was built."""
     changes: dict[str, Any] = {}

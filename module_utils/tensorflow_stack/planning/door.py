@@ -9,7 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
                 "default": "auto",
             },
             "python": {"type": "str", "default": ""},
+            "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
         },
@@ -73,6 +74,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tables": {"type": "path", "required": True},
     "shipped_locks": {"type": "path", "required": True},
     "locks": {"type": "path", "required": True},
+    "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
 }
 
@@ -86,6 +88,20 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
+
+
+def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
+    """Arguments of `tensorflow_build_info` for a plan that builds an environment, None for any other."""
+    if all(step["component"] != "environment" or step["action"] == "keep" for step in made["steps"]):
+        return None
+    python = made["python"]
+    found = {"python": python["path"]} if python["source"] == "found" else {}
+    return {"root": made["environment"]["root"], "minor": python["minor"], **found}
+
+
+def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
+    """The record of a node with an interpreter that does not start."""
+    return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -102,6 +118,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             tables_directory=options["tables"],
             shipped_locks=options["shipped_locks"],
             locks=options["locks"],
+            cached=options.get("cached", ()),
             packages=options.get("packages", ""),
             packages_removed=options.get("packages_removed", ""),
         )
@@ -123,14 +140,15 @@ def plan_for(
     tables_directory: str,
     shipped_locks: str,
     locks: str,
+    cached: Collection[str] = (),
     packages: str = "",
     packages_removed: str = "",
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
     tables = load_tables(tables_directory)
-    facts = on_its_base(tables, NodeFacts.read(node))
-    _check_places(facts.root, environment)
+    facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
+    _check_places(facts, environment)
     wishes = parse.read_requirements(requirements_path) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
@@ -249,8 +267,14 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
-        warnings=tuple(choice.wishes.notes) if choice.wishes else (),
+        warnings=(
+            *(choice.wishes.notes if choice.wishes else ()),
+            *resolution.warn_of_download(tables, stack, node, policy),
+        ),
     )
+    unwritable = applied.refuse_root(node, made)
+    if unwritable:
+        return plan.refuse(stack.release.version, unwritable)
     if choice.carried:
         made["warnings"].append(
             f"Somebody added to {made['environment']['path']}: {shortened(choice.carried)}. The new build has the same "
@@ -290,15 +314,21 @@ def _changed_environment(release: str, environment: str | None) -> str | None:
     return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
 
 
-def _check_places(path: str, name: str | None) -> None:
-    """Raises StackError where a directory of environments has no place, and for a name that none may have."""
+def _check_places(node: NodeFacts, name: str | None) -> None:
+    """Raises StackError where a directory of environments has no place or cannot be read, and for an invalid name."""
     if name:
         check_name(name)
+    path = node.root
     system = _OF_THE_SYSTEM.match(path + "/")
     if path in ("/", "/home", "/usr", "/var") or system:
         raise StackError(
             f"The root of the environments is {path}, which is the system's. "
             "Set tensorflow_root to a directory of its own, such as /opt/tensorflow."
+        )
+    if node.root_unread:
+        raise StackError(
+            f"The environments' root {path} cannot be read by {node.user_name} ({node.root_unread}). "
+            "Set tensorflow_root to a directory of yours, or run as its owner or as root."
         )
 
 
@@ -337,4 +367,5 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "sha256": row.sha256,
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
+        "python_hosts": list(row.python_hosts),
     }

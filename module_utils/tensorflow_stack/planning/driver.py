@@ -62,7 +62,8 @@ def resolve_driver(
 ) -> Driver:
     """The driver as it is or as it is to be; what speaks against it is among the findings."""
     need = _need(tables, release, node, gpus, cuda)
-    kept = Driver(need.floor, node.driver.installed, node.driver.loaded, why=f"new enough for CUDA {cuda.version}")
+    why = f"new enough for CUDA {cuda.version}{_last_branch(need)}"
+    kept = Driver(need.floor, node.driver.installed, node.driver.loaded, why=why)
     if need.last and Version(need.floor).major > need.last[0]:
         findings.refuse(
             "driver",
@@ -218,14 +219,7 @@ def _choose(
         return refuse(f"{keeper.instead}; {_CPU_INSTEAD}", found=f"{problem}; {keeper.because}")
     if not node.is_root:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
-    candidates, reasons = [], []
-    for row in rows_for(tables.driver_packages, node.os):
-        candidate = _candidate(node, row, _asked_version(node, row, policy))
-        reason = _unfit(node, need, policy, row)
-        if reason:
-            reasons.append(f"{candidate.label} {reason}")
-        else:
-            candidates.append(candidate)
+    candidates, reasons = _candidates(tables, node, need, policy)
     if not candidates:
         known = "; ".join(reasons) or f"none is known for {node.os['name'] or 'this distribution'}"
         return refuse(
@@ -242,6 +236,13 @@ def _choose(
             )
         candidates = signed
     best = min(candidates, key=lambda candidate: _rank(tables, candidate.row, policy))
+    dkms = _dkms_repository(node, best.row)
+    if dkms == "":
+        return refuse(
+            f"Enable EPEL ({tables.addresses['epel']}) or install dkms; or install NVIDIA's precompiled modules "
+            f"yourself (dnf module install nvidia-driver:{best.row.branch}) and run again; {_CPU_INSTEAD}",
+            found=f"{problem}, and no dkms to build the modules of {best.label}: EPEL, which has it, is not enabled",
+        )
     if _has_ended(tables, best.row, policy):
         findings.warnings.append(
             f"NVIDIA has ended driver branch {best.row.branch}, and no other one fits: it is installed from "
@@ -250,7 +251,34 @@ def _choose(
     driver = _driver(node, kept, best)
     if driver.direction == "down" and not policy.allow_downgrade:
         return refuse(f"Set nvidia_driver_allow_downgrade to true, so that {best.label} replaces it, {_CPU_INSTEAD}")
-    return replace(driver, why=f"{problem}: {best.label} replaces it" if kept.installed else f"{problem}: {best.label}")
+    why = f"{problem}: {best.label}" + (" replaces it" if kept.installed else "")
+    why += "" if need.last and need.last[1] in problem else _last_branch(need)
+    return replace(driver, why=f"{why}; dkms from {dkms}" if dkms else why)
+
+
+def _candidates(tables: Tables, node: NodeFacts, need: _Need, policy: Policy) -> tuple[list[_Candidate], list[str]]:
+    """Those that fit, and why each of the others does not."""
+    candidates, reasons = [], []
+    for row in rows_for(tables.driver_packages, node.os):
+        candidate = _candidate(node, row, _asked_version(node, row, policy))
+        reason = _unfit(node, need, policy, row)
+        if reason:
+            reasons.append(f"{candidate.label} {reason}")
+        else:
+            candidates.append(candidate)
+    return candidates, reasons
+
+
+def _dkms_repository(node: NodeFacts, row: DriverPackages) -> str | None:
+    """Where DKMS is taken from, if neither the distribution nor NVIDIA has it; "" for nowhere, None if not needed."""
+    if row.dkms_repository is None or node.has_dkms or node.container:
+        return None
+    # Mirrors keep the name in theirs: epel, epel-next, ol9_developer_EPEL, corp-epel-9.
+    return next((name for name in node.yum_repositories if row.dkms_repository in name.lower()), "")
+
+
+def _last_branch(need: _Need) -> str:
+    return f"; {need.last[0]} is the last branch for {need.last[1]}" if need.last else ""
 
 
 def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) -> str | None:
@@ -286,7 +314,7 @@ def _rank(tables: Tables, row: DriverPackages, policy: Policy) -> tuple[Any, ...
 
 def _has_ended(tables: Tables, row: DriverPackages, policy: Policy) -> bool:
     branch = tables.driver_branch(row.branch)
-    return bool(branch and branch.end_of_life and policy.today and branch.end_of_life < policy.today[:7])
+    return bool(branch and branch.has_ended(policy.today))
 
 
 def _asked_version(node: NodeFacts, row: DriverPackages, policy: Policy) -> str:

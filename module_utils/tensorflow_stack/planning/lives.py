@@ -22,11 +22,12 @@ def life_warnings(
     # Of one that is chosen here, the choice itself says so.
     version = driver.present if driver and not driver.is_of_system else None
     branch = tables.driver_branch(int(version.split(".")[0])) if version else None
-    if branch and branch.end_of_life and branch.end_of_life < month:
+    if branch and branch.has_ended(today):
         page = tables.addresses["driver_branches"]
-        warnings.append(
-            f"The driver's branch {branch.branch} has had no security fixes since {branch.end_of_life} ({page})."
-        )
+        what = "gets no security fixes any more: NVIDIA lists it as ended"
+        if branch.end_of_life != "ended":
+            what = f"has had no security fixes since {branch.end_of_life}"
+        warnings.append(f"The driver's branch {branch.branch} {what} ({page}).")
     return tuple(warnings)
 
 

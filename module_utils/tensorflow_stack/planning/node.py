@@ -56,6 +56,19 @@ class Interpreter:
     origin: str
     distutils: bool
     public: bool  # every user may start it
+    fault: str | None = None  # why it does not start, if somebody tried
+
+    @property
+    def is_usable(self) -> bool:
+        """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
+        # fact: docs/cuda_libraries.md, 2026-11-22
+        return self.fault is None and (self.distutils or Version(self.minor) >= Version("3.10"))
+
+    @property
+    def shown(self) -> str:
+        """For a message, with what speaks against it."""
+        flaw = self.fault or ("" if self.is_usable else "has no distutils")
+        return f"{self.version or self.minor} ({self.path}{f', which {flaw}' if flaw else ''})"
 
 
 @dataclass(frozen=True)
@@ -159,6 +172,8 @@ class NodeFacts:
     boot_id: str | None
     secure_boot: bool | None
     kernels: tuple[str, ...]  # releases of those that need the driver
+    has_dkms: bool
+    yum_repositories: tuple[str, ...]  # names of those that are enabled
     gpus: tuple[NodeGpu, ...]
     other_gpus: tuple[str, ...]  # vendors of others than NVIDIA's
     nvswitches: int
@@ -169,11 +184,14 @@ class NodeFacts:
     cudnn: tuple[NodeLibrary, ...]
     managed: Mapping[str, Managed]
     root: str  # of the environments
+    root_is_writable: bool
+    root_unread: str | None  # why it cannot be read, if it cannot
     variables: Mapping[str, str]  # that decide which GPUs and libraries TensorFlow finds
     environments: tuple[Environment, ...]
     current_name: str | None
     rollback: Mapping[str, str] | None  # the environment and the build that a rollback would switch to
     checks: Mapping[str, Mapping[str, Any]]  # the last verdict of each environment that has one, as it is stored
+    cached: frozenset[str] = frozenset()  # name==version of the wheels in the node's cache, if somebody looked
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> NodeFacts:
@@ -188,6 +206,8 @@ class NodeFacts:
                 boot_id=record["boot_id"],
                 secure_boot=record["secure_boot"],
                 kernels=tuple(row["release"] for row in record["kernels"] if row["needs_driver"]),
+                has_dkms=record["dkms"],
+                yum_repositories=tuple(record["yum_repositories"]),
                 gpus=tuple(_gpu(row, record["kinds"]) for row in record["gpus"]),
                 other_gpus=tuple(_VENDORS[row["vendor"]] for row in record["other_gpus"]),
                 nvswitches=record["nvswitches"],
@@ -198,6 +218,10 @@ class NodeFacts:
                 cudnn=tuple(map(_library, record["cudnn"])),
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
                 root=record["environments_root"]["path"],
+                root_is_writable=record["environments_root"]["writable"],
+                root_unread=next(
+                    (row["reason"] for row in record["unread"] if row["fact"] == "environments_root"), None
+                ),
                 variables=record["variables"],
                 environments=tuple(map(Environment.read, record["environments"])),
                 current_name=(record["manifest"] or {}).get("current"),
@@ -264,7 +288,15 @@ def _driver(row: Mapping[str, Any]) -> NodeDriver:
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:
-    return Interpreter(row["version"], row["minor"], row["path"], row["origin"], row["distutils"], row["public"])
+    return Interpreter(
+        row["version"],
+        row["minor"],
+        row["path"],
+        row["origin"],
+        row["distutils"],
+        row["public"],
+        row.get("fault"),
+    )
 
 
 def _library(row: Mapping[str, Any]) -> NodeLibrary:

@@ -7,6 +7,7 @@ What the GPUs need is found in gpus.py; CUDA and cuDNN are chosen in cuda.py, th
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Callable
 
 from packaging.version import Version
@@ -44,6 +45,39 @@ def assess_wish(tables: Tables, version: str, node: NodeFacts, policy: Policy) -
     nearest = _nearest_runnable(tables, assessment.release, node, policy)
     refusals = tuple(Refusal(r.component, r.found, r.wanted, r.set, nearest) for r in assessment.refusals)
     return Assessment(assessment.release, assessment.stack, refusals)
+
+
+def warn_of_download(tables: Tables, stack: Stack, node: NodeFacts, policy: Policy) -> tuple[str, ...]:
+    """What to do if the Python of a stack cannot be downloaded, and which releases need no download."""
+    python = stack.python
+    if not python.bytes:
+        return ()
+    own = replace(policy, python="", python_source="found")
+    running = [not assess(tables, row, node, own).refusals for row in tables.releases]
+    versions = [row.version for row in tables.releases]
+    minors = [minor for minor in stack.release.pythons[str(node.architecture)] if minor in tables.uv_pythons]
+    ones = " or ".join(filter(None, (", ".join(minors[:-1]), minors[-1])))
+    these = "them" if len(python.places) > 1 else "it"
+    return (
+        f"Python {python.minor} is downloaded from {' or '.join(python.places)} (about {python.bytes / 1e6:.0f} MB). "
+        f"If this node cannot reach {these}, set python_mirror to a mirror of python-build-standalone, or install "
+        f"Python {ones} yourself. "
+        + (
+            f"On the Pythons of this node, TensorFlow {_ranges(versions, running)} can run."
+            if any(running)
+            else "No release runs on the Pythons of this node."
+        ),
+    )
+
+
+def _ranges(names: list[str], chosen: list[bool]) -> str:
+    """Those that are chosen, as "a to b" if they follow one another."""
+    parts = []
+    for is_chosen, group in groupby(zip(names, chosen), key=lambda pair: pair[1]):
+        if is_chosen:
+            members = [name for name, _ in group]
+            parts.append(members[0] + (f" to {members[-1]}" if len(members) > 1 else ""))
+    return ", ".join(parts)
 
 
 def _nearest_runnable(tables: Tables, wanted: Release, node: NodeFacts, policy: Policy) -> str | None:
@@ -161,13 +195,16 @@ def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, f
             )
             return None
         minors = [policy.python]
+    for row in node.interpreters:
+        if row.fault and row.minor in minors:
+            findings.warnings.append(f"Python {row.shown} is not used.")
     sources = ("found", "distro", "uv") if policy.python_source == "auto" else (policy.python_source,)
     # The newest has the longest life; but an environment that is there keeps its minor.
     own = {row.python for row in node.environments if row.release == release.version}
     newest_first = sorted(sorted(minors, key=Version, reverse=True), key=lambda minor: minor not in own)
     for source in sources:
         for minor in newest_first:
-            python = _python_from(source, tables, release, node, minor)
+            python = _python_from(source, tables, release, node, policy, minor)
             if python:
                 return python
     findings.refuse(
@@ -189,13 +226,15 @@ def _how_to_get_python(tables: Tables, node: NodeFacts, policy: Policy, minors: 
     return f"{', or '.join(ways)}."
 
 
-def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts, minor: str) -> Python | None:
+def _python_from(
+    source: str, tables: Tables, release: Release, node: NodeFacts, policy: Policy, minor: str
+) -> Python | None:
     is_fitting: Callable[[Interpreter], bool] = {
         "found": lambda row: True,
         "distro": lambda row: row.path == f"/usr/bin/python{minor}",
         "uv": lambda row: row.origin == "uv",
     }[source]
-    there = [row for row in node.interpreters if row.minor == minor and _is_whole(row) and is_fitting(row)]
+    there = [row for row in node.interpreters if row.minor == minor and row.is_usable and is_fitting(row)]
     if there:
         return _found_python(there, release, node)
     if source == "distro":
@@ -208,14 +247,10 @@ def _python_from(source: str, tables: Tables, release: Release, node: NodeFacts,
         # The link that uv keeps to the newest patch of a minor.
         directory = f"cpython-{minor}-linux-{node.architecture}-gnu"
         path = f"{node.root}/.pythons/{directory}/bin/python{minor}"
-        return Python(minor, None, "uv", path)
+        uv = tables.uv(node.architecture)
+        places = (policy.python_mirror,) if policy.python_mirror else uv.python_hosts if uv else ()
+        return Python(minor, None, "uv", path, places=places, bytes=uv.python_megabytes * 1000000 if uv else 0)
     return None
-
-
-def _is_whole(row: Interpreter) -> bool:
-    """Debian packs distutils apart, and uv drives no Python older than 3.10 without it."""
-    # fact: docs/cuda_libraries.md, 2026-11-22
-    return row.distutils or Version(row.minor) >= Version("3.10")
 
 
 def _found_python(rows: list[Interpreter], release: Release, node: NodeFacts) -> Python:
@@ -229,8 +264,4 @@ def _found_python(rows: list[Interpreter], release: Release, node: NodeFacts) ->
 
 
 def _pythons_found(node: NodeFacts) -> str:
-    found = [
-        f"{row.version or row.minor} ({row.path}{'' if _is_whole(row) else ', without distutils'})"
-        for row in node.interpreters
-    ]
-    return ", ".join(found) or "no Python"
+    return ", ".join(row.shown for row in node.interpreters) or "no Python"

@@ -25,6 +25,7 @@ class Policy:
     cudnn_source: str = "auto"  # cudnn_source: auto, found, wheels, nvidia_repo, redist
     python: str = ""  # tensorflow_python: a minor such as 3.10, or "" for the best one
     python_source: str = "auto"  # python_source: auto, found, distro, uv
+    python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
     additions: str = "keep"  # tensorflow_additions: keep, stop, drop
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
@@ -91,6 +92,8 @@ class Python:
     path: str
     package: str | None = None
     public: bool = True  # every user may start it
+    places: tuple[str, ...] = ()  # that uv downloads it from
+    bytes: int = 0  # to download
 
 
 @dataclass(frozen=True)

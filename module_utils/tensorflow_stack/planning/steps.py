@@ -136,7 +136,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         )
     why = {
         "distro": f"no Python {python.minor} here; the distribution has the package {python.package}",
-        "uv": f"no Python {python.minor} here; uv downloads one into the environments' root",
+        "uv": f"no Python {python.minor} here; uv downloads one from {' or '.join(python.places)}",
     }[python.source]
     return _step(
         "python",
@@ -145,6 +145,7 @@ def _python_step(stack: Stack) -> dict[str, Any]:
         wanted=python.minor,
         source=python.source,
         packages=[python.package] if python.package else [],
+        bytes=python.bytes,
         needs_root=python.source == "distro",
     )
 
@@ -206,5 +207,5 @@ def _package_changes(before: Mapping[str, str], after: Mapping[str, str]) -> lis
 
 
 def _bytes_to_fetch(node: NodeFacts, lock: Lock) -> int:
-    held = {item for environment in node.environments for item in environment.packages.items()}
-    return sum(d.bytes for d in lock.distributions if (d.name, d.version) not in held)
+    held = {f"{name}=={version}" for row in node.environments for name, version in row.packages.items()} | node.cached
+    return sum(d.bytes for d in lock.distributions if f"{d.name}=={d.version}" not in held)

@@ -29,7 +29,7 @@ def render_table(plan: dict[str, Any], width: int | None = None) -> str:
         cells.append((step["component"], step["installed"] or "-", step["wanted"] or "-", action, fetch, why))
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     warnings = [f"warning: {warning}" for warning in plan["warnings"]]
-    return "\n".join([title, *rows_of(cells, width), *fold_all(warnings, width)])
+    return "\n".join([*fold_all([title], width), *rows_of(cells, width), *fold_all(warnings, width)])
 
 
 def _shorten_path(text: str) -> str:
@@ -67,7 +67,7 @@ def render_releases(releases: list[dict[str, Any]], width: int | None = None) ->
     for rows in kinds.values():
         names = ranges([row["release"] for row in rows], order)
         differ = len({_reason(row) for row in rows}) > 1
-        example = f", as {rows[0]['release']}" if differ else ""
+        example = f" (numbers of {rows[0]['release']})" if differ else ""
         lines.append(f"  {names}{example}: {_reason(rows[0])}")
     return "\n".join(fold_all(lines, width))
 

@@ -84,6 +84,17 @@ def positions_before(history: list[dict[str, Any]]) -> list[Position]:
     return _below(trail)
 
 
+def positions_left(history: list[dict[str, Any]]) -> list[Position]:
+    """Everything that was ever in use, the latest first."""
+    found = (read_position(entry["after"]) for entry in reversed(history))
+    return list(dict.fromkeys(position for position in found if position))
+
+
+def is_of_earlier_version(history: list[dict[str, Any]]) -> bool:
+    """Whether there was something in use before the history began."""
+    return not history or (history[0]["action"] == FOUND and history[0]["before"] is None)
+
+
 def builds_before(history: list[dict[str, Any]], environment: str, live: str | None) -> list[str]:
     """The builds of one environment that were in use before `live`, the latest first."""
     trail: list[Position | None] = []

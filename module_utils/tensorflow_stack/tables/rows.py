@@ -191,13 +191,22 @@ class GpuDevice:
 
 @dataclass(frozen=True)
 class DriverBranch:
-    """`cuda` is the newest CUDA that the branch knows by itself; `end_of_life` a month, None while open."""
+    """`cuda` is the newest CUDA that the branch knows by itself.
+
+    `end_of_life` is a month, "ended" if NVIDIA names none, or None while it is open and no end is known.
+    """
 
     branch: int
     kernel_modules: str  # open, proprietary: those that NVIDIA's installer takes if the GPU has a choice
     end_of_life: str | None
     cuda: str | None
     source: tuple[str, ...]
+
+    def has_ended(self, today: str) -> bool:
+        """Gets it no fixes any more, on a day such as 2026-11-26?"""
+        if self.end_of_life == "ended":
+            return True
+        return bool(self.end_of_life and today and self.end_of_life < today[:7])
 
 
 @dataclass(frozen=True)
@@ -283,6 +292,7 @@ class DriverPackages:
     fabric_manager: str | None
     stream: str | None  # of a dnf module
     last_kernel: str | None
+    dkms_repository: str | None  # has DKMS, which neither the distribution nor NVIDIA has
     belongs: tuple[str, ...]
     source: tuple[str, ...]
 
@@ -364,4 +374,6 @@ class Uv:
     bytes: int
     program_sha256: str  # of the program in the wheel
     pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
+    python_hosts: tuple[str, ...]  # from there, in the order in which it tries
+    python_megabytes: int  # of one, at most
     source: tuple[str, ...]

@@ -78,14 +78,16 @@ def test_the_first_run_adds_what_is_new_and_the_second_nothing(earlier: Machine)
     assert entry["check"]["verdict"] == "cpu_only_no_gpu" and len(entry["requirements"]) == 2
 
 
-def test_a_rollback_knows_the_builds_by_their_numbers(earlier: Machine) -> None:
-    """There is no history yet: of the environment that is named, the build before; of the others nobody knows."""
+def test_a_rollback_follows_the_times_of_the_builds(earlier: Machine) -> None:
+    """There is no history yet."""
+    first, second = manifest.read(earlier.root)["environments"][FIRST]["builds"]
+    last = earlier.run(LAST)
+    assert going_back.plan_previous(earlier.root, FIRST).build == first
+    assert [earlier.back().build, earlier.back().build] == [second, first]
+    assert earlier.stable == first
     with pytest.raises(BuildError, match="There is nothing below .* to roll back to"):
         going_back.plan_previous(earlier.root)
-    first, _ = manifest.read(earlier.root)["environments"][FIRST]["builds"]
-    assert earlier.back(FIRST).build == first
-    assert earlier.stable == first
-    assert earlier.back().target == LAST
+    assert earlier.run(LAST) == last
 
 
 def test_it_is_removed(earlier: Machine) -> None:

@@ -141,6 +141,14 @@ def test_after_a_removal_there_is_no_stable_path_and_a_rollback_leads_on(machine
     assert machine.stable == new
 
 
+def test_after_a_removal_a_rollback_goes_even_to_what_an_earlier_one_left(machine: Machine) -> None:
+    machine.run(NEW)
+    old = machine.run(OLD)
+    machine.back()
+    machine.remove(NEW)
+    assert machine.back().build == old
+
+
 def test_the_removal_of_another_environment_changes_nothing_in_use(machine: Machine) -> None:
     machine.run(NEW)
     old = machine.run(OLD)

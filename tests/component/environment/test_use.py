@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, damage, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import builds, cache, changes, damage, installing, venv
+from ansible.module_utils.tensorflow_stack.io.uv import cached_wheels
 from ansible.module_utils.tensorflow_stack.records.additions import Addition
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
@@ -47,12 +48,21 @@ class Root:
             self.wheels, "tensorflow", "2.8.0", {"tensorflow/__init__.py": "__version__ = '2.8.0'\n"}
         )
         self.is_by_uv = installer == "uv"
+        self.specs: dict[str, EnvironmentSpec] = {}
 
-    def build(self, version: str) -> str:
+    def spec(self, version: str) -> EnvironmentSpec:
+        """The same one each time: a wheel that is made again has another hash."""
+        if version not in self.specs:
+            self.specs[version] = self._make_spec(version)
+        return self.specs[version]
+
+    def _make_spec(self, version: str) -> EnvironmentSpec:
         lock = make_lock(self.tensorflow, make_tool(self.wheels, version), release="2.8.0", python=MINOR)
         python = os.path.realpath(sys.executable)
-        spec = EnvironmentSpec(NAME, str(self.path), "2.8.0", "cpu", python, lock)
-        outcome = venv.apply_present(spec, installer=self.installer, keep=2, lock_timeout=0)
+        return EnvironmentSpec(NAME, str(self.path), "2.8.0", "cpu", python, lock)
+
+    def build(self, version: str) -> str:
+        outcome = venv.apply_present(self.spec(version), installer=self.installer, keep=2, lock_timeout=0)
         return str(outcome.build)
 
     def installer(self) -> installing.Installer:
@@ -124,6 +134,42 @@ def test_shells_and_console_scripts_have_the_path_of_the_environment_and_follow_
     assert [path.name for path in scripts if first.encode() in path.read_bytes()] == []
     venv.apply_previous(str(root.path), NAME, lock_timeout=0)
     assert said(root.live / "bin" / "tool") == f"1.0 {root.live}/bin/python"
+
+
+def test_what_the_cache_has_is_not_to_be_fetched(tmp_path: Path, uv: str) -> None:
+    root = Root(tmp_path, uv, "uv")
+    whole = changes.plan_present(root.spec("1.0")).bytes_to_fetch
+    root.build("1.0")
+    venv.apply_absent(str(root.path), NAME, lock_timeout=0)
+    assert changes.plan_present(root.spec("1.0")).bytes_to_fetch == 0
+    assert 0 < changes.plan_present(root.spec("2.0")).bytes_to_fetch < whole
+
+
+def test_pruning_leaves_what_a_repair_needs(tmp_path: Path, uv: str) -> None:
+    root = Root(tmp_path, uv, "uv")
+    where = str(root.path)
+    root.build("1.0")
+    root.build("2.0")
+    assert cache.find_superfluous(where) == (), "one is in use, to the other one can roll back"
+    root.build("3.0")
+    outcome = cache.prune(where, uv)
+    assert [(wheel.name, wheel.version) for wheel in outcome.wheels] == [("tool", "1.0")]
+    assert outcome.freed_bytes > 0
+    assert {place.what.partition(",")[0] for place in outcome.places} == {
+        "wheels in uv's cache that no build shares",
+        "a build",
+        "all",
+    }
+    again = cache.prune(where, uv)
+    assert (again.wheels, again.freed_bytes) == ((), 0)
+    # A run that was killed before uv pruned is completed by the next one.
+    root.build("4.0")
+    for path in (path for wheel in cache.find_superfluous(where) for path in wheel.paths):
+        os.unlink(path)
+    resumed = cache.prune(where, uv)
+    assert resumed.wheels == () and resumed.freed_bytes > 0
+    held = cached_wheels(f"{where}/.cache/uv", MINOR)
+    assert held == {("tensorflow", "2.8.0"), ("tool", "3.0"), ("tool", "4.0")}, "the wheels of both builds"
 
 
 def by_uv(root: Root) -> list[str]:

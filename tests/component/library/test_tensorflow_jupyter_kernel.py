@@ -110,7 +110,7 @@ def _another(path: Path) -> None:
     [
         (_text, "was not made by this toolkit"),
         (_logo, "is in a directory with files that this toolkit did not make"),
-        (_link, "is reached by something else than a directory"),
+        (_link, "is not in a directory of its own: a link or a file has that name"),
         (_another, "is the kernel of /srv/tensorflow-2.8.0"),
     ],
 )

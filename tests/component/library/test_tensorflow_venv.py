@@ -93,13 +93,21 @@ def test_without_a_lock_the_one_in_the_build_is_meant(run_module, arguments: dic
     lock = arguments.pop("lock")
     nothing = run_module("tensorflow_venv", **arguments)
     assert nothing["failed"] and f"There is no environment {NAME} in" in nothing["msg"]
-    built = run_module("tensorflow_venv", lock=lock, requirements="/home/me/mine.txt", **arguments)
+    asked = {"tensorflow_version": "newest"}
+    wish = {"lock": lock, "requirements": "/home/me/mine.txt", "asked": asked, "by": "ada@desk"}
+    built = run_module("tensorflow_venv", **wish, **arguments)
     root = Path(arguments["root"])
     entry = json.loads((root / "manifest.json").read_text())["environments"][NAME]
     assert entry["requirements"] == {built["build"]: "/home/me/mine.txt"}
     (root / NAME / "lib" / f"python{MINOR}" / "site-packages" / "numpy" / "__init__.py").unlink()
     repaired = run_module("tensorflow_venv", **arguments)
     assert (repaired["action"], repaired["release"]) == ("repair", "2.8.0")
+    content = json.loads((root / "manifest.json").read_text())
+    entry = content["environments"][NAME]
+    assert entry["requirements"][repaired["build"]] == "/home/me/mine.txt", "what it is for is not forgotten"
+    assert entry["asked"][repaired["build"]] == {**asked, "tensorflow_index_url": arguments["index_url"]}
+    assert [(told["action"], told["by"]) for told in content["history"]] == [("build", "ada@desk"), ("repair", None)]
+    assert repaired["rollback"] == {"environment": NAME, "build": built["build"]}
     (root / NAME / "lock.txt").unlink()
     lost = run_module("tensorflow_venv", **arguments)
     assert lost["failed"] and "lock.txt cannot be read as a lock. Set tensorflow_version" in lost["msg"]

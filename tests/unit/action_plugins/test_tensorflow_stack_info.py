@@ -23,6 +23,16 @@ PLACES = {
 RunAction = Callable[..., dict[str, Any]]
 
 
+CACHED = ["tensorflow==2.8.0"]
+# What is wrong with each interpreter that does not start.
+Faults = dict[str, str]
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return {}
+
+
 @pytest.fixture
 def asked() -> list[dict[str, Any]]:
     """The arguments of each module that was started on the node."""
@@ -30,11 +40,15 @@ def asked() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def act(asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> RunAction:
+def act(asked: list[dict[str, Any]], faults: Faults, monkeypatch: pytest.MonkeyPatch) -> RunAction:
     def run(read: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         def execute(name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+            asked.append(dict(module_args))
+            module_args["_ansible_check_mode"] = False  # as ansible-core does
+            if name == "tensorflow_build_info":
+                python = module_args.get("python")
+                return {"fault": faults.get(str(python)), "real_path": python, "cached": CACHED}
             assert name == "gpu_node_info" and read is not None
-            asked.append(module_args)
             return read
 
         task = SimpleNamespace(
@@ -54,9 +68,52 @@ def test_the_node_is_read_and_its_record_returned(act: RunAction, asked: list[di
     node = nodes.read("a100_driver535", tmp_path)
     facts = {"discovered_interpreter_python": "/usr/bin/python3"}
     result = act({"node": node, "changed": False, "ansible_facts": facts}, release="2.10.1")
-    assert asked == [{"environment": "tensorflow-2.10.1"}]
+    python = "/opt/tensorflow/.pythons/cpython-3.10.19-linux-x86_64-gnu/bin/python3.10"
+    build = {"root": "/opt/tensorflow", "minor": "3.10", "python": python}
+    assert asked == [{"environment": "tensorflow-2.10.1"}, build]
     assert (result["node"], result["ansible_facts"], result["changed"]) == (node, facts, False)
     assert result["plan"]["release"] == "2.10.1"
+
+
+def test_an_interpreter_that_does_not_start_is_passed_over(
+    act: RunAction, asked: list[dict[str, Any]], faults: Faults, tmp_path: Path
+) -> None:
+    node = nodes.read("a100_driver535", tmp_path)
+    (other,) = (row for row in node["pythons"] if row["minor"] == "3.10")
+    node["pythons"].append({**other, "path": "/usr/bin/python3.10", "origin": "system"})
+    paths = [other["path"], "/usr/bin/python3.10"]
+    faults[paths[1]] = "does not start: libpython3.10.so.1.0: cannot open shared object file"
+    result = act({"node": node}, release="2.8.0", policy={"gpu": "none"})
+    assert [row["python"] for row in asked[1:]] == [paths[1], paths[0]]
+    assert result["plan"]["python"]["path"] == paths[0]
+    (warning,) = (text for text in result["plan"]["warnings"] if text.endswith("is not used."))
+    assert warning == f"Python {other['version']} ({paths[1]}, which {faults[paths[1]]}) is not used."
+    assert [row.get("fault") for row in result["node"]["pythons"] if row["minor"] == "3.10"] == [None, faults[paths[1]]]
+    # With none that starts, one is fetched; and it is refused if that is not allowed.
+    faults[paths[0]] = "does not end within 10 s"
+    assert act({"node": node}, release="2.8.0", policy={"python": "3.10"})["plan"]["python"]["source"] == "uv"
+    policy = {"python": "3.10", "python_source": "found"}
+    refused = act({"node": node}, release="2.8.0", policy=policy)
+    assert refused["failed"] and f"({paths[0]}, which does not end within 10 s)" in refused["msg"]
+
+
+def test_what_is_cached_is_not_to_be_fetched(act: RunAction, tmp_path: Path) -> None:
+    node = {**nodes.read("a100_driver535", tmp_path), "environments": []}
+    options: dict[str, Any] = {"release": "2.8.0", "policy": {"gpu": "none"}}
+    whole, rest = (
+        act(**how, **options)["plan"]["steps"][-1]["bytes"] for how in ({"node": node}, {"read": {"node": node}})
+    )
+    assert 0 < rest < 0.4 * whole
+
+
+def test_an_environment_that_is_kept_starts_nothing(
+    act: RunAction, asked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    node = nodes.read("a100_driver535", tmp_path)
+    digest = act(node=node, release="2.8.0")["plan"]["environment"]["digest"]
+    kept = nodes.environment(digest=digest)
+    act({"node": {**node, "environments": [kept]}}, release="2.8.0")
+    assert asked == [{"environment": "tensorflow-2.8.0"}]
 
 
 def test_a_record_that_is_given_is_planned_from(act: RunAction, asked: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_log_is_expected() -> None:
 def test_an_unknown_log_is_not_a_good_one(run_module: RunModule) -> None:
     result = run_module("tensorflow_doctor", text="start\nfatal: no idea\n\n", diagnoses=ROWS, log_lines=LINE_ROWS)
     assert result["lines"] == [
-        "the log: not known",
+        "unknown: the log",
         "  2 lines read: 1 of them looks like a fault.",
         "",
         "No known cause fits. Lines that look like a fault:",
@@ -81,14 +81,14 @@ def test_an_unknown_log_is_not_a_good_one(run_module: RunModule) -> None:
 def test_an_empty_log(run_module: RunModule, text: str) -> None:
     result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS, log_lines=LINE_ROWS)
     assert not result["healthy"]
-    assert result["lines"] == ["the log: not known", "  The log is empty."]
+    assert result["lines"] == ["unknown: the log", "  The log is empty."]
 
 
 def test_a_healthy_log_says_why(run_module: RunModule) -> None:
     log = str(CAPTURES / "healthy/tf2.21.xla2.txt")
     result = run_module("tensorflow_doctor", log=log, diagnoses=ROWS, log_lines=LINE_ROWS)
     assert result["healthy"]
-    assert result["lines"][0] == "the log: no known fault"
+    assert result["lines"][0] == "healthy: the log"
     assert result["lines"][1].endswith(": TensorFlow computed, and no line looks like a fault.")
 
 

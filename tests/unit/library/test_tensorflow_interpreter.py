@@ -41,6 +41,7 @@ def test_one_that_is_missing_is_fetched_below_the_root(
     run_module: RunModule, fetched: list[Any], tmp_path: Path, check: bool
 ) -> None:
     options = {"path": str(tmp_path / "python"), "minor": "3.10", "source": "uv", "root": str(tmp_path), "mirror": "m"}
+    options["places"] = ["releases.astral.sh", "github.com"]
     result = run_module("tensorflow_interpreter", check=check, diff=True, **options)
     assert result["changed"] and result["diff"]["before"] == ""
     wanted = {
@@ -50,6 +51,7 @@ def test_one_that_is_missing_is_fetched_below_the_root(
         "uv": f"{tmp_path}/.tools/uv",
         "mirror": "m",
         "downloads": None,
+        "places": ["releases.astral.sh", "github.com"],
         "log": f"{tmp_path}/.builds/python.log",
     }
     assert fetched == ([] if check else [wanted])

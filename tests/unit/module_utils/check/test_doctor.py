@@ -21,7 +21,7 @@ def test_the_first_cause_is_what_to_do_and_the_others_come_after() -> None:
         "/opt/python", healthy=False, causes=[cause("one"), cause("two"), cause("three")], verdict="no_gpu"
     )
     assert doctor.describe(examination) == [
-        "/opt/python: no_gpu",
+        "not healthy: /opt/python (no_gpu)",
         "",
         "1. one: one is wrong.",
         "   because: a line about one",
@@ -43,7 +43,7 @@ def test_a_healthy_subject_has_no_log() -> None:
     examination = doctor.Examination(
         "this node", healthy=True, causes=[], versions={"driver": "535.1", "numpy": "1.23.5"}, log_tail=["line"]
     )
-    assert doctor.describe(examination) == ["this node: no known fault", "  driver 535.1; numpy 1.23.5"]
+    assert doctor.describe(examination) == ["healthy: this node", "  driver 535.1; numpy 1.23.5"]
 
 
 def test_a_line_of_a_log_is_shown_as_far_as_it_can_be_read() -> None:

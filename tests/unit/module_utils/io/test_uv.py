@@ -347,3 +347,24 @@ def test_environment_names_a_directory_of_wheels_as_links(tmp_path: Path) -> Non
     assert environment["UV_FIND_LINKS"] == tmp_path.as_uri()
     assert environment["UV_OFFLINE"] == "1"
     assert "UV_DEFAULT_INDEX" not in environment
+
+
+@pytest.mark.parametrize(
+    ("said", "explained"),
+    [
+        (
+            "error: Request failed after 3 retries in 4.5s cause: "
+            "Failed to fetch: http://me:secret@127.0.0.1:9/simple/six/ cause: error sending request "
+            "for url (http://127.0.0.1:9/simple/six/) cause: client error (Connect) "
+            "cause: tcp connect error cause: Connection refused (os error 111)",
+            "http://127.0.0.1:9/simple/six/ cannot be fetched (Connection refused (os error 111)). Set "
+            "tensorflow_index_url (or UV_DEFAULT_INDEX in the environment) to an index that this machine can reach, or "
+            "HTTPS_PROXY to the proxy.",
+        ),
+        ("error: No solution found when resolving dependencies", None),
+        ("", None),
+    ],
+    ids=["refused", "another", "nothing"],
+)
+def test_what_could_not_be_fetched_is_said_with_what_to_set(said: str, explained: str | None) -> None:
+    assert uv.explain_fetch(said) == explained

@@ -164,6 +164,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
         "kernels": [{"release": "4.18.0-553.el8_10.x86_64", "headers": None, "needs_driver": True}],
         "package_managers": ["dnf"],
+        "dkms": False,
+        "yum_repositories": ["baseos", "epel"],
     },
     "managed_a100_debian12": {
         "managed": {

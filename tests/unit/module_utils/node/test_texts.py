@@ -221,3 +221,11 @@ def test_parse_patchlevel(text: str, expected: str | None) -> None:
 )
 def test_parse_python_directory(path: str, minor: str, expected: str | None) -> None:
     assert texts.parse_python_directory(path, minor) == expected
+
+
+def test_repositories_of_dnf_are_enabled_unless_they_say_otherwise() -> None:
+    text = (
+        "# of the site\n[one]\nname=One\n[two]\nenabled = 0\n[ three ]\nenabled=True\n[four]\nenabled=1\nenabled=no\n"
+    )
+    assert texts.enabled_repositories(text) == ["one", " three "]
+    assert texts.enabled_repositories("enabled=1\n[") == []

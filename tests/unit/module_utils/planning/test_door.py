@@ -84,7 +84,9 @@ def test_the_newest_release_is_one_that_the_file_allows(node: dict[str, Any], tm
         requirements.write_text(text)
         made = make_plan(node, tmp_path / "locks", release="newest", requirements=str(requirements))
         assert made["plan"]["release"] == release, text
-        assert made["releases"][0]["release"] == "2.21.0"
+        # A file that names TensorFlow has chosen.
+        assert [row["release"] for row in made["releases"][:1]] == (["2.21.0"] if text == "numpy\n" else [])
+        assert ("releases run here" in made["table"]) is (text == "numpy\n")
 
 
 def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
@@ -97,6 +99,7 @@ def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
     ("options", "asked"),
     [
         ({"release": "2.8.0"}, {"environment": "tensorflow-2.8.0"}),
+        ({"release": "2.15"}, {"environment": "tensorflow-2.15.1"}),
         ({"release": "2.8.0", "environment": "mine"}, {"environment": "mine"}),
         ({"release": "newest", "environments_root": "/srv/tf"}, {"environments_root": "/srv/tf"}),
         ({"release": "current"}, {}),
@@ -104,4 +107,45 @@ def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
     ids=str,
 )
 def test_the_node_is_asked_about_the_environment_that_is_meant(options: dict[str, str], asked: dict[str, str]) -> None:
-    assert door.reading({"environment": None, "environments_root": None, **options}) == asked
+    tables = str(RELEASE_FILES / "tables")
+    assert door.reading({"environment": None, "environments_root": None, "tables": tables, **options}) == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "release"), [("2.15", "2.15.1"), ("2.8", "2.8.4"), ("1.15", "1.15.5"), ("2.15.0", "2.15.0")]
+)
+def test_a_minor_is_its_newest_patch(node: dict[str, Any], tmp_path: Path, asked: str, release: str) -> None:
+    node["pythons"] = [{**node["pythons"][0], "minor": minor, "version": f"{minor}.0"} for minor in ("3.7", "3.10")]
+    made = make_plan(node, tmp_path / "locks", release=asked)["plan"]
+    assert (made["release"], made["environment"]["name"]) == (release, f"tensorflow-{release}")
+    said = f"{asked} was requested, and {release} is its newest patch. For another patch, set all three numbers."
+    assert (said == made["warnings"][0]) is (asked != release)
+
+
+def test_a_root_that_the_user_may_not_write_is_refused(node: dict[str, Any], tmp_path: Path) -> None:
+    node["environments_root"]["writable"] = False
+    node["user"]["name"] = "ada"
+    (refusal,) = make_plan(node, tmp_path / "locks", release="2.8.0")["plan"]["refusals"]
+    assert refusal["message"] == (
+        "root: wanted a directory for tensorflow-2.8.0; found /opt/tensorflow, where ada may not write. "
+        "Set tensorflow_root to a directory of yours, or run as the owner of this one or as root."
+    )
+
+
+def test_a_root_that_the_user_may_not_write_can_be_kept(node: dict[str, Any], tmp_path: Path) -> None:
+    applied = {"environments": [{"release": "2.8.0", "flavour": "cpu", "applied": True}]}
+    kept = change(node, tmp_path / "locks", applied, {})
+    kept["environments_root"]["writable"] = False
+    made = make_plan(kept, tmp_path / "locks", release="2.8.0")["plan"]
+    assert not made["refusals"] and made["steps"][-1]["action"] == "keep"
+
+
+def test_a_root_that_cannot_be_read_is_said(node: dict[str, Any], tmp_path: Path) -> None:
+    node["unread"] = [{"fact": "environments_root", "reason": "/opt/tensorflow: Permission denied"}]
+    node["user"]["name"] = "ada"
+    with pytest.raises(StackError) as raised:
+        make_plan(node, tmp_path / "locks", release="current")
+    assert raised.value.message == (
+        "The environments' root /opt/tensorflow cannot be read by ada (/opt/tensorflow: Permission denied). "
+        "Set tensorflow_root to a directory of yours, or run as its owner or as root."
+    )

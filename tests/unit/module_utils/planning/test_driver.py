@@ -241,6 +241,40 @@ def test_dnf_gets_its_stream_and_the_headers_of_the_kernel(tables: Tables, tmp_p
     }
 
 
+@pytest.mark.parametrize(
+    ("repositories", "has_dkms", "found"),
+    [
+        (["baseos", "epel"], False, "dkms from epel"),
+        (["ol8_baseos_latest", "ol8_developer_EPEL"], False, "dkms from ol8_developer_EPEL"),
+        (["baseos"], True, ""),
+    ],
+)
+def test_where_the_family_of_red_hat_has_dkms_from(
+    tables: Tables, tmp_path: Path, repositories: list[str], has_dkms: bool, found: str
+) -> None:
+    machine = node("bare_a100_rocky8", tmp_path)
+    machine.update(yum_repositories=repositories, dkms=has_dkms)
+    assert chosen(tables, machine, "2.14.1").why.rpartition("; ")[2] == (
+        found or "no NVIDIA driver: 580 (open modules, nvidia_repo)"
+    )
+
+
+def test_without_dkms_the_run_stops_before_anything_is_changed(tables: Tables, tmp_path: Path) -> None:
+    machine = node("bare_a100_rocky8", tmp_path)
+    machine["yum_repositories"] = ["appstream", "baseos"]
+    refusal = assess(tables, machine, "2.14.1").refusals[0]
+    assert (
+        "no dkms to build the modules of 580 (open modules, nvidia_repo): EPEL, which has it, is not" in refusal.found
+    )
+    assert refusal.set.startswith("Enable EPEL (https://docs.fedoraproject.org/en-US/epel/getting-started/) or install")
+    assert "dnf module install nvidia-driver:580" in refusal.set
+
+
+def test_the_last_branch_of_a_gpu_is_named(tables: Tables, tmp_path: Path) -> None:
+    machine = node("volta_v100_driver470", tmp_path, driver={**BARE, "loaded": "580.95.05", "installed": "580.95.05"})
+    assert chosen(tables, machine, "2.8.0").why.endswith("; 580 is the last branch for GPU 0 (Tesla V100 SXM2 16GB)")
+
+
 def test_nothing_is_known_for_a_distribution(tables: Tables, tmp_path: Path) -> None:
     machine = node("bare_t4_debian12", tmp_path)
     machine["os"].update(id="arch", version_id=None, name="Arch Linux", family=None)

@@ -65,7 +65,7 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
     for key in ("loaded", "installed"):
         if key in changes:
             node["driver"][key] = changes[key]
-    for key in ("cuda", "cudnn", "managed", "secure_boot"):
+    for key in ("cuda", "cudnn", "managed", "secure_boot", "yum_repositories"):
         if key in changes:
             node[key] = changes[key]
     if "whole" in changes:

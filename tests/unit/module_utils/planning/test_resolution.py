@@ -39,12 +39,15 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "os": {"id": "debian", "version_id": "12", "family": "debian", "name": "Debian 12"},
         "user": {"name": "root", "uid": 0, "home": "/root"},
         "nvswitches": 0,
+        "dkms": False,
+        "yum_repositories": [],
         "driver": dict.fromkeys(("loaded", "kind", "installed", "libcuda")),
         "modules": {"nouveau": False, "nova_core": False},
         "pythons": list(pythons),
         "managed": {},
         "variables": {},
-        "environments_root": {"path": "/opt/tensorflow"},
+        "environments_root": {"path": "/opt/tensorflow", "writable": True},
+        "unread": [],
         **changes,
     }
 
@@ -61,6 +64,26 @@ def test_a_python_before_3_10_without_distutils_is_completed_by_the_distribution
     assert chosen(tables, machine, python="3.9").package == "python3.9-venv"
     machine = node({**bare, "minor": "3.10", "path": "/usr/bin/python3.10"})
     assert chosen(tables, machine, python="3.10").source == "found"
+
+
+def test_a_download_is_named_with_what_else_would_do(tables: Tables) -> None:
+    def warning(*pythons: dict[str, Any], **policy: Any) -> str:
+        facts = NodeFacts.read(node(*pythons))
+        stack = resolution.assess_wish(tables, "2.8.0", facts, Policy(**policy)).stack
+        assert stack
+        (text,) = resolution.warn_of_download(tables, stack, facts, Policy(**policy))
+        return text
+
+    assert warning(python("/usr/bin/python3.11", "system", "3.11")) == (
+        "Python 3.10 is downloaded from releases.astral.sh or github.com (about 36 MB). If this node cannot reach "
+        "them, set python_mirror to a mirror of python-build-standalone, or install Python 3.8, 3.9 or 3.10 yourself. "
+        "On the Pythons of this node, TensorFlow 2.12.0 to 2.21.0 can run."
+    )
+    of_the_site = warning(python_mirror="https://mirror.example.org/pythons")
+    assert of_the_site.startswith(
+        "Python 3.10 is downloaded from https://mirror.example.org/pythons (about 36 MB). If this node cannot reach it,"
+    )
+    assert of_the_site.endswith("No release runs on the Pythons of this node.")
 
 
 def test_the_newest_minor_and_then_the_most_lasting_origin(tables: Tables) -> None:

@@ -1,0 +1,136 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: what the environments of a root take on disk."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_cache
+short_description: Show what the environments take on disk, and remove cached wheels that no build contains
+description:
+  - Lists uv's cache, the builds, the downloaded Pythons and the tools of a root, with the space that the removal of
+    each would free. Files that builds and cache share are counted only for the root.
+  - With O(prune), removes the cached wheels of which no build has the version, and has C(uv cache prune) remove what
+    nothing in the cache refers to. The wheels of all builds stay, so that a damaged build can be repaired without a
+    network.
+  - Builds and Pythons are never removed.
+options:
+  root:
+    description: Directory of all environments.
+    type: path
+    required: true
+  prune:
+    description: Remove what no build contains.
+    type: bool
+    default: false
+  uv:
+    description: The pinned uv, a row of the table C(uv). Required if O(prune).
+    type: dict
+  index_url:
+    description: Package index from which uv itself is downloaded; the public one if not set.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Lists the wheels that would be removed. What C(uv cache prune) would free besides is not known.
+  diff_mode:
+    support: full
+    description: The cached wheels that no build contains, before and after.
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Show what the environments take
+  tensorflow_cache:
+    root: /opt/tensorflow
+
+- name: Remove cached wheels that no build contains
+  tensorflow_cache:
+    root: /opt/tensorflow
+    prune: true
+    uv: "{{ uv_record }}"
+"""
+
+RETURN = r"""
+places:
+  description: Each directory, what it is, and the bytes that its removal would free.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{path: /opt/tensorflow/.cache/uv, what: "wheels in uv's cache that no build shares", bytes: 1900000000}]
+superfluous:
+  description: Cached wheels that no build contains, as C(name==version). With O(prune) they were removed.
+  returned: success
+  type: list
+  elements: str
+  sample: [tensorflow==2.15.1]
+freed_bytes:
+  description: Bytes that were freed.
+  returned: success
+  type: int
+  sample: 1800000000
+lines:
+  description: The same for a person.
+  returned: success
+  type: list
+  elements: str
+  sample: [" 1900 MB  /opt/tensorflow/.cache/uv (wheels in uv's cache that no build shares)"]
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.environment import cache
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.io.uv import ensure_uv
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "prune": {"type": "bool", "default": False},
+            "uv": {"type": "dict"},
+            "index_url": {"type": "str"},
+        },
+        required_if=[("prune", True, ("uv",))],
+        supports_check_mode=True,
+    )
+    root, is_pruned = module.params["root"], module.params["prune"]
+    try:
+        if is_pruned and not module.check_mode and os.path.isdir(os.path.join(root, ".cache", "uv")):
+            uv = ensure_uv(
+                directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
+            )
+            outcome = cache.prune(root, uv)
+        else:
+            outcome = cache.CacheOutcome(cache.list_places(root), cache.find_superfluous(root), 0)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
+    text = "".join(f"{name}\n" for name in names)
+    module.exit_json(
+        changed=is_pruned and bool(names or outcome.freed_bytes),
+        places=[place._asdict() for place in outcome.places],
+        superfluous=names,
+        freed_bytes=outcome.freed_bytes,
+        lines=_lines(outcome, names, is_pruned=is_pruned and not module.check_mode),
+        diff={"before": text, "after": "" if is_pruned else text},
+    )
+
+
+def _lines(outcome: cache.CacheOutcome, names: list[str], *, is_pruned: bool) -> list[str]:
+    lines = [f"{place.bytes / 1e6:7,.0f} MB  {place.path} ({place.what})" for place in outcome.places]
+    if is_pruned:
+        return [*lines, f"{outcome.freed_bytes / 1e6:7,.0f} MB  freed ({len(names)} wheels that no build contains)"]
+    ways = "make cache PRUNE=1 removes them" if names else "there is nothing to prune"
+    return [*lines, f"{len(names)} cached wheels are in no build; {ways}"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The module that shows what environments take on disk: check mode says what is removed, and nothing else goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack.environment import installing, venv
+from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack.tables.load import load_tables
+
+from tests.conftest import REPOSITORY, RunModule
+from tests.wheels import make_lock, make_tensorflow
+
+MINOR = "%d.%d" % sys.version_info[:2]
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    row = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables")).uv(platform.machine())
+    assert row
+    return dataclasses.asdict(row)
+
+
+def test_check_mode_says_what_goes_and_builds_stay(
+    run_module: RunModule, tmp_path: Path, uv: str, record: dict[str, Any]
+) -> None:
+    root, wheels = str(tmp_path / "root"), tmp_path / "wheels"
+    wheels.mkdir()
+    installer = installing.Installer(uv=uv, index_url=wheels.as_uri(), cache=f"{root}/.cache/uv")
+    for release in ("2.8.0", "2.9.3"):
+        lock = make_lock(make_tensorflow(wheels, release), release=release, python=MINOR)
+        spec = EnvironmentSpec(f"tf-{release}", root, release, "cpu", os.path.realpath(sys.executable), lock)
+        venv.apply_present(spec, installer=lambda: installer, keep=2, lock_timeout=0)
+    venv.apply_absent(root, "tf-2.8.0", lock_timeout=0)
+    pinned = Path(root, ".tools", f"uv-{record['version']}", "uv")
+    pinned.parent.mkdir(parents=True)
+    shutil.copy(uv, pinned)
+
+    shown = run_module("tensorflow_cache", root=root)
+    assert (shown["changed"], shown["superfluous"], shown["freed_bytes"]) == (False, ["tensorflow==2.8.0"], 0)
+    assert shown["lines"][-1] == "1 cached wheels are in no build; make cache PRUNE=1 removes them"
+    planned = run_module("tensorflow_cache", check=True, diff=True, root=root, prune=True, uv=record)
+    done = run_module("tensorflow_cache", diff=True, root=root, prune=True, uv=record)
+    for result in (planned, done):
+        assert (result["changed"], result["superfluous"]) == (True, ["tensorflow==2.8.0"])
+        assert result["diff"] == {"before": "tensorflow==2.8.0\n", "after": ""}
+    assert done["freed_bytes"] > 0 and "freed (1 wheels that no build contains)" in done["lines"][-1]
+    again = run_module("tensorflow_cache", root=root, prune=True, uv=record)
+    assert (again["changed"], again["superfluous"]) == (False, [])
+    assert Path(root, "tf-2.9.3", "bin", "python").exists()
+
+
+def test_a_root_that_is_not_there_takes_nothing(run_module: RunModule, tmp_path: Path, record: dict[str, Any]) -> None:
+    result = run_module("tensorflow_cache", root=str(tmp_path / "none"), prune=True, uv=record)
+    assert (result["changed"], result["places"]) == (False, [])
+    assert list(tmp_path.iterdir()) == []

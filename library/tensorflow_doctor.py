@@ -11,6 +11,7 @@ short_description: Diagnose any TensorFlow and say what to do, whoever installed
 description:
   - Imports TensorFlow and computes, in a separate process with a time limit, reads the node (GPUs, driver, messages of
     the kernel, C(nvidia-smi), half-installed packages), and finds the causes in a table.
+  - Reads the log of the environment's last build and that of its last failed check as well.
   - With O(log) or O(text) it reads only that text.
   - Changes nothing, and fails only if it cannot read; RV(healthy) says whether anything is wrong.
 options:

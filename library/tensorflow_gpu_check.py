@@ -38,6 +38,13 @@ options:
       - V(0) requires one.
     type: int
     default: 0
+  gpu_addresses:
+    description:
+      - PCI addresses of the GPUs that the driver must show this environment, if O(expect_gpu=true), and of no other.
+      - If empty, O(gpu_count) alone is required, as for GPUs that are on no PCI bus.
+    type: list
+    elements: str
+    default: []
   cudnn_floor:
     description:
       - The cuDNN that the release is built with. TensorFlow refuses an older minor version at the first convolution.
@@ -155,7 +162,8 @@ verdict:
     driver_mismatch: the driver's kernel module, libcuda and NVML have different versions
     driver_too_old: the driver is older than the CUDA that the release is built with
     driver_failed: the driver does not start, or does not run a kernel of the check's own on a GPU
-    gpu_missing: the driver works and has fewer GPUs than expected
+    gpu_missing: the driver works and lacks an expected GPU
+    gpu_not_expected: the driver shows a GPU that the plan is not for
     library_missing: a library that the release opens is not found or does not load
     cudnn_too_old: the cuDNN that the loader finds first is older than the one that the release is built with
     gpu_not_used: TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU
@@ -315,6 +323,7 @@ import dataclasses
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.check import probe
+from ..module_utils.tensorflow_stack.check.cpu import read_cpu
 from ..module_utils.tensorflow_stack.check.diagnose import diagnose_check
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.node.record import read_node
@@ -329,6 +338,7 @@ def main() -> None:
             "release": {"type": "str", "required": True},
             "expect_gpu": {"type": "bool", "required": True},
             "gpu_count": {"type": "int", "default": 0},
+            "gpu_addresses": {"type": "list", "elements": "str", "default": []},
             "cudnn_floor": {"type": "str"},
             "level": {"type": "str", "choices": ["full", "libraries"], "default": "full"},
             "time_limit": {"type": "float", "default": 300},
@@ -363,7 +373,8 @@ def main() -> None:
         module.exit_json(changed=False, **result)
     message = f"{outcome.verdict}: {outcome.reason}"
     if rows:
-        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=module.params["expect_gpu"])
+        expect_gpu = module.params["expect_gpu"]
+        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=expect_gpu, cpu=read_cpu())
         result["causes"] = [dataclasses.asdict(cause) for cause in causes]
         message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
     module.fail_json(msg=message, changed=False, **result)

@@ -101,6 +101,11 @@ options:
         type: str
         choices: [keep, stop, drop]
         default: keep
+      ignored_gpus:
+        description: GPUs that are not used, each by its index in the plan, its PCI address or its UUID.
+        type: list
+        elements: str
+        default: []
   cached:
     description:
       - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.

@@ -66,6 +66,12 @@ options:
     type: list
     elements: str
     default: []
+  visible_gpus:
+    description:
+      - The GPUs that the environment may use, as CUDA_VISIBLE_DEVICES counts them in the order of their PCI addresses
+        (C(0,2)). Its Python sets that variable at each start, unless somebody set it.
+      - If not set, every GPU.
+    type: str
   cuda:
     description:
       - CUDA that the environment uses, for its record. If it has a C(prefix), its C(ptxas) and libdevice are linked
@@ -299,6 +305,7 @@ def main() -> None:
             "python": {"type": "path"},
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
+            "visible_gpus": {"type": "str"},
             "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
             "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
@@ -428,6 +435,7 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
         cuda=module.params["cuda"],
         cudnn=module.params["cudnn"],
         library_directories=tuple(module.params["library_directories"]),
+        visible_gpus=module.params["visible_gpus"],
     )
     planned = module.params["digest"]
     if planned and planned != spec.digest:

@@ -55,6 +55,7 @@ def environment(name: str = "tensorflow-2.8.0", **changes: Any) -> dict[str, Any
         "damage": None,
         "unfinished": [],
         "also_in": [],
+        "visible_gpus": None,
         **changes,
     }
 

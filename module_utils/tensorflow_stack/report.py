@@ -142,10 +142,15 @@ def use_lines(report: Mapping[str, Any], options: Mapping[str, Any], asked: Aske
         return []
     programs = os.path.join(done["environment"], "bin")
     manifest = (options["release_result"].get("node") or {}).get("manifest") or {}
+    plan = report["plan"]
     return [
         f"ready: TensorFlow {done['release']} ({done['flavour']}), {programs}/python",
         f"to use it: source {shlex.quote(programs + '/activate')} (docs/use.md: Jupyter, IDEs, systemd, cron)",
         f"to go back: {_way_back(done, manifest, asked)}",
+        *(
+            f"not used: GPU {gpu['index']} ({gpu['name']}): {gpu['why']}"
+            for gpu in (plan["other_gpus"] if plan else ())
+        ),
     ]
 
 

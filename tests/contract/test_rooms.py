@@ -44,7 +44,9 @@ PURE = {"planning"}
 PURE_FILES = {
     "archives/manifest.py",
     "check/line_search.py",
+    "check/expected_gpus.py",
     "check/log_judge.py",
+    "check/log_unwrap.py",
     "check/report.py",
     "check/verdicts.py",
     "fleet/decision.py",

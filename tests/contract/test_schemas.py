@@ -95,6 +95,7 @@ HANDED = {
 }
 # Not for a program: the plan and the report show them to a person.
 FOR_A_PERSON = {
+    "other_gpus": "which GPUs it is not for, and why",
     "gpus": "which GPUs the plan is for, and what the release has for each",
     "steps": "what will be done and why",
     "refusals": "why nothing can be done, and what to set",

@@ -287,7 +287,13 @@ def test_every_cause_is_there_once(tables: Tables) -> None:
 
 
 def _lines(rows: Any) -> list[str]:
-    return [evidence[key] for row in rows for evidence in row.evidence for key in ("line", "with") if key in evidence]
+    return [
+        evidence[key]
+        for row in rows
+        for evidence in row.evidence
+        for key in ("line", "with", "without")
+        if key in evidence
+    ]
 
 
 def test_every_diagnosis_asks_for_facts_that_there_are_and_for_lines_that_compile(tables: Tables) -> None:

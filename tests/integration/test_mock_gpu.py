@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.tensorflow_stack.check import doctor
 from ansible.module_utils.tensorflow_stack.check.verdicts import GOOD_VERDICTS
 from ansible.module_utils.tensorflow_stack.environment.links import link_libraries, point_to_compiler
 from ansible.module_utils.tensorflow_stack.io.uv import uv_environment
+from ansible.module_utils.tensorflow_stack.planning import door
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 from ansible.module_utils.tensorflow_stack.tables.rows import Release
 from ansible.modules import tensorflow_gpu_check
@@ -40,6 +42,14 @@ MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Tue Sep 10 10:10:1
 LOADED = """#!/bin/sh
 exec unshare --mount --propagation private sh -c '
 mount -t tmpfs none /proc/driver && mkdir /proc/driver/nvidia && cp {text} /proc/driver/nvidia/version && exec "$@"
+' sh {python} "$@"
+"""
+
+# As below Windows: the GPU's device, and no kernel module.
+BELOW_WINDOWS = """#!/bin/sh
+exec unshare --mount --propagation private sh -c '
+mount -t tmpfs none {dev} && cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom {dev} && touch {dev}/dxg &&
+mkdir {dev}/shm && mount --bind /dev/shm {dev}/shm && mount --bind {dev} /dev && exec "$@"
 ' sh {python} "$@"
 """
 
@@ -228,6 +238,94 @@ def test_doubles_are_never_good(check: RunModule, machines: Callable[[str], Mach
             assert result["verdict"] == (fault.without_tensorflow or fault.verdict), f"{fault.name}: {result['reason']}"
             assert result["verdict"] not in GOOD_VERDICTS
             assert result["report"]["tensorflow_version"] is None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A node of WSL 2 with an environment of 2.8.0: the doubles are the driver of Windows."""
+
+    environment: Path
+    libraries: Path
+
+    @classmethod
+    def make(cls, machine: Machine, root: Path, *, has_driver: bool = True) -> Windows:
+        place, libraries, dev = root / "environment", root / "usr" / "lib" / "wsl" / "lib", root / "dev"
+        for directory in (place / "bin", libraries, dev):
+            directory.mkdir(parents=True)
+        python = place / "bin" / "python"
+        build = machine.environment(Fault("none", "", "", ""))
+        python.write_text(BELOW_WINDOWS.format(dev=dev, python=build / "bin" / "python"))
+        python.chmod(0o755)
+        if has_driver:
+            shutil.copy(machine.root / "driver" / "libcuda.so.1", libraries / "libcuda.so.1.1")
+            (libraries / "libcuda.so.1").symlink_to("libcuda.so.1.1")
+            shutil.copy(machine.root / "driver" / "libnvidia-ml.so.1", libraries)
+        return cls(place, libraries)
+
+
+@pytest.mark.parametrize(
+    ("has_driver", "settings", "verdict", "reason"),
+    [
+        # The doubles are found, as on a node of Linux, and compute nothing.
+        (True, {}, "wrong_numbers", "matmul on /device:GPU:0: 4096 of 4096 values differ"),
+        (True, {"cuInit": "100"}, "gpu_missing", "CUDA_ERROR_NO_DEVICE"),
+        (True, {"CUDA": "10020"}, "driver_too_old", "The driver is for CUDA 10.2"),
+        (False, {}, "driver_missing", "the driver is that of Windows, whose libraries are in /usr/lib/wsl/lib"),
+    ],
+    ids=["driver of Windows", "no device", "old driver of Windows", "no driver in Windows"],
+)
+def test_wsl_goes_through_plan_build_check_and_doctor(
+    run_module: RunModule,
+    machines: Callable[[str], Machine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    has_driver: bool,
+    settings: Mapping[str, str],
+    verdict: str,
+    reason: str,
+) -> None:
+    if not can_be_made(Fault("none", "", "", "", module="575.0")):
+        pytest.skip("this user may not make the mount namespace that the device stands in")
+    machine, record = machines("2.8.0"), nodes.read("wsl_ubuntu2404", tmp_path)
+    python = {"version": "3.10.1", "minor": "3.10", "path": "/usr/bin/python3.10", "origin": "system"}
+    record["pythons"] = [{**python, "ensurepip": True, "distutils": True, "public": True}]
+    plan = door.plan_for(
+        release="2.8.0",
+        requirements_path=None,
+        node=record,
+        environment=None,
+        policy={},
+        tables_directory=str(FILES / "tables"),
+        shipped_locks=str(FILES / "locks"),
+        locks=str(tmp_path / "locks"),
+    )["plan"]
+    assert (plan["refusals"], plan["flavour"], plan["verdict"], plan["roles"]) == ([], "cuda", "ok", [])
+    windows = Windows.make(machine, tmp_path / "windows", has_driver=has_driver)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(windows.libraries))
+    for name, value in {"PTX": "221", **settings}.items():
+        monkeypatch.setenv(f"TEST_DOUBLE_{name}", value)
+    for module in (tensorflow_gpu_check, doctor):
+        monkeypatch.setattr(module, "read_node", lambda **_: record)
+    rows = [dataclasses.asdict(row) for row in TABLES.diagnoses]
+    result = run_module(
+        "tensorflow_gpu_check",
+        environment=str(windows.environment),
+        release="2.8.0",
+        expect_gpu=plan["verdict"] == "ok",
+        gpu_count=len(plan["gpus"]),
+        gpu_addresses=[gpu["pci_address"] for gpu in plan["gpus"] if gpu["pci_address"]],
+        cudnn_floor=plan["cudnn"]["floor"],
+        time_limit=120,
+        diagnoses=rows,
+    )
+    print(result["msg"], result["causes"])
+    assert (result["verdict"], result["failed"]) == (verdict, True)
+    assert reason in result["reason"]
+    assert "kernel module" not in result["reason"]
+    examined = doctor.examine_node(rows, python=str(windows.environment / "bin" / "python"), time_limit=120)
+    assert examined.verdict == verdict
+    advice = " ".join(cause.do for cause in examined.causes)
+    assert "modprobe" not in advice and "apt" not in advice
 
 
 @pytest.mark.slow  # it fetches NVIDIA's compiler, and proves one release

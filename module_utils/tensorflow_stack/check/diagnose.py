@@ -42,6 +42,8 @@ FACTS = {
     "cudnn_copies": "directories of cuDNN libraries mapped by one process",
     "cudnn_shadowed": "copies of cuDNN, if the first one on the loader's path is too old",
     "library_path_wins": "CUDA libraries from LD_LIBRARY_PATH, although the environment has its own",
+    "cpu_avx": "the CPU has the instructions AVX",
+    "virtual": "the machine is a virtual one",
     "several_tensorflows": "distributions that all contain the package tensorflow",
 }
 
@@ -116,7 +118,7 @@ def _look(row: Mapping[str, Any], lines: Lines, facts: Mapping[str, Any]) -> _Se
 def _ordered(found: Iterable[_Seen]) -> list[tuple[_Seen, str | None]]:
     """In the order in which to repair them, each with the cause that explains it.
 
-    What is explained, and shows nothing beside the lines of what explains it, is left out.
+    What is explained, and shows nothing besides the lines of what explains it, is left out.
     """
     waiting = sorted(found, key=lambda seen: seen.key)
     explaining: dict[str, _Seen] = {}
@@ -161,12 +163,15 @@ def diagnose_check(
     node: Mapping[str, Any],
     expect_gpu: bool,
     distributions: Iterable[str] = (),
+    cpu: Mapping[str, bool] | None = None,
 ) -> list[Cause]:
     """The causes of a verdict that is not the wished one, from the result of `tensorflow_gpu_check` and the node."""
     details = [stage["detail"] for stage in check["report"]["stages"]]
     # The log first: the others repeat it.
     text = "\n".join([*check["stderr_tail"], *details, check["reason"]])
-    facts = read_facts(node=node, report=check["report"], verdict=check["verdict"], distributions=distributions)
+    facts = read_facts(
+        node=node, report=check["report"], verdict=check["verdict"], distributions=distributions, cpu=cpu
+    )
     return diagnose(rows, text=text, facts=facts, expect_gpu=expect_gpu)
 
 
@@ -176,6 +181,7 @@ def read_facts(
     report: Mapping[str, Any] | None = None,
     verdict: str | None = None,
     distributions: Iterable[str] = (),
+    cpu: Mapping[str, bool] | None = None,
 ) -> dict[str, Any]:
     """The FACTS of a node record, and of the report and verdict of a check; a false value: it does not hold."""
     facts: dict[str, Any] = {}
@@ -208,6 +214,7 @@ def read_facts(
             facts["cuda_build"] = report["build_info"]["is_cuda_build"]
     if verdict:
         facts.update(reboot_required=verdict == "reboot_required", environment_missing=verdict == "environment_missing")
+    facts.update(cpu or {})
     names = sorted({name for name in distributions if _TENSORFLOWS.match(name.lower().replace("-", "_"))})
     facts["several_tensorflows"] = names if len(names) > 1 else []
     return facts
@@ -228,7 +235,9 @@ def _match(
                 for name in wanted:
                     values.setdefault(name, []).append(_text(facts[name]))
             continue
-        if "with" in alternative and next(lines.search(alternative["with"]), None) is None:
+        if "with" in alternative and not lines.have(alternative["with"]):
+            continue
+        if "without" in alternative and lines.have(alternative["without"]):
             continue
         not_if = re.compile(alternative["unless"]) if "unless" in alternative else None
         for number, match in lines.search(alternative["line"]):

@@ -16,9 +16,11 @@ from ..io.commands import run
 from ..node.record import read_node
 from ..records.gpus import gpus_in_reach
 from . import probe
+from .cpu import read_cpu
 from .diagnose import Cause, diagnose, diagnose_check, read_facts
-from .log_judge import judge_log
-from .log_text import Log
+from .kept_logs import kept_text
+from .log_judge import judge_log, wants_gpu
+from .log_text import Log, split_lines
 
 # A driver in trouble can hang whoever asks it.
 _COMMAND_SECONDS = 30
@@ -47,12 +49,13 @@ class Examination:
 
 
 def examine_log(rows: Sequence[Mapping[str, Any]], line_rows: Sequence[Mapping[str, Any]], log: Log) -> Examination:
-    """A GPU is taken to be wanted: who sends a log wants it. `line_rows` are those of `log_lines.yml`."""
+    """A GPU is wanted unless the log shows a build for the CPU. `line_rows` are those of `log_lines.yml`."""
     if log.is_empty:
         return Examination("the log", healthy=False, causes=[], reason="The log is empty.")
     count = sum(1 for line in log.lines if line.strip())
     read = f"{log.note} {count} lines" if log.note else f"{count} line{'' if count == 1 else 's'}"
-    causes = diagnose(rows, text="\n".join(log.lines))
+    expect_gpu = wants_gpu(line_rows, log.lines)
+    causes = diagnose(rows, text="\n".join(log.lines), expect_gpu=expect_gpu)
     if causes:
         return Examination("the log", healthy=False, causes=causes, reason=f"{read} read.")
     judgement = judge_log(line_rows, log.lines)
@@ -85,14 +88,18 @@ def examine_node(
     if python is None:
         known, python = _environment(node, environment)
     gpus = gpus_in_reach(node)
+    visible = (known or {}).get("visible_gpus")
+    if visible:
+        gpus = gpus[: len(visible.split(","))]  # as many as the environment shows
     if expect_gpu is None:
         expect_gpu = bool(gpus) and (known or {}).get("flavour") != "cpu"
     installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"
     versions = {"driver": installed if installed == loaded else f"{installed} ({loaded} in the kernel)"}
     if python is None:
-        facts = read_facts(node=node)
-        causes = diagnose(rows, text=_system_text(node), facts=facts, expect_gpu=expect_gpu)
-        return Examination("this node", healthy=not causes, causes=causes, versions=versions)
+        subject = f"the last build of {environment}" if environment else "this node"
+        text = f"{_system_text(node)}\n{kept_text(node['environments_root']['path'], environment)}"
+        causes = diagnose(rows, text=text, facts=read_facts(node=node), expect_gpu=expect_gpu)
+        return Examination(subject, healthy=not causes, causes=causes, versions=versions)
 
     # From 2.15 on TensorFlow names a library that it does not find only when it is asked to.
     os.environ.update(TF_CPP_MAX_VLOG_LEVEL="1", TF_CPP_VMODULE="dso_loader=1")
@@ -101,8 +108,13 @@ def examine_node(
     causes = []
     if not outcome.is_good:
         check = dataclasses.asdict(outcome)
+        # What is seen now comes before what an earlier build or check said.
         check["stderr_tail"] += _system_text(node).splitlines()
-        causes = diagnose_check(rows, check, node=node, expect_gpu=expect_gpu, distributions=distributions)
+        if known is not None:
+            check["stderr_tail"] += split_lines(kept_text(node["environments_root"]["path"], known["name"]))
+        causes = diagnose_check(
+            rows, check, node=node, expect_gpu=expect_gpu, distributions=distributions, cpu=read_cpu()
+        )
     return Examination(
         python,
         healthy=outcome.is_good,
@@ -150,6 +162,9 @@ def _environment(node: Mapping[str, Any], name: str | None) -> tuple[Mapping[str
         return None, None
     rows = {row["name"]: row for row in node["environments"]}
     if name not in rows:
+        # A first build that failed leaves nothing but its log.
+        if kept_text(root, name):
+            return None, None
         there = ", ".join(sorted(rows)) or "none"
         raise StackError(f"There is no environment {name} below {root}; there is {there}. Name one of these.")
     # What is below it is run.

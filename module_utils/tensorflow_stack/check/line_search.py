@@ -23,6 +23,7 @@ class Lines:
         self.lines = list(dict.fromkeys(filter(None, (line.strip() for line in lines))))
         lowered = [line.lower() for line in self.lines]
         self._text = "\n".join(lowered)
+        self._forms: dict[int, tuple[str, ...]] = {}
         self._starts = []
         start = 0
         for line in lowered:
@@ -34,12 +35,19 @@ class Lines:
         compiled = re.compile(pattern)
         looks_for_start = has_start(pattern)
         for number in self._candidates(needles(pattern)):
-            line = self.lines[number]
-            for form in bare_forms(line) if looks_for_start else (line,):
+            for form in self._forms_of(number) if looks_for_start else (self.lines[number],):
                 match = compiled.search(form)
                 if match:
                     yield number, match
                     break
+
+    def have(self, pattern: str) -> bool:
+        return next(self.search(pattern), None) is not None
+
+    def _forms_of(self, number: int) -> tuple[str, ...]:
+        if number not in self._forms:
+            self._forms[number] = bare_forms(self.lines[number])
+        return self._forms[number]
 
     def _candidates(self, texts: Sequence[str]) -> Sequence[int]:
         if not texts:

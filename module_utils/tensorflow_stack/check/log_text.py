@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 
 from ..errors import StackError
+from .log_unwrap import inner_lines, whole_lines
 
 # Of a bigger file its start and its end: the one says what runs, the other how it ended.
 _HEAD_BYTES = 1 << 20
@@ -50,22 +51,31 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _PREFIXES = re.compile(
     r"""
     \[\s*\d+\.\d+\]\s  # dmesg
-    | \[?(?:\w{3}\ )?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?\ ?(?:Z|[+-]\d\d:?\d\d|UTC)?\]?:?\s  # ISO 8601
+    | \[?(?:\w{3}\ )?\d{4}-\d\d-\d\d,?[T ]\ ?\d\d:\d\d:\d\d(?:[.,]\d+)?\ ?(?:Z|[+-]\d\d:?\d\d|UTC)?\]?:?\s  # ISO 8601
     | \[\w{3}\ \w{3}\ [ \d]\d\ \d\d:\d\d:\d\d\ \d{4}\]\s  # dmesg -T
-    | (?:<\d+>)?\w{3}\ [ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [\w./@()-]+(?:\[\d+\])?:\s  # syslog, journald
+    | (?:<\d+>)?\w{3}\ [ \d]\d\ \d\d:\d\d:\d\d(?:\.\d+)?\ \S+\ [\w./@()-]+(?:\[\d+\])?:\s  # syslog, journald
+    | <\d+>\d\ \S{10,40}\ \S{1,80}\ \S{1,80}\ \S{1,40}\ \S{1,40}\ (?:-|\[.{0,200}?\])\ ?  # syslog of RFC 5424
+    | \d\d:\d\d:\d\d(?:[.,]\d+)?\s  # a clock
+    | \w{3}/\d\d\ \d\d:\d\d:\d\d\s  # a clock with a day
     | (?:[\w.-]+\ )?[\w./@()-]{1,80}(?:\[\d+\])?:\s  # a program or a host, pdsh, srun
+    | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL|TRACE):[\w.]{1,80}:  # logging of Python
+    | (?:[-|]\ )?[\w.]{0,80}\ ?[-|]\ (?:DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL)\ +[-|]\ (?:[\w.:<>]{1,80}\ [-|]\ )?
+    | \{[\w.]{1,80}:\d+\}\ (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ -\s  # Airflow
     | (?:stdout|stderr)\ [FP]\s  # containers' runtimes
     | [\w./-]{1,80}\s*\|\s  # docker compose
-    | \[[\w./:@\ -]{1,120}\]\s  # kubectl, Jenkins, Fabric
+    | \[[\w./:@,\ -]{1,120}\]:?\s  # kubectl, Jenkins, Fabric, torchrun
+    | \([\w.]{1,60}\ pid=\d+(?:,\ ip=[\w.:]{1,40})?\)\s  # Ray
+    | \#\#\[\w{1,20}\]  # GitHub Actions
+    | \d\d[OE]\+?\s  # GitLab
     | \S{1,80}\ \S{1,80}\ ›\s  # stern
     | \[\d+,\d+\]<std(?:out|err)>:\s?  # mpirun
     | \#\d+\ [\d.]+\s  # docker build
     | [\w.\[\]"-]{1,80}\ \((?:remote|local)-exec\):\s  # Terraform
-    | (?:==>|-)\s | ["']  # Packer, lists
+    | (?:==>|-|--->|---->|>|\+|\*|│|┃)\s | ["']  # Packer, lists, quotations, frames
     """,
     re.VERBOSE,
 )
-_MOST_PREFIXES = 5
+_MOST_PREFIXES = 6
 
 
 @dataclass(frozen=True)
@@ -97,11 +107,19 @@ def read_log(path: str) -> Log:
     return Log(split_lines(text), note)
 
 
+def decode(data: bytes) -> str:
+    """Whatever is in it, as text."""
+    return data.decode(_encoding(data), "replace")
+
+
 def split_lines(text: str) -> list[str]:
     """The lines of any text, each of a length that patterns can be looked for in."""
-    text = _UNSEEN.sub("", _ESCAPES.sub("", _SURROGATES.sub("\ufffd", text)))
+    text = _SURROGATES.sub("\ufffd", text)
+    held = whole_lines(text)
+    if held is None:
+        held = [inner for line in text.splitlines() for inner in inner_lines(line)]
     lines = []
-    for line in text.splitlines():
+    for line in _UNSEEN.sub("", _ESCAPES.sub("", _SURROGATES.sub("\ufffd", "\n".join(held)))).splitlines():
         line = line.rstrip()
         while len(line) > _LINE_LENGTH:
             lines.append(line[:_LINE_LENGTH])

@@ -25,6 +25,7 @@ from ..records import history, manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
 from .child import driver, libraries, main, stages
+from .kept_logs import keep_check_log
 from .report import make_report
 from .verdicts import GOOD_VERDICTS, judge
 
@@ -81,6 +82,7 @@ def check(
     release: str,
     expect_gpu: bool,
     gpu_count: int = 0,
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None = None,
     level: str = "full",
     time_limit: float = 300,
@@ -103,7 +105,14 @@ def check(
     build = os.path.realpath(environment)
     python = os.path.join(build, "bin", "python")
     check_program(python)
-    expected = {"release": release, "expect_gpu": expect_gpu, "gpu_count": gpu_count, "cudnn_floor": cudnn_floor}
+    visible = (read_record(build) or {}).get("visible_gpus")
+    expected = {
+        "release": release,
+        "expect_gpu": expect_gpu,
+        "gpu_count": min(gpu_count, len(visible.split(","))) if visible else gpu_count,
+        "gpu_addresses": list(gpu_addresses),
+        "cudnn_floor": cudnn_floor,
+    }
     digest = _evidence_digest(build, evidence, expected)
     is_whole = level == "full"
     reused = _reused(known or {}, digest) if is_whole and reuse and evidence else None
@@ -119,6 +128,8 @@ def check(
         return CheckOutcome("environment_missing", reason, checked_at=checked_at)
     outcome = dataclasses.replace(_judged(observation, expected, level=level), checked_at=checked_at)
     is_kept = is_whole and known is not None and not check_mode
+    if is_kept:
+        keep_check_log(root, name, None if outcome.is_good else "\n".join(outcome.stderr_tail))
     return dataclasses.replace(outcome, stored=is_kept and _store(root, name, build, outcome, digest))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 
 from .child import main
+from .expected_gpus import find_misfit
 
 VERDICTS = {
     "ok": "every GPU that TensorFlow lists, and as many as expected, computed the right numbers",
@@ -21,7 +22,8 @@ VERDICTS = {
     "driver_mismatch": "the driver's kernel module, libcuda and NVML have different versions",
     "driver_too_old": "the driver is older than the CUDA that the release is built with",
     "driver_failed": "the driver does not start, or does not run a kernel of the check's own on a GPU",
-    "gpu_missing": "the driver works and has fewer GPUs than expected",
+    "gpu_missing": "the driver works and lacks an expected GPU",
+    "gpu_not_expected": "the driver shows a GPU that the plan is not for",
     "library_missing": "a library that the release opens is not found or does not load",
     "cudnn_too_old": "the cuDNN that the loader finds first is older than the one that the release is built with",
     "gpu_not_used": "TensorFlow lists fewer GPUs than expected, or an operation did not run on its GPU",
@@ -40,6 +42,8 @@ GOOD_VERDICTS = ("ok", "cpu_only_no_gpu", "libraries_ok")
 
 # Verdicts on TensorFlow that its driver or its libraries may be the cause of.
 _HAVE_CAUSES = ("gpu_not_used", "wrong_numbers", "op_failed", "compiling_kernels", "timed_out", "killed")
+# TensorFlow computes, and not on the GPUs that were planned for.
+_OF_OTHER_GPUS = ("gpu_missing", "gpu_not_expected")
 _DRIVER_STAGES = ("kernel_module", "nvml", "libcuda", "kernel")
 _LIBRARY_STAGES = ("find_libraries", "load_libraries")
 
@@ -73,6 +77,7 @@ def judge(
     release: str,
     expect_gpu: bool,
     gpu_count: int,
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None = None,
     level: str = "full",
     stderr: str = "",
@@ -84,12 +89,14 @@ def judge(
         # A process sees one instance, and no whole GPU beside it (NVIDIA's MIG User Guide, "CUDA Device Enumeration").
         wanted = min(wanted, 1)
     own_kernel = [fault for fault in map(fault_of, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
-    cause = _judge_driver(stages, wanted) or _judge_libraries(stages, cudnn_floor)
+    cause = _judge_driver(stages, wanted, gpu_addresses) or _judge_libraries(stages, cudnn_floor)
     if level == "libraries":
         return cause or _judge_end(stages, exit_status, wanted, stderr)
     verdict = _judge_tensorflow(stages, exit_status, release=release, wanted=wanted, stderr=stderr)
     if own_kernel and verdict.name in (*GOOD_VERDICTS, *_HAVE_CAUSES):
         return own_kernel[0]
+    if cause and verdict.name == "ok" and cause.name in _OF_OTHER_GPUS:
+        return cause
     if cause and verdict.name in _HAVE_CAUSES:
         return Verdict(cause.name, f"{cause.reason} {verdict.reason}")
     nvml = facts_of(stages).get("nvml")
@@ -102,7 +109,7 @@ def judge(
 # -------------------------------------------------------------------------------------------------- driver
 
 
-def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
+def _judge_driver(stages: Mapping[Any, Record], wanted: int, addresses: Sequence[str]) -> Verdict | None:
     """What keeps TensorFlow from its GPUs before it starts; null also where nothing was asked."""
     facts = facts_of(stages)
     for stage in _of(stages, ("kernel_module", "nvml", "libcuda")):
@@ -115,10 +122,14 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
     module, nvml = facts["module"]["version"], facts["nvml"]
     if libcuda["path"] is None:
         loaded = f"the kernel module is {module}" if module else "no kernel module nvidia is loaded"
+        if facts.get("dxg"):
+            loaded = "the driver is that of Windows, whose libraries are in /usr/lib/wsl/lib"
         return Verdict(
             "driver_missing", f"There is no driver that TensorFlow could open ({libcuda['error']}); {loaded}."
         )
     versions = {"kernel module": module, "NVML": nvml["driver"], "libcuda": _driver_version(libcuda["path"])}
+    if "/compat/" in libcuda["path"]:
+        versions.pop("libcuda")  # forward compatibility: that of a newer branch, which the driver accepts or refuses
     different = len({_integers(version) for version in versions.values() if version}) > 1
     if different or nvml["code"] == _NVML_DRIVER_MISMATCH or libcuda["code"] == _CUDA_DRIVER_MISMATCH:
         found = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
@@ -126,12 +137,16 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
         what = "Of different versions" if different else "They do not match"
         return Verdict("driver_mismatch", ". ".join([f"{what}: {found}", *filter(None, said)]) + ".")
     if libcuda["code"]:
-        no_module = "" if module else "; no kernel module nvidia is loaded"
-        name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and module else "driver_failed"
+        on_windows = facts.get("dxg")  # which has no module in the kernel of Linux
+        no_module = "" if module or on_windows else "; no kernel module nvidia is loaded"
+        name = "gpu_missing" if libcuda["code"] == _CUDA_NO_DEVICE and (module or on_windows) else "driver_failed"
         mig = "; MIG is on, and without an instance there is no device" if _has_mig(nvml) else ""
         return Verdict(name, f"{libcuda['error']}{no_module}{_fabric(nvml)}{mig}.")
     if len(libcuda["gpus"]) < wanted:
         return Verdict("gpu_missing", f"The driver has {len(libcuda['gpus'])} of {wanted} expected GPUs.")
+    misfit = find_misfit([gpu.get("pci_address") for gpu in libcuda["gpus"]], addresses)
+    if misfit:
+        return Verdict(*misfit)
     cuda = facts.get("built_with", {}).get("cuda_version")
     if cuda and not _runs(libcuda["cuda"], cuda):
         return Verdict("driver_too_old", f"The driver is for CUDA {libcuda['cuda']}, the release is built with {cuda}.")
@@ -144,8 +159,8 @@ def _judge_driver(stages: Mapping[Any, Record], wanted: int) -> Verdict | None:
 
 
 def _driver_version(libcuda: str) -> str | None:
-    """550.163.01 of libcuda.so.550.163.01, the file that is mapped."""
-    found = re.search(r"\.so\.(\d+\.\d+(?:\.\d+)?)$", libcuda)
+    """550.163.01 of libcuda.so.550.163.01, the file that is mapped; Windows calls its own libcuda.so.1.1."""
+    found = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", libcuda)
     return found.group(1) if found else None
 
 

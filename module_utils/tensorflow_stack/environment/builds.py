@@ -38,6 +38,16 @@ class Build(NamedTuple):
         return dict(self.record["packages"]) if self.record else {}
 
 
+def build_log(root: str, name: str) -> str:
+    """What uv and the later phases of the last build said."""
+    return os.path.join(root, ".builds", f"{name}.log")
+
+
+def check_log(root: str, name: str) -> str:
+    """What TensorFlow said in the last check, if that failed. No environment has a log of this name."""
+    return os.path.join(root, ".builds", f"{name}.check")
+
+
 def live_build(root: str, name: str) -> Build | None:
     """The build that the environment's link points to, or None.
 

@@ -1,4 +1,4 @@
-"""Links in a build to the libraries and the compiler of CUDA, wherever TensorFlow looks for them."""
+"""What a build has of CUDA: links to libraries and compiler, wherever TensorFlow looks for them, and its GPUs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ _COMPILER_STARTUP = (
     " if 'xla_gpu_cuda_data_dir' in given or given[:1] not in ('', '-') else (ours + ' ' + given).strip()\n"
 )
 
+# The GPUs of the node that an environment is for: a program that sets the variable itself has its own way.
+_GPUS_STARTUP_FILE = "tensorflow_gpu_stack_gpus.pth"
+_GPUS_STARTUP = (
+    "import os; 'CUDA_VISIBLE_DEVICES' in os.environ or os.environ.update("
+    "CUDA_DEVICE_ORDER='PCI_BUS_ID', CUDA_VISIBLE_DEVICES={visible!r})\n"
+)
 # Compiled kernels are kept in ~/.nv/ComputeCache, by older drivers up to 256 MiB. All kernels of a release may be more:
 # what does not fit is compiled at each start. This is the most that a driver allows; a value of the user's own is left.
 # fact: CUDA C++ Programming Guide of CUDA 11.8, "CUDA Environment Variables", from memory, 2026-11-26
@@ -86,6 +92,12 @@ def point_to_compiler(path: str, site_packages: str, release: str) -> None:
     flag = f"--xla_gpu_cuda_data_dir='{place}'"
     with open(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), "x", encoding="utf-8") as stream:
         stream.write(_COMPILER_STARTUP.format(flag=flag))
+
+
+def hide_gpus(path: str, site_packages: str, visible: str) -> None:
+    """Have the environment's Python see only these GPUs, unless somebody chose others."""
+    with open(os.path.join(path, site_packages, _GPUS_STARTUP_FILE), "x", encoding="utf-8") as stream:
+        stream.write(_GPUS_STARTUP.format(visible=visible))
 
 
 def keep_compiled_kernels(path: str, site_packages: str) -> None:

@@ -25,7 +25,7 @@ from ..records.build import BUILD_RECORD
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import parse_lock
 from .bookkeeping import leftovers
-from .builds import Build, builds_of, environment_names, live_build, remove_build
+from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
 from .changes import (
     EnvironmentOutcome,
     listed_environments,
@@ -37,7 +37,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
-from .links import keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
+from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
 
@@ -124,8 +124,9 @@ def apply_absent(root: str, name: str, *, lock_timeout: float) -> EnvironmentOut
             os.unlink(os.path.join(root, name))
         for build in builds:
             remove_build(build)
-        if os.path.lexists(_log_path(root, name)):
-            os.unlink(_log_path(root, name))
+        for log in (build_log(root, name), check_log(root, name)):
+            if os.path.lexists(log):
+                os.unlink(log)
     return outcome
 
 
@@ -155,10 +156,6 @@ def _locked(root: str, name: str, *, wait: float = 0) -> ContextManager[None]:
     )
 
 
-def _log_path(root: str, name: str) -> str:
-    return os.path.join(root, ".builds", f"{name}.log")
-
-
 def _make_root(root: str) -> None:
     for path in (root, os.path.join(root, ".builds")):
         try:
@@ -177,7 +174,7 @@ def _build(
     """A complete new build beside the live one; on any failure it is removed again."""
     number = max([build.number for build in builds_of(spec.root, spec.name)] or [0]) + 1
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
-    with BuildLog(_log_path(spec.root, spec.name)) as log:
+    with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
             return _fill(spec, installer, path, log, import_timeout, seconds)
         except BaseException:
@@ -205,6 +202,8 @@ def _fill(
     point_to_compiler(path, site_packages, spec.release)
     if spec.flavour == "cuda":
         keep_compiled_kernels(path, site_packages)
+    if spec.visible_gpus is not None:
+        hide_gpus(path, site_packages, spec.visible_gpus)
 
     def describe() -> Build:
         # Each time: what was installed again has scripts of its own.
@@ -240,6 +239,8 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "added": list(spec.lock.added),
         "site_packages": site_packages,
         "links": links,
+        # Not read by an earlier version of this toolkit, and absent from its records.
+        **({"visible_gpus": spec.visible_gpus} if spec.visible_gpus is not None else {}),
         "frame": describe_frame(path),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
         "outside": sorted([*outside_entries(path), BUILD_RECORD]),

@@ -51,6 +51,14 @@ def read_head(path: str, size: int, *, follow: bool = True) -> bytes:
     return b"".join(blocks)
 
 
+def read_tail(path: str, size: int, *, follow: bool = True) -> bytes:
+    """At most the last `size` bytes."""
+    descriptor = open_regular(path, follow=follow)
+    with open(descriptor, "rb") as stream:
+        stream.seek(max(0, os.fstat(descriptor).st_size - size))
+        return stream.read(size)
+
+
 def read_whole(path: str, limit: int, *, follow: bool = True) -> bytes:
     """The file, or OSError where it has more than `limit` bytes."""
     data = read_head(path, limit + 1, follow=follow)

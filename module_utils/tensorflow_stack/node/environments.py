@@ -77,6 +77,7 @@ def read_environments(
         else:
             row = {key: record[key] for key in BUILD_KEYS}
             row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
+            row["visible_gpus"] = record.get("visible_gpus")
             row["requirements"] = _read_requirements(files, build, manifest, name)
             # A build of an earlier version of this toolkit has none.
             row["added"] = record.get("added", [])

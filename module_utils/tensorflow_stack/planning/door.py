@@ -67,6 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python_mirror": {"type": "str", "default": ""},
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
+            "ignored_gpus": {"type": "list", "elements": "str", "default": []},
         },
     },
     "packages": {"type": "str", "default": ""},

@@ -69,7 +69,12 @@ def resolve_driver(
             "driver",
             found=f"{need.last[1]}, whose last driver branch is {need.last[0]}",
             wanted=f"a driver of {need.floor} or newer for CUDA {cuda.version}",
-            set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none.",
+            set="Set tensorflow_version to a release on an older CUDA, or tensorflow_gpu to none"
+            + (
+                f", or set {need.last[1]} aside with tensorflow_ignored_gpus."
+                if len({gpu.name for gpu in gpus}) > 1
+                else "."
+            ),
         )
         return kept
     managed = node.managed.get("driver") if node.is_root else None

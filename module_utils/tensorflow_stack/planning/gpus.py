@@ -90,9 +90,10 @@ def _gpu(tables: Tables, release: Release, row: NodeGpu) -> Gpu:
     known = tables.chip(row.device_id)
     if known is None:
         name = f"NVIDIA device {row.device_id}" if row.device_id else f"the GPU at {row.device_file}"
-        return Gpu(row.index, name, None, None, "unknown")
+        return Gpu(row.index, name, None, None, "unknown", row.pci_address)
     chip, name = known
-    return Gpu(row.index, name, chip.architecture, chip.compute_capability, _code(tables, release, chip))
+    code = _code(tables, release, chip)
+    return Gpu(row.index, name, chip.architecture, chip.compute_capability, code, row.pci_address)
 
 
 def _runs_from(tables: Tables, chip: GpuChip) -> str:

@@ -82,5 +82,6 @@ def _evidence(plan: dict[str, Any], node: NodeFacts, found: Environment) -> str:
         release=plan["release"],
         expect_gpu=plan["verdict"] == "ok",
         gpu_count=len(plan["gpus"]),
+        gpu_addresses=[gpu["pci_address"] for gpu in plan["gpus"] if gpu["pci_address"]],
         cudnn_floor=(plan["cudnn"] or {}).get("floor"),
     )

@@ -40,6 +40,7 @@ def make_plan(
         driver=stack.driver and _driver(stack.driver),
         **{component: _library(library) for component, library in stack.libraries.items()},
         gpus=[gpu.as_dict() for gpu in stack.gpus],
+        other_gpus=[gpu.as_dict() for gpu in stack.other_gpus],
         lock={
             "path": lock.path,
             "directory": lock.directory,
@@ -75,7 +76,7 @@ def _plan(release: str | None, **parts: Any) -> dict[str, Any]:
         **dict.fromkeys(component.name for component in COMPONENTS),
         "asked": {},
         "evidence": {},
-        **{name: [] for name in ("repositories", "gpus", "roles", "steps", "warnings", "refusals")},
+        **{name: [] for name in ("repositories", "gpus", "other_gpus", "roles", "steps", "warnings", "refusals")},
         **parts,
     }
 
@@ -115,7 +116,11 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
     digest = None
     if lock.sha256 is not None:
         digest = environment_digest(
-            lock_sha256=lock.sha256, python=stack.python.path, library_directories=directories, added=lock.lines
+            lock_sha256=lock.sha256,
+            python=stack.python.path,
+            library_directories=directories,
+            visible_gpus=stack.visible_gpus,
+            added=lock.lines,
         )
     return {
         "name": name,
@@ -123,6 +128,7 @@ def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> d
         "path": f"{node.root}/{name}",
         "digest": digest,
         "library_directories": list(directories),
+        "visible_gpus": stack.visible_gpus,
     }
 
 
@@ -132,7 +138,7 @@ def _evidence(stack: Stack, node: NodeFacts, check_code: str) -> dict[str, Any]:
         return {"code": check_code, "gpus": []}
     return {
         "code": check_code,
-        "gpus": [row.device_id for row in node.gpus],
+        "gpus": [f"{gpu.pci_address} {gpu.name}" for gpu in stack.gpus],
         "driver": node.driver.loaded,
         "boot_id": node.boot_id,
     }

@@ -1,7 +1,7 @@
 """Tables + node + policy -> the stack of one release, or every reason why it cannot be.
 
 Pure: touches no disk, starts nothing. `assess` answers for one release; `choose` for "the newest that runs here".
-What the GPUs need is found in gpus.py; CUDA and cuDNN are chosen in cuda.py, the driver in driver.py.
+What is under Python (GPUs, CUDA, cuDNN, the driver) is found in system.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from packaging.version import Version
 from ..tables.load import Tables, rows_for
 from ..tables.releases import find_release
 from ..tables.rows import Release
-from .cuda import resolve_cuda
-from .driver import resolve_driver
-from .gpus import CHECK_SECONDS, plan_compiling, resolve_gpus
 from .lives import life_warnings
 from .no_gpu import hint_of_gpu, how_to_get_gpu, no_gpu, other_gpus, unused_gpu
 from .node import Interpreter, NodeFacts
 from .node_kind import why_no_packages
-from .stack import Assessment, Driver, Findings, Gpu, Library, Policy, Python, Refusal, Stack
+from .stack import Assessment, Findings, Policy, Python, Refusal, Stack
+from .system import System, resolve_system
 
 # Where an interpreter that is there comes from, best first: what the system's own updates keep in order is
 # a better base for an environment than what somebody may clean up.
@@ -94,10 +92,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
     findings = Findings()
     flavour = _flavour(tables, node, policy, findings)
     python = _python(tables, release, node, policy, findings)
-    gpus: tuple[Gpu, ...] = ()
-    driver: Driver | None = None
-    libraries: dict[str, Library] = {}
-    check_seconds = CHECK_SECONDS
+    system = System()
     if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture != "x86_64":
         findings.refuse(
             "gpu",
@@ -106,13 +101,7 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
             set="Set tensorflow_gpu to none for a CPU environment.",
         )
     elif flavour == "cuda":
-        node = replace(node, gpus=tuple(gpu for gpu in node.gpus if gpu.out_of_reach is None))
-        gpus, models = resolve_gpus(tables, release, node, findings)
-        found = resolve_cuda(tables, release, node, models, policy, findings)
-        if found:
-            libraries = dict(zip(("cuda", "cudnn"), found))
-            driver = resolve_driver(tables, release, node, gpus, found[0], policy, findings)
-            check_seconds = plan_compiling(tables, release, models, found[0], driver, findings)
+        system = resolve_system(tables, release, node, policy, findings)
     if python and not python.public and node.is_root:
         findings.warnings.append(
             f"Only root can use this environment: its interpreter {python.path} is in a directory that others may not "
@@ -120,14 +109,25 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
             "Install one for all, or set python_source to uv."
         )
     stack = None
-    if python and (flavour == "cpu" or driver):
-        sources = {part.source for part in (driver, *libraries.values()) if part}
-        repositories = _repositories(tables, node, sources)
+    if python and (flavour == "cpu" or system.driver):
+        parts = (system.driver, *system.libraries.values())
         warnings = tuple(findings.warnings)
         if policy.today:
-            warnings += life_warnings(tables, release, python, driver, policy.today)
-        unused = unused_gpu(tables, node, policy) if flavour == "cpu" else None
-        stack = Stack(release, flavour, python, driver, libraries, gpus, check_seconds, repositories, warnings, unused)
+            warnings += life_warnings(tables, release, python, system.driver, policy.today)
+        stack = Stack(
+            release,
+            flavour,
+            python,
+            system.driver,
+            system.libraries,
+            system.gpus,
+            system.check_seconds,
+            _repositories(tables, node, {part.source for part in parts if part}),
+            warnings,
+            system.other_gpus,
+            system.visible_gpus,
+            unused_gpu(tables, node, policy) if flavour == "cpu" else None,
+        )
     return Assessment(release, stack, tuple(findings.refusals))
 
 

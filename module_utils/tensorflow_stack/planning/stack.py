@@ -27,6 +27,7 @@ class Policy:
     python_source: str = "auto"  # python_source: auto, found, distro, uv
     python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
     additions: str = "keep"  # tensorflow_additions: keep, stop, drop
+    ignored_gpus: tuple[str, ...] = ()  # tensorflow_ignored_gpus: indices, PCI addresses, UUIDs
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property
@@ -79,6 +80,20 @@ class Gpu:
     architecture: str | None
     compute_capability: str | None
     code: str  # native, partly, jit, none, unknown
+    pci_address: str | None = None  # None for one on no PCI bus
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class OtherGpu:
+    """A GPU of the node that the environment does not use."""
+
+    index: int
+    name: str
+    pci_address: str | None
+    why: str
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -170,6 +185,8 @@ class Stack:
     check_seconds: int  # that the check may take
     repositories: tuple[Mapping[str, Any], ...] = ()  # that the packages of driver, CUDA and cuDNN come from
     warnings: tuple[str, ...] = ()
+    other_gpus: tuple[OtherGpu, ...] = ()
+    visible_gpus: str | None = None  # CUDA_VISIBLE_DEVICES for the environment, if GPUs have to be hidden from it
     unused_gpu: str | None = None  # what speaks for a GPU, where the environment is for the CPU unasked
 
     @property

@@ -18,7 +18,10 @@ def make_steps(stack: Stack, node: NodeFacts, lock: LockState, environment: dict
     """One for each component of the system, then Python, the lock and the environment: always all."""
     return [
         _driver_step(stack, node),
-        *(_library_step(component.name, stack.libraries.get(component.name), node) for component in LIBRARIES),
+        *(
+            _library_step(component.name, stack.libraries.get(component.name), node, environment)
+            for component in LIBRARIES
+        ),
         _python_step(stack),
         _lock_step(lock),
         _environment_step(stack, node, lock, environment),
@@ -81,8 +84,11 @@ def _asked_for(packages: tuple[Package, ...]) -> list[str]:
     return [f"{package.name}={package.version}" if package.version else package.name for package in packages]
 
 
-def _library_step(component: str, library: Library | None, node: NodeFacts) -> dict[str, Any]:
-    current = node.current_environment
+def _library_step(
+    component: str, library: Library | None, node: NodeFacts, environment: dict[str, Any]
+) -> dict[str, Any]:
+    # Of the environment itself, if there is one: what was applied last may be another one, or gone.
+    current = node.environment(environment["name"]) or node.current_environment
     there = current.libraries.get(component) if current else None
     installed = there.version if there else None
     if library is None:
@@ -99,7 +105,9 @@ def _library_step(component: str, library: Library | None, node: NodeFacts) -> d
         values.update(installed=library.version, direction="same")
         return _step(component, "keep", "on the node already; the environment uses it", **values)
     if current and there and (there.version, there.source) == (library.version, "wheels"):
-        return _step(component, "keep", f"the wheels that {current.name} has, too", **values)
+        is_itself = current.name == environment["name"]
+        why = "the wheels that the environment has" if is_itself else f"the wheels that {current.name} has, too"
+        return _step(component, "keep", why, **values)
     beside = f"; that of {current.name} is not changed" if current and there else ""
     return _step(component, "install", f"wheels inside the environment{beside}", **values)
 

@@ -29,7 +29,25 @@ def render_table(plan: dict[str, Any], width: int | None = None) -> str:
         cells.append((step["component"], step["installed"] or "-", step["wanted"] or "-", action, fetch, why))
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     warnings = [f"warning: {warning}" for warning in plan["warnings"]]
-    return "\n".join([*fold_all([title], width), *rows_of(cells, width), *fold_all(warnings, width)])
+    return "\n".join([*fold_all([title], width), *rows_of(cells, width), *fold_all([*_gpu_lines(plan), *warnings], width)])
+
+
+def _gpu_lines(plan: dict[str, Any]) -> list[str]:
+    """What becomes of each GPU, if one is not used."""
+    if not plan["other_gpus"]:
+        return []
+    rows = [(gpu, "used") for gpu in plan["gpus"]] + [(gpu, f"not used: {gpu['why']}") for gpu in plan["other_gpus"]]
+    lines = [
+        f"GPU {gpu['index']} ({gpu['name']} at {gpu['pci_address']}) is {what}"
+        for gpu, what in sorted(rows, key=lambda row: int(row[0]["index"]))
+    ]
+    visible = plan["environment"]["visible_gpus"]
+    if visible is not None:
+        lines.append(
+            f"The environment's Python starts with CUDA_VISIBLE_DEVICES={visible} and CUDA_DEVICE_ORDER=PCI_BUS_ID, "
+            "unless CUDA_VISIBLE_DEVICES is set."
+        )
+    return lines
 
 
 def _shorten_path(text: str) -> str:

@@ -35,6 +35,8 @@ class EnvironmentSpec:
     # Directories whose libraries TensorFlow's own loader path does not reach. Relative ones are below
     # site-packages and may hold `*`.
     library_directories: tuple[str, ...] = ()
+    # CUDA_VISIBLE_DEVICES of its Python, in PCI order, if some GPUs of the node are not for it.
+    visible_gpus: str | None = None
 
     @property
     def path(self) -> str:
@@ -54,17 +56,26 @@ class EnvironmentSpec:
             python=self.python,
             library_directories=self.library_directories,
             added=self.lock.added,
+            visible_gpus=self.visible_gpus,
         )
 
 
 def environment_digest(
-    *, lock_sha256: str, python: str, library_directories: tuple[str, ...], added: tuple[str, ...] = ()
+    *,
+    lock_sha256: str,
+    python: str,
+    library_directories: tuple[str, ...],
+    added: tuple[str, ...] = (),
+    visible_gpus: str | None = None,
 ) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter, the libraries and what was added.
+    """Identity of an environment: sha256 over the lock's lines, the interpreter, the libraries, the GPUs, what was added.
 
     The added requirements count apart from what they came to: a build's record says which they are.
     """
+    # Without the last two the identity is that of earlier versions of this toolkit.
     identity = [_LAYOUT, lock_sha256, python, list(library_directories), *([list(added)] if added else [])]
+    if visible_gpus is not None:
+        identity.append(visible_gpus)
     return hashlib.sha256(json.dumps(identity).encode("utf-8")).hexdigest()
 
 

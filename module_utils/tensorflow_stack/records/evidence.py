@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .additions import Addition
 
 # Variables that decide which libraries and devices TensorFlow finds.
-DECIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES")
+DECIDING_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "NVIDIA_VISIBLE_DEVICES",
+    "TF_MIN_GPU_MULTIPROCESSOR_COUNT",
+)
 
 
 def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -26,6 +31,7 @@ def evidence_digest(
     release: str,
     expect_gpu: bool,
     gpu_count: int,
+    gpu_addresses: Sequence[str] = (),
     cudnn_floor: str | None,
 ) -> str:
     """`evidence` is the plan's; `build` is the name of the build. What was added to it may break TensorFlow."""
@@ -37,6 +43,7 @@ def evidence_digest(
         release,
         expect_gpu,
         gpu_count,
+        list(gpu_addresses),
         cudnn_floor,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()

@@ -22,6 +22,8 @@ def why_out_of_reach(gpu: Mapping[str, Any], *, is_in_container: bool) -> str | 
 
 
 def gpus_in_reach(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The GPUs of a node record that count."""
+    """The GPUs of a node record that a program can be expected to find, with the driver as it is."""
     is_in_container = any(row["aspect"] == "container" for row in record["kinds"])
-    return [gpu for gpu in record["gpus"] if why_out_of_reach(gpu, is_in_container=is_in_container) is None]
+    gpus = [gpu for gpu in record["gpus"] if why_out_of_reach(gpu, is_in_container=is_in_container) is None]
+    # A GPU that is too old or too new for the driver is on the bus all the same.
+    return [gpu for gpu in gpus if gpu["listed"]] or gpus

@@ -86,6 +86,24 @@ def test_build_is_complete_and_the_second_run_keeps_it(site: Site) -> None:
     assert (again.action, again.changed, again.build) == ("keep", False, outcome.build)
 
 
+def test_an_environment_that_hides_gpus_is_another_one(site: Site) -> None:
+    program = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('CUDA_DEVICE_ORDER'))"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
+    seen = []
+    for visible in (None, "0,2", "0,2", "1"):
+        action = site.apply(site.spec(visible_gpus=visible)).action
+        live = builds.live_build(site.root, NAME)
+        assert live and live.record and live.record.get("visible_gpus") == visible
+        said = subprocess.check_output([site.live / "bin" / "python", "-I", "-c", program], text=True, env=environ)
+        seen.append((action, said.strip()))
+    assert seen == [
+        ("build", "None None"),
+        ("build", "0,2 PCI_BUS_ID"),
+        ("keep", "0,2 PCI_BUS_ID"),
+        ("build", "1 PCI_BUS_ID"),
+    ]
+
+
 def _delete_file(site: Site) -> None:
     (site.site_packages / "numpy" / "__init__.py").unlink()
 

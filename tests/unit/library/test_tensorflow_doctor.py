@@ -210,3 +210,64 @@ def test_distributions_are_read_from_their_metadata(tmp_path: Path, monkeypatch:
         (tmp_path / name).mkdir()
     monkeypatch.setattr(doctor, "_run", lambda _: json.dumps([str(tmp_path), "/nowhere"]))
     assert doctor._distributions("python") == {"numpy": "1.23.5", "six": "1.16.0", "tensorflow-cpu": "2.8.0"}
+
+
+@pytest.fixture
+def failed_build(tmp_path: Path) -> Path:
+    """A root with the log of a first build that failed, and nothing else."""
+    root = tmp_path / "root"
+    (root / ".builds").mkdir(parents=True)
+    (root / ".builds" / "mine.log").write_text("error: Failed to fetch: dns error\nNo space left on device\n")
+    return root
+
+
+def test_where_nothing_was_applied_the_log_of_the_last_build_counts(
+    run_module: RunModule, node: Callable[..., Any], failed_build: Path
+) -> None:
+    node("a100_driver535", manifest=None, environments=[], environments_root={"path": str(failed_build)})
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    assert [cause["cause"] for cause in result["causes"]] == ["no_network", "disk_full"]
+    named = run_module("tensorflow_doctor", environment="mine", diagnoses=ROWS)
+    assert named["subject"] == "the last build of mine"
+    assert named["causes"] == result["causes"]
+    assert (
+        "There is no environment other" in run_module("tensorflow_doctor", environment="other", diagnoses=ROWS)["msg"]
+    )
+
+
+def test_the_log_of_the_last_failed_check_counts_after_what_is_seen_now(
+    run_module: RunModule, node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, failed_build: Path
+) -> None:
+    (failed_build / ".builds" / "mine.log").unlink()
+    (failed_build / ".builds" / "mine.check").write_text("ValueError: Duplicate plugins for name projector")
+    environments = [{"name": "mine", "flavour": "cpu"}]
+    root = {"path": str(failed_build)}
+    node("a100_driver535", environments=environments, manifest={"current": "mine"}, environments_root=root)
+    outcome = probe.CheckOutcome("killed", "Ended.", stderr_tail=["No module named 'imp'"])
+    monkeypatch.setattr(probe, "examine", lambda *_, **__: outcome)
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    assert [cause["cause"] for cause in result["causes"]] == ["python_too_new", "tensorboard_twice"]
+    monkeypatch.setattr(probe, "examine", lambda *_, **__: probe.CheckOutcome("ok", "computed"))
+    assert run_module("tensorflow_doctor", diagnoses=ROWS)["causes"] == []
+
+
+CU_INIT = "E cuda_driver.cc:318] failed call to cuInit: UNKNOWN ERROR (303)"
+
+
+@pytest.mark.parametrize(
+    ("before", "healthy"),
+    [
+        ("", False),
+        ("Successfully installed numpy-1.23.5 tensorflow-cpu-2.8.0", True),
+        ("tensorflow-cpu==2.8.0", True),
+        ("$ CUDA_VISIBLE_DEVICES=-1 python train.py", True),
+        ("cpu_only_no_gpu: TensorFlow 2.8.0 computed the right numbers on /device:CPU:0; no GPU was expected.", True),
+        ("$ CUDA_VISIBLE_DEVICES=0 python train.py", False),
+    ],
+)
+def test_a_build_for_the_cpu_needs_no_driver(run_module: RunModule, before: str, healthy: bool) -> None:
+    text = f"{before}\n{CU_INIT}"
+    result = run_module("tensorflow_doctor", text=text, diagnoses=ROWS, log_lines=LINE_ROWS)
+    causes = [cause["cause"] for cause in result["causes"]]
+    assert causes == ([] if healthy else ["driver_not_installed"])
+    assert result["faults"] == 0

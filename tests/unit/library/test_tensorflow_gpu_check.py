@@ -39,6 +39,7 @@ def test_arguments_reach_the_check(run_module: RunModule, monkeypatch: pytest.Mo
     assert seen == {
         **ARGUMENTS,
         "gpu_count": 2,
+        "gpu_addresses": [],
         "cudnn_floor": None,
         "level": "full",
         "time_limit": 300,

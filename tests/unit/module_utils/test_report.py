@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.tensorflow_stack.report import Asked, make_report, use_lines
 
 SCHEMA = Path(__file__).resolve().parents[3] / "roles" / "stack_report" / "files" / "report.schema.json"
-PLAN = {"release": "2.8.0", "verdict": "cpu_only_no_gpu"}
+PLAN = {"release": "2.8.0", "verdict": "cpu_only_no_gpu", "other_gpus": []}
 BUILT: dict[str, Any] = {
     "changed": True,
     "action": "build",

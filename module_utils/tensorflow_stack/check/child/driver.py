@@ -95,7 +95,8 @@ def kernel_module() -> Record:
         found = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", text)
         version = found.group(1) if found else None
     kind = None if text is None else "open" if "Open Kernel Module" in text else "proprietary"
-    return {"module": {"version": version, "kind": kind}, "xids": _xids()}
+    # On WSL 2 the driver is that of Windows, and no module of NVIDIA's is in this kernel.
+    return {"module": {"version": version, "kind": kind}, "xids": _xids(), "dxg": os.path.exists("/dev/dxg")}
 
 
 def _first_line(path: str) -> Optional[str]:
@@ -285,9 +286,19 @@ def _describe(library: Any, ordinal: int) -> Record:
         "ordinal": ordinal,
         "name": f"GPU {ordinal}",
         "description": name.value.decode("utf-8", "replace"),
+        "pci_address": _pci_address(library, device),
         "compute_capability": ".".join(capability),
         "memory_bytes": memory.value,
     }
+
+
+def _pci_address(library: Any, device: ctypes.c_int) -> Optional[str]:
+    address = ctypes.create_string_buffer(64)
+    try:
+        _call(library, "cuDeviceGetPCIBusId", address, 64, device)
+    except CudaError:
+        return None
+    return address.value.decode("ascii", "replace") or None
 
 
 def kernel(ordinal: int) -> Record:

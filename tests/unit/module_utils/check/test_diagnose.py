@@ -17,14 +17,18 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.check.diagnose import FACTS, Cause, diagnose, read_facts
+from ansible.module_utils.tensorflow_stack.check.log_judge import judge_log
+from ansible.module_utils.tensorflow_stack.check.log_text import read_log
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
 
 TESTS = Path(__file__).resolve().parents[3]
 CAPTURES = sorted((TESTS / "data" / "captures").glob("*/*.txt"))
-DIAGNOSES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses
+TABLES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables"))
+DIAGNOSES = TABLES.diagnoses
 ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]
+LINE_ROWS = [dataclasses.asdict(row) for row in TABLES.log_lines]
 
 GPU = {"index": 0, "pci_address": "0000:01:00.0", "device_id": "20b0", "pci_class": "0302", "bound_to": "nvidia"}
 GPU |= {"uuid": None, "listed": True, "excluded": False, "device_file": "/dev/nvidia0", "mig_instances": 0}
@@ -142,6 +146,8 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
     ("cudnn_shadowed", {"report": {**HEALTHY_REPORT, "libraries": [OLD_CUDNN]}, "verdict": "cudnn_too_old"}),
     ("several_tensorflows", {"distributions": ["numpy", "tensorflow", "tensorflow-cpu", "tensorflow-estimator"]}),
     ("environment_missing", {"node": node(), "verdict": "environment_missing"}),
+    ("cpu_avx_hidden", {"cpu": {"cpu_avx": False, "virtual": True}}),
+    ("cpu_without_avx", {"cpu": {"cpu_avx": False, "virtual": False}}),
 ]
 
 
@@ -158,7 +164,8 @@ def test_every_row_of_facts_is_proven() -> None:
 
 
 def test_a_healthy_node_has_no_cause() -> None:
-    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow", "keras"])
+    cpu = {"cpu_avx": True, "virtual": False}
+    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow"], cpu=cpu)
     assert diagnose(ROWS, facts=facts) == []
     assert set(facts) == set(FACTS)
 
@@ -264,8 +271,110 @@ def test_no_line_takes_long(row: Mapping[str, Any]) -> None:
         assert time.process_time() - start < 0.5, evidence["line"]
 
 
-def test_a_long_log_takes_no_minute() -> None:
-    lines = [f"2026-11-22 14:43:50.{i}: I gpu_device.cc:{i}] could not open file to read NUMA" for i in range(20000)]
+def test_what_ends_a_program_comes_before_what_it_goes_on_with() -> None:
+    warning = "W gpu_device.cc:1] Could not load dynamic library 'libcufft.so.11'; dlerror: libcufft.so.11: cannot open"
+    error = "ModuleNotFoundError: No module named 'imp'"
+    found = causes_of(diagnose(ROWS, text=f"{warning}\n{error}"))
+    assert found == ["python_too_new", "cuda_library_missing"]
+
+
+def test_what_was_seen_first_comes_first() -> None:
+    first, second = "ValueError: Duplicate plugins for name projector", "Hash Sum mismatch"
+    assert causes_of(diagnose(ROWS, text=f"{first}\n{second}")) == ["tensorboard_twice", "download_corrupt"]
+    assert causes_of(diagnose(ROWS, text=f"{second}\n{first}")) == ["download_corrupt", "tensorboard_twice"]
+
+
+def test_what_is_explained_comes_after_what_explains_it_and_says_so() -> None:
+    text = "Error: Unable to find a match: cuda-drivers\npackage a-1.x86_64 is filtered out by modular filtering"
+    found = diagnose(ROWS, text=text)
+    assert [(cause.cause, cause.follows) for cause in found] == [
+        ("module_stream", None),
+        ("package_gone", "module_stream"),
+    ]
+
+
+def test_what_is_explained_and_shows_nothing_more_is_left_out() -> None:
+    text = "NotFoundError: /v/site-packages/tensorflow_text/python/ops/_a.so: undefined symbol: _ZN3tsl5mutexC1Ev"
+    (cause,) = diagnose(ROWS, text=text)
+    assert cause.cause == "companion_mismatch"
+    assert "tensorflow_text needs the symbol _ZN3tsl5mutexC1Ev" in cause.says
+
+
+WSL = "Linux version 5.15.90.1-microsoft-standard-WSL2"
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "said", "not_said"),
+    [
+        ("", {}, ["`make workstation`", "In a container: ", "On WSL2: "], []),
+        (WSL, {}, ["Windows"], ["In a container", "On WSL2: ", "On the machine"]),
+        ("", {"wsl": True, "container": None}, ["Windows"], ["In a container"]),
+        ("", {"wsl": False, "container": "docker"}, ["host"], ["Windows"]),
+        ("", {"wsl": False, "container": None}, ["`make workstation`"], ["In a container", "Windows"]),
+    ],
+)
+def test_the_advice_is_for_the_kind_of_node(
+    text: str, facts: dict[str, Any], said: list[str], not_said: list[str]
+) -> None:
+    line = "CUDA driver version is insufficient for CUDA runtime version"
+    (cause,) = [one for one in diagnose(ROWS, text=f"{text}\n{line}", facts=facts) if one.cause == "driver_too_old"]
+    assert [part for part in said if part not in cause.do] == []
+    assert [part for part in not_said if part in cause.do] == []
+
+
+def test_a_part_of_a_sentence_whose_name_was_not_seen_is_left_out() -> None:
+    rows = [
+        {**ROWS[0], "evidence": [{"by": "x", "line": "^it is(?: (?P<what>.*))?"}], "says": "It is[ {what}].", "do": "-"}
+    ]
+    assert diagnose(rows, text="it is bad")[0].says == "It is bad."
+    assert diagnose(rows, text="it is")[0].says == "It is."
+
+
+def test_a_line_may_need_another_one_and_may_be_excepted() -> None:
+    evidence = {"by": "x", "line": "a fault", "with": "context", "unless": "no fault"}
+    rows = [{**ROWS[0], "evidence": [evidence]}]
+    assert diagnose(rows, text="a fault") == []
+    assert diagnose(rows, text="a fault that is no fault\ncontext") == []
+    assert len(diagnose(rows, text="a fault\ncontext")) == 1
+    rows = [{**ROWS[0], "evidence": [{"by": "x", "line": "a fault", "without": "of another one"}]}]
+    assert len(diagnose(rows, text="a fault")) == 1
+    assert diagnose(rows, text="a fault\nof another one") == []
+
+
+# --- Texts that merely look like one -------------------------------------------------------------------
+
+SIMILAR = sorted((TESTS / "data" / "similar").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", SIMILAR, ids=lambda path: str(path.stem))
+def test_a_text_with_similar_words_is_not_diagnosed(path: Path) -> None:
+    texts = path.read_text(encoding="utf-8").split("\n\n")
+    assert len(texts) > 3
+    found = {text: causes for text in texts if (causes := causes_of(diagnose(ROWS, text=text)))}
+    assert found == {}
+
+
+BIG = {
+    "the same line": lambda number: f"2026-11-22 14:43:50.{number}: I a.cc:1] could not open file to read NUMA node\n",
+    "errors": lambda number: (
+        f"error {number} failed to load library libfoo.so.{number}: cannot open shared object file\n"
+    ),
+    "no end of a line": lambda _: "CUDA_ERROR a b " * 4,
+    "spaces": lambda _: " " * 60,
+    "bars": lambda number: f"\r {number % 100}%|####      | {number}/100 [00:01<00:09, 1.0it/s]",
+    "objects": lambda number: f'{{"log":"epoch {number} loss 0.1\\n","stream":"stderr"}}\n',
+    "an object without an end": lambda _: '{"a":',
+}
+
+
+@pytest.mark.parametrize("kind", BIG)
+def test_a_log_of_50_mib_takes_seconds(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with open(path, "w", encoding="utf-8") as stream:
+        while stream.tell() < 50 << 20:
+            stream.write("".join(map(BIG[kind], range(20000))))
     start = time.process_time()
-    assert diagnose(ROWS, text="\n".join(lines)) == []
-    assert time.process_time() - start < 15
+    log = read_log(str(path))
+    diagnose(ROWS, text="\n".join(log.lines))
+    judge_log(LINE_ROWS, log.lines)
+    assert time.process_time() - start < 5

@@ -45,6 +45,7 @@ class Node:
         }
         self.cuda = "11.2"
         self.libraries = [library("libcudart.so.11.0", None), library("libcudnn.so.8", "8.1.0")]
+        self.dxg = False
         self.replaced: dict[str, Record] = {}
         self.sees_gpu = True
         self.after_import = True
@@ -62,7 +63,7 @@ class Node:
         loader = {"LD_LIBRARY_PATH": ["/opt/lib"], "RUNPATH": [], "RPATH": []}
         found = {"built_with": {"cuda_version": self.cuda}, "libraries": self.libraries, "loader": loader}
         rows = [
-            done("kernel_module", module=self.module, xids=[]),
+            done("kernel_module", module=self.module, xids=[], dxg=self.dxg),
             done("nvml", nvml=self.nvml),
             done("libcuda", libcuda=self.libcuda),
             *([kernel] if self.libcuda["gpus"] else []),
@@ -347,3 +348,76 @@ def test_a_check_that_said_nothing_is_not_good() -> None:
     for level in ("full", "libraries"):
         found = judge([], 0, release="2.8.0", expect_gpu=True, gpu_count=1, level=level)
         assert found.name not in verdicts.GOOD_VERDICTS
+
+
+# --------------------------------------------------------------------------------------- which GPUs, and whose driver
+
+
+def gpus_at(*addresses: str | None) -> list[Record]:
+    return [
+        {"ordinal": index, "name": f"GPU {index}", "description": "A100", "pci_address": address}
+        for index, address in enumerate(addresses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict"),
+    [
+        (["00000000:3B:00.0"], "ok"),
+        ([None], "ok"),  # this driver does not say
+        (["0000:5e:00.0"], "gpu_missing"),
+        (["0000:3b:00.0", "0000:5e:00.0"], "gpu_not_expected"),
+    ],
+)
+def test_the_gpus_are_those_that_were_planned_for(node: Node, shown: list[str | None], verdict: str) -> None:
+    node.libcuda["gpus"] = gpus_at(*shown)
+    node.after_import = False
+    found = node.judge(gpu_addresses=["0000:3b:00.0"], level="libraries")
+    assert found.name == ("libraries_ok" if verdict == "ok" else verdict)
+    if verdict != "ok":
+        assert "expected are those at 0000:3b:00.0" in found.reason
+
+
+def test_a_gpu_that_is_set_aside_and_visible_is_no_good_verdict(node: Node) -> None:
+    node.libcuda["gpus"] = gpus_at("0000:3b:00.0", "0000:5e:00.0")
+    found = node.judge(gpu_addresses=["0000:3b:00.0"])
+    assert found.name == "gpu_not_expected"
+
+
+def on_windows(node: Node) -> None:
+    """As on WSL 2: no module in the kernel, NVML names the driver of Windows, libcuda has no version in its name."""
+    node.module = {"version": None, "kind": None}
+    node.nvml["driver"] = "581.29"
+    node.libcuda["path"] = "/usr/lib/wsl/lib/libcuda.so.1.1"
+    node.dxg = True
+
+
+def test_wsl_is_good_without_a_kernel_module(node: Node) -> None:
+    on_windows(node)
+    assert node.judge().name == "ok"
+
+
+def test_wsl_without_a_device_says_nothing_of_a_kernel_module(node: Node) -> None:
+    on_windows(node)
+    node.libcuda.update(code=100, error="cuInit answers 100 CUDA_ERROR_NO_DEVICE: no device", gpus=[])
+    node.sees_gpu = False
+    found = node.judge()
+    assert found.name == "gpu_missing"
+    assert "kernel module" not in found.reason
+
+
+def test_wsl_without_libcuda_names_the_driver_of_windows(node: Node) -> None:
+    on_windows(node)
+    node.libcuda.update(path=None, error="libcuda.so.1: cannot open shared object file", gpus=[])
+    node.sees_gpu = False
+    found = node.judge()
+    assert found.name == "driver_missing"
+    assert "the driver is that of Windows, whose libraries are in /usr/lib/wsl/lib" in found.reason
+
+
+def test_a_libcuda_for_forward_compatibility_is_no_mismatch(node: Node) -> None:
+    node.libcuda["path"] = "/usr/local/cuda-12.8/compat/libcuda.so.570.133.20"
+    assert node.judge().name == "ok"
+    node.libcuda.update(code=804, error="cuInit answers 804 CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", gpus=[])
+    node.sees_gpu = False
+    assert node.judge().name == "driver_failed"

@@ -353,6 +353,10 @@ EXPECTED: dict[str, dict[str, Any]] = {
         ],
         "unread": [],
     },
+    "v100_and_k80_driver535": {"gpus": ["102d", "102d", "1db4"], "kinds": [], "unread": []},
+    "h100_and_k80_bare": {"gpus": ["102d", "2331"], "kinds": [], "unread": []},
+    "gt1030_and_rtx4090": {"gpus": ["1d01", "2684"], "kinds": [], "unread": []},
+    "mig_and_whole_h100": {"gpus": ["2331", "2331"], "kinds": [], "unread": []},
     "vfio_two_a100": {"kinds": [], "gpus": ["20f1", "20f1"], "unread": []},
     "broken_pythons": {
         "pythons": ["3.8 opt", "3.9 pyenv", "3.10 pyenv", "3.10 uv", "3.11 system", "3.12 opt", "3.14 path"],
@@ -393,6 +397,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
         "damage",
         "unfinished",
         "also_in",
+        "visible_gpus",
     }
     assert (environment["additions"], environment["damage"], environment["also_in"]) == ([], None, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]

@@ -263,9 +263,10 @@ node:
       description: >-
         Every environment with a current build, from the record of that build. C(requirements) is the requirements file
         of its lock with its lines, C(added) are requirements that were added to this lock, C(additions) what somebody
-        installed that no lock has, C(visible_gpus) is what its Python sets CUDA_VISIBLE_DEVICES to, or null, C(also_in) the digests of builds with the same additions. C(damage) lists the
-        differences from what was installed, and C(unfinished) the steps that a stopped run left over; both are read
-        only for O(environment) and for environments with additions. Elsewhere C(damage) is null.
+        installed that no lock has, C(visible_gpus) is what its Python sets CUDA_VISIBLE_DEVICES to, or null, C(also_in)
+        the digests of builds with the same additions. C(damage) lists the differences from what was installed, and
+        C(unfinished) the steps that a stopped run left over; both are read only for O(environment) and for environments
+        with additions. Elsewhere C(damage) is null.
       type: list
       elements: dict
       returned: always

@@ -23,7 +23,7 @@ from . import applied, plan, resolution
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
-from .locks import Choice, Places, choose_lock, supplied_by
+from .locks import LockChoice, Places, choose_lock, supplied_by
 from .node import Environment, NodeFacts
 from .node_kind import on_its_base
 from .stack import Assessment, Policy, Refusal, Stack
@@ -251,7 +251,7 @@ def _plan(
     tables: Tables,
     stack: Stack,
     node: NodeFacts,
-    choice: Choice,
+    choice: LockChoice,
     name: str,
     claim: applied.Claim,
     variables: dict[str, Any],

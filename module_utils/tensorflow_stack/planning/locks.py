@@ -9,13 +9,13 @@ from packaging.requirements import Requirement
 from ..errors import StackError
 from ..locking.added import Added, added_inputs_sha256, added_path
 from ..locking.inputs import LockRequest, directory_beside, lock_inputs
-from ..records.environment import environment_digest
 from ..records.lockfile import Lock, read_lock, read_lock_if_whole
 from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables
 from . import applied
 from .added import Carried, Changes, carry, is_built_anew, recorded_lines, refuse_stuck
 from .node import Environment, NodeFacts
+from .plan import planned_digest
 from .stack import LockState, Policy, Refusal, Stack
 
 
@@ -28,7 +28,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LockChoice:
     """`wishes` is the file that the lock is for; `carried` additions of a person that it has to hold."""
 
     lock: LockState
@@ -48,15 +48,15 @@ def choose_lock(
     current: Environment | None,
     changes: Changes,
     places: Places,
-) -> Choice:
+) -> LockChoice:
     """The lock of the environment `name`. `current` is what was applied, if that is to be planned as it was."""
     row = node.environment(name)
     recorded = recorded_lines(row, changes)
     if current is not None and wishes is None:
         lock = applied.lock_as_applied(current, stack, node.root)
-        is_whole = lock is not None and (policy.additions != "keep" or not _loses(current, _digest(stack, lock)))
+        is_whole = lock is not None and (policy.additions != "keep" or not _loses(current, planned_digest(stack, lock)))
         if lock is not None and is_whole and not changes.projects:
-            return Choice(lock)
+            return LockChoice(lock)
         wishes = _file_of(current, stack, tables)
     request = LockRequest(
         release=stack.release.version,
@@ -67,8 +67,8 @@ def choose_lock(
     )
     base = find_lock(tables, request, places)
     lock = _with_lines(base, recorded, row, node, places)
-    if policy.additions != "keep" or row is None or not _loses(row, _digest(stack, lock)):
-        return Choice(lock, wishes)
+    if policy.additions != "keep" or row is None or not _loses(row, planned_digest(stack, lock)):
+        return LockChoice(lock, wishes)
     carried = carry(
         row,
         packages=base.lock.packages if base.lock else {},
@@ -76,9 +76,9 @@ def choose_lock(
         in_file={wish.project for wish in (wishes.requirements if wishes else ())},
     )
     if carried.stuck:
-        return Choice(lock, wishes, refusals=(refuse_stuck(f"{node.root}/{name}", carried.stuck),))
+        return LockChoice(lock, wishes, refusals=(refuse_stuck(f"{node.root}/{name}", carried.stuck),))
     lock = _with_lines(base, {**recorded, **carried.lines}, row, node, places, carried)
-    return Choice(lock, wishes, carried=(*carried.lines.values(), *carried.pins.values()))
+    return LockChoice(lock, wishes, carried=(*carried.lines.values(), *carried.pins.values()))
 
 
 def find_lock(tables: Tables, request: LockRequest, places: Places) -> LockState:
@@ -139,17 +139,6 @@ def _with_lines(
 def _has(lock: Lock, carried: Carried | None) -> bool:
     pins = carried.pins.values() if carried else ()
     return {*pins} <= {f"{name}=={version}" for name, version in lock.packages.items()}
-
-
-def _digest(stack: Stack, lock: LockState) -> str | None:
-    if lock.sha256 is None:
-        return None
-    return environment_digest(
-        lock_sha256=lock.sha256,
-        python=stack.python.path,
-        library_directories=stack.library_directories,
-        added=lock.lines,
-    )
 
 
 def _loses(row: Environment, digest: str | None) -> bool:

@@ -29,7 +29,9 @@ def render_table(plan: dict[str, Any], width: int | None = None) -> str:
         cells.append((step["component"], step["installed"] or "-", step["wanted"] or "-", action, fetch, why))
     title = f"TensorFlow {plan['release']} ({plan['flavour']}) at {plan['environment']['path']}"
     warnings = [f"warning: {warning}" for warning in plan["warnings"]]
-    return "\n".join([*fold_all([title], width), *rows_of(cells, width), *fold_all([*_gpu_lines(plan), *warnings], width)])
+    return "\n".join(
+        [*fold_all([title], width), *rows_of(cells, width), *fold_all([*_gpu_lines(plan), *warnings], width)]
+    )
 
 
 def _gpu_lines(plan: dict[str, Any]) -> list[str]:

@@ -68,7 +68,7 @@ def environment_digest(
     added: tuple[str, ...] = (),
     visible_gpus: str | None = None,
 ) -> str:
-    """Identity of an environment: sha256 over the lock's lines, the interpreter, the libraries, the GPUs, what was added.
+    """Identity of an environment: sha256 over the lock's lines, interpreter, libraries, GPUs, and what was added.
 
     The added requirements count apart from what they came to: a build's record says which they are.
     """

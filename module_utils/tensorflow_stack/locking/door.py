@@ -76,6 +76,8 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             for request, error in run.skipped
         ],
         "without_lock": made.without_lock,
+        # What nobody could compare must not go unsaid, whichever playbook runs.
+        "warnings": [note for outcome in run.outcomes if outcome.before is not None for note in outcome.notes],
         "notes": [*dict.fromkeys(note for outcome in run.outcomes for note in outcome.notes), *made.notes],
         "diff": [
             {

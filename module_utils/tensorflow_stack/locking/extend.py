@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import LockError, StackError
 from ..records.distributions import listing_digest
-from ..records.lockfile import Lock, read_lock
+from ..records.lockfile import Lock, read_lock, read_lock_if_whole
 from ..tables.load import Tables
 from .added import Added, added_inputs_sha256, added_path, added_request, project_of, shortened
 from .compile import Wheels
@@ -77,17 +77,10 @@ def _extend(request: LockRequest, base: Lock, added: Added, tables: Tables, inde
     path = added_path(added.directory, base, added.lines)
     inputs_sha256 = added_inputs_sha256(base, added.lines)
     lock = replace(lock, requirements=base.requirements, inputs_sha256=inputs_sha256, added=added.lines)
-    previous = _read_if_whole(path)
+    previous = read_lock_if_whole(path)
     if previous is not None and replace(lock, cutoff=previous.cutoff) == previous:
         lock = previous
     return LockOutcome(path, lock, previous, tuple(dict.fromkeys(origins.notes)), before=added.versions)
-
-
-def _read_if_whole(path: str) -> Lock | None:
-    try:
-        return read_lock(path)
-    except LockError:
-        return None
 
 
 class NamesakeError(UnsatisfiableError):

@@ -110,7 +110,7 @@ def _why_not(addition: Addition) -> str | None:
     if project in TENSORFLOW_PROJECTS or project in OTHER_BUILDS:
         return "TensorFlow itself"
     if addition.origin is not None:
-        return f"from {addition.origin}; the {project} of the package index may be another project"
+        return f"from {addition.origin}; the index's {project} may be another project"
     try:
         Requirement(line_of(addition))
     except InvalidRequirement:
@@ -125,6 +125,6 @@ def refuse_stuck(path: str, stuck: Iterable[tuple[Addition, str]]) -> Refusal:
         "environment",
         found=f"additions in {path} that it cannot have: {shortened(named)}",
         wanted="a new build",
-        set="Take them out for this run, or set tensorflow_additions to drop to continue without them, or "
-        "tensorflow_environment to build another environment.",
+        # Short: a screen has room for a few lines, and what is found is the news.
+        set="Take them out for this run, or set tensorflow_additions to drop.",
     )

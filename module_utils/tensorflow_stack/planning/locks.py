@@ -9,13 +9,13 @@ from packaging.requirements import Requirement
 from ..errors import StackError
 from ..locking.added import Added, added_inputs_sha256, added_path
 from ..locking.inputs import LockRequest, directory_beside, lock_inputs
-from ..records.environment import environment_digest
-from ..records.lockfile import Lock, read_lock
+from ..records.lockfile import Lock, read_lock, read_lock_if_whole
 from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables
 from . import applied
 from .added import Carried, Changes, carry, is_built_anew, recorded_lines, refuse_stuck
 from .node import Environment, NodeFacts
+from .plan import planned_digest
 from .stack import LockState, Policy, Refusal, Stack
 
 
@@ -54,7 +54,7 @@ def choose_lock(
     recorded = recorded_lines(row, changes)
     if current is not None and wishes is None:
         lock = applied.lock_as_applied(current, stack, node.root)
-        is_whole = lock is not None and (policy.additions != "keep" or not _loses(current, _digest(stack, lock)))
+        is_whole = lock is not None and (policy.additions != "keep" or not _loses(current, planned_digest(stack, lock)))
         if lock is not None and is_whole and not changes.projects:
             return LockChoice(lock)
         wishes = _file_of(current, stack, tables)
@@ -67,7 +67,7 @@ def choose_lock(
     )
     base = find_lock(tables, request, places)
     lock = _with_lines(base, recorded, row, node, places)
-    if policy.additions != "keep" or row is None or not _loses(row, _digest(stack, lock)):
+    if policy.additions != "keep" or row is None or not _loses(row, planned_digest(stack, lock)):
         return LockChoice(lock, wishes)
     carried = carry(
         row,
@@ -120,7 +120,7 @@ def _with_lines(
                 f"{directory}/lock.txt", directory, "applied", None, base.requirements, row.lock_sha256, lines
             )
         path = added_path(places.own, base.lock, lines)
-        lock = read_lock(path)
+        lock = read_lock_if_whole(path)
         if lock is not None and lock.inputs_sha256 == inputs and _has(lock, carried):
             return replace(base, path=path, lock=lock, lines=lines)
     found = {**(row.packages if row else {}), **(carried.versions if carried else {})}
@@ -139,17 +139,6 @@ def _with_lines(
 def _has(lock: Lock, carried: Carried | None) -> bool:
     pins = carried.pins.values() if carried else ()
     return {*pins} <= {f"{name}=={version}" for name, version in lock.packages.items()}
-
-
-def _digest(stack: Stack, lock: LockState) -> str | None:
-    if lock.sha256 is None:
-        return None
-    return environment_digest(
-        lock_sha256=lock.sha256,
-        python=stack.python.path,
-        library_directories=stack.library_directories,
-        added=lock.lines,
-    )
 
 
 def _loses(row: Environment, digest: str | None) -> bool:

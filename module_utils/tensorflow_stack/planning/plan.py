@@ -111,22 +111,26 @@ def _driver(driver: Driver) -> dict[str, Any]:
     }
 
 
+def planned_digest(stack: Stack, lock: LockState) -> str | None:
+    """Identity of the environment that is planned; None while its lock is still to be made."""
+    if lock.sha256 is None:
+        return None
+    return environment_digest(
+        lock_sha256=lock.sha256,
+        python=stack.python.path,
+        library_directories=stack.library_directories,
+        added=lock.lines,
+        visible_gpus=stack.visible_gpus,
+    )
+
+
 def _environment(stack: Stack, node: NodeFacts, lock: LockState, name: str) -> dict[str, Any]:
     directories = stack.library_directories
-    digest = None
-    if lock.sha256 is not None:
-        digest = environment_digest(
-            lock_sha256=lock.sha256,
-            python=stack.python.path,
-            library_directories=directories,
-            added=lock.lines,
-            visible_gpus=stack.visible_gpus,
-        )
     return {
         "name": name,
         "root": node.root,
         "path": f"{node.root}/{name}",
-        "digest": digest,
+        "digest": planned_digest(stack, lock),
         "library_directories": list(directories),
         "visible_gpus": stack.visible_gpus,
     }

@@ -108,6 +108,14 @@ def read_lock(path: str) -> Lock | None:
     return parse_lock(raw.decode("utf-8", "replace"), path=path)
 
 
+def read_lock_if_whole(path: str) -> Lock | None:
+    """The lock at `path`, None also for one that is damaged: for locks that are made again at any time."""
+    try:
+        return read_lock(path)
+    except LockError:
+        return None
+
+
 def write_lock(path: str, lock: Lock) -> None:
     directory = os.path.dirname(path)
     try:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
-from ansible.module_utils.tensorflow_stack.locking import extend
+from ansible.module_utils.tensorflow_stack.locking import door, extend
 from ansible.module_utils.tensorflow_stack.locking.added import Added, added_inputs_sha256, added_path, added_request
 from ansible.module_utils.tensorflow_stack.locking.inputs import LockRequest, UnsatisfiableError, lock_inputs
+from ansible.module_utils.tensorflow_stack.locking.resolver import LockOutcome
 from ansible.module_utils.tensorflow_stack.locking.wheel_files import WheelFiles
 from ansible.module_utils.tensorflow_stack.records.distributions import listing_digest
 from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, parse_lock, render_lock, write_lock
@@ -183,3 +184,16 @@ def test_a_request_is_not_changed() -> None:
     asked = LockRequest("2.8.0", "3.10", "linux_x86_64", "cpu")
     assert added_request(asked, added(Path("/x"), "pandas")) != asked
     assert asked.requirements is None
+
+
+def test_what_could_not_be_compared_is_a_warning_of_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "base.txt"
+    write_lock(str(base), BASE)
+    outcome = LockOutcome(str(tmp_path / "x.txt"), BASE, None, ("It is unknown.",), before={})
+    monkeypatch.setattr(door, "extend_lock", lambda *arguments: outcome)
+    monkeypatch.setattr(door, "load_tables", lambda directory: TABLES)
+    lists = {"pythons": ["3.10"], "architectures": ["x86_64"], "flavours": ["cpu"]}
+    options = {**lists, "tools_directory": str(tmp_path), "directory": str(tmp_path), "release": "2.8.0", "tables": "t"}
+    options.update(dict.fromkeys(("requirements", "cutoff", "index_url")), upgrade=False)
+    options["added"] = added(tmp_path, "pandas", base=str(base)).as_dict()
+    assert door.answer(options, check_mode=True)["warnings"] == ["It is unknown."]

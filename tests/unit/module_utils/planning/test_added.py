@@ -127,6 +127,14 @@ def test_a_lock_that_was_made_for_it_is_taken_unless_it_has_other_versions(node:
     assert (made["lock"]["path"], made["lock"]["state"]) == (path, "missing")
 
 
+def test_a_lock_that_is_spoiled_is_made_again(node: dict[str, Any], locks: Path) -> None:
+    path = Path(added_path(str(locks), base_lock("cp39"), ["pandas==2.3.3"]))
+    path.parent.mkdir(parents=True)
+    path.write_text("half a lo")
+    made = make_plan(put(node, PANDAS), locks, **OTHER_PYTHON)
+    assert (made["lock"]["path"], made["lock"]["state"]) == (str(path), "missing")
+
+
 def test_damage_carries_and_so_does_current(node: dict[str, Any], locks: Path) -> None:
     put(node, PANDAS, damage=["numpy: numpy/version.py was changed"])
     for release in ("2.10.1", "current"):
@@ -151,12 +159,12 @@ def test_what_the_new_lock_has_by_itself_is_not_carried(node: dict[str, Any], lo
         (Addition("mine.pth"), r"mine.pth \(no package\)"),
         (
             Addition("mine", "0.1", None, "git+https://e.org/mine"),
-            r"mine 0.1 \(from git\+https://e.org/mine; the mine of the package",
+            r"mine 0.1 \(from git\+https://e.org/mine; the index.s mine may be",
         ),
         # The lock has one of that name.
         (
             Addition("wheel", "0.1", None, "file:///wheel"),
-            r"wheel 0.1 \(from file:///wheel; the wheel of the package index may be another",
+            r"wheel 0.1 \(from file:///wheel; the index.s wheel may be another",
         ),
         (Addition("tensorflow", "2.11.0", "2.10.1"), "not 2.10.1 .TensorFlow itself"),
         (Addition("tensorflow-cpu", "2.11.0"), "tensorflow-cpu 2.11.0 .TensorFlow itself"),

@@ -82,7 +82,9 @@ STEPS = [
 PLAN = {
     "release": "2.8.0",
     "flavour": "cpu",
-    "environment": {"path": "/opt/tensorflow/tensorflow-2.8.0"},
+    "environment": {"path": "/opt/tensorflow/tensorflow-2.8.0", "visible_gpus": None},
+    "gpus": [],
+    "other_gpus": [],
     "steps": [{"direction": "none", "bytes": 0, "needs_root": False, "needs_reboot": False, **step} for step in STEPS],
     "warnings": ["Only root can use this environment, because its interpreter is in a directory of root's own."],
     "refusals": [],

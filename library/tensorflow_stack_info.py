@@ -141,6 +141,10 @@ options:
     description: Fail if the release is refused.
     type: bool
     default: true
+  in_use:
+    description: Whether this environment is to be the one in use. False for one of several environments of a node.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full

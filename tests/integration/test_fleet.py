@@ -92,6 +92,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         "fleet_undrain_tasks": str(fleet.path / "undrain.yml"),
     }
     hosts: dict[str, Any] = dict.fromkeys(NODES)
+    hosts["cleo"] = {"fleet_environments": [{"version": "2.15.1"}, {"version": "2.15.1", "environment": "second"}]}
     (fleet.path / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": common, "hosts": hosts}}))
     yield fleet
     shutil.rmtree(fleet.path)  # several gigabytes
@@ -133,7 +134,9 @@ def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
     assert run.output.rstrip().splitlines()[-2] == "Fleet of 3 nodes: 3 proven"
     assert fleet.asked == ["drain bob", "undrain bob", "drain cleo", "undrain cleo"]
     assert (fleet.installed, fleet.drained) == (list(NODES), [])
-    assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True, True]
+    changed = [[one["changed"] for one in node["environments"]] for node in fleet.summary["nodes"]]
+    assert changed == [[False], [True], [True, True]]
+    assert (fleet.path / "roots" / "cleo" / "current").readlink() == Path("second"), "the last one is in use"
 
 
 @pytest.mark.oldest_core

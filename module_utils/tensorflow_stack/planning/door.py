@@ -77,6 +77,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "locks": {"type": "path", "required": True},
     "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
+    "in_use": {"type": "bool", "default": True},
 }
 
 
@@ -122,6 +123,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             cached=options.get("cached", ()),
             packages=options.get("packages", ""),
             packages_removed=options.get("packages_removed", ""),
+            in_use=options.get("in_use", True),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -144,6 +146,7 @@ def plan_for(
     cached: Collection[str] = (),
     packages: str = "",
     packages_removed: str = "",
+    in_use: bool = True,
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
@@ -169,11 +172,8 @@ def plan_for(
     # A file that names TensorFlow has chosen: nobody asks about the others.
     listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
-        if assessment:
-            refused = plan.refuse(assessment.release.version, assessment.refusals)
-        else:
-            refused = nothing_runs(tables, wishes, releases)
-        return _result(refused, listed, facts)
+        refused = assessment and plan.refuse(assessment.release.version, assessment.refusals)
+        return _result(refused or nothing_runs(tables, wishes, releases), listed, facts, in_use)
     made = _planned(
         tables,
         assessment.stack,
@@ -190,11 +190,12 @@ def plan_for(
         made["warnings"].insert(
             0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
         )
-    return _result(made, listed, facts)
+    return _result(made, listed, facts, in_use)
 
 
-def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts) -> dict[str, Any]:
-    return {"plan": made, "table": render(made, releases), "releases": releases, "kept": find_kept(made, node)}
+def _result(made: dict[str, Any], releases: list[dict[str, Any]], node: NodeFacts, in_use: bool) -> dict[str, Any]:
+    kept = find_kept(made, node, in_use=in_use)
+    return {"plan": made, "table": render(made, releases), "releases": releases, "kept": kept}
 
 
 def _planned(

@@ -11,18 +11,19 @@ from ..records.evidence import evidence_digest
 from .node import Environment, NodeFacts
 
 
-def find_kept(plan: dict[str, Any], node: NodeFacts) -> dict[str, dict[str, Any] | None]:
+def find_kept(plan: dict[str, Any], node: NodeFacts, *, in_use: bool = True) -> dict[str, dict[str, Any] | None]:
     """`environment` and `check`: what `tensorflow_venv` and `tensorflow_gpu_check` would return, null if they must run.
 
-    With a role that has something to do nothing is taken for granted: it may change what the node's record says.
+    With a role that has something to do nothing is taken for granted: it may change what the node's record says. One of
+    several environments of a node need not be the one in use.
     """
-    environment = None if plan["refusals"] or plan["roles"] else _whole_environment(plan, node)
+    environment = None if plan["refusals"] or plan["roles"] else _whole_environment(plan, node, in_use)
     if environment is None:
         return {"environment": None, "check": None}
     return {"environment": _venv_result(plan, node, environment), "check": _check_result(plan, node, environment)}
 
 
-def _whole_environment(plan: dict[str, Any], node: NodeFacts) -> Environment | None:
+def _whole_environment(plan: dict[str, Any], node: NodeFacts, in_use: bool) -> Environment | None:
     """The environment, if it is what is planned, its files are, too, and the manifest says what a run would write."""
     wanted, lock = plan["environment"], plan["lock"]
     found = node.environment(wanted["name"])
@@ -31,7 +32,7 @@ def _whole_environment(plan: dict[str, Any], node: NodeFacts) -> Environment | N
     is_recorded = lock["state"] == "applied" or (
         found.is_requirements_path_recorded and found.requirements_path == lock["requirements"]
     )
-    return found if is_recorded and node.current_name == found.name else None
+    return found if is_recorded and (node.current_name == found.name or not in_use) else None
 
 
 def _venv_result(plan: dict[str, Any], node: NodeFacts, found: Environment) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def planned(node: dict[str, Any], **wish: Any) -> dict[str, Any]:
         requirements_path=None,
         node=node,
         environment=None,
+        in_use=wish.pop("in_use", True),
         policy={"gpu": "none", **wish},
         tables_directory=str(RELEASE_FILES / "tables"),
         shipped_locks=str(RELEASE_FILES / "locks"),
@@ -68,6 +69,12 @@ def test_on_an_unchanged_node_nothing_is_started(node: dict[str, Any]) -> None:
 
 def test_what_was_applied_is_planned_as_done_too(node: dict[str, Any]) -> None:
     assert planned(node, release="current")["kept"]["check"]["verdict"] == "cpu_only_no_gpu"
+
+
+def test_one_of_several_environments_need_not_be_the_one_in_use(node: dict[str, Any]) -> None:
+    another_applied_last(node, {})
+    assert planned(node)["kept"]["environment"] is None
+    assert planned(node, in_use=False)["kept"]["environment"]["action"] == "keep"
 
 
 def not_looked_into(node: dict[str, Any], row: dict[str, Any]) -> None:

@@ -33,7 +33,9 @@ def test_each_change_in_two_lines_that_fit_a_terminal(machine: Machine) -> None:
     machine.remove(LONG)
     told = tell_history(machine.root)
     lines = told["table"].splitlines()
-    assert max(map(len, lines)) <= 72, "Ansible indents by 8"
+    # A path is as long as it is.
+    widths = [len(line) for line in lines if not line.startswith("Stable path: ")]
+    assert max(widths) <= 72, "Ansible indents by 8"
     assert lines[:3] == [
         f"In use: {NEW} (build 2)",
         f"Stable path: {machine.root}/current",

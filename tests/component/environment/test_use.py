@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import builds, cache, changes, damage, installing, venv
 from ansible.module_utils.tensorflow_stack.io.uv import cached_wheels
-from ansible.module_utils.tensorflow_stack.records.additions import Addition
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.needs import require
@@ -197,4 +196,5 @@ def test_a_script_that_somebody_installs_runs_by_the_stable_path(
     assert said(root.live / "bin" / "extra") == f"3.0 {root.live}/bin/python"
     assert build not in (root.live / "bin" / "extra").read_text()
     (live,) = (found for found in builds.builds_of(str(root.path), NAME) if found.name == build)
-    assert damage.find_added(live, damage.find_damage(live)) == [Addition("extra", "3.0")]
+    added = damage.find_added(live, damage.find_damage(live))
+    assert [(addition.name, addition.version) for addition in added] == [("extra", "3.0")]

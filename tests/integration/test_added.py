@@ -22,7 +22,7 @@ from tests.integration.test_additions import MINOR, NAME, RELEASE, TABLES, said
 from tests.playbooks import REPOSITORY, Run, Site
 from tests.wheels import make_tensorflow, make_wheel
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 
 class Machine:

@@ -14,6 +14,8 @@ from ansible.module_utils.tensorflow_stack.records.environment import Environmen
 
 from tests.wheels import make_lock, make_tensorflow, make_wheel
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = "tensorflow-2.8.0"
 MINOR = "%d.%d" % sys.version_info[:2]

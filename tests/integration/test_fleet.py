@@ -139,7 +139,6 @@ def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
     assert (fleet.path / "roots" / "cleo" / "current").readlink() == Path("second"), "the last one is in use"
 
 
-@pytest.mark.oldest_core
 def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
     run = fleet.play("-vv")
     assert run.code == 0, run.output

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ SCREENS = REPOSITORY / "tests" / "data" / "screens"
 HEALTHY = REPOSITORY / "tests" / "data" / "captures" / "healthy" / "tf2.21.xla2.txt"
 # Of the machine that runs the tests.
 DROPPED = ("COLUMNS", "NO_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR", "TERM")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: no screen folds a path."""
+    with tempfile.TemporaryDirectory(prefix="screen") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         host = result._host.name
         # A task that is run once for all is about no host of its own.
         if not result._task.run_once and not ignore_errors:
-            self._errors.setdefault(host, str(result._result.get("msg") or result._task.get_name()))
+            self._errors.setdefault(host, _message(result))
         self._see(result)
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
@@ -106,3 +106,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             self._display.warning(f"{path} cannot be written: {error.strerror}. Set stack_report_directory.")
             return
         self._display.display(f"Report: {path}")
+
+
+def _message(result: TaskResult) -> str:
+    """Why a task failed; of a plan the first refusal, since its message begins with what was asked for."""
+    refusals = (result._result.get("plan") or {}).get("refusals")
+    return str(refusals[0]["message"] if refusals else result._result.get("msg") or result._task.get_name())

@@ -137,7 +137,7 @@ def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
     (fleet.path / "stuck").write_text("")
     run = fleet.play()
     assert run.code == 0, run.output
-    assert run.output.rstrip().splitlines()[-2] == "Fleet of 3 nodes: 3 proven"
+    assert "Fleet of 3 nodes: 3 proven" in run.output
     assert fleet.asked == ["drain bob", "undrain bob", "drain cleo", "undrain cleo"]
     assert (fleet.installed, fleet.drained) == (list(NODES), [])
     assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True, True]

@@ -78,6 +78,15 @@ def test_the_architecture_page_shows_a_node_record() -> None:
 # --- The plan ------------------------------------------------------------------------------------------
 
 
+def test_tasks_read_fields_of_the_node_record_that_exist() -> None:
+    files = [path for folder in ("playbooks", "roles") for path in (REPOSITORY / folder).rglob("*.yml")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    read = {field for text in texts for field in re.findall(r"\bresult\.node\.(\w+)|_result\.node\.(\w+)", text)}
+    fields = {name for names in read for name in names if name}
+    assert "managed" in fields
+    assert fields - NODE["properties"].keys() == set()
+
+
 def test_the_architecture_page_shows_the_plan() -> None:
     shown = block("The plan")
     assert shown.keys() == PLAN["properties"].keys()

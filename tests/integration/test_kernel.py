@@ -14,7 +14,7 @@ from ansible.module_utils.tensorflow_stack.records.environment import Environmen
 
 from tests.wheels import make_lock, make_tensorflow, make_wheel
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = "tensorflow-2.8.0"

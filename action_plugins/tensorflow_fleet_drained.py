@@ -31,7 +31,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         host = (task_vars or {})["inventory_hostname"]
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            since = drained.read_drained(options["reports"]).get(host)
+            since = drained.drained_since(options["reports"], host)
             if not self._task.check_mode:
                 if options["state"] == "present":
                     drained.mark_drained(options["reports"], host, now)

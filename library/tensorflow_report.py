@@ -113,7 +113,7 @@ path:
   description: Path of the report, if another task of the run failed and said why; empty in check mode.
   returned: failure
   type: str
-  sample: /work/reports/localhost.json
+  sample: /srv/stack/reports/localhost.json
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,13 +50,8 @@ def decide_fleet(
     result = {
         "hosts": list(hosts),
         "reports": options["reports"],
-        "refused": {host: list(messages) for host, messages in decision.refused.items()},
-        "unplanned": list(decision.unplanned),
-        "canary": list(decision.canary),
-        "rest": list(decision.rest),
-        "unchanged": list(decision.unchanged),
+        **dataclasses.asdict(decision),
         "environments": {host: len(environments) for host, environments in planned.items()},
-        "drained": dict(decision.drained),
         "batches": list(options["batches"]),
         "max_fail_percentage": options["max_fail_percentage"],
         "refusal": refuse_fleet(decision, skip_refused=options["skip_refused"]) or "",

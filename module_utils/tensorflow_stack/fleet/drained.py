@@ -6,7 +6,6 @@ leave a file for a node that is not drained, but never a drained node without a 
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from ..errors import StackError
@@ -19,17 +18,26 @@ _MOST_BYTES = 100
 def read_drained(reports: str) -> dict[str, str]:
     """Since when, by host. Raises StackError if the directory cannot be read."""
     directory = os.path.join(reports, DIRECTORY)
-    found: dict[str, str] = {}
     try:
         names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
-        for name in names:
-            with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as stream:
-                found[name] = stream.read(_MOST_BYTES).strip()
     except FileNotFoundError:
-        return found
+        return {}
     except OSError as error:
         raise _unusable(directory, error) from error
-    return found
+    found = ((name, drained_since(reports, name)) for name in names)
+    return {name: since for name, since in found if since is not None}
+
+
+def drained_since(reports: str, host: str) -> str | None:
+    """When the host was drained; None if it is not recorded as drained."""
+    path = os.path.join(reports, DIRECTORY, host)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(_MOST_BYTES).strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, error) from error
 
 
 def mark_drained(reports: str, host: str, since: str) -> bool:
@@ -46,14 +54,14 @@ def mark_drained(reports: str, host: str, since: str) -> bool:
 
 
 def unmark_drained(reports: str, host: str) -> bool:
+    """Remove the record of a node; whether there was one."""
     path = os.path.join(reports, DIRECTORY, host)
-    if not os.path.lexists(path):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
         return False
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            os.unlink(path)
-        except PermissionError as error:
-            raise _unusable(path, error) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
     return True
 
 

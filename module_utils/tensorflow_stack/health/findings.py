@@ -8,6 +8,7 @@ from typing import Any
 
 # Exit codes of Node Problem Detector's custom plugins, which Nagios has, too.
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2
+_METRIC = "tensorflow_health"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +64,7 @@ def metrics(finding: Finding) -> str:
         ("check_duration_seconds", "", "How long the check took.", round(finding.seconds, 3)),
     ]
     return "".join(
-        f"# HELP tensorflow_health_{name} {text}\n"
-        f"# TYPE tensorflow_health_{name} gauge\n"
-        f"tensorflow_health_{name}{of} {value}\n"
+        f"# HELP {_METRIC}_{name} {text}\n# TYPE {_METRIC}_{name} gauge\n{_METRIC}_{name}{of} {value}\n"
         for name, of, text, value in rows
     )
 

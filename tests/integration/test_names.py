@@ -43,7 +43,7 @@ def plans(tmp_path: Path) -> Path:
     ):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     # Copied: playbook_dir is where the file is.
-    shutil.copytree(REPOSITORY / "playbooks", tmp_path / "playbooks")
+    shutil.copytree(REPOSITORY / "playbooks", tmp_path / "playbooks", symlinks=True)
     (tmp_path / "reports").mkdir()
     return tmp_path
 

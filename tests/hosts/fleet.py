@@ -6,7 +6,6 @@ the check itself. The others have the real one.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +13,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,27 @@ class Host:
     is_real: bool = False
 
 
+@dataclass
+class Injected:
+    """What a test does to a host when the scheduler is asked about it."""
+
+    host: str
+    action: Callable[[], object]
+    reached: Path
+    done: Path
+    outcome: str = "never reached"
+
+    def act(self) -> None:
+        while not self.reached.exists():
+            time.sleep(0.1)
+        try:
+            self.action()
+            self.outcome = "done"
+        except Exception as error:
+            self.outcome = repr(error)
+        self.done.touch()
+
+
 class Fleet:
     def __init__(self, directory: Path, hosts: Sequence[Host], common: Mapping[str, Any]) -> None:
         self.directory = directory
@@ -94,6 +114,7 @@ class Fleet:
         self._subnet = f"10.213.{digest[0]}"
         self._engine = Engine(CACHE)
         self._common = dict(common)
+        self._injected: list[Injected] = []
         self.reports = directory / "reports"
 
     # --- Making -----------------------------------------------------------------------------------------
@@ -231,37 +252,30 @@ class Fleet:
                 raise TimeoutError(f"{host}: {script}")
             time.sleep(0.2)
 
-    @contextlib.contextmanager
-    def during(self, word: str, host: str, action: Callable[[], object]) -> Iterator[None]:
-        """Has the scheduler wait, once, when it is asked to drain or undrain the host, until `action` is done."""
-        reached, done = self.directory / "reached", self.directory / "done"
-        for path in (reached, done):
-            path.unlink(missing_ok=True)
-        script = f"touch {reached}; until [ -e {done} ]; do sleep 0.1; done"
-        (self.directory / "at" / f"{word}-{host}").write_text(script)
-        is_over = threading.Event()
-        failures: list[BaseException] = []
+    def during(self, word: str, actions: Mapping[str, Callable[[], object]]) -> None:
+        """Has the scheduler wait, once, when it is asked about a host, until the host's action is done."""
+        self._injected = []
+        for host, action in actions.items():
+            reached, done = (self.directory / f"{name}-{host}" for name in ("reached", "done"))
+            for path in (reached, done):
+                path.unlink(missing_ok=True)
+            script = f"touch {reached}; until [ -e {done} ]; do sleep 0.1; done"
+            (self.directory / "at" / f"{word}-{host}").write_text(script)
+            injected = Injected(host, action, reached, done)
+            threading.Thread(target=injected.act, daemon=True).start()
+            self._injected.append(injected)
 
-        def act() -> None:
-            while not reached.exists():
-                if is_over.wait(0.1):
-                    return
-            try:
-                action()
-            except BaseException as error:
-                failures.append(error)
-            done.touch()
+    def check_injected(self) -> None:
+        """That everything happened that was to happen."""
+        assert [f"{one.host}: {one.outcome}" for one in self._injected if one.outcome != "done"] == []
 
-        thread = threading.Thread(target=act)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-            (self.directory / "at" / f"{word}-{host}").unlink(missing_ok=True)
-        assert not failures, failures
-        assert reached.exists(), f"the scheduler was never asked to {word} {host}"
+    def hang(self, word: str, host: str) -> None:
+        """Has the scheduler not answer, once."""
+        (self.directory / "at" / f"{word}-{host}").write_text("sleep 600")
+
+    def has_asked(self, line: str) -> bool:
+        log = self.directory / "asked"
+        return log.exists() and line in log.read_text()
 
     def once_it_builds(self, host: str, action: Callable[[], object]) -> None:
         """Holds the build of a host at its first import, and calls `action` when it is there, in a thread."""

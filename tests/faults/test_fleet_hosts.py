@@ -221,13 +221,28 @@ def test_each_fault_is_named_and_stops_the_rest(fleet: Fleet) -> None:
     for host, fault in FAULTS.items():
         fault.mended(fleet, host)
     assert fleet.prints(UNTOUCHED) == before
-    assert [fleet.installed(host) for host in FAULTS] == [[]] * len(FAULTS)
+    for host in FAULTS:
+        # What n03 was building when it lost its network may come to its end there.
+        assert fleet.installed(host) in ([], ["tensorflow-2.15.1"] if host == "n03" else [])
+
+
+def test_a_canary_that_is_lost_stops_the_rest(fleet: Fleet) -> None:
+    """Nothing fails but the connection, which Ansible does not count for max_fail_percentage."""
+    fleet.during("drain", {"n01": lambda: fleet.kill("n01")})
+    run = fleet.play("--limit", "n01,n02,n05")
+    fleet.check_injected()
+    fleet.restart("n01")
+    assert run.code != 0, run.output
+    assert fleet.states == {"n01": "unreachable", "n02": "not_begun", "n05": "proven"}
+    assert "these nodes of the batch were lost: n01." in " ".join(run.output.split())
+    assert sorted(fleet.asked()) == ["drain n01", "drain n05", "undrain n05"]
+    assert fleet.installed("n02") == []
 
 
 def test_the_next_run_does_what_is_missing_although_clocks_are_wrong_and_a_node_is_slow(fleet: Fleet) -> None:
     needs.require("gcc")
     before = fleet.prints(["n04", "n10"])
-    for host, ahead in (("n05", 400 * 86400), ("n08", -400 * 86400)):
+    for host, ahead in (("n06", 400 * 86400), ("n08", -400 * 86400)):
         library = fleet.directory / "wheels" / f"clock-{host}.so"
         build = ["gcc", "-shared", "-fPIC", f"-DAHEAD={ahead}", "-x", "c", "-", "-o", str(library), "-ldl"]
         subprocess.run(build, input=CLOCK, text=True, check=True)
@@ -237,11 +252,11 @@ def test_the_next_run_does_what_is_missing_although_clocks_are_wrong_and_a_node_
     run = fleet.play()
     fleet.check_injected()
     slow.join()
-    for host in ("n05", "n08"):
+    for host in ("n06", "n08"):
         fleet.inside(host, "sed -i /LD_PRELOAD/d /etc/environment")
     assert run.code == 0, run.output
     assert fleet.states == dict.fromkeys(NAMES, "proven")
-    assert {line.split()[1] for line in fleet.asked()} == {*FAULTS, "n02"}
+    assert {line.split()[1] for line in fleet.asked()} == {*FAULTS, "n02"} - {"n05"}
     assert (fleet.drained, fleet.prints(["n04", "n10"])) == ([], before)
     _is_whole(fleet, NAMES)
     run = fleet.play()

@@ -41,6 +41,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
     "base_systems": lambda row: row["codename"],
+    "companions": lambda row: (row["project"], row["kind"], _first_release(row)),
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),

@@ -24,6 +24,7 @@ from ..errors import TableError
 from .rows import (
     Address,
     BaseSystem,
+    Companion,
     Components,
     Constraint,
     CudaDriver,
@@ -75,6 +76,10 @@ class Tables:
     def addresses(self) -> Mapping[str, str]:
         """URLs by name."""
         return {row.name: row.url for row in _load(self.directory, "addresses", Address)}
+
+    @cached_property
+    def companions(self) -> tuple[Companion, ...]:
+        return _load(self.directory, "companions", Companion)
 
     @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:
@@ -159,6 +164,9 @@ class Tables:
     def constraints_for(self, version: str, python_minor: str) -> tuple[Constraint, ...]:
         """The rows that hold for a release on a Python; their markers are decided and gone."""
         return _holding(self.constraints, version, python_minor)
+
+    def companions_for(self, version: str, python_minor: str) -> tuple[Companion, ...]:
+        return _holding(self.companions, version, python_minor)
 
     def source_distributions_for(self, version: str, python_minor: str) -> tuple[str, ...]:
         """The projects that have to be built from source, for a release on a Python."""
@@ -341,7 +349,7 @@ def _same_release(version_id: str, row_version_id: str) -> bool:
     return version_id == row_version_id or version_id.startswith(row_version_id + ".")
 
 
-_Conditional = TypeVar("_Conditional", Constraint, SourceDistribution)
+_Conditional = TypeVar("_Conditional", Companion, Constraint, SourceDistribution)
 
 
 def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) -> tuple[_Conditional, ...]:

@@ -45,6 +45,18 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A bound of `project`, which is for TensorFlow, that its metadata lack; `symptom` is what is seen without it."""
+
+    releases: str
+    project: str
+    requirement: str
+    kind: str  # constraint (a limit on the project), add (what its import needs)
+    symptom: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceDistribution:
     """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
 

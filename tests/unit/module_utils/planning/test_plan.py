@@ -278,7 +278,8 @@ def test_requirements_for_a_project_without_that_release(node: dict[str, Any], t
     with pytest.raises(StackError) as raised:
         make_plan(node, tmp_path, release=release, requirements=str(requirements))
     assert raised.value.message == (
-        f"{requirements}:1 asks for tensorflow-gpu, which has no release 2.12.0. Write tensorflow there."
+        f"{requirements}:1 asks for tensorflow-gpu==2.12.0. tensorflow-gpu ends with 2.11.0; from then on the project "
+        "is tensorflow. Write tensorflow==2.12.1 (or ==2.12.0)."
     )
 
 

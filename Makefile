@@ -5,9 +5,13 @@ PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel ca
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
+OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
+  integration slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL JOBS ONLY RELEASE SCENARIO,$(GIVEN))
 $(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are JOBS, ONLY, RELEASE and SCENARIO))
+endif
 endif
 
 .PHONY: help
@@ -30,6 +34,10 @@ lock: ## Make or refresh the locks of a release
 .PHONY: $(PLAYBOOKS)
 $(PLAYBOOKS):
 	@$(PYTHON) scripts/run_playbook.py $@ $(foreach name,$(GIVEN),'$(subst ','\'',$(name))')
+
+# A name that is no target.
+.DEFAULT:
+	@$(PYTHON) scripts/run_playbook.py $@
 
 .PHONY: tools test-tools test-packages lock-tools
 tools: ## Install the tools that run the playbooks into .venv

@@ -144,6 +144,14 @@ def test_nothing_is_removed_for_a_name_of_the_environment() -> None:
     assert "TENSORFLOW" in run_playbook.notes("remove", {}, exported)[-1]
 
 
+def test_a_bare_removal_means_what_was_applied_last_on_this_machine() -> None:
+    applied = {"remove_applied": True}
+    assert json.loads(command_line("remove", {})[-1]) == applied
+    assert json.loads(command_line("remove", {"ROOT": "/srv/x"})[-1]) == {**applied, "tensorflow_root": "/srv/x"}
+    assert command_line("remove", {"INVENTORY": "/srv/fleet"}) == [*PLAIN[:2], "/srv/fleet", "playbooks/remove.yml"]
+    assert json.loads(command_line("remove", {"remove_system": "cuda"})[-1]) == {"remove_system": ["cuda"]}
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -281,4 +289,13 @@ def test_exit_codes(checkout: Path, playbook: str, ends: str, code: int, says: s
 def test_a_playbook_that_is_not_there(checkout: Path) -> None:
     ended = run(checkout, [sys.executable, "scripts/run_playbook.py", "plam"])
     assert ended.returncode == 2
-    assert "there are plan, remove, workstation" in ended.stderr
+    assert "make has no target plam. Did you mean make plan? Nothing was done." in ended.stderr
+
+
+@pytest.mark.parametrize(("name", "meant"), [("paln", "plan"), ("install", "workstation"), ("uninstall", "remove")])
+def test_a_target_that_is_none_is_refused_with_the_nearest(checkout: Path, name: str, meant: str) -> None:
+    ended = make(checkout, name, "TENSORFLOW=2.15.1")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(
+        f"run_playbook: make has no target {name}. Did you mean make {meant}? Nothing was done. make help lists all.\n"
+    )

@@ -18,8 +18,8 @@ from ..locking.added import shortened
 from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
-from ..tables.releases import newest_patch
-from . import applied, plan, resolution
+from ..tables.releases import is_a_minor, newest_patch
+from . import applied, asked, plan, resolution
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -87,7 +87,8 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     # `answer` refuses tables that cannot be read.
     with contextlib.suppress(TableError):
         release = newest_patch(load_tables(options["tables"]), release)
-    environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
+    is_open = release in ("", "newest", "current")
+    environment = options["environment"] or (None if is_open else f"tensorflow-{release}")
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
 
@@ -153,22 +154,25 @@ def plan_for(
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
-    wishes = parse.read_requirements(requirements_path) if requirements_path else None
-    named, release = release, newest_patch(tables, release)
-    asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
     changes = _changes(packages, packages_removed)
     if changes.projects:
-        named, release, environment = "current", "current", _changed_environment(release, environment)
-    current = applied.find_applied(facts, environment) if release == "current" else None
+        environment = _changed_environment(newest_patch(tables, release), environment)
+        release = "current"
+    given = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
+    wish = asked.complete(asked.Wish(release, environment, requirements_path, given), facts, os.path.isfile)
+    named = wish.release
+    wish = replace(wish, release=newest_patch(tables, named))
+    current = applied.find_applied(facts, wish.environment) if named == "current" else None
+    variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
-        release = current.release
-    if wishes and release == "newest":
+        wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
+    wishes = parse.read_requirements(wish.requirements) if wish.requirements else None
+    if wishes and wish.release == "newest":
         check_named_release(tables, wishes)
-    wanted = applied.policy_as_applied(asked, current) if current else asked
+    wanted = applied.policy_as_applied(wish.policy, current) if current else wish.policy
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
-    assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    assessment, releases = _assess(tables, wish.release, wishes, seen, wanted, is_listed=not release)
     # A file that names TensorFlow has chosen: nobody asks about the others.
     listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
@@ -178,18 +182,20 @@ def plan_for(
         tables,
         assessment.stack,
         facts,
-        asked,
-        environment=environment,
+        wish.policy,
+        environment=wish.environment,
         variables=variables,
         wishes=wishes,
         current=current,
         changes=changes,
         places=Places(own=locks, shipped=shipped_locks),
     )
-    if named not in (release, "current"):
-        made["warnings"].insert(
-            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
+    notes = [*wish.notes]
+    if is_a_minor(named):
+        notes.append(
+            f"{named} was requested, and {wish.release} is its newest patch. For another patch, set all three numbers."
         )
+    made["warnings"] = [*notes, *made["warnings"]]
     return _result(made, listed, facts, in_use)
 
 
@@ -313,7 +319,7 @@ def _changes(packages: str, packages_removed: str) -> Changes:
 
 def _changed_environment(release: str, environment: str | None) -> str | None:
     """What make add is about: an environment that exists, None for the one applied last."""
-    return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
+    return environment or (None if release in ("", "newest", "current") else f"tensorflow-{release}")
 
 
 def _check_places(node: NodeFacts, name: str | None) -> None:
@@ -347,16 +353,19 @@ def _assess(
     wishes: parse.UserRequirements | None,
     node: NodeFacts,
     policy: Policy,
+    *,
+    is_listed: bool,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
-    if release == "newest":
+    """Of the release, and whether each of all runs, if that is asked for (`is_listed`) or needed."""
+    best, rows = None, []
+    if release == "newest" or is_listed:
         best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: is_accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
         ]
-        return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
-    return resolution.assess_wish(tables, release, node, policy), []
+    return best if release == "newest" else resolution.assess_wish(tables, release, node, policy), rows
 
 
 def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:

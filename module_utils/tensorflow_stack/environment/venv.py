@@ -76,7 +76,7 @@ def apply_present(
         else:
             build = _build(spec, installer(), import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
-        removed, kept = superfluous_builds(spec.root, spec.name, build.name, keep, drop_additions)
+        removed, kept = superfluous_builds(spec, build.name, keep, None if drop_additions else outcome.additions)
         for superfluous in removed:
             remove_build(superfluous)
     return replace(

@@ -158,7 +158,7 @@ def plan_for(
     if changes.projects:
         environment = _changed_environment(newest_patch(tables, release), environment)
         release = "current"
-    given = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
+    given = _policy(policy, today)
     wish = asked.complete(asked.Wish(release, environment, requirements_path, given), facts, os.path.isfile)
     named = wish.release
     wish = replace(wish, release=newest_patch(tables, named))
@@ -235,6 +235,11 @@ def _variables(release: str, environment: str | None, policy: Policy) -> dict[st
     """Those that were set, for the manifest. It has the requirements file by itself."""
     named = {"tensorflow_environment": environment} if environment else {}
     return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _policy(options: Mapping[str, Any], today: str | None) -> Policy:
+    ignored = tuple(options.get("ignored_gpus", ()))
+    return Policy(**{**options, "ignored_gpus": ignored, "today": today or datetime.date.today().isoformat()})
 
 
 def _wished(packages: str, packages_removed: str) -> dict[str, str]:

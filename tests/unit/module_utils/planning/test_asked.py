@@ -47,6 +47,10 @@ def test_it_is_the_release_of_the_run_before(node: dict[str, Any]) -> None:
     )
 
 
+def test_a_variable_at_its_default_was_not_set(node: dict[str, Any]) -> None:
+    assert make_plan(node, "2.10.1", ignored_gpus=[], gpu="auto")["asked"] == NAMED
+
+
 def test_newest_stays_newest(node: dict[str, Any]) -> None:
     made = make_plan(after_run(node, {"tensorflow_version": "newest"}), "")
     assert (made["release"], made["environment"]["name"]) == (newest(node), f"tensorflow-{newest(node)}")

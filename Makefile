@@ -28,7 +28,7 @@ history: ## Show what was installed, switched, rolled back and removed, when and
 rollback: ## Switch back to what was in use before the last change, or to the previous build of ENVIRONMENT=
 kernel: ## Have Jupyter find an environment; off again with STATE=absent
 cache: ## Show what the environments take on disk; PRUNE=1 removes cached wheels that no build contains
-remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
+remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0, or what was applied last
 lock: ## Make or refresh the locks of a release
 
 .PHONY: $(PLAYBOOKS)

@@ -155,14 +155,9 @@ def plan_for(
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
     changes = _changes(packages, packages_removed)
-    if changes.projects:
-        environment = _changed_environment(newest_patch(tables, release), environment)
-        release = "current"
-    given = _policy(policy, today)
-    wish = asked.complete(asked.Wish(release, environment, requirements_path, given), facts, os.path.isfile)
-    named = wish.release
-    wish = replace(wish, release=newest_patch(tables, named))
-    current = applied.find_applied(facts, wish.environment) if named == "current" else None
+    wish, current = _wish(
+        tables, facts, asked.Wish(release, environment, requirements_path, _policy(policy, today)), changes
+    )
     variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
         wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
@@ -190,12 +185,7 @@ def plan_for(
         changes=changes,
         places=Places(own=locks, shipped=shipped_locks),
     )
-    notes = [*wish.notes]
-    if is_a_minor(named):
-        notes.append(
-            f"{named} was requested, and {wish.release} is its newest patch. For another patch, set all three numbers."
-        )
-    made["warnings"] = [*notes, *made["warnings"]]
+    made["warnings"] = [*wish.notes, *made["warnings"]]
     return _result(made, listed, facts, in_use)
 
 
@@ -235,6 +225,22 @@ def _variables(release: str, environment: str | None, policy: Policy) -> dict[st
     """Those that were set, for the manifest. It has the requirements file by itself."""
     named = {"tensorflow_environment": environment} if environment else {}
     return {"tensorflow_version": release, **named, **policy.asked}
+
+
+def _wish(tables: Tables, node: NodeFacts, wish: asked.Wish, changes: Changes) -> tuple[asked.Wish, Environment | None]:
+    """What is asked for, whole; and the environment that is to be as it was applied, if it is about one."""
+    if changes.projects:
+        name = _changed_environment(newest_patch(tables, wish.release), wish.environment)
+        wish = replace(wish, release="current", environment=name)
+    wish = asked.complete(wish, node, os.path.isfile)
+    named = wish.release
+    wish = replace(wish, release=newest_patch(tables, named))
+    if is_a_minor(named):
+        note = (
+            f"{named} was requested, and {wish.release} is its newest patch. For another patch, set all three numbers."
+        )
+        wish = replace(wish, notes=(*wish.notes, note))
+    return wish, applied.find_applied(node, wish.environment) if named == "current" else None
 
 
 def _policy(options: Mapping[str, Any], today: str | None) -> Policy:

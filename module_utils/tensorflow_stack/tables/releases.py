@@ -29,7 +29,7 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
         )
     if version.strip().lower() in _NEWEST and not where:
         raise RefusedError(
-            f"TensorFlow {version} is not a known release. Set tensorflow_version to newest for the newest one that runs "
+            f"TensorFlow {version} is not a known release. Set tensorflow_version to newest for the newest that runs "
             f"here, or to a release such as {known[-1]}.",
             asked=version,
         )

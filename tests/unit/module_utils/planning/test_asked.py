@@ -92,8 +92,8 @@ def test_it_is_the_requirements_file_of_the_run_before(node: dict[str, Any], tmp
     made = make_plan(after, "")
     assert (made["lock"]["state"], made["steps"][-1]["action"]) == ("applied", "keep")
     assert made["warnings"][0] == (
-        f"No release was named: tensorflow-2.10.1 stays as it was applied, because {file}, from which it was made, does "
-        "not exist on the controller."
+        f"No release was named: tensorflow-2.10.1 stays as it was applied, because {file}, from which it was made, "
+        "does not exist on the controller."
     )
 
 
@@ -122,13 +122,13 @@ def test_every_variable_is_read_as_it_was_recorded() -> None:
     [
         (
             "2.15.1 2.8.0",
-            "An environment has one TensorFlow release, and tensorflow_version is '2.15.1 2.8.0'. Set it to 2.15.1, and "
-            "run once more for each other one.",
+            "An environment has one TensorFlow release, and tensorflow_version is '2.15.1 2.8.0'. Set it to 2.15.1, "
+            "and run once more for each other one.",
         ),
         (
             "latest",
-            "TensorFlow latest is not a known release. Set tensorflow_version to newest for the newest one that runs "
-            "here, or to a release such as ",
+            "TensorFlow latest is not a known release. Set tensorflow_version to newest for the newest that runs here, "
+            "or to a release such as ",
         ),
         (
             "tensorflow==2.15.9",

@@ -26,7 +26,7 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
     there = ", ".join(row.name for row in node.environments)
     if not there:
         raise StackError(
-            f"There is no environment{f' {name}' if name else ''} below {node.root}, and no other one. Build one first "
+            f"There is no environment{f' {name}, nor any other,' if name else ''} below {node.root}. Build one first "
             "(make workstation TENSORFLOW=), or set tensorflow_root to the directory of yours."
         )
     if name:

@@ -15,11 +15,12 @@ from typing import Callable
 from ..errors import BuildError
 from ..io.commands import run_into
 from ..io.uv import explain_fetch, uv_environment
+from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
 from .damage import find_damage
-from .installed_files import find_foreign
+from .installed_files import correct_metadata_row, find_foreign
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
@@ -195,6 +196,11 @@ def compare(
         build = describe()
         found = find_damage(build, hashed=spec.lock.packages)
         spoiled = sorted({package for package, _ in found if package})
+    # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
+    if spoiled and _correct_metadata_rows(build, spoiled):
+        build = describe()
+        found = find_damage(build, hashed=spec.lock.packages)
+        spoiled = sorted({package for package, _ in found if package})
     if found:
         texts = "; ".join(text for _, text in found[:5])
         fault = (
@@ -212,6 +218,12 @@ def compare(
             f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
         )
     return build
+
+
+def _correct_metadata_rows(build: Build, packages: list[str]) -> bool:
+    site_packages = os.path.join(build.path, build.record["site_packages"]) if build.record else ""
+    installed = distributions_in(os.listdir(site_packages)) if site_packages else {}
+    return any([correct_metadata_row(site_packages, installed[name][0][1]) for name in packages if name in installed])
 
 
 class _Counted:

@@ -15,6 +15,8 @@ ERROR_LINES = 5
 # Characters of a line that nobody folds.
 _UNFOLDED = 400
 _CUT = " ... "
+# A last sentence that says what did not happen.
+_STATE = re.compile(r"(?:Nothing|No \w+) (?:was|were) [a-z]+\.")
 
 
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
@@ -48,13 +50,16 @@ def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
 def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str], bool]:
     """An error in at most so many lines, and whether something was left out.
 
-    The last sentence stays, because it says what to set; what is before it is cut.
+    That nothing was changed is left out first. The last sentence stays, because it says what to set; the text before it
+    is cut.
     """
     whole = fold(text.strip(), width, indent="  ")
     room = (width or _UNFOLDED) * lines
     if len(whole) <= lines and (width or len(text) <= room):
         return whole, False
     sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
+    while len(sentences) > 1 and _STATE.fullmatch(sentences[-1]):
+        sentences.pop()
     advice = sentences.pop() if len(sentences) > 1 and len(sentences[-1]) < room // 2 else ""
     for count in range(len(sentences), 0, -1):
         folded = fold(" ".join(sentences[:count]) + _CUT + advice, width, indent="  ")

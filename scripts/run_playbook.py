@@ -15,11 +15,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
+# The directory of this file is not there with PYTHONSAFEPATH.
+sys.path[:0] = [os.path.join(REPOSITORY, "module_utils"), os.path.join(REPOSITORY, "scripts")]
 
 from tensorflow_stack import screen, variables  # noqa: E402  # found by the line above
 from tensorflow_stack.errors import StackError  # noqa: E402
@@ -223,6 +224,20 @@ def make_targets() -> list[tuple[str, str]]:
         return re.findall("^([a-z-]+):.*?## (.+)$", stream.read(), re.MULTILINE)
 
 
+def forget_other_python(environ: MutableMapping[str, str]) -> list[str]:
+    """Remove what a shell says to every Python, such as where its packages are: the tools have their own.
+
+    A line for the two that somebody may miss.
+    """
+    names = [name for name in environ if re.fullmatch("PYTHON[A-Z0-9]+", name)]
+    for name in names:
+        del environ[name]
+    told = [name for name in ("PYTHONHOME", "PYTHONPATH") if name in names]
+    return (
+        [f"ignored in the environment, because the tools have packages of their own: {', '.join(told)}"] if told else []
+    )
+
+
 def help_lines(width: int | None) -> list[str]:
     """The targets of make, as their lines in the Makefile say what they do, and its variables."""
     targets = make_targets()
@@ -280,7 +295,7 @@ def main() -> int:
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
-    for line in notes(arguments.playbook, given, os.environ):
+    for line in [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ)]:
         say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap

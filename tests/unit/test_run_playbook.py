@@ -255,6 +255,21 @@ def test_help_fits_the_screen() -> None:
     assert len(lines) > len(run_playbook.help_lines(None))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"PYTHONHOME": "/nonexistent"}, {"PYTHONSAFEPATH": "1"}, {"PYTHONPATH": "{}"}],
+    ids=lambda values: [*values][0],
+)
+def test_what_the_shell_says_to_every_python_does_not_count(checkout: Path, values: dict[str, str]) -> None:
+    (checkout / "json.py").write_text("raise SystemExit('another json')\n")
+    program = checkout / ".venv" / "bin" / "ansible-playbook"
+    program.write_text("#!/bin/sh\nenv | grep ^PYTHON\nexit 0\n")
+    ended = make(checkout, "plan", **{name: text.format(checkout) for name, text in values.items()})
+    assert (ended.returncode, ended.stdout) == (0, ""), ended
+    told = [name for name in values if name != "PYTHONSAFEPATH"]
+    assert ended.stderr.count("because the tools have packages of their own: ") == len(told)
+
+
 def test_an_error_fits_the_screen(checkout: Path) -> None:
     lines = make(checkout, "plan", "TENSORFLW=2.8.0", COLUMNS="80").stderr.splitlines()
     assert max(map(len, lines)) <= 80 and lines[1] == "  Nothing was done."

@@ -57,8 +57,7 @@ lock-tools: tools ## Refresh the locks of the tools in requirements/
 test: lint unit contract component integration ## Lint and test everything, on the newest ansible-core
 
 # Modules and plugins, what is said of them, and the playbooks.
-OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
-  tests/component/library tests/component/callback_plugins \
+OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins tests/component/callback_plugins \
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
 	@$(PYTHON) -E scripts/bootstrap.py --core oldest
@@ -115,6 +114,10 @@ molecule-ci: test-packages ## Test the scenarios that CI runs
 
 molecule-slow: test-packages ## Test the scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
+
+.PHONY: fleet-test
+fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
 
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..tables.load import Tables
+from ..tables.releases import is_a_minor, newest_patch
+from .added import Changes
+from .applied import find_applied
 from .node import Environment, NodeFacts
 from .stack import Policy
 
@@ -25,6 +29,34 @@ class Wish:
         """Those that were set, for the manifest. It has the requirements file by itself."""
         named = {"tensorflow_environment": self.environment} if self.environment else {}
         return {"tensorflow_version": self.release, **named, **self.policy.asked}
+
+
+def read_policy(options: Mapping[str, Any], today: str) -> Policy:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return Policy(**values, today=today)
+
+
+def resolve(
+    tables: Tables, node: NodeFacts, wish: Wish, changes: Changes, is_there: Callable[[str], bool]
+) -> tuple[Wish, Environment | None]:
+    """The whole wish, and the environment that is to be as it was applied, if it is about one."""
+    if changes.projects:
+        wish = replace(wish, release="current", environment=_changed_environment(tables, wish))
+    wish = complete(wish, node, is_there)
+    named = wish.release
+    wish = replace(wish, release=newest_patch(tables, named))
+    if is_a_minor(named):
+        note = (
+            f"{named} was requested, and {wish.release} is its newest patch. For another patch, set all three numbers."
+        )
+        wish = replace(wish, notes=(*wish.notes, note))
+    return wish, find_applied(node, wish.environment) if named == "current" else None
+
+
+def _changed_environment(tables: Tables, wish: Wish) -> str | None:
+    """What make add is about: an environment that exists, None for the one applied last."""
+    release = newest_patch(tables, wish.release)
+    return wish.environment or (None if release in ("", "newest", "current") else f"tensorflow-{release}")
 
 
 def complete(wish: Wish, node: NodeFacts, is_there: Callable[[str], bool]) -> Wish:

@@ -18,8 +18,8 @@ from ..locking.added import shortened
 from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
-from ..tables.releases import is_a_minor, newest_patch
-from . import applied, asked, plan, resolution
+from ..tables.releases import newest_patch
+from . import applied, asked, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -68,6 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
             "ignored_gpus": {"type": "list", "elements": "str", "default": []},
+            "source_builds": {"type": "list", "elements": "str", "default": []},
         },
     },
     "packages": {"type": "str", "default": ""},
@@ -78,6 +79,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
     "in_use": {"type": "bool", "default": True},
+    "refuse_in_use": {"type": "bool", "default": False},
 }
 
 
@@ -105,6 +107,22 @@ def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
 def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
     """The record of a node with an interpreter that does not start."""
     return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
+
+
+def users_of(made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Arguments of `gpu_processes_info` for a plan that changes something that may be in use, None for any other."""
+    return users.question(made)
+
+
+def with_users(
+    options: Mapping[str, Any], result: Mapping[str, Any], found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """The same as of `answer`, when it is known which processes use what the plan changes."""
+    made = users.refuse_in_use(result["plan"], found)
+    if made is result["plan"]:
+        return dict(result), None
+    table = render(made, result["releases"])
+    return {**result, "plan": made, "table": table}, table if options["enforced"] else None
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -155,13 +173,13 @@ def plan_for(
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
     changes = _changes(packages, packages_removed)
-    wish, current = _wish(
-        tables, facts, asked.Wish(release, environment, requirements_path, _policy(policy, today)), changes
-    )
+    given = asked.read_policy(policy, today or datetime.date.today().isoformat())
+    wish = asked.Wish(release, environment, requirements_path, given)
+    wish, current = asked.resolve(tables, facts, wish, changes, os.path.isfile)
     variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
         wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
-    wishes = parse.read_requirements(wish.requirements) if wish.requirements else None
+    wishes = _read_wishes(wish.requirements, wish.release) if wish.requirements else None
     if wishes and wish.release == "newest":
         check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(wish.policy, current) if current else wish.policy
@@ -219,33 +237,6 @@ def _planned(
     if current and not made["refusals"]:
         made["warnings"] += applied.warn_of_gpus(current, node, policy)
     return made
-
-
-def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
-    """Those that were set, for the manifest. It has the requirements file by itself."""
-    named = {"tensorflow_environment": environment} if environment else {}
-    return {"tensorflow_version": release, **named, **policy.asked}
-
-
-def _wish(tables: Tables, node: NodeFacts, wish: asked.Wish, changes: Changes) -> tuple[asked.Wish, Environment | None]:
-    """What is asked for, whole; and the environment that is to be as it was applied, if it is about one."""
-    if changes.projects:
-        name = _changed_environment(newest_patch(tables, wish.release), wish.environment)
-        wish = replace(wish, release="current", environment=name)
-    wish = asked.complete(wish, node, os.path.isfile)
-    named = wish.release
-    wish = replace(wish, release=newest_patch(tables, named))
-    if is_a_minor(named):
-        note = (
-            f"{named} was requested, and {wish.release} is its newest patch. For another patch, set all three numbers."
-        )
-        wish = replace(wish, notes=(*wish.notes, note))
-    return wish, applied.find_applied(node, wish.environment) if named == "current" else None
-
-
-def _policy(options: Mapping[str, Any], today: str | None) -> Policy:
-    ignored = tuple(options.get("ignored_gpus", ()))
-    return Policy(**{**options, "ignored_gpus": ignored, "today": today or datetime.date.today().isoformat()})
 
 
 def _wished(packages: str, packages_removed: str) -> dict[str, str]:
@@ -328,9 +319,11 @@ def _changes(packages: str, packages_removed: str) -> Changes:
     )
 
 
-def _changed_environment(release: str, environment: str | None) -> str | None:
-    """What make add is about: an environment that exists, None for the one applied last."""
-    return environment or (None if release in ("", "newest", "current") else f"tensorflow-{release}")
+def _read_wishes(path: str, release: str) -> parse.UserRequirements:
+    try:
+        return parse.read_requirements(path)
+    except StackError as error:
+        raise (parse.missing_tensorflow(error) if release == "newest" else error) from error
 
 
 def _check_places(node: NodeFacts, name: str | None) -> None:

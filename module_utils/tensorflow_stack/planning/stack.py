@@ -28,6 +28,7 @@ class Policy:
     python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
     additions: str = "keep"  # tensorflow_additions: keep, stop, drop
     ignored_gpus: tuple[str, ...] = ()  # tensorflow_ignored_gpus: indices, PCI addresses, UUIDs
+    source_builds: tuple[str, ...] = ()  # tensorflow_source_builds: projects that may be built from source
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property
@@ -61,6 +62,7 @@ _VARIABLES = {
     "python": "tensorflow_python",
     "python_source": "python_source",
     "ignored_gpus": "tensorflow_ignored_gpus",
+    "source_builds": "tensorflow_source_builds",
 }
 # Of what was asked for, everything that decides what is planned; the manifest has more.
 PLANNED_VARIABLES = frozenset({"tensorflow_version", "tensorflow_environment", *_VARIABLES.values()})

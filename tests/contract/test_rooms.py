@@ -72,6 +72,7 @@ PURE_FILES = {
     "repositories/apt_sources.py",
     "repositories/openpgp.py",
     "repositories/yum_repos.py",
+    "tables/node_rows.py",
     "tables/releases.py",
     "tables/rows.py",
 }

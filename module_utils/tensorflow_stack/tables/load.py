@@ -21,9 +21,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ..errors import TableError
+from .node_rows import BaseSystem, Glibc, NodeKindMeaning
 from .rows import (
     Address,
-    BaseSystem,
     Companion,
     Components,
     Constraint,
@@ -34,13 +34,11 @@ from .rows import (
     Diagnosis,
     DriverBranch,
     DriverPackages,
-    Glibc,
     GpuChip,
     GpuDevice,
     GpuProof,
     Kernels,
     LogLine,
-    NodeKindMeaning,
     OpenedLibraries,
     Proof,
     PythonLife,

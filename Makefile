@@ -1,7 +1,7 @@
 # Thin fronts. What they run is printed, and runs by itself too.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel cache remove lock
+PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -23,6 +23,8 @@ doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH
 history: ## Show what was installed, switched, rolled back and removed, when and by whom; change nothing
 rollback: ## Switch back to what was in use before the last change, or to the previous build of ENVIRONMENT=
 kernel: ## Have Jupyter find an environment; off again with STATE=absent
+health: ## Have nodes look at driver and libraries every few minutes; off again with tensorflow_health_state=absent
+pull: ## Have nodes pull this repository, signed, and run it by themselves; off again with tensorflow_pull_state=absent
 cache: ## Show what the environments take on disk; PRUNE=1 removes cached wheels that no build contains
 remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
 lock: ## Make or refresh the locks of a release
@@ -48,8 +50,7 @@ lock-tools: tools ## Refresh the locks of the tools in requirements/
 test: lint unit contract component integration ## Lint and test everything, on the newest ansible-core
 
 # Modules and plugins, what is said of them, and the playbooks.
-OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
-  tests/component/library tests/component/callback_plugins \
+OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins tests/component/callback_plugins \
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
 	@$(PYTHON) scripts/bootstrap.py --core oldest
@@ -106,6 +107,10 @@ molecule-ci: test-packages ## Test the scenarios that CI runs
 
 molecule-slow: test-packages ## Test the scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
+
+.PHONY: fleet-test
+fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
 
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow

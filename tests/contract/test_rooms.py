@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
     "fleet": {"io"},
+    "health": {"check", "environment", "io", "records"},
     "report": {"io"},
     "screen": set(),
     "variables": set(),
@@ -51,6 +52,7 @@ PURE_FILES = {
     "check/verdicts.py",
     "fleet/decision.py",
     "fleet/summary.py",
+    "health/findings.py",
     "kernel/texts.py",
     "locking/added.py",
     "locking/clashes.py",
@@ -225,7 +227,7 @@ def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
 
 # --- Python 3.7 -------------------------------------------------------------------------------------
 
-ON_NODES = {"archives", "check", "environment", "io", "kernel", "node", "packages", "records", "repositories"}
+ON_NODES = {"archives", "check", "environment", "health", "io", "kernel", "node", "packages", "records", "repositories"}
 _GENERIC_SINCE_3_9 = {"dict", "frozenset", "list", "set", "tuple", "type"}
 
 

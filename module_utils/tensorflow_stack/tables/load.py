@@ -34,6 +34,7 @@ from .rows import (
     Diagnosis,
     DriverBranch,
     DriverPackages,
+    Glibc,
     GpuChip,
     GpuDevice,
     GpuProof,
@@ -133,6 +134,10 @@ class Tables:
         return _load(self.directory, "base_systems", BaseSystem)
 
     @cached_property
+    def glibc(self) -> tuple[Glibc, ...]:
+        return _load(self.directory, "glibc", Glibc)
+
+    @cached_property
     def kernels(self) -> tuple[Kernels, ...]:
         return _load(self.directory, "kernels", Kernels)
 
@@ -203,6 +208,10 @@ class Tables:
             if Version(row.ptx) >= Version(version):
                 return row.driver
         raise TableError(f"{_path(self.directory, 'cuda_drivers')} has no row that knows PTX {version}. Add the row.")
+
+    def glibc_for(self, version: str) -> str | None:
+        """The oldest that a release runs on, if its row is known."""
+        return next((row.glibc for row in self.glibc if _covers(row.releases, version)), None)
 
     def kernels_of(self, version: str) -> tuple[Mapping[str, Any], ...]:
         """The kinds of kernels of a release; none where its wheel was not read."""

@@ -169,6 +169,19 @@ class GpuChip:
     proprietary_modules: bool
     source: tuple[str, ...]
 
+    def is_driven_by(self, kernel_modules: str) -> bool:
+        """By the driver's kernel modules of a kind: open or proprietary."""
+        return self.open_modules if kernel_modules == "open" else self.proprietary_modules
+
+
+@dataclass(frozen=True)
+class Glibc:
+    """The oldest glibc that the wheels of some releases run on."""
+
+    releases: str
+    glibc: str
+    source: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class SmallGpu:

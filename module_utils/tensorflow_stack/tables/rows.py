@@ -57,6 +57,16 @@ class Companion:
 
 
 @dataclass(frozen=True)
+class TorchRelease:
+    """The newest torch that fits next to a release with CUDA as wheels, on the newest Python that has one."""
+
+    release: str
+    python: str
+    torch: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceDistribution:
     """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
 

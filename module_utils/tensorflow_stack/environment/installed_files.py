@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import io
 import os
 import stat
 from typing import Iterable, NamedTuple
 
 from ..io.reading import digest_of, read_whole
 from ..io.trust import Weakness, judge
-from ..records.distributions import RECORD_BYTES, contents_digest, parse_rows
+from ..io.writing import write_text
+from ..records.distributions import METADATA_BYTES, RECORD_BYTES, contents_digest, parse_rows, record_fields
 
 _THREADS = 8
 
@@ -95,6 +97,28 @@ def find_changed(files: Iterable[Recorded]) -> list[tuple[str, str]]:
             if not is_same:
                 changed.setdefault(file.package, f"the contents of {file.name} differ from what was installed")
     return sorted(changed.items())
+
+
+def correct_metadata_row(site_packages: str, dist_info: str) -> bool:
+    """Let the RECORD of a wheel that was just installed say of METADATA what is there; False if it did already.
+
+    Somebody edited METADATA in the wheel of TensorFlow 1.15.0 for cp37 when its RECORD was made, and left the RECORD.
+    """
+    record = os.path.join(site_packages, dist_info, "RECORD")
+    metadata = f"{dist_info}/METADATA"
+    try:
+        fields = record_fields(read_whole(os.path.join(site_packages, metadata), METADATA_BYTES, follow=False))
+        text = read_whole(record, RECORD_BYTES, follow=False).decode("utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except (OSError, ValueError, csv.Error):
+        return False
+    corrected = [[metadata, *fields] if row[:1] == [metadata] else row for row in rows]
+    if corrected == rows:
+        return False
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows(corrected)
+    write_text(record, stream.getvalue())
+    return True
 
 
 def find_foreign(build: str) -> Weakness | None:

@@ -15,11 +15,13 @@ from typing import Callable
 from ..errors import BuildError
 from ..io.commands import run_into
 from ..io.uv import explain_fetch, uv_environment
+from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
+from .bytecode import find_store, keep_bytecode, link_bytecode
 from .damage import find_damage
-from .installed_files import find_foreign
+from .installed_files import correct_metadata_row, find_foreign
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
@@ -109,9 +111,15 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
             )
         log.say(f"Fetching {len(spec.lock.packages)} packages")
         _fetch(spec, command, environment, log)
-    # With nothing left to install; in a step of its own so that the log says what takes so long.
-    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+    store = find_store(installer.cache, path)
+    site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
+    not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
+    if not_compiled:
+        # With nothing left to install; in a step of its own so that the log says what takes so long.
+        log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+        log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+        if store:
+            keep_bytecode(store, site_packages, not_compiled)
 
 
 def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str], log: BuildLog) -> None:
@@ -195,6 +203,11 @@ def compare(
         build = describe()
         found = find_damage(build, hashed=spec.lock.packages)
         spoiled = sorted({package for package, _ in found if package})
+    # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
+    if spoiled and _correct_metadata_rows(build, spoiled):
+        build = describe()
+        found = find_damage(build, hashed=spec.lock.packages)
+        spoiled = sorted({package for package, _ in found if package})
     if found:
         texts = "; ".join(text for _, text in found[:5])
         fault = (
@@ -212,6 +225,12 @@ def compare(
             f"mv {shlex.quote(str(installer.cache))} {shlex.quote(f'{installer.cache}.old')}"
         )
     return build
+
+
+def _correct_metadata_rows(build: Build, packages: list[str]) -> bool:
+    site_packages = os.path.join(build.path, build.record["site_packages"]) if build.record else ""
+    installed = distributions_in(os.listdir(site_packages)) if site_packages else {}
+    return any([correct_metadata_row(site_packages, installed[name][0][1]) for name in packages if name in installed])
 
 
 class _Counted:

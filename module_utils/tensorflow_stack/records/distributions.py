@@ -14,7 +14,7 @@ from typing import Iterable, Mapping, Sequence
 from ..io.reading import read_whole
 
 RECORD_BYTES = 64 << 20
-_METADATA_BYTES = 8 << 20
+METADATA_BYTES = 8 << 20
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 # What an installer notes for itself beside what the wheel brought.
@@ -53,7 +53,7 @@ def record_fields(content: bytes) -> tuple[str, str]:
 def read_requirements(dist_info: str) -> set[str]:
     """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
     try:
-        metadata = read_whole(os.path.join(dist_info, "METADATA"), _METADATA_BYTES, follow=False).decode("utf-8")
+        metadata = read_whole(os.path.join(dist_info, "METADATA"), METADATA_BYTES, follow=False).decode("utf-8")
     except (OSError, ValueError):
         return set()
     header = metadata.replace("\r\n", "\n").partition("\n\n")[0]
@@ -99,7 +99,7 @@ def read_origin(dist_info: str, rows: Iterable[Sequence[str]]) -> str | None:
         is_editable = any(os.path.basename(row[0]).startswith("__editable__") for row in rows)
         return "an editable install" if is_editable else None
     try:
-        noted = json.loads(read_whole(path, _METADATA_BYTES, follow=False).decode("utf-8"))
+        noted = json.loads(read_whole(path, METADATA_BYTES, follow=False).decode("utf-8"))
         url = str(noted["url"])
         info = noted.get("dir_info") or {}
         if info.get("editable"):

@@ -338,6 +338,18 @@ def test_a_wheel_that_is_not_what_its_record_says_is_named(site: Site) -> None:
     assert builds.builds_of(site.root, NAME) == []
 
 
+def test_a_wheel_whose_metadata_was_edited_after_its_record_was_made_is_built_and_kept(site: Site) -> None:
+    # As TensorFlow 1.15.0 for cp37 is on the index.
+    recorded = {"odd-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: odd\nVersion: 1.0\nLicense: any\n"}
+    wheel = make_wheel(site.wheels, "odd", "1.0", {"odd/__init__.py": ""}, recorded=recorded)
+    spec = site.spec(site.tensorflow, site.numpy, wheel)
+    assert site.apply(spec).action == "build"
+    assert site.apply(spec).action == "keep"
+    with open(site.site_packages / "odd-1.0.dist-info/METADATA", "a", encoding="utf-8") as metadata:
+        metadata.write("Requires-Dist: more\n")
+    assert site.apply(spec).action == "repair"
+
+
 def test_another_lock_is_built_beside_and_can_be_rolled_back(site: Site) -> None:
     first = site.apply()
     newer = make_wheel(site.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})

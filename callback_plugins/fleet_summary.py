@@ -121,10 +121,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         found, action = result._result, result._task.action
         if action == "tensorflow_fleet" and "canary" in found:
             self._run.decision = found
-        elif action == "tensorflow_stack_info" and found.get("plan"):
-            self._run.plan(result._host.name, found)
-        elif action == "tensorflow_report" and found.get("report"):
-            self._run.report(result._host.name, found["report"])
+        if action not in ("tensorflow_report", "tensorflow_stack_info"):
+            return
+        for one in found.get("plans") or [found]:
+            if one.get("plan"):
+                self._run.plan(result._host.name, {**one, "node": found.get("node")})
+            # By the report's own task, or by the plan of an environment on which nothing has to be done.
+            if one.get("report"):
+                self._run.report(result._host.name, one["report"])
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._end(ended=True)

@@ -51,8 +51,8 @@ def site(tmp_path: Path) -> Path:
 
 def run(site: Path, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-e"],
-        input=script,
+        ["bash", "-e", "-c", script],
+        stdin=subprocess.DEVNULL,
         cwd=site / "workspace",
         env={
             **os.environ,

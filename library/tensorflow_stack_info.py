@@ -145,6 +145,12 @@ options:
     description: Whether this environment is to be the one in use. False for one of several environments of a node.
     type: bool
     default: true
+  refuse_in_use:
+    description:
+      - Refuse to change a driver while processes use a GPU, and an environment while processes use it. The refusal
+        names them.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 # Narrower screens are not served: no table fits them.
 _LEAST = 40
@@ -15,6 +15,8 @@ ERROR_LINES = 5
 # Characters of a line that nobody folds.
 _UNFOLDED = 400
 _CUT = " ... "
+# What Ansible says of every command that fails, alone or in a sentence.
+_OF_A_COMMAND = "non-zero return code"
 
 
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
@@ -66,6 +68,27 @@ def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str
         start = start.rsplit(" ", 1)[0]
         folded = fold(start + _CUT + advice, width, indent="  ")
     return folded, True
+
+
+def message_of(said: Mapping[str, Any]) -> str:
+    """What a failed task says of its failure, without what Ansible puts before it."""
+    if "censored" in said:
+        return str(said["censored"])
+    if _OF_A_COMMAND in str(said.get("msg")) and said.get("cmd"):
+        return _error_of_command(said)
+    text = str(said.get("msg") or said.get("reason") or said.get("stderr") or "it gave no reason")
+    for start in ("Task failed: ", "Action failed: ", "Module failed: "):
+        text = text[len(start) :] if text.startswith(start) else text
+    return text.strip()
+
+
+def _error_of_command(said: Mapping[str, Any]) -> str:
+    """What it printed last, which Ansible's message leaves out."""
+    command = said["cmd"]
+    program = command.split()[0] if isinstance(command, str) else str(command[0])
+    printed = [line.strip() for name in ("stdout", "stderr") for line in str(said.get(name, "")).splitlines()]
+    last = next((line for line in reversed(printed) if line), "it printed nothing")
+    return f"{program} ended with {said.get('rc')}: {last}"
 
 
 def rows_of(cells: list[tuple[str, ...]], width: int | None, *, least: int = 30) -> list[str]:

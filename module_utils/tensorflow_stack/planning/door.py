@@ -19,7 +19,7 @@ from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, plan, resolution
+from . import applied, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -78,6 +78,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
     "in_use": {"type": "bool", "default": True},
+    "refuse_in_use": {"type": "bool", "default": False},
 }
 
 
@@ -104,6 +105,22 @@ def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
 def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
     """The record of a node with an interpreter that does not start."""
     return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
+
+
+def users_of(made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Arguments of `gpu_processes_info` for a plan that changes something that may be in use, None for any other."""
+    return users.question(made)
+
+
+def with_users(
+    options: Mapping[str, Any], result: Mapping[str, Any], found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """The same as of `answer`, when it is known which processes use what the plan changes."""
+    made = users.refuse_in_use(result["plan"], found)
+    if made is result["plan"]:
+        return dict(result), None
+    table = render(made, result["releases"])
+    return {**result, "plan": made, "table": table}, table if options["enforced"] else None
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -75,7 +75,9 @@ def _entry(
     is_whole: bool = True,
     fault: str | None = None,
 ) -> dict[str, Any]:
-    environment, refusals = plan.get("environment") or {}, plan.get("refusals") or []
+    environment = plan.get("environment") or {}
+    # A plan that could not be made has its error for a refusal, in which nothing was compared.
+    refusals = [refusal for refusal in plan.get("refusals") or () if refusal["message"] != refusal["found"]]
     steps = {step["component"]: step for step in plan.get("steps") or ()}
     refused = {blamed(refusal["component"]) for refusal in refusals}
     names = [name for name in ON_A_NODE if name in steps or name in refused or name == fault or drifts.get(name)]

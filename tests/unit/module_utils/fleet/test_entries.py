@@ -56,6 +56,14 @@ def test_refusal_is_shown_at_its_component() -> None:
     assert made["refusals"][0]["set"] == fleets.REFUSAL["set"]
 
 
+def test_plan_that_could_not_be_made_is_no_refusal() -> None:
+    """Its task fails, and says why."""
+    message = "TensorFlow 2.99 is not known."
+    plan = fleets.refused_plan(component="release", found=message, wanted="2.99", set="")
+    plan["refusals"][0]["message"] = message
+    assert entries.planned_entry(plan)["refusals"] == []
+
+
 def test_drift_of_a_run() -> None:
     moved = {"name": "libcudnn8", "problem": "moved", "recorded": "8.9.2", "found": "8.9.7"}
     changed = {"name": "/etc/x", "problem": "changed", "recorded": None, "found": None}

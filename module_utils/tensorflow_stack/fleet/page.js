@@ -91,6 +91,10 @@
       target.scrollIntoView();
     }
   });
+  // Paper has no place to click.
+  const folded = document.querySelectorAll("details");
+  window.addEventListener("beforeprint", () => folded.forEach((one) => { one.open = true; }));
+  window.addEventListener("afterprint", () => folded.forEach((one) => { one.open = false; }));
   tools.hidden = false;
   filter();
 })();

@@ -49,8 +49,7 @@ lock-tools: tools ## Refresh the locks of the tools in requirements/
 test: lint unit contract component integration ## Lint and test everything, on the newest ansible-core
 
 # Modules and plugins, what is said of them, and the playbooks.
-OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
-  tests/component/library tests/component/callback_plugins \
+OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins tests/component/callback_plugins \
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
 	@$(PYTHON) scripts/bootstrap.py --core oldest

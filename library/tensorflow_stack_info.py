@@ -106,6 +106,11 @@ options:
         type: list
         elements: str
         default: []
+      source_builds:
+        description: Projects that may be built from source for O(requirements).
+        type: list
+        elements: str
+        default: []
   cached:
     description:
       - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.

@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
     if not options.lock and is_built(wish):
         return 0
+    if wish is CONTROLLER and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
+        wish = TEST  # A playbook is no reason to remove the test tools.
     # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
     from tensorflow_stack.errors import StackError

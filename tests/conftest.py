@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 import ansible.module_utils
 import ansible.module_utils.basic
 import ansible.modules
+import bootstrap
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,6 +29,14 @@ from ansible.module_utils.tensorflow_stack.tables.load import load_tables  # noq
 
 pytest_plugins = ["tests.cpu_seconds"]
 RunModule = Callable[..., dict[str, Any]]
+
+
+def pytest_configure() -> None:
+    """Refuses tools that are out of date: the first test that runs `make` would replace them under all others."""
+    for wish in (bootstrap.TEST, bootstrap.OLDEST):
+        directory = REPOSITORY / wish.directory
+        if directory.exists() and directory.samefile(sys.prefix) and not bootstrap.is_built(wish):
+            raise pytest.UsageError(f"{wish.directory} is not what requirements/{wish.lock} says. Run make test-tools.")
 
 
 @pytest.fixture(scope="session")

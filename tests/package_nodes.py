@@ -16,6 +16,8 @@ from tests.repositories.serve import Server, serve
 
 DISTRIBUTIONS = {"bookworm": "debian12", "bullseye": "debian11", "trixie": "debian13", "el": "rhel8"}
 SUITES = ("bookworm", "bullseye", "trixie")
+# For a test whose subject no version of apt changes: on the others at night.
+MAINLY_ONE = [pytest.param(suite, marks=[pytest.mark.slow] * (suite != "bookworm")) for suite in SUITES]
 
 
 @pytest.fixture(scope="session")

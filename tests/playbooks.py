@@ -33,6 +33,12 @@ class Run:
         return self.recap.get("localhost", {})
 
     @property
+    def errors(self) -> dict[str, str]:
+        """What ended the run of each host, in one line."""
+        parts = re.split(r"^fatal: \[([^]]+)\]: ", self.output, flags=re.MULTILINE)
+        return {host: " ".join(text.split()) for host, text in zip(parts[1::2], parts[2::2])}
+
+    @property
     def changed(self) -> dict[str, int]:
         return {host: counts["changed"] for host, counts in self.recap.items()}
 

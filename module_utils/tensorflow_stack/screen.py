@@ -12,6 +12,8 @@ from typing import IO, Any
 _LEAST = 40
 # Of an error, with the line that names its log.
 ERROR_LINES = 5
+# Of a list in an error.
+_MOST_ROWS = 30
 # Characters of a line that nobody folds.
 _UNFOLDED = 400
 _CUT = " ... "
@@ -50,8 +52,18 @@ def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
 def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str], bool]:
     """An error in at most so many lines, and whether something was left out.
 
-    The last sentence stays, because it says what to set; what is before it is cut.
+    The last sentence stays, because it says what to set; what is before it is cut. A list, whose rows are indented,
+    comes on top of these lines: each row is a fault of its own.
     """
+    rows = [line for line in text.split("\n") if line.startswith("  ")]
+    if rows:
+        head, _, rest = text.partition("\n" + rows[0])
+        tail = "\n".join(line for line in rest.split("\n") if line.strip() and not line.startswith("  "))
+        first, is_head_cut = shorten_error(head, width, lines=lines - 1)
+        last, is_tail_cut = shorten_error(tail, width, lines=max(lines - len(first), 1)) if tail else ([], False)
+        more = [f"  and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
+        shown = [part for row in rows[:_MOST_ROWS] for part in fold(row, width, indent="  ")]
+        return [*first, *shown, *more, *last], is_head_cut or is_tail_cut or bool(more)
     whole = fold(text.strip(), width, indent="  ")
     room = (width or _UNFOLDED) * lines
     if len(whole) <= lines and (width or len(text) <= room):

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.tensorflow_stack.environment import builds
 from ansible.module_utils.tensorflow_stack.locking import door
 
 from tests.index import serve
 from tests.integration.test_additions import MINOR, NAME, RELEASE, TABLES, said
-from tests.playbooks import REPOSITORY, Run, Site
+from tests.playbooks import LOCAL, REPOSITORY, Run, Site
 from tests.wheels import make_tensorflow, make_wheel
 
 pytestmark = pytest.mark.integration
@@ -219,23 +220,27 @@ def test_what_was_added_is_taken_out_again(machine: Machine) -> None:
     assert unknown.code != 0 and "is not among what make add recorded for" in said(unknown)
 
 
-@pytest.mark.parametrize(
-    ("packages", "message"),
-    [
-        ("needs-old-numpy", "needs-old-numpy (added to {root}): the metadata"),
-        ("nowhere-to-be-found", "nowhere-to-be-found is not on the package index"),
-        ("git+https://example.org/x", "must be names of packages"),
-        ("--index-url=http://example.org", "must be names of packages"),
-        ("$(id)", "must be names of packages"),
-        ("tensorflow-cpu", "an environment has one TensorFlow"),
-        ("", "There is nothing to add"),
-    ],
-)
-def test_what_cannot_be_added_changes_nothing(machine: Machine, packages: str, message: str) -> None:
+REFUSED = {
+    "conflict": ("needs-old-numpy", "needs-old-numpy (added to {root})"),
+    "unknown": ("nowhere-to-be-found", "nowhere-to-be-found is not on the package index"),
+    "url": ("git+https://example.org/x", "must be names of packages"),
+    "option": ("--index-url=http://example.org", "must be names of packages"),
+    "program": ("$(id)", "must be names of packages"),
+    "tensorflow": ("tensorflow-cpu", "an environment has one TensorFlow"),
+    "nothing": ("", "There is nothing to add"),
+}
+
+
+def test_what_cannot_be_added_changes_nothing(machine: Machine, tmp_path: Path) -> None:
+    """A host for each, and each of them is this machine."""
     before = (machine.live, sorted(machine.site.locks.rglob("*.txt")))
-    run = machine.play("add", tensorflow_packages=packages)
+    hosts = {host: {"tensorflow_packages": packages} for host, (packages, _) in REFUSED.items()}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": hosts}}))
+    run = machine.play("add", "-i", str(inventory), "--limit", "!localhost")
     assert run.code != 0
-    assert message.format(root=machine.site.root / NAME).split(": ")[0] in said(run), run.output
+    for host, (_, message) in REFUSED.items():
+        assert message.format(root=machine.site.root / NAME) in run.errors[host], run.output
     assert (machine.live, sorted(machine.site.locks.rglob("*.txt"))) == before
 
 

@@ -68,6 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
             "ignored_gpus": {"type": "list", "elements": "str", "default": []},
+            "source_builds": {"type": "list", "elements": "str", "default": []},
         },
     },
     "packages": {"type": "str", "default": ""},
@@ -170,7 +171,7 @@ def plan_for(
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
-    wishes = parse.read_requirements(requirements_path) if requirements_path else None
+    wishes = _read_wishes(requirements_path, release) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
@@ -331,6 +332,13 @@ def _changes(packages: str, packages_removed: str) -> Changes:
 def _changed_environment(release: str, environment: str | None) -> str | None:
     """What make add is about: an environment that exists, None for the one applied last."""
     return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
+
+
+def _read_wishes(path: str, release: str) -> parse.UserRequirements:
+    try:
+        return parse.read_requirements(path)
+    except StackError as error:
+        raise (parse.missing_tensorflow(error) if release == "newest" else error) from error
 
 
 def _check_places(node: NodeFacts, name: str | None) -> None:

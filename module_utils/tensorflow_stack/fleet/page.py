@@ -77,7 +77,7 @@ def _content(summary: Mapping[str, Any]) -> dict[str, Any]:
         "attention": groups(nodes, summaries.NEED_SOMEBODY),
         "others": groups(nodes, ("not_begun", "planned")),
         "drained": [node["host"] for node in nodes if node["drained_since"]],
-        "drifting": sum(any(row["drift"] for row in _rows(node, 0)) for node in nodes),
+        "drifting": len({row["node"]["host"] for row in rows if row["drift"]}),
         "anchors": {node["host"]: f"node-{number}" for number, node in enumerate(nodes)},
         "rows": rows,
         "columns": [(name, _LABELS[name]) for name in ON_A_NODE],
@@ -94,14 +94,19 @@ def _rows(node: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
             "node": node,
             "anchor": f"node-{number}" if index == 0 else None,
             "name": one["name"] if one and len(environments) > 1 else None,
-            # That of a proven node is the normal one, unless it has no GPU.
-            "detail": node["cause"] or next((one["verdict"] for one in [one] if one and one["verdict"] != "ok"), None),
+            "detail": node["cause"] or _unusual_verdict(one),
             "drift": any(part["drift"] for part in one["components"]) if one else False,
             "parts": {name: None for name in ON_A_NODE}
             | {part["component"]: part for part in (one["components"] if one else ())},
         }
         for index, one in enumerate(environments)
     ]
+
+
+def _unusual_verdict(environment: Mapping[str, Any] | None) -> str | None:
+    """Of an environment that computes, unless it is that with a GPU."""
+    verdict = (environment or {}).get("verdict")
+    return None if verdict == "ok" else verdict
 
 
 def _read(name: str) -> str:

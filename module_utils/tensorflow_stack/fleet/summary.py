@@ -32,6 +32,7 @@ SOURCES = ("run", "recorded", "read")
 _MOST_LINES = 15
 _MOST_NAMES = 8
 _MOST_CHARACTERS = 200
+_CUT_SHORT = "The run ended before all environments of this node were installed."
 
 Entries = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -138,9 +139,6 @@ def _state(
     if not reports:
         return "not_begun", None
     return "failed", None
-
-
-_CUT_SHORT = "The run ended before all environments of this node were installed."
 
 
 def answer(summary: Mapping[str, Any]) -> str:

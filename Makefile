@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # With -E, no PYTHONPATH or PYTHONHOME of the shell counts.
-PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel health pull cache remove lock
+PLAYBOOKS := workstation add fleet report plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -22,6 +22,7 @@ help: ## Show this help
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
 add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
+report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
 doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
@@ -98,6 +99,7 @@ integration: test-packages ## Tests with real installs and playbook runs
 	  --no-loadscope-reorder --cpu 20
 
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
+	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours

@@ -45,6 +45,7 @@ VARIABLES = (
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
+    Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )

@@ -176,5 +176,5 @@ def test_node_that_is_left_out_is_named_and_ends_the_run_badly(fleet: Fleet) -> 
     with fleet.asking_for_too_much("cleo"):
         run = fleet.play(fleet_skip_refused=True)
     assert run.code == 2, run.output
-    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "failed"}
-    assert "failed: cleo: gpu: wanted a GPU" in run.output
+    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "refused"}
+    assert "refused: cleo: gpu: wanted a GPU" in run.output

@@ -15,6 +15,8 @@ from ..requirements.parse import TENSORFLOW_PROJECTS
 
 # Others, such as transformers, have a use without TensorFlow: what their extra bounds is the extra.
 _NAME = re.compile(r"(tensorflow|tf|keras)\d*-.+|tf2onnx")
+# TensorFlow requires these itself, at versions whose extra excludes it.
+_PARTS = ("tensorflow-estimator", "tensorflow-io-gcs-filesystem")
 # Not those of tests or of one part of it.
 _EXTRA = re.compile(r"(tensorflow|tf)(-(gpu|cpu))?")
 
@@ -35,17 +37,8 @@ class Bound:
         return f"Because {self.name}=={self.version} depends on {self.requirement} and "
 
 
-def is_companion(name: str, *, or_tensorflow: bool = False) -> bool:
-    if name in TENSORFLOW_PROJECTS:
-        return or_tensorflow
-    return _NAME.fullmatch(name) is not None
-
-
-def required_by(metadata: str) -> set[str]:
-    """The projects that a distribution requires, whatever the marker."""
-    found = email.parser.HeaderParser().parsestr(metadata).get_all("Requires-Dist") or ()
-    names = (re.match(r"[A-Za-z0-9._-]+", text) for text in found)
-    return {str(canonicalize_name(name[0])) for name in names if name}
+def is_companion(name: str) -> bool:
+    return name not in (*TENSORFLOW_PROJECTS, *_PARTS) and _NAME.fullmatch(name) is not None
 
 
 def bound_against(name: str, version: str, metadata: str, release: str) -> Bound | None:

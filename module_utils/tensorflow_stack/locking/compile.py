@@ -21,7 +21,7 @@ from ..io.uv import uv_environment
 from ..records.lockfile import Distribution
 from ..requirements.parse import TENSORFLOW_PROJECTS
 from .clashes import Clash, find_clashes, nearest_requirers
-from .companions import Bound, bound_against, is_companion, required_by
+from .companions import Bound, bound_against, is_companion
 from .inputs import GLIBC_MINOR, InputLine, LockInputs, LockRequest, UnsatisfiableError, is_cudnn
 from .offers import target_tags
 from .sources import SourceRecord
@@ -157,17 +157,11 @@ class Compiler:
         # Without TensorFlow in it, a resolution asks what the rest alone would be.
         if self.reader is None or names.isdisjoint(TENSORFLOW_PROJECTS):
             return None
-        metadata = {
-            str(canonicalize_name(package["name"])): self.reader.metadata(package["wheels"][-1]) or ""
-            for package in packages
-            if package.get("wheels") and is_companion(str(canonicalize_name(package["name"])), or_tensorflow=True)
-        }
-        # What TensorFlow requires itself, it has bounds for: its word counts.
-        own = {name for project in TENSORFLOW_PROJECTS for name in required_by(metadata.get(project, ""))}
         for package in packages:
             name = str(canonicalize_name(package["name"]))
-            if name in metadata and is_companion(name) and name not in own:
-                bound = bound_against(name, package["version"], metadata[name], self.request.release)
+            if is_companion(name) and package.get("wheels"):
+                metadata = self.reader.metadata(package["wheels"][-1]) or ""
+                bound = bound_against(name, package["version"], metadata, self.request.release)
                 if bound is not None:
                     return bound
         return None

@@ -291,6 +291,15 @@ class Fleet:
         self._podman("start", self.container(host))
         self.wait_for(host, "systemctl is-system-running --wait")
         self.place(host)
+        # Its address has another hardware address now, which this machine may learn late.
+        address = self._address(list(self.hosts).index(host))
+        key, known = self.directory / "id_ed25519", self.directory / "known_hosts"
+        command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", f"UserKnownHostsFile={known}"]
+        deadline = time.monotonic() + 120
+        while subprocess.run([*command, "-i", str(key), f"root@{address}", "true"], check=False).returncode:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{host}: no ssh after its restart")
+            time.sleep(1)
 
     def kill(self, host: str) -> None:
         self._podman("kill", self.container(host))

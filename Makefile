@@ -106,6 +106,10 @@ molecule-ci: test-packages ## Test the scenarios that CI runs
 molecule-slow: test-packages ## Test the scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
 
+.PHONY: fleet-test
+fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
+
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow
 	.venv/bin/python -m tests.mutations.run $(ONLY)

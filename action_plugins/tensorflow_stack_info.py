@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             made, failed = door.answer({**options, "node": read["node"]})
             arguments = door.before_build(made["plan"])
             if arguments is None or arguments in looked_at:
-                return made, failed, read
+                return self._refuse_in_use(options, made, failed, read, task_vars)
             looked_at.append(arguments)
             # A copy, because Ansible adds to what it is given.
             found = self._execute_module("tensorflow_build_info", module_args=dict(arguments), task_vars=task_vars)
@@ -70,3 +70,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             options = {**options, "cached": found["cached"]}
             if found["fault"]:
                 read = {**read, "node": door.with_fault(read["node"], found["real_path"], found["fault"])}
+
+    def _refuse_in_use(
+        self,
+        options: dict[str, Any],
+        made: dict[str, Any],
+        failed: str | None,
+        read: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+    ) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+        """The same, refused if processes use what the plan changes and that is to be refused."""
+        arguments = door.users_of(made["plan"]) if options["refuse_in_use"] and not failed else None
+        if arguments is None:
+            return made, failed, read
+        found = self._execute_module("gpu_processes_info", module_args=arguments, task_vars=task_vars)
+        if found.get("failed"):
+            return {}, None, found
+        return (*door.with_users(options, made, found), read)

@@ -23,6 +23,7 @@ import ansible.module_utils
 from ansible.plugins.callback import CallbackBase
 
 try:
+    from ..module_utils.tensorflow_stack import screen  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet import drained, summary  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.io.writing import write_json  # type: ignore[import-not-found,misc]
@@ -30,6 +31,7 @@ except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
+    from ansible.module_utils.tensorflow_stack import screen
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet import drained, summary
     from ansible.module_utils.tensorflow_stack.io.writing import write_json
@@ -111,4 +113,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
 def _message(result: TaskResult) -> str:
     """Why a task failed; of a plan the first refusal, since its message begins with what was asked for."""
     refusals = (result._result.get("plan") or {}).get("refusals")
-    return str(refusals[0]["message"] if refusals else result._result.get("msg") or result._task.get_name())
+    if refusals:
+        return str(refusals[0]["message"])
+    return str(screen.message_of(result._result) if result._result.get("msg") else result._task.get_name())

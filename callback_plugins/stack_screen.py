@@ -205,7 +205,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         """An error in at most five lines: its message, and the log that has the rest."""
         self._heading(result._task)
         said, width = result._result, screen.columns(os.environ, sys.stdout)
-        text = head + message_of(said)
+        text = head + screen.message_of(said)
         lines, is_cut = screen.shorten_error(text, width, lines=screen.ERROR_LINES)
         path = self._write_log(result) if is_cut or has_more(said) else None
         if path:
@@ -224,7 +224,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         text = f"{now} {host}: {result._task.get_name().strip()} ({result._task.get_path()})\n"
         traceback = [line for line in (said.get("exception"),) if isinstance(line, str) and "Traceback" in line]
-        text += "\n".join([message_of(said), *traceback, ""])
+        text += "\n".join([screen.message_of(said), *traceback, ""])
         text += self._dump_results(said).strip("\n") + "\n"
         for directory in (self.get_option("log_directory"), constants.config.get_config_value("ANSIBLE_HOME")):
             path = os.path.join(os.path.abspath(directory), name)
@@ -251,13 +251,3 @@ def has_more(said: dict[str, Any]) -> bool:
     """Whether a task that failed returned what neither its message nor the report has."""
     more = any(value and not _SAID.fullmatch(name) for name, value in said.items())
     return more or "Traceback" in str(said.get("exception"))
-
-
-def message_of(said: dict[str, Any]) -> str:
-    """What a failed task says of its failure, without what Ansible puts before it."""
-    if "censored" in said:
-        return str(said["censored"])
-    text = str(said.get("msg") or said.get("reason") or said.get("stderr") or "it gave no reason")
-    for start in ("Task failed: ", "Action failed: ", "Module failed: "):
-        text = text[len(start) :] if text.startswith(start) else text
-    return text.strip()

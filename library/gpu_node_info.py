@@ -91,6 +91,13 @@ node:
         name: Debian GNU/Linux 12 (bookworm)
         family: debian
         base_codename: null
+    c_library:
+      description: >-
+        Which C library has its loader where programs from elsewhere look for it, glibc or musl; null if neither has,
+        as on NixOS.
+      type: str
+      returned: always
+      sample: glibc
     glibc:
       description: Version of the C library.
       type: str

@@ -106,6 +106,11 @@ options:
         type: list
         elements: str
         default: []
+      source_builds:
+        description: Projects that may be built from source for O(requirements).
+        type: list
+        elements: str
+        default: []
   cached:
     description:
       - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
@@ -145,6 +150,12 @@ options:
     description: Whether this environment is to be the one in use. False for one of several environments of a node.
     type: bool
     default: true
+  refuse_in_use:
+    description:
+      - Refuse to change a driver while processes use a GPU, and an environment while processes use it. The refusal
+        names them.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

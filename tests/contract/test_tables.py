@@ -41,6 +41,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
     "base_systems": lambda row: row["codename"],
+    "companions": lambda row: (row["project"], row["kind"], _first_release(row)),
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
@@ -53,6 +54,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "gpu_proofs": lambda row: (Version(row["release"]), row["gpu"], Version(row["driver"]), Version(row["cuda"])),
+    "glibc": _first_release,
     "kernels": _first_release,
     "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),

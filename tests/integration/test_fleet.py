@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,28 @@ def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
     assert set(run.changed.values()) == {0}
     assert "PLAY [Batch]" in run.output
     assert "Install each environment" not in run.output
+
+
+def test_environment_in_use_is_refused_in_the_preflight_with_who_uses_it(fleet: Fleet) -> None:
+    python = fleet.path / "roots" / "ada" / "tensorflow-2.15.1" / "bin" / "python"
+    other = {"tensorflow_version": "2.14.1", "tensorflow_environment": "tensorflow-2.15.1"}
+    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as user:
+        try:
+            run = fleet.play(**other, fleet_drain_tasks="", fleet_undrain_tasks="")
+            # With drain tasks it is looked for when the node was drained; in check mode it was not.
+            drained = fleet.play("--check", **other)
+        finally:
+            user.kill()
+    assert run.code == 2, run.output
+    assert fleet.states == {"ada": "refused", "bob": "not_begun", "cleo": "not_begun"}
+    said = " ".join(run.output.split())
+    path = fleet.path / "roots" / "ada" / "tensorflow-2.15.1"
+    assert (
+        f"environment: wanted no process that uses {path}, to change it; found process {user.pid} (python) of" in said
+    )
+    assert "or set fleet_change_in_use to true." in said
+    assert drained.code == 0, drained.output
+    assert "Fleet of 3 nodes: 3 would be changed" in drained.output
 
 
 @pytest.mark.slow  # it needs two nodes that are proven

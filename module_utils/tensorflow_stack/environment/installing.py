@@ -22,6 +22,7 @@ from .builds import Build
 from .bytecode import find_store, keep_bytecode, link_bytecode
 from .damage import find_damage
 from .installed_files import correct_metadata_row, find_foreign
+from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
@@ -98,6 +99,8 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
     command += ["--prompt", spec.name, path]
     log.run(command, environment)
+    if spec.lock.from_source:
+        build_sources(spec.lock, installer, path, log)
     command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)

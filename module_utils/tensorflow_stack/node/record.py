@@ -14,7 +14,7 @@ from .gpus import read_gpus
 from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
 from .kind import read_kinds
 from .libraries import find_cuda, find_cudnn
-from .loader import read_glibc, read_loader
+from .loader import read_c_library, read_glibc, read_loader
 from .pythons import read_pythons
 from .texts import enabled_repositories, os_family, parse_os_release
 from .user import User, current_user, default_environments_root
@@ -49,6 +49,7 @@ def read_node(
     record = {
         "architecture": loader.architecture,
         "os": _read_os(files),
+        "c_library": read_c_library(loader),
         "glibc": read_glibc(loader),
         "kernel": {"release": release, "headers": read_headers(files, release) if release else None},
         "kernels": read_kernels(files),

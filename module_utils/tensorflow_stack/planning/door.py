@@ -19,7 +19,7 @@ from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, plan, resolution
+from . import applied, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -68,6 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
             "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
             "ignored_gpus": {"type": "list", "elements": "str", "default": []},
+            "source_builds": {"type": "list", "elements": "str", "default": []},
         },
     },
     "packages": {"type": "str", "default": ""},
@@ -78,6 +79,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cached": {"type": "list", "elements": "str", "default": []},
     "enforced": {"type": "bool", "default": True},
     "in_use": {"type": "bool", "default": True},
+    "refuse_in_use": {"type": "bool", "default": False},
 }
 
 
@@ -104,6 +106,22 @@ def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
 def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
     """The record of a node with an interpreter that does not start."""
     return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
+
+
+def users_of(made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Arguments of `gpu_processes_info` for a plan that changes something that may be in use, None for any other."""
+    return users.question(made)
+
+
+def with_users(
+    options: Mapping[str, Any], result: Mapping[str, Any], found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """The same as of `answer`, when it is known which processes use what the plan changes."""
+    made = users.refuse_in_use(result["plan"], found)
+    if made is result["plan"]:
+        return dict(result), None
+    table = render(made, result["releases"])
+    return {**result, "plan": made, "table": table}, table if options["enforced"] else None
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -153,7 +171,7 @@ def plan_for(
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
-    wishes = parse.read_requirements(requirements_path) if requirements_path else None
+    wishes = _read_wishes(requirements_path, release) if requirements_path else None
     named, release = release, newest_patch(tables, release)
     asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
     variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
@@ -314,6 +332,13 @@ def _changes(packages: str, packages_removed: str) -> Changes:
 def _changed_environment(release: str, environment: str | None) -> str | None:
     """What make add is about: an environment that exists, None for the one applied last."""
     return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
+
+
+def _read_wishes(path: str, release: str) -> parse.UserRequirements:
+    try:
+        return parse.read_requirements(path)
+    except StackError as error:
+        raise (parse.missing_tensorflow(error) if release == "newest" else error) from error
 
 
 def _check_places(node: NodeFacts, name: str | None) -> None:

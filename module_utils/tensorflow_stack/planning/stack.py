@@ -28,6 +28,7 @@ class Policy:
     python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
     additions: str = "keep"  # tensorflow_additions: keep, stop, drop
     ignored_gpus: tuple[str, ...] = ()  # tensorflow_ignored_gpus: indices, PCI addresses, UUIDs
+    source_builds: tuple[str, ...] = ()  # tensorflow_source_builds: projects that may be built from source
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property

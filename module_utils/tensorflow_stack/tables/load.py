@@ -24,6 +24,7 @@ from ..errors import TableError
 from .rows import (
     Address,
     BaseSystem,
+    Companion,
     Components,
     Constraint,
     CudaDriver,
@@ -33,6 +34,7 @@ from .rows import (
     Diagnosis,
     DriverBranch,
     DriverPackages,
+    Glibc,
     GpuChip,
     GpuDevice,
     GpuProof,
@@ -77,6 +79,10 @@ class Tables:
         return {row.name: row.url for row in _load(self.directory, "addresses", Address)}
 
     @cached_property
+    def companions(self) -> tuple[Companion, ...]:
+        return _load(self.directory, "companions", Companion)
+
+    @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:
         return _load(self.directory, "python_lives", PythonLife)
 
@@ -116,6 +122,10 @@ class Tables:
     @cached_property
     def base_systems(self) -> tuple[BaseSystem, ...]:
         return _load(self.directory, "base_systems", BaseSystem)
+
+    @cached_property
+    def glibc(self) -> tuple[Glibc, ...]:
+        return _load(self.directory, "glibc", Glibc)
 
     @cached_property
     def kernels(self) -> tuple[Kernels, ...]:
@@ -160,6 +170,9 @@ class Tables:
         """The rows that hold for a release on a Python; their markers are decided and gone."""
         return _holding(self.constraints, version, python_minor)
 
+    def companions_for(self, version: str, python_minor: str) -> tuple[Companion, ...]:
+        return _holding(self.companions, version, python_minor)
+
     def source_distributions_for(self, version: str, python_minor: str) -> tuple[str, ...]:
         """The projects that have to be built from source, for a release on a Python."""
         return tuple(row.requirement for row in _holding(self.source_distributions, version, python_minor))
@@ -185,6 +198,10 @@ class Tables:
             if Version(row.ptx) >= Version(version):
                 return row.driver
         raise TableError(f"{_path(self.directory, 'cuda_drivers')} has no row that knows PTX {version}. Add the row.")
+
+    def glibc_for(self, version: str) -> str | None:
+        """The oldest that a release runs on, if its row is known."""
+        return next((row.glibc for row in self.glibc if _covers(row.releases, version)), None)
 
     def kernels_of(self, version: str) -> tuple[Mapping[str, Any], ...]:
         """The kinds of kernels of a release; none where its wheel was not read."""
@@ -341,7 +358,7 @@ def _same_release(version_id: str, row_version_id: str) -> bool:
     return version_id == row_version_id or version_id.startswith(row_version_id + ".")
 
 
-_Conditional = TypeVar("_Conditional", Constraint, SourceDistribution)
+_Conditional = TypeVar("_Conditional", Companion, Constraint, SourceDistribution)
 
 
 def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) -> tuple[_Conditional, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ..errors import RefusedError
@@ -34,6 +35,19 @@ def newest_patch(tables: Tables, version: str) -> str:
         return version
     patches = [row.version for row in tables.releases if row.version.split(".")[:2] == version.split(".")]
     return patches[-1] if patches else version
+
+
+def renamed(tables: Tables, project: str, specifier: SpecifierSet) -> str | None:
+    """What to write for a project of TensorFlow that ends before the releases of `specifier`; None if it does not."""
+    allowed = [row for row in tables.releases if specifier.contains(row.version, prereleases=True)]
+    if not allowed or any(project in row.packages for row in allowed):
+        return None
+    last = [row.version for row in tables.releases if project in row.packages][-1:]
+    minor = allowed[-1].version.rpartition(".")[0]
+    newest = newest_patch(tables, minor)
+    also = f" (or =={allowed[-1].version})" if newest != allowed[-1].version else ""
+    ends = f"{project} ends with {last[0]}; from then on the" if last else f"There is no {project}; the"
+    return f"{ends} project is {allowed[-1].package}. Write {allowed[-1].package}=={newest}{also}."
 
 
 def _nearest(version: str, known: list[str]) -> list[str]:

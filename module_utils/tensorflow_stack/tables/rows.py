@@ -45,6 +45,18 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A bound of `project`, which is for TensorFlow, that its metadata lack; `symptom` is what is seen without it."""
+
+    releases: str
+    project: str
+    requirement: str
+    kind: str  # constraint (a limit on the project), add (what its import needs)
+    symptom: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceDistribution:
     """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
 
@@ -145,6 +157,19 @@ class GpuChip:
     last_driver_branch: int | None
     open_modules: bool
     proprietary_modules: bool
+    source: tuple[str, ...]
+
+    def is_driven_by(self, kernel_modules: str) -> bool:
+        """By the driver's kernel modules of a kind: open or proprietary."""
+        return self.open_modules if kernel_modules == "open" else self.proprietary_modules
+
+
+@dataclass(frozen=True)
+class Glibc:
+    """The oldest glibc that the wheels of some releases run on."""
+
+    releases: str
+    glibc: str
     source: tuple[str, ...]
 
 

@@ -23,6 +23,7 @@ PLACES = {
 RunAction = Callable[..., dict[str, Any]]
 
 
+USER = {"pid": 4711, "program": "python3 train.py", "user": "ada", "slurm_job": 42}
 CACHED = ["tensorflow==2.8.0"]
 # What is wrong with each interpreter that does not start.
 Faults = dict[str, str]
@@ -48,6 +49,8 @@ def act(asked: list[dict[str, Any]], faults: Faults, monkeypatch: pytest.MonkeyP
             if name == "tensorflow_build_info":
                 python = module_args.get("python")
                 return {"fault": faults.get(str(python)), "real_path": python, "cached": CACHED}
+            if name == "gpu_processes_info":
+                return {"gpu": [USER] if module_args.get("gpu") else [], "environment": []}
             assert name == "gpu_node_info" and read is not None
             return read
 
@@ -145,3 +148,27 @@ def test_what_one_task_leaves_open_is_not_kept_for_the_next(act: RunAction, tmp_
 def test_an_unknown_option_is_an_error(act: RunAction) -> None:
     with pytest.raises(Exception, match="policies"):
         act(policies={})
+
+
+DRIVER = {"driver_source": "nvidia_repo", "driver_version": "580"}
+
+
+def test_a_driver_that_is_in_use_is_not_changed(act: RunAction, asked: list[dict[str, Any]], tmp_path: Path) -> None:
+    node = nodes.read("a100_driver535", tmp_path)
+    result = act({"node": node}, release="2.8.0", policy=DRIVER, refuse_in_use=True)
+    assert asked[-1] == {"gpu": True}
+    assert result["failed"]
+    assert "found process 4711 (python3 train.py) of ada, Slurm job 42." in " ".join(result["msg"].split())
+    assert [refusal["component"] for refusal in result["plan"]["refusals"]] == ["driver"]
+
+
+def test_that_it_is_in_use_is_refused_only_if_asked_for_and_if_it_changes(
+    act: RunAction, asked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    node = nodes.read("a100_driver535", tmp_path)
+    assert not act({"node": node}, release="2.8.0", policy=DRIVER).get("failed")
+    assert not act({"node": node}, release="2.8.0", refuse_in_use=True).get("failed")
+    assert {"gpu": True} not in asked
+    listed = act({"node": node}, release="2.8.0", policy=DRIVER, refuse_in_use=True, enforced=False)
+    assert not listed.get("failed")
+    assert listed["plan"]["refusals"]

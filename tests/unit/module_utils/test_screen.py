@@ -140,3 +140,13 @@ def test_reasons_are_folded_by_kind() -> None:
 
 def test_ranges() -> None:
     assert screen.ranges(["a", "c", "d"], list("abcde")) == "a, c to d"
+
+
+def test_rows_of_a_list_come_on_top_of_the_lines_of_an_error() -> None:
+    rows = [f"  line {number} is refused." for number in range(40)]
+    text = "\n".join(["40 lines are refused:", *rows, "Change the lines. No lock was changed."])
+    shown, is_cut = screen.shorten_error(text, 80, lines=5)
+    assert shown == ["40 lines are refused:", *rows[:30], "  and 10 more", "Change the lines. No lock was changed."]
+    assert is_cut
+    short = "\n".join(["Two lines:", *rows[:2], "Change them."])
+    assert screen.shorten_error(short, None, lines=5) == (short.split("\n"), False)

@@ -208,7 +208,9 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         text = head + screen.message_of(said)
         lines, is_cut = screen.shorten_error(text, width, lines=screen.ERROR_LINES)
         path = self._write_log(result) if is_cut or has_more(said) else None
-        if path:
+        # A message that is whole says what to do: no part of it gives way to the log's name.
+        is_needed = is_cut or "Traceback" in str(said.get("exception"))
+        if path and (is_needed or len(lines) < screen.ERROR_LINES):
             lines, _ = screen.shorten_error(text, width, lines=screen.ERROR_LINES - 1)
             lines.append(f"  All of it: {path}")
         self._fail(lines)

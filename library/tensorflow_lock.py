@@ -61,9 +61,9 @@ options:
     default: []
   source_builds:
     description:
-      - Projects that may be built from source for O(requirements), because they have no wheel. What a source distribution
-        requires is read from its files, and none of its code runs while it is locked. The lock has its hash and what it
-        is built with, by hash too.
+      - Projects that may be built from source for O(requirements), because they have no wheel. What a source
+        distribution requires is read from its files, and none of its code runs while it is locked. The lock has its
+        hash and what it is built with, by hash too.
     type: list
     elements: str
     default: []

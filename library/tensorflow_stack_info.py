@@ -23,6 +23,8 @@ options:
       - V(current) is the environment applied last, or O(environment), with its own lock, interpreter and CUDA, unless
         O(requirements) or O(policy) set others.
       - With V(newest) and O(requirements) that name TensorFlow, the newest release that they allow.
+      - If it is empty, what was asked for when the environment applied last, or O(environment), was built, with the
+        requirements file and the variables of then; on a node without an environment V(newest).
     type: str
     default: newest
   requirements:
@@ -206,13 +208,13 @@ plan:
   type: dict
   sample: {release: 2.8.0, flavour: cpu, verdict: cpu_only_no_gpu}
 table:
-  description: The plan as text; with O(release=newest), also the list of releases.
+  description: The plan as text; with O(release=newest) or an empty one, also the list of releases.
   returned: always
   type: str
   sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
 releases:
   description:
-    - With O(release=newest), every release and whether it runs on the node.
+    - With O(release=newest) or an empty one, every release and whether it runs on the node.
     - Empty if O(requirements) names TensorFlow, because then the file chooses.
   returned: always
   type: list

@@ -158,7 +158,7 @@ def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked
     back = done.get("rollback")
     further = f"{asked.command('rollback')} switches to {back['environment']} ({back['build']})" if back else ""
     if done["action"] == "rollback":
-        again = f"{asked.command('workstation')} applies the inventory again"
+        again = f"{asked.command('workstation')} with a release applies that one"
         return f"{again}; {further}" if further else again
     if further:
         return further

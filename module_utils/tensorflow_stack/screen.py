@@ -17,6 +17,8 @@ _MOST_ROWS = 30
 # Characters of a line that nobody folds.
 _UNFOLDED = 400
 _CUT = " ... "
+# A last sentence that says what did not happen.
+_STATE = re.compile(r"(?:Nothing|No \w+) (?:was|were) [a-z]+\.")
 # What Ansible says of every command that fails, alone or in a sentence.
 _OF_A_COMMAND = "non-zero return code"
 
@@ -52,8 +54,8 @@ def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
 def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str], bool]:
     """An error in at most so many lines, and whether something was left out.
 
-    The last sentence stays, because it says what to set; what is before it is cut. A list, whose rows are indented,
-    comes on top of these lines: each row is a fault of its own.
+    That nothing was changed is left out first. The last sentence stays, because it says what to set; the text before it
+    is cut. A list, whose rows are indented, comes on top of these lines: each row is a fault of its own.
     """
     rows = [line for line in text.split("\n") if line.startswith("  ")]
     if rows:
@@ -69,6 +71,8 @@ def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str
     if len(whole) <= lines and (width or len(text) <= room):
         return whole, False
     sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
+    while len(sentences) > 1 and _STATE.fullmatch(sentences[-1]):
+        sentences.pop()
     advice = sentences.pop() if len(sentences) > 1 and len(sentences[-1]) < room // 2 else ""
     for count in range(len(sentences), 0, -1):
         folded = fold(" ".join(sentences[:count]) + _CUT + advice, width, indent="  ")

@@ -67,6 +67,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "repositories": _distribution,
     "small_gpus": lambda row: row["chip"],
     "source_distributions": _requirement,
+    "torch_releases": lambda row: Version(row["release"]),
     "uv": lambda row: row["architecture"],
     "vulnerabilities": lambda row: row["advisory"],
 }

@@ -283,7 +283,7 @@ class Fleet:
         self.inside(host, f"touch {HELD}")
 
         def act() -> None:
-            self.wait_for(host, f"grep -qs Importing {ROOT}/.builds/*.log")
+            self.wait_for(host, f"grep -qs Importing {ROOT}/.builds/*.log", seconds=900)
             action()
 
         threading.Thread(target=act, daemon=True).start()

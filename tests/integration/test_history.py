@@ -108,16 +108,18 @@ def test_the_history_is_shown_and_saved(machine: Machine) -> None:
 
 
 @pytest.mark.oldest_core
-def test_a_bare_removal_lists_what_there_is(machine: Machine) -> None:
+def test_a_removal_without_a_name_lists_what_there_is(machine: Machine) -> None:
     run = machine.play("remove")
     assert run.code == 2
-    assert f"Nothing was named, and nothing was removed. Below {machine.site.root} there are" in said(run)
+    assert f"No environment was named, so nothing was removed. Below {machine.site.root} there are" in said(run)
     assert f"{OTHER_NAME}, {NAME}. Set tensorflow_environment" in said(run)
 
 
 @pytest.mark.oldest_core
 def test_after_its_removal_nothing_is_in_use(machine: Machine) -> None:
-    assert machine.play("remove", tensorflow_environment=NAME).code == 0
+    assert machine.play("remove", remove_applied=True).code == 0
+    again = machine.play("remove", remove_applied=True)
+    assert again.code == 2 and "No environment was named, and none is in use, so nothing was removed." in said(again)
     assert not os.path.lexists(machine.site.root / "current")
     assert "It is unknown which environment below" in said(machine.play("verify"))
     run = machine.play("rollback")

@@ -132,6 +132,17 @@ def test_plain_list_of_hosts(fleet: Fleet) -> None:
 
 
 @pytest.mark.oldest_core
+def test_locks_and_task_files_of_an_inventory_are_no_inventory(tmp_path: Path) -> None:
+    for name in ("locks/added/a.txt", "mine.locks/a.txt", "hooks/drain.yml"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("- name: no host\n")
+    shutil.copy(REPOSITORY / "inventories" / "workstation" / "hosts.yml", tmp_path)
+    command = [ANSIBLE_PLAYBOOK, "-i", tmp_path, "--list-hosts", "playbooks/plan.yml"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, "WARNING" in done.stdout + done.stderr) == (0, False), done
+
+
+@pytest.mark.oldest_core
 def test_limit_in_check_mode_is_about_one_node(fleet: Fleet) -> None:
     run = fleet.play("workstation", "--check", "--diff", "--limit", "bob")
     assert run.code == 0, run.output

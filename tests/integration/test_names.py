@@ -203,7 +203,7 @@ def test_a_run_of_a_part_is_no_failure_in_check_mode(site: Site) -> None:
 def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     run = site.play("verify")
     assert run.code == 2, run.output
-    message = "It is unknown which environment below"
+    message = "There is no environment below"
     assert run.report["error"].startswith(message)
     assert run.output.count("fatal: ") == run.output.count(message) == 1
     assert f"localhost: the report is {site.path}/localhost.json\n" in run.output
@@ -213,7 +213,10 @@ def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
 def test_remove_names_what_is_there(site: Site) -> None:
     run = site.play("remove", tensorflow_environment="tensorflow-9.9")
     assert run.code == 2, run.output
-    assert f"There is no environment tensorflow-9.9 below {site.root}; there are none." in " ".join(run.output.split())
+    assert (
+        f"There is no environment tensorflow-9.9 below {site.root}; there is none. If yours is elsewhere"
+        in " ".join(run.output.split())
+    )
 
 
 @pytest.mark.parametrize(

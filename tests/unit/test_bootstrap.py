@@ -132,7 +132,7 @@ def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"
     assert checkout.asked() == [
         f"~/requirements: pip compile {options} --output-file {name}.txt {name}.in"
-        for name in ("controller", "test", "oldest")
+        for name in ("controller", "test", "oldest", "execution_environment")
     ]
     assert not (checkout.path / ".venv").exists()
 

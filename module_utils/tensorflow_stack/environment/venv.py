@@ -76,7 +76,8 @@ def apply_present(
         else:
             build = _build(spec, installer(), import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
-        removed, kept = superfluous_builds(spec.root, spec.name, build.name, keep, drop_additions)
+        additions = None if drop_additions else outcome.additions
+        removed, kept = superfluous_builds(spec, build.name, keep, additions, before=outcome.before)
         for superfluous in removed:
             remove_build(superfluous)
     return replace(

@@ -336,6 +336,8 @@ def facts_of(reason: str, request: LockRequest) -> list[str]:
             continue
         premise = re.split(r",? we can conclude|, your requirements", sentence, maxsplit=1)[0].rstrip(".")
         fact = re.split(r"(?:^| and )you require ", premise, maxsplit=1)[0]
+        # A hole in a range makes it a list, of which the ends say enough.
+        fact = re.sub(r"one of:((?: \S+)+)", _ends, fact)
         fact = re.sub(r"(\S+==\S+) depends on (\S+)", r"the metadata of \1 require \2", fact)
         for project in TENSORFLOW_PROJECTS:
             fact = fact.removesuffix(f" and {project}=={request.release}")
@@ -378,3 +380,10 @@ def unwanted_of(error: ClashError, projects: list[str]) -> set[str]:
 
 def bringing(error: ClashError, names: set[str]) -> set[str]:
     return {line.project for name in names for line in error.origins.get(name, ())}
+
+
+def _ends(found: re.Match[str]) -> str:
+    """`x>=1,<3` for the list `x>=1,<2 x>2,<3`."""
+    parts = found[1].split()
+    first, last = parts[0].partition(",")[0], parts[-1].rpartition(",")[2]
+    return f"{first},{last}" if len(parts) > 1 and last.startswith("<") else found[1].strip()

@@ -8,7 +8,7 @@ from ..tables.load import Tables
 from .blame import Lookup, bringing, placed, users_lines, without_clash
 from .compile import ClashError
 from .inputs import LockInputs, UnsatisfiableError
-from .other_targets import other_releases
+from .other_targets import fitting_torch, other_releases
 
 _SHOWN_PATHS = 3
 _TORCH_FOR_THE_CPU = "A build of torch for the CPU, from an index of your own (tensorflow_index_url), needs no CUDA."
@@ -29,7 +29,10 @@ def explain_clash(error: ClashError, inputs: LockInputs, tables: Tables, index: 
         else:
             fitting = without_clash(error, inputs, projects, index.resolve) if projects else {}
             ways += [f"{project} {version} would fit." for project, version in fitting.items()]
-            ways += [] if fitting else other_releases(inputs, tables, index)
+            if not fitting:
+                is_torch = "torch" in projects
+                release = inputs.request.release
+                ways += fitting_torch(tables, release) if is_torch else other_releases(inputs, tables, index)
             if "torch" in projects:
                 ways.append(_TORCH_FOR_THE_CPU)
             change = f"Change or leave out {' or '.join(map(placed, lines))}, or lock" if lines else "Lock"

@@ -35,8 +35,17 @@ class Bound:
         return f"Because {self.name}=={self.version} depends on {self.requirement} and "
 
 
-def is_companion(name: str) -> bool:
-    return name not in TENSORFLOW_PROJECTS and _NAME.fullmatch(name) is not None
+def is_companion(name: str, *, or_tensorflow: bool = False) -> bool:
+    if name in TENSORFLOW_PROJECTS:
+        return or_tensorflow
+    return _NAME.fullmatch(name) is not None
+
+
+def required_by(metadata: str) -> set[str]:
+    """The projects that a distribution requires, whatever the marker."""
+    found = email.parser.HeaderParser().parsestr(metadata).get_all("Requires-Dist") or ()
+    names = (re.match(r"[A-Za-z0-9._-]+", text) for text in found)
+    return {str(canonicalize_name(name[0])) for name in names if name}
 
 
 def bound_against(name: str, version: str, metadata: str, release: str) -> Bound | None:

@@ -21,7 +21,7 @@ from ..io.uv import uv_environment
 from ..records.lockfile import Distribution
 from ..requirements.parse import TENSORFLOW_PROJECTS
 from .clashes import Clash, find_clashes, nearest_requirers
-from .companions import Bound, bound_against, is_companion
+from .companions import Bound, bound_against, is_companion, required_by
 from .inputs import GLIBC_MINOR, InputLine, LockInputs, LockRequest, UnsatisfiableError, is_cudnn
 from .offers import target_tags
 from .sources import SourceRecord
@@ -126,7 +126,7 @@ class Compiler:
             )
             inputs = replace(inputs, limits=(*inputs.limits, limit))
         assert first is not None
-        users = [line for line in inputs.requirements if line.project == first.name]
+        users = self._lines_requiring(inputs, first.name)
         required = f"you require {users[0].text}" if users else f"something requires {first.name}"
         reason = f"{first.reason}{required}, we can conclude that your requirements are unsatisfiable."
         where = f" ({users[0].where})" if users else ""
@@ -137,21 +137,39 @@ class Compiler:
             reason=reason,
         )
 
+    def _lines_requiring(self, inputs: LockInputs, name: str) -> list[InputLine]:
+        """The lines that ask for a project, or for what requires it."""
+        own = [line for line in inputs.requirements if line.project == name]
+        if own:
+            return own
+        asked = {line.project for line in inputs.requirements}
+        try:
+            with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+                free = replace(inputs, limits=())
+                annotated = self._compile(free, directory, ["--annotation-style", "line"])
+        except LockError:
+            return []
+        wanting = nearest_requirers(name, asked, annotated)
+        return [line for line in inputs.requirements if line.project in wanting]
+
     def _bound_against(self, packages: list[dict[str, Any]]) -> Bound | None:
         names = {str(canonicalize_name(package["name"])) for package in packages}
         # Without TensorFlow in it, a resolution asks what the rest alone would be.
         if self.reader is None or names.isdisjoint(TENSORFLOW_PROJECTS):
             return None
+        metadata = {
+            str(canonicalize_name(package["name"])): self.reader.metadata(package["wheels"][-1]) or ""
+            for package in packages
+            if package.get("wheels") and is_companion(str(canonicalize_name(package["name"])), or_tensorflow=True)
+        }
+        # What TensorFlow requires itself, it has bounds for: its word counts.
+        own = {name for project in TENSORFLOW_PROJECTS for name in required_by(metadata.get(project, ""))}
         for package in packages:
             name = str(canonicalize_name(package["name"]))
-            wheels = package.get("wheels") or ()
-            if not is_companion(name) or not wheels:
-                continue
-            bound = bound_against(
-                name, package["version"], self.reader.metadata(wheels[-1]) or "", self.request.release
-            )
-            if bound is not None:
-                return bound
+            if name in metadata and is_companion(name) and name not in own:
+                bound = bound_against(name, package["version"], metadata[name], self.request.release)
+                if bound is not None:
+                    return bound
         return None
 
     def _newer_wheels(self, inputs: LockInputs, versions: Mapping[str, str], names: Sequence[str]) -> Wheels:

@@ -12,7 +12,7 @@ from .blame import Blame, Conflict, Lookup, users_lines
 from .clash_ways import explain_clash
 from .compile import ClashError, depends_on_python
 from .inputs import LockInputs, UnsatisfiableError
-from .other_targets import other_pythons, other_releases
+from .other_targets import fitting_torch, other_pythons, other_releases
 
 # More lines at fault than this are found no more; a file with so many is written for another time.
 _MOST_CONFLICTS = 24
@@ -135,7 +135,11 @@ def _ways(
     if is_only and is_of_python and not sources:
         ways += other_pythons(inputs, tables, index)
     if not ways and not any(conflict.offer for conflict in conflicts):
-        ways += [*_cuda_ways(conflicts, inputs), *other_releases(inputs, tables, index)]
+        cuda_ways = _cuda_ways(conflicts, inputs)
+        # Releases have CUDA wheels of many versions, and none that any torch has but the one of the table.
+        if cuda_ways and "torch" in blame.conflicts:
+            return [*ways, *cuda_ways, *fitting_torch(tables, inputs.request.release)]
+        ways += [*cuda_ways, *other_releases(inputs, tables, index)]
     return ways
 
 

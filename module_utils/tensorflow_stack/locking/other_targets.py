@@ -68,6 +68,14 @@ def other_releases(inputs: LockInputs, tables: Tables, index: Lookup) -> list[st
     return [f"No TensorFlow release that was tried fits the rest of the file ({_shortened(tried)})."] if tried else []
 
 
+def fitting_torch(tables: Tables, release: str) -> list[str]:
+    """By the table, which costs no resolution."""
+    row = tables.torch_for(release)
+    if row is None:
+        return []
+    return [f"With CUDA as wheels, torch {row.torch} fits TensorFlow {row.release} on Python {row.python}."]
+
+
 def _shortened(versions: Sequence[str]) -> str:
     others = len(versions) - _SHOWN_RELEASES
     return ", ".join(versions) if others <= 1 else f"{', '.join(versions[:_SHOWN_RELEASES])} and {others} others"

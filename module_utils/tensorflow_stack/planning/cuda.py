@@ -84,8 +84,7 @@ def resolve_cuda(
         if policy.cuda_source == "auto" and found[0].source == "wheels" and not search.passed_over:
             search.passed_over.extend(_without_cudnn(search.anew()))
         _warn(search, found[0], findings)
-    # Of a GPU that no CUDA of the release will do for, the findings have it already.
-    elif not any(refusal.component in ("cuda", "cudnn") for refusal in findings.refusals):
+    else:
         findings.refuse(
             "cuda",
             found="; ".join(dict.fromkeys(search.reasons)),

@@ -19,7 +19,7 @@ from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, plan, resolution, users
+from . import applied, asked, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -89,7 +89,8 @@ def reading(options: Mapping[str, Any]) -> dict[str, Any]:
     # `answer` refuses tables that cannot be read.
     with contextlib.suppress(TableError):
         release = newest_patch(load_tables(options["tables"]), release)
-    environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
+    is_open = release in ("", "newest", "current")
+    environment = options["environment"] or (None if is_open else f"tensorflow-{release}")
     asked = {"environments_root": options["environments_root"], "environment": environment}
     return {name: value for name, value in asked.items() if value}
 
@@ -171,22 +172,20 @@ def plan_for(
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
-    wishes = _read_wishes(requirements_path, release) if requirements_path else None
-    named, release = release, newest_patch(tables, release)
-    asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
     changes = _changes(packages, packages_removed)
-    if changes.projects:
-        named, release, environment = "current", "current", _changed_environment(release, environment)
-    current = applied.find_applied(facts, environment) if release == "current" else None
+    given = asked.read_policy(policy, today or datetime.date.today().isoformat())
+    wish = asked.Wish(release, environment, requirements_path, given)
+    wish, current = asked.resolve(tables, facts, wish, changes, os.path.isfile)
+    variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
-        release = current.release
-    if wishes and release == "newest":
+        wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
+    wishes = _read_wishes(wish.requirements, wish.release) if wish.requirements else None
+    if wishes and wish.release == "newest":
         check_named_release(tables, wishes)
-    wanted = applied.policy_as_applied(asked, current) if current else asked
+    wanted = applied.policy_as_applied(wish.policy, current) if current else wish.policy
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
-    assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    assessment, releases = _assess(tables, wish.release, wishes, seen, wanted, is_listed=not release)
     # A file that names TensorFlow has chosen: nobody asks about the others.
     listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
@@ -196,18 +195,15 @@ def plan_for(
         tables,
         assessment.stack,
         facts,
-        asked,
-        environment=environment,
+        wish.policy,
+        environment=wish.environment,
         variables=variables,
         wishes=wishes,
         current=current,
         changes=changes,
         places=Places(own=locks, shipped=shipped_locks),
     )
-    if named not in (release, "current"):
-        made["warnings"].insert(
-            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
-        )
+    made["warnings"] = [*wish.notes, *made["warnings"]]
     return _result(made, listed, facts, in_use)
 
 
@@ -241,12 +237,6 @@ def _planned(
     if current and not made["refusals"]:
         made["warnings"] += applied.warn_of_gpus(current, node, policy)
     return made
-
-
-def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
-    """Those that were set, for the manifest. It has the requirements file by itself."""
-    named = {"tensorflow_environment": environment} if environment else {}
-    return {"tensorflow_version": release, **named, **policy.asked}
 
 
 def _wished(packages: str, packages_removed: str) -> dict[str, str]:
@@ -329,11 +319,6 @@ def _changes(packages: str, packages_removed: str) -> Changes:
     )
 
 
-def _changed_environment(release: str, environment: str | None) -> str | None:
-    """What make add is about: an environment that exists, None for the one applied last."""
-    return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
-
-
 def _read_wishes(path: str, release: str) -> parse.UserRequirements:
     try:
         return parse.read_requirements(path)
@@ -372,16 +357,19 @@ def _assess(
     wishes: parse.UserRequirements | None,
     node: NodeFacts,
     policy: Policy,
+    *,
+    is_listed: bool,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
-    if release == "newest":
+    """Of the release, and whether each of all runs, if that is asked for (`is_listed`) or needed."""
+    best, rows = None, []
+    if release == "newest" or is_listed:
         best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: is_accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
         ]
-        return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
-    return resolution.assess_wish(tables, release, node, policy), []
+    return best if release == "newest" else resolution.assess_wish(tables, release, node, policy), rows
 
 
 def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:

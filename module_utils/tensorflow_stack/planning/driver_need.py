@@ -35,6 +35,7 @@ class Need:
 
 
 def find_need(tables: Tables, release: Release, node: NodeFacts, gpus: tuple[Gpu, ...], cuda: Library) -> Need:
+    """By CUDA's own promise, by what the driver has to compile, and by the GPUs."""
     row = tables.cuda_driver(cuda.version)
     known = [(f"GPU {gpu.index} ({gpu.name})", tables.chip(device.device_id)) for device, gpu in zip(node.gpus, gpus)]
     chips = tuple((name, chip[0]) for name, chip in known if chip)

@@ -114,9 +114,10 @@ class Environment:
     damage: tuple[str, ...] | None  # how its files differ; None if nobody looked
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
+    asked: Mapping[str, Any] | None = None  # the variables that were set for its build; None if that is unknown
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> Environment:
+    def read(cls, row: Mapping[str, Any], asked: Mapping[str, Any] | None = None) -> Environment:
         return cls(
             name=row["name"],
             release=row["release"],
@@ -142,6 +143,7 @@ class Environment:
             damage=None if row["damage"] is None else tuple(row["damage"]),
             unfinished=tuple(row["unfinished"]),
             also_in=tuple(row["also_in"]),
+            asked=asked,
         )
 
 
@@ -229,7 +231,9 @@ class NodeFacts:
                 root_is_writable=record["environments_root"]["writable"],
                 root_unread=_unread(record, "environments_root"),
                 variables=record["variables"],
-                environments=tuple(map(Environment.read, record["environments"])),
+                environments=tuple(
+                    Environment.read(row, _asked(record["manifest"] or {}, row)) for row in record["environments"]
+                ),
                 current_name=(record["manifest"] or {}).get("current"),
                 rollback=(record["manifest"] or {}).get("rollback"),
                 checks=_checks(record["manifest"] or {}),
@@ -266,6 +270,13 @@ class NodeFacts:
     def has_cudnn(self, version: str, directories: Sequence[str]) -> bool:
         wanted = Version(version).release[:3]
         return any(Version(row.version).release[:3] == wanted and row.directory in directories for row in self.cudnn)
+
+
+def _asked(manifest: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the manifest says of the build in use."""
+    entry = manifest.get("environments", {}).get(row["name"], {})
+    asked: Mapping[str, Any] | None = entry.get("asked", {}).get(row["build"])
+    return asked
 
 
 def _unread(record: Mapping[str, Any], fact: str) -> str | None:

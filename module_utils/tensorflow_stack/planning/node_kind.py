@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..tables.load import Tables
-from ..tables.rows import NodeKindMeaning
+from ..tables.node_rows import NodeKindMeaning
 from .node import NodeFacts
 
 # In the order in which a reason is given: the closest to the driver first.

@@ -21,9 +21,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ..errors import TableError
+from .node_rows import BaseSystem, Glibc, NodeKindMeaning
 from .rows import (
     Address,
-    BaseSystem,
     Companion,
     Components,
     Constraint,
@@ -34,13 +34,11 @@ from .rows import (
     Diagnosis,
     DriverBranch,
     DriverPackages,
-    Glibc,
     GpuChip,
     GpuDevice,
     GpuProof,
     Kernels,
     LogLine,
-    NodeKindMeaning,
     OpenedLibraries,
     Proof,
     PythonLife,
@@ -50,6 +48,7 @@ from .rows import (
     Repository,
     SmallGpu,
     SourceDistribution,
+    TorchRelease,
     Uv,
     Vulnerability,
 )
@@ -81,6 +80,15 @@ class Tables:
     @cached_property
     def companions(self) -> tuple[Companion, ...]:
         return _load(self.directory, "companions", Companion)
+
+    @cached_property
+    def torch_releases(self) -> tuple[TorchRelease, ...]:
+        return _load(self.directory, "torch_releases", TorchRelease)
+
+    def torch_for(self, version: str) -> TorchRelease | None:
+        """The row of the release, or of another patch of its minor: these have the same CUDA."""
+        minor = Version(version).release[:2]
+        return next((row for row in self.torch_releases if Version(row.release).release[:2] == minor), None)
 
     @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:

@@ -57,6 +57,16 @@ class Companion:
 
 
 @dataclass(frozen=True)
+class TorchRelease:
+    """The newest torch that fits next to a release with CUDA as wheels, on the newest Python that has one."""
+
+    release: str
+    python: str
+    torch: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SourceDistribution:
     """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
 
@@ -165,46 +175,12 @@ class GpuChip:
 
 
 @dataclass(frozen=True)
-class Glibc:
-    """The oldest glibc that the wheels of some releases run on."""
-
-    releases: str
-    glibc: str
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class SmallGpu:
     """A chip with fewer multiprocessors than TensorFlow wants of a GPU next to larger ones."""
 
     chip: str
     names: str | None  # a regular expression for the names of the variants; None: all
     multiprocessors: int
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NodeKindMeaning:
-    """What a kind of node means for a plan; module_utils' node/kind.py tells the kinds."""
-
-    aspect: str  # container, platform, system, driver
-    kind: str
-    name: str
-    recognised_by: str
-    driver: str  # own, libraries, kept
-    packages: str  # own, none
-    keeper: str  # who decides on the driver
-    instead: str  # what to do if the driver has to change
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BaseSystem:
-    """The release of a distribution that others say they are built on, by its codename."""
-
-    codename: str
-    os: str
-    version_id: str
     source: tuple[str, ...]
 
 

@@ -91,6 +91,18 @@ def test_a_long_error_is_in_its_log(screen: Any, capsys: pytest.CaptureFixture[s
     assert log.read_text().startswith(text), "a second one of the same run is added"
 
 
+def test_a_message_that_fills_the_lines_is_whole(
+    screen: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    message = "keras==2.8.0 cannot be installed with this release. " * 6 + "Change the line. No lock was changed."
+    screen.v2_runner_on_failed(make_result(msg=message, failed=True, stderr="all that uv said"))
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 5 and message in " ".join(shown.split())
+    assert "all that uv said" in (tmp_path / "logs" / "localhost.failed.log").read_text()
+    screen.v2_runner_on_failed(make_result(msg=message, failed=True, exception="Traceback (most recent call last)"))
+    assert "  All of it: " in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_a_log_that_cannot_be_written_is_elsewhere(
     screen: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

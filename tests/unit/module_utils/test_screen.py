@@ -56,6 +56,13 @@ def test_an_error_has_few_lines(text: str, lines: int, width: int | None) -> Non
         assert " ".join(" ".join(shown).split()).endswith("for this GPU, or tensorflow_gpu to none.")
 
 
+@pytest.mark.parametrize("state", ["No lock was changed.", "Nothing was removed."])
+def test_what_to_do_stays_before_what_did_not_happen(state: str) -> None:
+    text = f"{'It is wrong because of this. ' * 20}Change the line. {state}"
+    shown, is_cut = screen.shorten_error(text, 80, lines=5)
+    assert is_cut and shown[-1].endswith("... Change the line.")
+
+
 def test_a_short_error_is_whole() -> None:
     assert screen.shorten_error("wrong.\nSet x.", 80, lines=5) == (["wrong.", "Set x."], False)
 

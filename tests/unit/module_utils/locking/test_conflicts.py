@@ -19,7 +19,7 @@ from ansible.module_utils.tensorflow_stack.locking.inputs import (
 from ansible.module_utils.tensorflow_stack.locking.offers import Lack, Offer, Offers
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
-from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release
+from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release, TorchRelease
 from packaging.requirements import Requirement
 
 PYTHONS = {"x86_64": ("3.9", "3.10")}
@@ -31,6 +31,7 @@ BREAK = Constraint("<2.9", "protobuf<3.21", "constraint", "TypeError: Descriptor
 TABLES = Tables("tables", (*RELEASES,), (BREAK,), (), (), (), (), (), (), ())
 # Loaded on demand, from files that these tables do not have.
 TABLES.__dict__["companions"] = ()
+TABLES.__dict__["torch_releases"] = (TorchRelease("2.8.4", "3.10", "1.12.1", ()),)
 
 DEPENDS = (
     "Because tensorflow==2.8.0 depends on keras>=2.8.0rc0,<2.9 and you require tensorflow==2.8.0, we can conclude that "
@@ -284,9 +285,9 @@ def test_a_version_without_a_clash_is_named(tmp_path: Path, line: str) -> None:
     ]
 
 
-def test_where_no_version_is_without_a_clash_releases_are_tried(tmp_path: Path) -> None:
+def test_where_no_version_is_without_a_clash_the_table_names_the_torch_that_fits(tmp_path: Path) -> None:
     error = Clashing(tmp_path, "tensorflow==2.8.0\ntorch\n", fitting=None).explained()
-    assert "No other TensorFlow release helps: the lines have no solution without TensorFlow either." in error.message
+    assert "With CUDA as wheels, torch 1.12.1 fits TensorFlow 2.8.4 on Python 3.10." in error.message
     assert "would fit" not in error.message
 
 

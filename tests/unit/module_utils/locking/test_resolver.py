@@ -353,6 +353,18 @@ def test_bound_in_an_extra_below_the_release_is_a_conflict(tmp_path: Path) -> No
     assert "you require tensorflow-addons, we can conclude" in refusal.value.reason
 
 
+def test_bound_in_an_extra_of_what_tensorflow_requires_is_its_own_matter(tmp_path: Path) -> None:
+    class Own(Metadata):
+        def metadata(self, wheel: Mapping[str, Any]) -> str:
+            if "tensorflow-2.8.0" in wheel["url"]:
+                return "Requires-Dist: tensorflow-addons>=0.15; python_version < '3.12'\n"
+            return super().metadata(wheel)
+
+    inputs = lock_inputs(request(requirements=users(tmp_path, "numpy\n")), TABLES)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Addons(), reader=Own())
+    assert lock.packages["tensorflow-addons"] == "0.23.0"
+
+
 def test_what_a_user_lets_be_built_is_asked_for_without_running_it(tmp_path: Path) -> None:
     archive = '{ url = "https://example.org/promise-2.3.tar.gz", size = 5, hashes = { sha256 = "' + "5" * 64 + '" } }'
 

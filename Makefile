@@ -64,7 +64,7 @@ OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugin
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
 	@$(PYTHON) -E scripts/bootstrap.py --core oldest
-	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)"
+	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)" --cpu 5
 
 test-oldest-all: test-packages ## On the oldest supported ansible-core, test everything that is not slow
 	@$(PYTHON) -E scripts/bootstrap.py --core oldest
@@ -85,13 +85,13 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy, codespell
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
 unit: test-packages ## Tests of single functions and modules, which start no installer and no playbook
-	.venv/bin/python -m pytest tests/unit -n 2
+	.venv/bin/python -m pytest tests/unit -n 2 --cpu 5
 
 component: test-packages ## Tests of one part with the real uv, pip or ansible-playbook
-	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile --cpu 10
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
-	.venv/bin/python -m pytest tests/contract
+	.venv/bin/python -m pytest tests/contract --cpu 5
 
 # A file at a time on each core, since the tests of a file share what they built, and the longest files first.
 integration: test-packages ## Tests with real installs and playbook runs

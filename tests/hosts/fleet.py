@@ -74,6 +74,18 @@ HOOK = """
 """
 
 
+def make_doubles(wheels: Path, locks: Path, *releases: str) -> None:
+    """Wheels of doubles for which the check succeeds, and locks of these alone."""
+    wheels.mkdir()
+    numpy = make_wheel(wheels, "numpy", "1.26.4", {"numpy/__init__.py": "__version__ = '1.26.4'\n"})
+    for release in releases:
+        double = make_tensorflow(wheels, release, TENSORFLOW)
+        for path in (SHIPPED_LOCKS / f"tensorflow-{release}").glob("cp3*-linux_x86_64-*.txt"):
+            lock = lockfile.parse_lock(path.read_text(), path=str(path))
+            lock = dataclasses.replace(lock, distributions=(numpy, double), constraints=())
+            lockfile.write_lock(str(locks / path.parent.name / path.name), lock)
+
+
 @dataclass(frozen=True)
 class Host:
     """A host to make; `variables` are those of the inventory, those of stand_ins.py among them."""
@@ -149,19 +161,8 @@ class Fleet:
         scheduler.chmod(0o755)
         for word in ("drain", "undrain"):
             (self.directory / f"{word}.yml").write_text(HOOK.format(directory=self.directory, word=word))
-        self._make_doubles(self.directory / "wheels", self.directory / "double_locks")
+        make_doubles(self.directory / "wheels", self.directory / "double_locks", "2.15.1", "2.21.0")
         self.write_inventory()
-
-    def _make_doubles(self, wheels: Path, locks: Path) -> None:
-        """Locks of the doubles alone, for each release of the inventory."""
-        wheels.mkdir()
-        numpy = make_wheel(wheels, "numpy", "1.26.4", {"numpy/__init__.py": "__version__ = '1.26.4'\n"})
-        for release in ("2.15.1", "2.21.0"):
-            double = make_tensorflow(wheels, release, TENSORFLOW)
-            for path in (SHIPPED_LOCKS / f"tensorflow-{release}").glob("cp3*-linux_x86_64-*.txt"):
-                lock = lockfile.parse_lock(path.read_text(), path=str(path))
-                lock = dataclasses.replace(lock, distributions=(numpy, double), constraints=())
-                lockfile.write_lock(str(locks / path.parent.name / path.name), lock)
 
     def write_inventory(self, **variables: Mapping[str, Any]) -> None:
         """The inventory, with further variables of single hosts."""

@@ -129,7 +129,7 @@ def test_local_host_says_how_much_was_received(
     assert said(capfd)[0] == "[tensorflow-2.8.0 on localhost, 0 s] Fetching 45 packages, 212 of 506 MB (41 %)"
     write_log(tmp_path, "== Fetching 45 packages\nPrepared 45 packages in 12.05s\n")
     time.sleep(3 * INTERVAL)
-    assert said(capfd)[-1] == "[tensorflow-2.8.0 on localhost, 0 s] Installing 45 packages"
+    assert said(capfd)[-1].endswith(" s] Installing 45 packages")
     write_log(tmp_path, "== Fetching 45 packages\nPrepared 45 packages in 12.05s\n== Compiling 9 files to bytecode\n")
     time.sleep(3 * INTERVAL)
     assert said(capfd)[-1].endswith(" s] Compiling 9 files to bytecode")

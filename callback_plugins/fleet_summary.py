@@ -70,10 +70,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         if result._task.action == "tensorflow_fleet" and "canary" in found:
             self._decision = found
             self._check_mode = bool(result._task.check_mode)
-        elif result._task.action == "tensorflow_report" and found.get("report"):
-            report = found["report"]
-            name = ((report["plan"] or {}).get("environment") or {}).get("name", "")
-            self._reports.setdefault(result._host.name, {})[name] = report
+        for one in found.get("plans") or [found]:
+            # By the report's own task, or by the plan of an environment on which nothing has to be done.
+            if result._task.action in ("tensorflow_report", "tensorflow_stack_info") and one.get("report"):
+                report = one["report"]
+                name = ((report["plan"] or {}).get("environment") or {}).get("name", "")
+                self._reports.setdefault(result._host.name, {})[name] = report
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         decision = self._decision

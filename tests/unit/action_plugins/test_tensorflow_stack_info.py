@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tensorflow_stack_info
-from ansible.module_utils.tensorflow_stack.planning import door
+from ansible.module_utils.tensorflow_stack.planning.options import OPTIONS
 
 from tests import nodes
 from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
@@ -137,9 +137,9 @@ def test_a_refusal_fails_if_it_is_enforced(act: RunAction, tmp_path: Path, enfor
 
 
 def test_what_one_task_leaves_open_is_not_kept_for_the_next(act: RunAction, tmp_path: Path) -> None:
-    before = copy.deepcopy(door.OPTIONS)
+    before = copy.deepcopy(OPTIONS)
     act(node=nodes.read("a100_driver535", tmp_path), release="2.10.1")
-    assert before == door.OPTIONS
+    assert before == OPTIONS
 
 
 def test_an_unknown_option_is_an_error(act: RunAction) -> None:

@@ -186,7 +186,7 @@ def _uv(tables: Tables, options: Mapping[str, Any]) -> str:
         )
     return ensure_uv(
         directory=options["tools_directory"],
-        record=dataclasses.asdict(record),
+        record=record._asdict(),
         index_url=options["index_url"],
     )
 
@@ -202,7 +202,7 @@ def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
         "summary": outcome.summary,
         **outcome.changes,
         "bytes": lock.total_bytes,
-        "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
+        "constraints": [constraint._asdict() for constraint in lock.constraints],
         "text": lock.text,
         "without": list(lock.without),
     }

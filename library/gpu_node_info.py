@@ -274,8 +274,8 @@ node:
         of its lock with its lines, C(added) are requirements that were added to this lock, C(additions) what somebody
         installed that no lock has, C(visible_gpus) is what its Python sets CUDA_VISIBLE_DEVICES to, or null, C(also_in)
         the digests of builds with the same additions. C(damage) lists the differences from what was installed, and
-        C(unfinished) the steps that a stopped run left over; both are read only for O(environment), O(environments) and those
-        with additions. Elsewhere C(damage) is null.
+        C(unfinished) the steps that a stopped run left over; both are read only for O(environment), O(environments) and
+        those with additions. Elsewhere C(damage) is null.
       type: list
       elements: dict
       returned: always

@@ -270,7 +270,8 @@ kept:
   type: dict
   sample: {environment: null, check: null}
 plans:
-  description: RV(plan), RV(table), RV(releases), RV(kept), RV(report) and RV(use) of each environment, instead of these.
+  description: >-
+    RV(plan), RV(table), RV(releases), RV(kept), RV(report) and RV(use) of each environment, instead of these.
   returned: with O(environments)
   type: list
   elements: dict

@@ -13,6 +13,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parents[2]
 ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 EMPTY = "- hosts: all\n  gather_facts: false\n  tasks: []\n"
+PING = "- hosts: all\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
 # A run without a task does not end well, on purpose (callback_plugins/stack_progress.py).
 EMPTY_ENDS_WITH = 1
 

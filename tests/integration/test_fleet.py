@@ -141,6 +141,9 @@ def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
     assert fleet.asked == ["drain bob", "undrain bob", "drain cleo", "undrain cleo"]
     assert (fleet.installed, fleet.drained) == (list(NODES), [])
     assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True, True]
+    assert run.output.count("Read the node and resolve the release") == 1, (
+        "the preflight's plan is the one that is done"
+    )
 
 
 def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
@@ -150,6 +153,8 @@ def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
     assert set(run.changed.values()) == {0}
     assert "PLAY [Batch]" in run.output
     assert "Install each environment" not in run.output
+    # The decision and whether it stops are the first host's tasks.
+    assert [run.recap[node]["ok"] for node in NODES] == [2, 1, 1]
 
 
 def test_node_that_is_left_out_is_named_and_ends_the_run_badly(fleet: Fleet) -> None:

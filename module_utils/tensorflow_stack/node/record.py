@@ -33,7 +33,7 @@ def read_node(
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment`, or each of `environments`, is looked into; by default the one applied last is. `user` and `environ` are
+    `environment`, or each of `environments`, is looked into, by default the one applied last. `user` and `environ` are
     those of this process unless given.
     """
     files = NodeFiles(filesystem_root)

@@ -8,6 +8,7 @@ unknown field, and a version without quotes, which YAML reads as a number (3.10 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -362,5 +363,7 @@ def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) ->
     return tuple(found)
 
 
+# A plan asks this some thousand times, of a hundred specifiers.
+@functools.cache
 def _covers(releases: str, version: str) -> bool:
     return SpecifierSet(releases).contains(version, prereleases=True)

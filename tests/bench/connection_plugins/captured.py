@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 name: captured
 short_description: Runs on this machine and keeps what a module returned, or answers with that
 description:
-  - With C(captured_mode=keep) a command runs on this machine, as with the connection C(local), and the answer of
-    M(gpu_node_info) is kept, the first one. With C(captured_mode=answer) no command runs, and the kept answer is returned.
+  - With C(captured_mode=keep) a command runs on this machine, as with the connection C(local), and the first answer
+    of M(gpu_node_info) is kept. With C(captured_mode=answer) no command runs, and the kept answer is returned.
   - Another command than that module is an error of a node that only answers, so that nothing is made up.
 options:
   mode:

@@ -64,3 +64,17 @@ def test_unknown_key_of_an_environment_stops_the_fleet(tmp_path: Path) -> None:
 def test_template_is_left_to_the_tasks_that_take_it(tmp_path: Path, planned_node: dict[str, Any]) -> None:
     variables = {"n1": {"fleet_environments": "{{ wanted }}", "tensorflow_release_result": planned_node}}
     assert decide_fleet(options(tmp_path), ["n1"], variables)[1] is None
+
+
+def test_each_environment_of_a_node_has_its_plan(tmp_path: Path, planned_node: dict[str, Any]) -> None:
+    one = {name: planned_node[name] for name in ("plan", "kept")}
+    other = {**one, "plan": {**one["plan"], "environment": {**one["plan"]["environment"], "name": "vision"}}}
+    result = {"node": planned_node["node"], "plans": [one, other]}
+    variables = {"n1": {"tensorflow_release_result": result}, "n2": {"tensorflow_release_result": planned_node}}
+    made, _ = decide_fleet(options(tmp_path), ["n1", "n2"], variables)
+    assert (made["canary"], made["environments"]) == (["n1", "n2"], {"n1": 2, "n2": 1})
+
+
+def test_plan_that_failed_is_none(tmp_path: Path, planned_node: dict[str, Any]) -> None:
+    variables = {"n1": {"tensorflow_release_result": {**planned_node, "failed": True}}}
+    assert decide_fleet(options(tmp_path), ["n1"], variables)[0]["unplanned"] == ["n1"]

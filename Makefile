@@ -74,17 +74,18 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy, codespell
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
 unit: test-packages ## Tests of single functions and modules, which start no installer and no playbook
-	.venv/bin/python -m pytest tests/unit
+	.venv/bin/python -m pytest tests/unit -n 2
 
 component: test-packages ## Tests of one part with the real uv, pip or ansible-playbook
-	.venv/bin/python -m pytest tests/component
+	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
 	.venv/bin/python -m pytest tests/contract
 
-# A file at a time on each core: most of them wait for a playbook or an install, and share what they built in a file.
+# A file at a time on each core, since the tests of a file share what they built, and the longest files first.
 integration: test-packages ## Tests with real installs and playbook runs
-	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" -n 2 --dist loadfile --durations 10
+	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" -n 2 --dist loadfile \
+	  --no-loadscope-reorder --cpu 20
 
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow

@@ -11,9 +11,9 @@ short_description: Show what the environments take on disk, and remove cached wh
 description:
   - Lists uv's cache, the builds, the downloaded Pythons and the tools of a root, with the space that the removal of
     each would free. Files that builds and cache share are counted only for the root.
-  - With O(prune), removes the cached wheels of which no build has the version, and has C(uv cache prune) remove what
-    nothing in the cache refers to. The wheels of all builds stay, so that a damaged build can be repaired without a
-    network.
+  - With O(prune), removes the cached wheels of which no build has the version and the bytecode that no build shares,
+    and has C(uv cache prune) remove what nothing in the cache refers to. The wheels of all builds stay, so that a
+    damaged build can be repaired without a network.
   - Builds and Pythons are never removed.
 options:
   root:
@@ -63,7 +63,9 @@ places:
   elements: dict
   sample: [{path: /opt/tensorflow/.cache/uv, what: "wheels in uv's cache that no build shares", bytes: 1900000000}]
 superfluous:
-  description: Cached wheels that no build contains, as C(name==version). With O(prune) they were removed.
+  description: >-
+    Cached wheels that no build contains, as C(name==version), and bytecode that no build shares, by its path below
+    O(root). With O(prune) they were removed.
   returned: success
   type: list
   elements: str
@@ -109,27 +111,32 @@ def main() -> None:
             )
             outcome = cache.prune(root, uv)
         else:
-            outcome = cache.CacheOutcome(cache.list_places(root), cache.find_superfluous(root), 0)
+            outcome = cache.plan_prune(root)
     except StackError as error:
         module.fail_json(msg=error.message, **error.details)
     names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
+    names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
     text = "".join(f"{name}\n" for name in names)
     module.exit_json(
         changed=is_pruned and bool(names or outcome.freed_bytes),
         places=[place._asdict() for place in outcome.places],
         superfluous=names,
         freed_bytes=outcome.freed_bytes,
-        lines=_lines(outcome, names, is_pruned=is_pruned and not module.check_mode),
+        lines=_lines(outcome, is_pruned=is_pruned and not module.check_mode),
         diff={"before": text, "after": "" if is_pruned else text},
     )
 
 
-def _lines(outcome: cache.CacheOutcome, names: list[str], *, is_pruned: bool) -> list[str]:
+def _lines(outcome: cache.CacheOutcome, *, is_pruned: bool) -> list[str]:
     lines = [f"{place.bytes / 1e6:7,.0f} MB  {place.path} ({place.what})" for place in outcome.places]
+    found = (
+        f"{len(outcome.wheels)} wheels that no build contains, bytecode of {len(outcome.bytecode)} that no build shares"
+    )
     if is_pruned:
-        return [*lines, f"{outcome.freed_bytes / 1e6:7,.0f} MB  freed ({len(names)} wheels that no build contains)"]
-    ways = "make cache PRUNE=1 removes them" if names else "there is nothing to prune"
-    return [*lines, f"{len(names)} cached wheels are in no build; {ways}"]
+        return [*lines, f"{outcome.freed_bytes / 1e6:7,.0f} MB  freed ({found})"]
+    if not outcome.wheels and not outcome.bytecode:
+        return [*lines, "there is nothing to prune"]
+    return [*lines, f"make cache PRUNE=1 removes {found}"]
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,18 +20,18 @@ import ansible
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BASES = REPOSITORY / ".cache" / "chroots"
+# Of a machine on which nothing of this project ever ran.
 FRESH = ["python3", "git", "make", "ca-certificates"]
 PACKAGES = {
-    "bookworm": ["python3"],
+    "bookworm": FRESH,
     "bullseye": ["python3"],
     "trixie": ["python3"],
     "el": ["python3", "dnf", "rpm", "dnf-plugins-core"],  # dnf and rpm of Debian, on a root of Debian's
-    # A machine on which nothing of this project ever ran.
-    "fresh-bookworm": FRESH,
     "fresh-trixie": FRESH,
 }
-SUITES = {"el": "bookworm", "fresh-bookworm": "bookworm", "fresh-trixie": "trixie"}
+SUITES = {"el": "bookworm", "fresh-trixie": "trixie"}
 
+COMPILED = "import sys; sys.path.insert(0, '/opt/payload'); import ansible.modules.nvidia_packages"
 RUNNER = """
 import importlib, json, sys
 sys.path.insert(0, "/opt/payload")
@@ -64,7 +66,7 @@ def base(name: str) -> Path:
 
 
 def lay_payload(directory: Path) -> None:
-    """What Ansible brings to a node for our modules: its module_utils, ours and the modules."""
+    """What Ansible copies to a node for our modules: its module_utils, ours and the modules."""
     core = Path(ansible.__file__).parent
     ignore = shutil.ignore_patterns("__pycache__", "*.ps1", "*.psm1", "*.cs")
     for source, target in (
@@ -152,20 +154,45 @@ class Chroot:
         return os.path.lexists(self.path / path.lstrip("/"))
 
 
+@functools.cache
+def layer(name: str) -> tempfile.TemporaryDirectory[str]:
+    """What is added to a base: the payload, compiled by its Python. Made once in this process, for all tests."""
+    place = tempfile.TemporaryDirectory(prefix=f"layer-{name}-")
+    upper, work, path = (Path(place.name) / part for part in ("upper", "work", "root"))
+    for part in (upper, work, path):
+        part.mkdir()
+    if _mount(str(base(name)), upper, work, path):
+        try:
+            _prepare(path)
+        finally:
+            subprocess.run(["umount", path], check=True)
+    return place
+
+
+def _mount(lower: str, upper: Path, work: Path, path: Path) -> bool:
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    mounted = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, path], capture_output=True)
+    return mounted.returncode == 0
+
+
+def _prepare(path: Path) -> None:
+    lay_payload(path / "opt" / "payload")
+    subprocess.run(["chroot", path, "python3", "-c", COMPILED], check=True)
+
+
 @contextlib.contextmanager
 def chroot(name: str, directory: Path) -> Iterator[Chroot]:
     """A root of its own; what is written to it is gone with the directory."""
     upper, work, path = (directory / part for part in ("upper", "work", "root"))
     for part in (upper, work, path):
         part.mkdir(parents=True)
-    layers = f"lowerdir={base(name)},upperdir={upper},workdir={work}"
-    mounted = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, path], capture_output=True)
-    if mounted.returncode:  # on a machine whose own root is an overlay
+    mounted = _mount(f"{layer(name).name}/upper:{base(name)}", upper, work, path)
+    if not mounted:  # on a machine whose own root is an overlay
         path.rmdir()
         subprocess.run(["cp", "--archive", "--reflink=auto", base(name), path], check=True)
+        _prepare(path)
     subprocess.run(["mount", "-t", "proc", "proc", path / "proc"], check=True)
     root = Chroot(path)
-    lay_payload(path / "opt" / "payload")
     root.write("/etc/apt/sources.list", "")
     if name == "el":  # as on such a node: dnf is all there is
         for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-query"):
@@ -177,7 +204,7 @@ def chroot(name: str, directory: Path) -> Iterator[Chroot]:
     finally:
         root.kill_all()
         subprocess.run(["umount", "--lazy", path / "proc"], check=True)
-        if mounted.returncode == 0:
+        if mounted:
             subprocess.run(["umount", "--lazy", path], check=True)
         for part in (upper, work, path):
             shutil.rmtree(part, ignore_errors=True)

@@ -25,6 +25,7 @@ ansible.modules.__path__.append(str(REPOSITORY / "library"))
 from ansible.module_utils.tensorflow_stack.io.uv import ensure_uv  # noqa: E402
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables  # noqa: E402  # found by the lines above
 
+pytest_plugins = ["tests.cpu_seconds"]
 RunModule = Callable[..., dict[str, Any]]
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ANSIBLE_PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+# Of an inventory whose hosts are this machine.
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,16 @@ class Site:
     def locks(self) -> Path:
         return self.path / "locks"
 
-    def command(self, playbook: str, *options: str, **variables: Any) -> list[str]:
-        extra = {
+    @property
+    def variables(self) -> dict[str, str]:
+        return {
             "tensorflow_root": str(self.root),
             "tensorflow_release_locks": str(self.locks),
             "stack_report_directory": str(self.path),
-            **variables,
         }
+
+    def command(self, playbook: str, *options: str, **variables: Any) -> list[str]:
+        extra = {**self.variables, **variables}
         command = [str(ANSIBLE_PLAYBOOK), "-i", "inventories/workstation", f"playbooks/{playbook}.yml"]
         return [*command, "-e", json.dumps(extra), *options]
 

@@ -118,6 +118,18 @@ def test_make_has_each_playbook() -> None:
     assert sorted(targets.split()) == [path.stem for path in PLAYBOOKS]
 
 
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+def test_every_playbook_begins_with_the_names_of_its_variables(path: Path) -> None:
+    """So that it is enough to run one or two of them with a misspelt one."""
+
+    def modules(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for task in tasks:
+            yield from modules(task["block"]) if "block" in task else [task]
+
+    first = next(modules(load(path)[0].get("pre_tasks", []) + load(path)[0]["tasks"]))
+    assert "tensorflow_inventory" in first
+
+
 def test_defaults_are_as_specified(role: Path) -> None:
     specs = load(role / "meta" / "argument_specs.yml")["argument_specs"]
     defaults = load(role / "defaults" / "main.yml") or {}

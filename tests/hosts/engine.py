@@ -114,7 +114,8 @@ class Engine:
             for authority in _authorities():
                 shutil.copy(authority, Path(context, "ca-certificates"))
             ended = self._podman(
-                *("build", "--pull=never", "--no-cache", f"--build-arg=BASE={base}", f"--target={image.target}"),
+                # A stage that another image was made of a moment ago is not made again.
+                *("build", "--pull=never", "--cache-ttl=1h", f"--build-arg=BASE={base}", f"--target={image.target}"),
                 *(f"--tag={tag}", f"--file={HERE / 'Containerfile'}", context),
             )
         if ended.returncode:

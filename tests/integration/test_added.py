@@ -278,6 +278,7 @@ def test_a_namesake_on_the_index_is_not_taken(machine: Machine, tmp_path: Path) 
     assert machine.site.python(NAME, "import mine; print(mine.namesake)").stdout.strip() == "True"
 
 
+@pytest.mark.slow  # test_additions.py stops before it builds too
 def test_stop_names_what_would_be_lost(machine: Machine) -> None:
     before = machine.live
     machine.wheel("by-hand", "1.0")

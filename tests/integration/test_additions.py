@@ -27,7 +27,7 @@ from tests.integration.test_classic_cases import REPORT_SCHEMA
 from tests.playbooks import REPOSITORY, Run, Site
 from tests.wheels import make_lock, make_tensorflow, make_wheel
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 TABLES = REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"
 MINOR = "%d.%d" % sys.version_info[:2]

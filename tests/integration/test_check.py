@@ -152,17 +152,24 @@ def test_the_three_pins_alone_do_not_import(check: Check, install: Callable[...,
 @pytest.mark.parametrize(
     ("fault", "verdict", "reason"),
     [
-        pytest.param("os.abort()", "killed", "SIGABRT in stage matmul on /device:CPU:0", id="abort"),
+        pytest.param(
+            "os.abort()", "killed", "SIGABRT in stage matmul on /device:CPU:0", id="abort", marks=pytest.mark.slow
+        ),
         pytest.param("ctypes.string_at(0)", "killed", "SIGSEGV in stage matmul on /device:CPU:0", id="crash"),
-        pytest.param("os._exit(7)", "op_failed", "status 7 in stage matmul", id="exit"),
+        pytest.param("os._exit(7)", "op_failed", "status 7 in stage matmul", id="exit", marks=pytest.mark.slow),
         pytest.param("time.sleep(300)", "timed_out", "in stage matmul on /device:CPU:0", id="hang"),
-        pytest.param("raise RuntimeError('no kernel image')", "op_failed", "RuntimeError: no kernel image", id="raise"),
+        pytest.param(
+            *("raise RuntimeError('no kernel image')", "op_failed", "RuntimeError: no kernel image"),
+            id="raise",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("return multiply(*operands) * 0", "wrong_numbers", "4096 of 4096 values differ", id="zeros"),
         pytest.param(
             "return tensorflow.where(tensorflow.eye(64) > 0, float('nan'), multiply(*operands))",
             "wrong_numbers",
             "64 of 4096 values differ",
             id="not a number",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -128,7 +128,6 @@ def test_second_run_is_not_twice_a_module(site: Site, classic: str, tmp_path: Pa
 
 def test_verify_sees_what_was_swapped_by_hand_and_the_next_run_repairs_it(site: Site, classic: str) -> None:
     wish = {"tensorflow_version": "2.8.0", "tensorflow_requirements": classic}
-    assert site.play("verify", **wish).code == 0
     numpy = next((site.root / "tensorflow-2.8.0/lib").glob("python3.*/site-packages/numpy/version.py"))
     mine = numpy.with_suffix(".new")
     mine.write_text(numpy.read_text() + "# mine\n")
@@ -147,6 +146,7 @@ def test_verify_sees_what_was_swapped_by_hand_and_the_next_run_repairs_it(site: 
     assert site.play("verify", **wish).code == 0
 
 
+@pytest.mark.slow  # test_additions.py has it in small wheels
 def test_a_bare_verify_knows_the_file_and_what_a_user_adds_stays(site: Site, classic: str, uv: str) -> None:
     command = [uv, "pip", "install", "-q", "--python", site.root / "tensorflow-2.8.0" / "bin" / "python", "pandas<2"]
     subprocess.run(command, check=True)

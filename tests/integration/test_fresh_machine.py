@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 USER = "ann"
 # The newest release that the distribution's own Python can run.
-RELEASES = {"fresh-bookworm": "2.15.1", "fresh-trixie": "2.21.0"}
+RELEASES = {"bookworm": "2.15.1", "fresh-trixie": "2.21.0"}
 # How this machine reaches the package registries; none of it is there on most.
 REGISTRY_FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 REGISTRY_VARIABLES = ("PIP_CERT", "PIP_INDEX", "UV_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -48,7 +48,7 @@ class Machine:
             if os.path.exists(name):
                 shutil.copy(name, root.path / name.lstrip("/"))
         # The kit leaves none: its tests name their own.
-        suite = base.partition("-")[2]
+        suite = base.removeprefix("fresh-")
         root.write("/etc/apt/sources.list", f"deb http://deb.debian.org/debian {suite} main\n")
         if user != "root":
             root.run("useradd", "--create-home", user)
@@ -74,8 +74,8 @@ class Machine:
 
 @pytest.fixture(
     params=[
-        pytest.param(("fresh-bookworm", USER), id="bookworm-user"),
-        pytest.param(("fresh-bookworm", "root"), id="bookworm-root", marks=pytest.mark.slow),
+        pytest.param(("bookworm", USER), id="bookworm-user"),
+        pytest.param(("bookworm", "root"), id="bookworm-root", marks=pytest.mark.slow),
         pytest.param(("fresh-trixie", USER), id="trixie-user", marks=pytest.mark.slow),
         pytest.param(("fresh-trixie", "root"), id="trixie-root", marks=pytest.mark.slow),
     ]

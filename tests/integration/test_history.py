@@ -22,7 +22,7 @@ from tests.integration.test_additions import MINOR, NAME, RELEASE, TABLES, Machi
 from tests.playbooks import REPOSITORY
 from tests.wheels import make_lock, make_tensorflow
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
 OTHER = {"3.10": "2.16.2", "3.11": "2.16.2", "3.12": "2.16.2", "3.13": "2.20.0"}.get(MINOR)
 OTHER_NAME = f"tensorflow-{OTHER}"
@@ -49,6 +49,7 @@ def stable(machine: Machine) -> str:
     return os.readlink(machine.site.root / "current")
 
 
+@pytest.mark.oldest_core
 def test_a_rollback_goes_to_the_release_before(machine: Machine) -> None:
     assert machine.play("workstation", tensorflow_version=RELEASE).code == 0
     assert stable(machine) == NAME
@@ -65,6 +66,7 @@ def test_a_rollback_goes_to_the_release_before(machine: Machine) -> None:
     assert "There is nothing below" in said(again) and f"to roll back to that was in use before {NAME}" in said(again)
 
 
+@pytest.mark.oldest_core
 def test_a_bare_verify_means_what_is_in_use(machine: Machine) -> None:
     run = machine.play("verify")
     assert run.code == 0 and run.report["release"] == RELEASE, run.output
@@ -85,6 +87,7 @@ def test_a_rollback_of_what_an_inventory_names_is_not_of_that_alone(machine: Mac
     assert listed.code == 2 and f"there are {OTHER_NAME}, {NAME}. Set tensorflow_environment" in said(listed)
 
 
+@pytest.mark.oldest_core
 def test_the_history_is_shown_and_saved(machine: Machine) -> None:
     run = machine.play("history")
     assert run.changed == {"localhost": 0}, run.output
@@ -104,6 +107,7 @@ def test_the_history_is_shown_and_saved(machine: Machine) -> None:
     assert saved["current"] == str(machine.site.root / "current")
 
 
+@pytest.mark.oldest_core
 def test_a_bare_removal_lists_what_there_is(machine: Machine) -> None:
     run = machine.play("remove")
     assert run.code == 2
@@ -111,6 +115,7 @@ def test_a_bare_removal_lists_what_there_is(machine: Machine) -> None:
     assert f"{OTHER_NAME}, {NAME}. Set tensorflow_environment" in said(run)
 
 
+@pytest.mark.oldest_core
 def test_after_its_removal_nothing_is_in_use(machine: Machine) -> None:
     assert machine.play("remove", tensorflow_environment=NAME).code == 0
     assert not os.path.lexists(machine.site.root / "current")

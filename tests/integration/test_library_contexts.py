@@ -230,16 +230,20 @@ def from_cron(environment: Environment) -> str:
 @pytest.mark.parametrize(
     "start",
     [
-        from_an_interactive_shell,
-        from_an_empty_environment,
-        from_a_systemd_unit,
-        from_a_systemd_unit_of_another_user,
-        from_a_script,
-        from_a_console_script,
-        from_a_jupyter_kernel,
-        from_cron,
+        *(
+            pytest.param(start, id=start.__name__, marks=pytest.mark.slow)
+            for start in (
+                from_an_interactive_shell,
+                from_an_empty_environment,
+                from_a_systemd_unit,
+                from_a_console_script,
+            )
+        ),
+        *(
+            pytest.param(start, id=start.__name__)
+            for start in (from_a_systemd_unit_of_another_user, from_a_script, from_a_jupyter_kernel, from_cron)
+        ),
     ],
-    ids=lambda start: start.__name__,
 )
 def test_every_library_is_opened(environment: Environment, start: Callable[[Environment], str]) -> None:
     said = start(environment)

@@ -11,12 +11,10 @@ import pytest
 import run_playbook as front
 import yaml
 
-from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, Site, run_playbook
+from tests.playbooks import ANSIBLE_PLAYBOOK, LOCAL, REPOSITORY, Run, Site, run_playbook
 
-pytestmark = [pytest.mark.integration, pytest.mark.oldest_core]
+pytestmark = pytest.mark.integration
 
-PLAYBOOKS = ("workstation", "plan", "verify", "history", "rollback", "remove", "doctor", "lock")
-LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 # What a value that is templated leaves, and other texts that a template would read.
 ODD = (
     "{{ lookup('pipe', 'touch LEFT') }}",
@@ -50,14 +48,26 @@ def plans(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plan(checkout: Path, hosts: dict[str, Any], **variables: Any) -> Run:
+def plan(checkout: Path, hosts: dict[str, Any], *options: str, environ: Any = None, **variables: Any) -> Run:
     inventory = checkout / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": hosts}}))
     command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), "playbooks/plan.yml", "-e", json.dumps(variables)]
-    return run_playbook(command, directory=checkout)
+    return run_playbook([*command, *options], directory=checkout, environ=environ)
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+# tests/contract/test_roles.py: every playbook begins with the task that says it.
+@pytest.mark.parametrize(
+    "playbook",
+    [
+        pytest.param("workstation", marks=pytest.mark.oldest_core),
+        "lock",
+        *map(slow, ("plan", "verify", "history", "rollback", "remove", "doctor")),
+    ],
+)
 def test_a_misspelt_variable_is_named_before_anything_is_done(site: Site, playbook: str) -> None:
     run = site.play(playbook, tensorfow_version="2.8.0", tensorflow_port=8500)
     assert run.code == 2, run.output
@@ -78,6 +88,7 @@ def test_a_misspelt_variable_of_one_host_does_not_stop_the_other(plans: Path) ->
     assert [path.name for path in (plans / "reports").iterdir()] == ["bob.plan.json"]
 
 
+@pytest.mark.oldest_core
 def test_junit_beside_our_own_callbacks(site: Site) -> None:
     environ = {"ANSIBLE_CALLBACKS_ENABLED": "junit", "JUNIT_OUTPUT_DIR": str(site.path)}
     run = site.play("workstation", "--check", environ=environ, tensorflow_version="2.15.1", tensorflow_gpu="none")
@@ -88,36 +99,57 @@ def test_junit_beside_our_own_callbacks(site: Site) -> None:
     assert refused.code == 2 and "tensorflow_version is one" in refused.output
 
 
-@pytest.mark.parametrize("result_format", ["json", "yaml"])
-@pytest.mark.parametrize("stdout", ["default", "stack_screen", "minimal"])
-def test_another_screen_or_format(site: Site, stdout: str, result_format: str) -> None:
-    environ = {"ANSIBLE_STDOUT_CALLBACK": stdout, "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format}
-    run = site.play("plan", environ=environ, tensorflow_version="2.15.1", tensorflow_gpu="none")
-    assert run.code == 0, run.output
-    assert "TensorFlow 2.15.1 (cpu) at" in run.output and "Traceback" not in run.output
-    refused = site.play("plan", "-v", environ=environ, tensorflow_version="2.99")
-    assert refused.code == 2
-    assert ('"changed": false' in refused.output) is (result_format == "json")
-
-
 @pytest.mark.parametrize(
-    ("variables", "message"),
+    ("stdout", "result_format"),
     [
-        ({"tensorflow_version": None}, "tensorflow_version has no value (null)"),
-        ({"tensorflow_keep": -5}, "tensorflow_keep is '-5', but must be a whole number, 0 or more"),
-        ({"tensorflow_index_url": "not a url"}, "must be an http, https or file URL"),
-        ({"tensorflow_root": "/"}, "The root of the environments is /, which is the system's"),
-        ({"tensorflow_root": "/dev/null/x"}, "The root of the environments is /dev/null/x"),
-        ({"tensorflow_keep": 0, "tensorflow_gpu": "none"}, "Set tensorflow_keep to 1 or more."),
+        slow("default", "json"),
+        ("default", "yaml"),
+        ("stack_screen", "json"),
+        slow("stack_screen", "yaml"),
+        slow("minimal", "json"),
+        slow("minimal", "yaml"),
     ],
 )
-def test_a_value_that_cannot_be_meant(site: Site, variables: dict[str, Any], message: str) -> None:
-    run = site.play("workstation", "--check", **variables)
+@pytest.mark.oldest_core
+def test_another_screen_or_format(plans: Path, stdout: str, result_format: str) -> None:
+    environ = {"ANSIBLE_STDOUT_CALLBACK": stdout, "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format}
+    hosts = {"ada": {"tensorflow_version": "2.15.1"}, "bob": {"tensorflow_version": "2.99"}}
+    run = plan(plans, hosts, "-v", environ=environ, tensorflow_gpu="none")
+    assert {host: counts["failed"] for host, counts in run.recap.items()} in ({}, {"ada": 0, "bob": 1})
+    assert "TensorFlow 2.15.1 (cpu) at" in run.output and "Traceback" not in run.output
+    assert run.code == 2 and "2.99 is not a known release" in run.output
+    assert ('"changed": false' in run.output) is (result_format == "json")
+
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "none": ({"tensorflow_version": None}, "tensorflow_version has no value (null)"),
+    "number": ({"tensorflow_keep": -5}, "tensorflow_keep is '-5', but must be a whole number, 0 or more"),
+    "url": ({"tensorflow_index_url": "not a url"}, "must be an http, https or file URL"),
+    "system": ({"tensorflow_root": "/"}, "The root of the environments is /, which is the system's"),
+    "device": ({"tensorflow_root": "/dev/null/x"}, "The root of the environments is /dev/null/x"),
+    "keep": ({"tensorflow_keep": 0, "tensorflow_gpu": "none"}, "Set tensorflow_keep to 1 or more."),
+}
+
+
+def test_a_value_that_cannot_be_meant(plans: Path) -> None:
+    """A host for each: they are refused one by one, and none by another's."""
+    inventory = plans / "hosts.yml"
+    own = {"stack_report_directory": str(plans / "reports"), "tensorflow_root": str(plans / "root")}
+    hosts = {host: {**own, **variables} for host, (variables, _) in VALUES.items()}
+    errors = {}
+    inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": hosts}}))
+    command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), "playbooks/workstation.yml", "--check"]
+    run = run_playbook(command, directory=plans)
     assert run.code == 2, run.output
-    assert message in " ".join(run.output.split())
+    for error in run.output.split("fatal: [")[1:]:
+        host, _, said = error.partition("]")
+        errors[host] = " ".join(said.split())
+    for host, (_, message) in VALUES.items():
+        assert (run.recap[host]["failed"], run.recap[host]["changed"]) == (1, 0), run.output
+        assert message in errors[host]
 
 
-@pytest.mark.parametrize("host", ["../../play/x", "a/b"])
+@pytest.mark.parametrize("host", ["../../play/x", slow("a/b")])
 def test_a_host_leads_no_file_elsewhere(plans: Path, host: str) -> None:
     before = sorted(plans.rglob("*"))
     run = plan(plans, {host: {}}, tensorflow_version="2.17.1")
@@ -136,19 +168,27 @@ class TestPlan:
         assert [bool(content["plan"]["refusals"]) for content in left.values()] == [True, False]
 
     def test_no_plan_of_an_earlier_run_is_left_for_one_that_cannot_be_read(self, plans: Path) -> None:
-        assert plan(plans, {"ada": {}}, tensorflow_version="2.17.1").code == 0
+        (plans / "reports" / "ada.plan.json").write_text('{"plan": {"refusals": []}}')
         assert plan(plans, {"ada": {}}, tensorflow_version="2.17.99").code == 2
         content = json.loads((plans / "reports" / "ada.plan.json").read_text())
         assert "2.17.99 is not a known release" in content["plan"]["refusals"][0]["message"]
 
     def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
-        assert plan(plans, {"ada": {}}).code == 0
-        assert plan(plans, {"ada": {"tensorflow_gpu": "required"}}).code == 2
+        run = plan(plans, {"ada": {}, "bob": {"tensorflow_gpu": "required"}})
+        assert {host: counts["failed"] for host, counts in run.recap.items()} == {"ada": 0, "bob": 1}, run.output
 
 
-@pytest.mark.parametrize("playbook", ["workstation", "verify", "rollback"])
+START, TAGS = ("--start-at-task", "Write the report"), ("--tags", "nosuch")
+
+
 @pytest.mark.parametrize(
-    "options", [("--start-at-task", "Write the report"), ("--tags", "nosuch")], ids=["start", "tags"]
+    ("playbook", "options"),
+    [
+        pytest.param("workstation", START, marks=pytest.mark.oldest_core),
+        ("workstation", TAGS),
+        ("verify", START),
+        *(slow(*case) for case in (("verify", TAGS), ("rollback", START), ("rollback", TAGS))),
+    ],
 )
 def test_a_run_of_a_part_proves_nothing(site: Site, playbook: str, options: tuple[str, str]) -> None:
     run = site.play(playbook, *options)
@@ -163,6 +203,7 @@ def test_a_run_of_a_part_is_no_failure_in_check_mode(site: Site) -> None:
     assert site.play("workstation", "--check", "--start-at-task", "Write the report").code == 0
 
 
+@pytest.mark.oldest_core
 def test_the_error_of_a_run_is_said_once_and_in_its_report(site: Site) -> None:
     run = site.play("verify")
     assert run.code == 2, run.output
@@ -179,10 +220,17 @@ def test_remove_names_what_is_there(site: Site) -> None:
     assert f"There is no environment tensorflow-9.9 below {site.root}; there are none." in " ".join(run.output.split())
 
 
-NAMES = ("TENSORFLOW", "REQUIREMENTS", "ENVIRONMENT", "PYTHON_PATH", "LOG")
-
-
-@pytest.mark.parametrize(("name", "odd"), [*((name, ODD[0]) for name in NAMES), *(("ROOT", odd) for odd in ODD)])
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        pytest.param("TENSORFLOW", ODD[0], marks=pytest.mark.oldest_core),
+        ("LOG", ODD[0]),
+        *(slow(name, ODD[0]) for name in ("REQUIREMENTS", "ENVIRONMENT", "PYTHON_PATH", "ROOT")),
+        pytest.param("ROOT", ODD[1], marks=pytest.mark.oldest_core),
+        slow("ROOT", ODD[2]),
+        slow("ROOT", ODD[3]),
+    ],
+)
 def test_a_value_of_make_is_not_templated(plans: Path, name: str, odd: str) -> None:
     """By the command that make would run, with the Ansible of these tests."""
     left = plans / "left"

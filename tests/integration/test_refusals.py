@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import yaml
 
 from tests.integration.test_classic_cases import REPORT_SCHEMA
 from tests.needs import python_of
-from tests.playbooks import REPOSITORY, Site
+from tests.playbooks import ANSIBLE_PLAYBOOK, LOCAL, REPOSITORY, Run, Site, run_playbook
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +99,8 @@ def gpu_required(site: Site) -> dict[str, Any]:
     return {**PYTHON, "tensorflow_gpu": "required"}
 
 
-CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
+Prepare = Callable[[Site], dict[str, Any]]
+CASES: list[tuple[Prepare, str]] = [
     (unknown_release, "TensorFlow 2.8.9 is not a known release; the nearest are 2.8.2, 2.8.3, 2.8.4."),
     (no_wheel_for_any_python_here, "found tensorflow_python is 3.12"),
     (corrupt_lock, "truncated or edited"),
@@ -113,23 +116,47 @@ CASES: list[tuple[Callable[[Site], dict[str, Any]], str]] = [
 ]
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+@dataclass(frozen=True)
+class Refused:
+    run: Run
+    report: dict[str, Any]
+    written: list[str]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
+    """Of one run, with a host for each case and a site for each host."""
+    path = tmp_path_factory.mktemp("refused")
+    hosts, before = {}, {}
+    for prepare, _ in CASES:
+        site = Site(path / prepare.__name__)
+        site.path.mkdir()
+        hosts[prepare.__name__] = {**site.variables, **prepare(site)}
+        before[prepare.__name__] = _listing(site.path)
+    inventory = {"all": {"vars": LOCAL, "hosts": hosts}}
+    (path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    command = [str(ANSIBLE_PLAYBOOK), "-i", str(path / "hosts.yml"), "playbooks/workstation.yml"]
+    run = run_playbook(command, directory=REPOSITORY)
+    assert run.code != 0
+    found = {}
+    for host, listed in before.items():
+        report = path / host / f"{host}.json"
+        content = json.loads(report.read_text())
+        report.unlink()
+        found[host] = Refused(run, content, [name for name in _listing(path / host) if name not in listed])
+    return found
 
 
 @pytest.mark.parametrize(("prepare", "message"), CASES, ids=[prepare.__name__ for prepare, _ in CASES])
-def test_refused_with_its_message(site: Site, prepare: Callable[[Site], dict[str, Any]], message: str) -> None:
-    variables = prepare(site)
-    before = _listing(site.path)
-    run = site.play("workstation", **variables)
-    assert run.code != 0
-    assert message in " ".join(run.output.split())
-    jsonschema.validate(run.report, REPORT_SCHEMA)
-    assert not run.report["succeeded"]
-    assert message in " ".join(run.report["error"].split())
-    (site.path / "localhost.json").unlink()
-    assert _listing(site.path) == before
+def test_refused_with_its_message(refused: dict[str, Refused], prepare: Prepare, message: str) -> None:
+    found = refused[prepare.__name__]
+    counts = found.run.recap[prepare.__name__]
+    assert (counts["failed"], counts["changed"]) == (1, 0), found.run.output
+    assert message in " ".join(found.run.output.split())
+    jsonschema.validate(found.report, REPORT_SCHEMA)
+    assert not found.report["succeeded"]
+    assert message in " ".join(found.report["error"].split())
+    assert found.written == []
 
 
 def _listing(path: Path) -> list[str]:

@@ -106,7 +106,7 @@ def test_a_terminal_without_colours(site: Site, name: str, value: str) -> None:
     assert not seen.is_coloured and seen.broken == []
 
 
-@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("columns", [80, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "playbook", "variables", "code"),
     [

@@ -16,6 +16,7 @@ from ..io.uv import CachedWheel, list_cached, prune_cache
 from ..records.build import read_record
 from ..records.lockfile import parse_lock
 from .builds import environment_names
+from .bytecode import find_unshared, remove_unshared
 from .root import check_root
 
 _LOCK_BYTES = 16 << 20
@@ -30,10 +31,11 @@ class Place(NamedTuple):
 
 
 class CacheOutcome(NamedTuple):
-    """The places that take space, and the wheels that were, or in check mode would be, removed."""
+    """The places that take space, and what was, or in check mode would be, removed: wheels, directories of bytecode."""
 
     places: tuple[Place, ...]
     wheels: tuple[CachedWheel, ...]
+    bytecode: tuple[str, ...]
     freed_bytes: int
 
 
@@ -42,6 +44,7 @@ def list_places(root: str) -> tuple[Place, ...]:
     check_root(root)
     live = {os.path.realpath(os.path.join(root, name)) for name in environment_names(root)}
     places = [(os.path.join(root, ".cache", "uv"), "wheels in uv's cache that no build shares")]
+    places += [(os.path.join(root, ".cache", "bytecode"), "bytecode that no build shares")]
     for path in sorted(glob.glob(os.path.join(glob.escape(root), ".builds", "*", ""))):
         build = path.rstrip("/")
         state = "not complete" if read_record(build) is None else "in use" if build in live else "to roll back to"
@@ -68,20 +71,28 @@ def find_superfluous(root: str) -> tuple[CachedWheel, ...]:
     return tuple(wheel for wheel in wheels if (wheel.name, wheel.version) not in needed)
 
 
+def plan_prune(root: str) -> CacheOutcome:
+    """What prune would remove; the bytes are not known beforehand. Reads only."""
+    return CacheOutcome(
+        list_places(root), find_superfluous(root), find_unshared(os.path.join(root, ".cache", "bytecode")), 0
+    )
+
+
 def prune(root: str, uv: str) -> CacheOutcome:
     check_root(root)
-    cache = os.path.join(root, ".cache", "uv")
+    cache = os.path.join(root, ".cache")
     before = _own_bytes(cache)
-    wheels = find_superfluous(root)
+    wheels, bytecode = find_superfluous(root), find_unshared(os.path.join(cache, "bytecode"))
     try:
         for path in (path for wheel in wheels for path in wheel.paths):
             os.unlink(path)
+        remove_unshared(os.path.join(cache, "bytecode"))
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be removed: {error.strerror}. Run as the owner of {root}.", path=error.filename
         ) from error
-    prune_cache(uv, cache)
-    return CacheOutcome(list_places(root), wheels, max(0, before - _own_bytes(cache)))
+    prune_cache(uv, os.path.join(cache, "uv"))
+    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - _own_bytes(cache)))
 
 
 def _locked(build: str) -> Iterable[tuple[str, str]]:

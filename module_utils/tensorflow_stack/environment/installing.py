@@ -19,6 +19,7 @@ from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
+from .bytecode import find_store, keep_bytecode, link_bytecode
 from .damage import find_damage
 from .installed_files import correct_metadata_row, find_foreign
 
@@ -110,9 +111,15 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
             )
         log.say(f"Fetching {len(spec.lock.packages)} packages")
         _fetch(spec, command, environment, log)
-    # With nothing left to install; in a step of its own so that the log says what takes so long.
-    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+    store = find_store(installer.cache, path)
+    site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
+    not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
+    if not_compiled:
+        # With nothing left to install; in a step of its own so that the log says what takes so long.
+        log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+        log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+        if store:
+            keep_bytecode(store, site_packages, not_compiled)
 
 
 def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str], log: BuildLog) -> None:

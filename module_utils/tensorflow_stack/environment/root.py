@@ -14,7 +14,7 @@ from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judg
 # What a user sets who may not write it.
 PLACE_SETTING = "set tensorflow_root to a directory of yours"
 # The toolkit's own, below the root of environments.
-_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".tools", ".pythons")
+_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/bytecode", ".tools", ".pythons")
 
 
 def check_root(root: str) -> None:

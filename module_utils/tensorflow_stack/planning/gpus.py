@@ -15,7 +15,6 @@ from ..tables.rows import GpuChip, Release
 from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, Gpu, Library
 
-
 _version = functools.cache(Version)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -44,14 +45,18 @@ def test_check_mode_says_what_goes_and_builds_stay(
     shutil.copy(uv, pinned)
 
     shown = run_module("tensorflow_cache", root=root)
-    assert (shown["changed"], shown["superfluous"], shown["freed_bytes"]) == (False, ["tensorflow==2.8.0"], 0)
-    assert shown["lines"][-1] == "1 cached wheels are in no build; make cache PRUNE=1 removes them"
+    wheel, bytecode = shown["superfluous"]
+    assert (shown["changed"], shown["freed_bytes"], wheel) == (False, 0, "tensorflow==2.8.0")
+    assert re.fullmatch(r"\.cache/bytecode/3\.[0-9.]+/tensorflow-2\.8\.0-\w+ \(bytecode\)", bytecode)
+    found = "1 wheels that no build contains, bytecode of 1 that no build shares"
+    assert shown["lines"][-1] == f"make cache PRUNE=1 removes {found}"
     planned = run_module("tensorflow_cache", check=True, diff=True, root=root, prune=True, uv=record)
     done = run_module("tensorflow_cache", diff=True, root=root, prune=True, uv=record)
     for result in (planned, done):
-        assert (result["changed"], result["superfluous"]) == (True, ["tensorflow==2.8.0"])
-        assert result["diff"] == {"before": "tensorflow==2.8.0\n", "after": ""}
-    assert done["freed_bytes"] > 0 and "freed (1 wheels that no build contains)" in done["lines"][-1]
+        assert (result["changed"], result["superfluous"]) == (True, [wheel, bytecode])
+        assert result["diff"] == {"before": f"{wheel}\n{bytecode}\n", "after": ""}
+    assert done["freed_bytes"] > 0 and f"freed ({found})" in done["lines"][-1]
+    assert not Path(root, bytecode.partition(" ")[0]).exists()
     again = run_module("tensorflow_cache", root=root, prune=True, uv=record)
     assert (again["changed"], again["superfluous"]) == (False, [])
     assert Path(root, "tf-2.9.3", "bin", "python").exists()

@@ -202,7 +202,7 @@ def _result(outcome: resolver.LockOutcome) -> dict[str, Any]:
         "summary": outcome.summary,
         **outcome.changes,
         "bytes": lock.total_bytes,
-        "constraints": [constraint._asdict() for constraint in lock.constraints],
+        "constraints": [dataclasses.asdict(constraint) for constraint in lock.constraints],
         "text": lock.text,
         "without": list(lock.without),
     }

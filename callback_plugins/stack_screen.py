@@ -11,7 +11,7 @@ description:
   - Shows an error once, in at most five lines. What else the task returned is in C(<host>.failed.log), which the
     last line names.
   - Shows a plan as a table that fits the terminal, or C(COLUMNS). Without a terminal no line is folded.
-  - Shows a task that validates or asserts only if it fails.
+  - Shows a task that validates or asserts only if it fails, and no task that only ends the play for a host.
   - With C(-v) everything is shown as Ansible's default callback does.
 extends_documentation_fragment:
   - default_callback
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 _DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
 _ONLY_CHECKS = tuple(
     prefix + name
-    for name in ("assert", "validate_argument_spec")
+    for name in ("assert", "meta", "validate_argument_spec")
     for prefix in ("", "ansible.builtin.", "ansible.legacy.")
 )
 # Of a result that failed: what its message says already, or what is in the report.

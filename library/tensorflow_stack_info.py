@@ -158,6 +158,48 @@ options:
         names them.
     type: bool
     default: false
+  environments:
+    description:
+      - Several environments of the node, which is read once. The last one is to be in use.
+      - Each item overrides O(release) (by C(version)), O(requirements), O(environment) and some settings of O(policy).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      version:
+        description: As O(release).
+        type: str
+      requirements:
+        description: As O(requirements).
+        type: path
+      environment:
+        description: As O(environment).
+        type: str
+      python:
+        description: As O(policy.python).
+        type: str
+      gpu:
+        description: As O(policy.gpu).
+        type: str
+        choices: [auto, required, none]
+      cuda_source:
+        description: As O(policy.cuda_source).
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, distro, redist]
+      cudnn_source:
+        description: As O(policy.cudnn_source).
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, redist]
+  check_names:
+    description: Check the names and values of the host's variables first, as M(tensorflow_inventory) does.
+    type: bool
+    default: false
+  report:
+    description:
+      - Path of the report of an environment that needs neither a build nor a check. It is written as
+        M(tensorflow_report) does. If it is not set, no report is written.
+      - With several O(environments) the name of the environment is put before the suffix.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -184,6 +226,17 @@ EXAMPLES = r"""
     shipped_locks: roles/tensorflow_release/files/locks
     locks: inventories/workstation/locks
     enforced: false
+
+- name: Plan two environments, and report those that are as planned
+  tensorflow_stack_info:
+    environments:
+      - version: 2.8.0
+      - version: 2.15.1
+        environment: vision
+    report: reports/{{ inventory_hostname }}.json
+    tables: roles/tensorflow_release/files/tables
+    shipped_locks: roles/tensorflow_release/files/locks
+    locks: inventories/workstation/locks
 
 - name: Plan what a requirements file asks for, on the CPU
   tensorflow_stack_info:
@@ -229,16 +282,39 @@ kept:
   returned: always
   type: dict
   sample: {environment: null, check: null}
+plans:
+  description: >-
+    RV(plan), RV(table), RV(releases), RV(kept), RV(report) and RV(use) of each environment, instead of these.
+  returned: with O(environments)
+  type: list
+  elements: dict
+  sample: []
+planned_at:
+  description: When the plan was made, in seconds since the epoch.
+  returned: success
+  type: int
+  sample: 1795719600
+report:
+  description: The report, as M(tensorflow_report) returns it.
+  returned: if O(report) is set and nothing has to be done
+  type: dict
+  sample: {host: localhost, release: 2.8.0, succeeded: true}
+use:
+  description: What is ready, how to use it and how to go back, as M(tensorflow_report) returns it.
+  returned: if O(report) is set and nothing has to be done
+  type: list
+  elements: str
+  sample: ["ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.planning import door
+from ..module_utils.tensorflow_stack.planning import door, options
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=door.OPTIONS,
+        argument_spec=options.OPTIONS,
         supports_check_mode=True,
     )
     result, failed = door.answer(module.params)

@@ -155,6 +155,8 @@ def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
     assert set(run.changed.values()) == {0}
     assert "PLAY [Batch]" in run.output
     assert "Install each environment" not in run.output
+    # The decision and whether it stops are the first host's tasks.
+    assert [run.recap[node]["ok"] for node in ("ada", "bob")] == [2, 1]
 
 
 def test_environment_in_use_is_refused_in_the_preflight_with_who_uses_it(fleet: Fleet) -> None:

@@ -272,7 +272,7 @@ def _uv(tables: Tables, options: Mapping[str, Any]) -> str:
         )
     return ensure_uv(
         directory=options["tools_directory"],
-        record=dataclasses.asdict(record),
+        record=record._asdict(),
         index_url=options["index_url"],
     )
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,67 +32,25 @@ from .table import render
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
 
-# Of tensorflow_stack_info, as an argument spec.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "release": {"type": "str", "default": "newest"},
-    "requirements": {"type": "path"},
-    "node": {"type": "dict"},
-    "environments_root": {"type": "path"},
-    "environment": {"type": "str"},
-    "policy": {
-        "type": "dict",
-        # Not a default of {}: ansible-core fills in those of the suboptions, in the one dictionary that is here.
-        "apply_defaults": True,
-        "options": {
-            "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
-            "driver_source": {
-                "type": "str",
-                "choices": ["auto", "found", "distro", "nvidia_repo"],
-                "default": "auto",
-            },
-            "driver_version": {"type": "str", "default": ""},
-            "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-            "allow_downgrade": {"type": "bool", "default": False},
-            "cuda_source": {
-                "type": "str",
-                "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
-                "default": "auto",
-            },
-            "cudnn_source": {
-                "type": "str",
-                "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
-                "default": "auto",
-            },
-            "python": {"type": "str", "default": ""},
-            "python_mirror": {"type": "str", "default": ""},
-            "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
-            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
-            "ignored_gpus": {"type": "list", "elements": "str", "default": []},
-            "source_builds": {"type": "list", "elements": "str", "default": []},
-        },
-    },
-    "packages": {"type": "str", "default": ""},
-    "packages_removed": {"type": "str", "default": ""},
-    "tables": {"type": "path", "required": True},
-    "shipped_locks": {"type": "path", "required": True},
-    "locks": {"type": "path", "required": True},
-    "cached": {"type": "list", "elements": "str", "default": []},
-    "enforced": {"type": "bool", "default": True},
-    "in_use": {"type": "bool", "default": True},
-    "refuse_in_use": {"type": "bool", "default": False},
-}
+
+def reading(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How `gpu_node_info` has to read the node: the environments that plans will be about, as far as they are known."""
+    names = list(filter(None, map(_named_environment, each)))
+    asked = {
+        "environments_root": each[0]["environments_root"],
+        "environment": names[0] if len(each) == 1 and names else None,
+        "environments": names if len(each) > 1 else None,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
-def reading(options: Mapping[str, Any]) -> dict[str, Any]:
-    """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
+def _named_environment(options: Mapping[str, Any]) -> str | None:
     release = options["release"]
     # `answer` refuses tables that cannot be read.
     with contextlib.suppress(TableError):
         release = newest_patch(load_tables(options["tables"]), release)
-    is_open = release in ("", "newest", "current")
-    environment = options["environment"] or (None if is_open else f"tensorflow-{release}")
-    asked = {"environments_root": options["environments_root"], "environment": environment}
-    return {name: value for name, value in asked.items() if value}
+    named: str | None = options["environment"]
+    return named or (f"tensorflow-{release}" if release not in ("", "newest", "current") else None)
 
 
 def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:

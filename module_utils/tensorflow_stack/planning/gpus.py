@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ..tables.load import Tables
 from ..tables.rows import GpuChip, Release
 from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, Gpu, Library
+
+_version = functools.cache(Version)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def is_compatible(tables: Tables, version: str, built_with: str) -> bool:
 
     A newer one of the same major, if the libraries keep their sonames and NVIDIA promises that what was built runs.
     """
-    given, wanted = Version(version), Version(built_with)
+    given, wanted = _version(version), _version(built_with)
     is_newer = given.major == wanted.major and given > wanted
     return given == wanted or (is_newer and tables.cuda_driver(built_with).takes_newer)
 
@@ -238,6 +241,8 @@ def _compiles(target: str, compute_capability: str) -> bool:
     return built == wanted if target.endswith("a") else built <= wanted
 
 
+# Of the newest release each of fifty is tried on each GPU.
+@functools.cache
 def _numbers(name: str) -> tuple[int, int]:
     """(9, 0) of sm_90a, compute_90 and 9.0."""
     digits = "".join(re.findall(r"\d", name))

@@ -8,9 +8,10 @@ unknown field, and a version without quotes, which YAML reads as a number (3.10 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -55,6 +56,8 @@ from .rows import (
 
 # Ten times faster, where PyYAML was built with libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# The largest one, which a script writes and nobody edits, is read ten times faster still.
+_AS_JSON = ("gpu_devices",)
 
 
 @dataclass(frozen=True)
@@ -304,54 +307,58 @@ def load_tables(directory: str) -> Tables:
     )
 
 
-_Row = TypeVar("_Row")
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 
 def _path(directory: str, table: str) -> str:
-    return os.path.join(directory, f"{table}.yml")
+    return os.path.join(directory, f"{table}.json" if table in _AS_JSON else f"{table}.yml")
 
 
 def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]:
     path = _path(directory, table)
     try:
         with open(path, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)
+            content = json.load(stream) if table in _AS_JSON else yaml.load(stream, Loader=_Loader)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error.strerror}. Restore it.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TableError(f"The table {path} is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise TableError(f"The table {path} is not {'JSON' if table in _AS_JSON else 'YAML'}: {error}") from error
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise TableError(f"The table {path} has no list `rows`; it may have been truncated. Restore it.")
-    return tuple(_row(path, number, row, row_class) for number, row in enumerate(rows, 1))
+    fields: tuple[str, ...] = row_class._fields  # type: ignore[attr-defined]  # all are named tuples
+    required = set(fields) - row_class._field_defaults.keys()  # type: ignore[attr-defined]
+    made = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
+        if not required <= row.keys() <= set(fields) or any(map(_holds_float, row.values())):
+            raise _wrong_row(path, number, row, fields, required)
+        made.append(row_class(**{field: _frozen(value) for field, value in row.items()}))
+    return tuple(made)
 
 
-def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
-    if not isinstance(row, dict):
-        raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
-    described = dataclasses.fields(row_class)  # type: ignore[arg-type]  # all are dataclasses
-    fields = [field.name for field in described]
-    optional = {field.name for field in described if not _is_required(field)}
+def _wrong_row(
+    path: str, number: int, row: dict[str, Any], fields: Sequence[str], required: Collection[str]
+) -> TableError:
     where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
     for field in fields:
-        if field not in row and field not in optional:
-            raise TableError(f"{where}: the field `{field}` is missing.")
+        if field not in row and field in required:
+            return TableError(f"{where}: the field `{field}` is missing.")
     for field, value in row.items():
         if field not in fields:
-            raise TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
+            return TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
         if _holds_float(value):
-            raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
-    return row_class(**{field: _frozen(value) for field, value in row.items()})
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            break
+    return TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
 
 
 def _holds_float(value: Any) -> bool:
     if isinstance(value, dict):
-        value = list(value.values())
-    return any(map(_holds_float, value)) if isinstance(value, list) else isinstance(value, float)
+        value = value.values()
+    elif not isinstance(value, list):
+        return isinstance(value, float)
+    return any(map(_holds_float, value))
 
 
 def _frozen(value: Any) -> Any:
@@ -377,9 +384,11 @@ def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) ->
         if not _covers(row.releases, version) or (requirement.marker and not requirement.marker.evaluate(environment)):
             continue
         requirement.marker = None
-        found.append(dataclasses.replace(row, requirement=str(requirement)))
+        found.append(row._replace(requirement=str(requirement)))
     return tuple(found)
 
 
+# A plan asks this some thousand times, of a hundred specifiers.
+@functools.cache
 def _covers(releases: str, version: str) -> bool:
     return SpecifierSet(releases).contains(version, prereleases=True)

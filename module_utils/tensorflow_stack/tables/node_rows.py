@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class BaseSystem:
+class BaseSystem(NamedTuple):
     """The release of a distribution that others say they are built on, by its codename."""
 
     codename: str
@@ -15,8 +14,7 @@ class BaseSystem:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Glibc:
+class Glibc(NamedTuple):
     """The oldest glibc that the wheels of some releases run on."""
 
     releases: str
@@ -24,8 +22,7 @@ class Glibc:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class NodeKindMeaning:
+class NodeKindMeaning(NamedTuple):
     """What a kind of node means for a plan; module_utils' node/kind.py tells the kinds."""
 
     aspect: str  # container, platform, system, driver

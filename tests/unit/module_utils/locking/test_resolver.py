@@ -60,8 +60,7 @@ def release(version: str, package: str = "tensorflow", **packages: str) -> Relea
 TABLES = Tables(
     directory="tables",
     releases=(
-        replace(
-            release("1.15.5", "tensorflow-gpu", tensorflow_gpu="gpu"),
+        release("1.15.5", "tensorflow-gpu", tensorflow_gpu="gpu")._replace(
             packages={"tensorflow": "cpu", "tensorflow-gpu": "gpu"},
         ),
         release("2.8.0", tensorflow_gpu="gpu", tensorflow_cpu="cpu"),
@@ -190,8 +189,7 @@ def test_inputs_of_the_cuda_flavour() -> None:
 BESIDE_ANOTHER_CUDA = replace(
     TABLES,
     cuda_wheels=(
-        replace(
-            TABLES.cuda_wheels[0],
+        TABLES.cuda_wheels[0]._replace(
             requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163", "nvidia-cufft-cu11==10.9"),
             cudnn_requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163"),
         ),
@@ -242,7 +240,7 @@ def test_a_release_without_cuda_wheels_has_no_flavour_that_needs_them(flavour: s
     [("cpu", "tensorflow"), ("gpu", "tensorflow-gpu"), ("cuda", "tensorflow-gpu"), ("cudnn", "tensorflow-gpu")],
 )
 def test_project_where_cpu_and_gpu_builds_differ(flavour: str, project: str) -> None:
-    tables = replace(TABLES, cuda_wheels=(replace(TABLES.cuda_wheels[0], releases="==1.15.5"),))
+    tables = replace(TABLES, cuda_wheels=(TABLES.cuda_wheels[0]._replace(releases="==1.15.5"),))
     inputs = lock_inputs(request("1.15.5", flavour=flavour), tables)
     assert texts(inputs.requirements)[0] == f"{project}==1.15.5"
 
@@ -278,7 +276,7 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
     moved = users(tmp_path / "moved", "# pins\nnumpy==1.23.5\ntensorflow==2.8.0\nnumpy==1.23.5\n")
     other = users(tmp_path / "moved", "numpy==1.23.4\ntensorflow==2.8.0\n")
     other_limit = with_companions(replace(TABLES, constraints=TABLES.constraints[:1]))
-    renamed = (replace(TABLES.constraints[0], symptom="?"), *TABLES.constraints[1:])
+    renamed = (TABLES.constraints[0]._replace(symptom="?"), *TABLES.constraints[1:])
     other_symptom = with_companions(replace(TABLES, constraints=renamed))
     plain = request(requirements=wishes)
     digest = lock_inputs(plain, TABLES).sha256
@@ -712,7 +710,7 @@ def test_requests_for_all_that_a_release_has(tmp_path: Path) -> None:
 
 
 def test_requests_for_an_architecture_without_wheels() -> None:
-    bare = replace(TABLES, releases=(replace(release("2.8.0"), pythons={"x86_64": ("3.6",), "aarch64": ()}),))
+    bare = replace(TABLES, releases=(release("2.8.0")._replace(pythons={"x86_64": ("3.6",), "aarch64": ()}),))
     with pytest.raises(LockError, match="2.8.0 has no wheel on aarch64. Set tensorflow_lock_architectures"):
         lock_requests(bare, release="2.8.0", requirements=None, pythons=[], architectures=["aarch64"], flavours=[])
 

@@ -471,6 +471,16 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     assert record["environments_root"]["exists"] is True
 
 
+def test_each_environment_that_is_asked_for_is_compared(tmp_path: Path) -> None:
+    root = nodes.materialise("a100_driver535", tmp_path)
+    seen: list[bool] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(environments, "_look_into", lambda *_, is_asked_for: seen.append(is_asked_for) or {})
+        for asked in (["other"], ["other", "tensorflow-2.10.1"]):
+            node_record.read_node(filesystem_root=str(root), environments=asked)
+    assert seen == [False, True]
+
+
 def test_an_environment_is_found_through_a_root_that_is_a_link(tmp_path: Path) -> None:
     root = nodes.materialise("a100_driver535", tmp_path)
     (root / "srv").mkdir()

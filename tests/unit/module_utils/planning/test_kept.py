@@ -36,6 +36,10 @@ def planned(node: dict[str, Any], **wish: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def node(tmp_path: Path) -> dict[str, Any]:
+    return unchanged_node(tmp_path)
+
+
+def unchanged_node(tmp_path: Path) -> dict[str, Any]:
     """A node on which 2.10.1 was applied for the CPU, and checked."""
     bare = {**nodes.read("a100_driver535", tmp_path), "environments": [], "manifest": None}
     after = apply(bare, gpu="none")

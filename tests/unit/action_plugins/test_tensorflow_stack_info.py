@@ -182,6 +182,8 @@ def test_that_it_is_in_use_is_refused_only_if_asked_for_and_if_it_changes(
     listed = act({"node": node}, release="2.8.0", policy=DRIVER, refuse_in_use=True, enforced=False)
     assert not listed.get("failed")
     assert listed["plan"]["refusals"]
+
+
 def test_several_environments_are_planned_from_one_record(
     act: RunAction, asked: list[dict[str, Any]], tmp_path: Path
 ) -> None:

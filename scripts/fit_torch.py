@@ -10,7 +10,6 @@ Each is resolved with the release, its CUDA wheels and torch alone; two distribu
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import platform
 import sys
@@ -41,7 +40,7 @@ class Fit:
         self._cutoff = cutoff
         record = tables.uv(platform.machine())
         assert record is not None
-        self._uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(record), index_url=None)
+        self._uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=record._asdict(), index_url=None)
         self._files = WheelFiles(str(REPOSITORY / ".tools/wheel-files"))
 
     def torch(self, version: str, python: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import json
 import platform
@@ -45,7 +44,7 @@ def uv() -> str:
     tables = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
     row = tables.uv(platform.machine())
     assert row is not None, f"no pinned uv for {platform.machine()}"
-    return ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(row), index_url=None)
+    return ensure_uv(directory=str(REPOSITORY / ".tools"), record=row._asdict(), index_url=None)
 
 
 @contextlib.contextmanager

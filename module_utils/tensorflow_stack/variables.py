@@ -55,8 +55,14 @@ def _is_alike(words: list[str], others: list[str]) -> bool:
         words, others = words[:-1], others[:-1]
     # Nothing is left of names that differ in the case of their letters.
     one, other = "_".join(words), "_".join(others)
-    # Two letters that changed places weigh much in a short word.
-    return sorted(one) == sorted(other) or difflib.SequenceMatcher(None, one, other).ratio() >= _ALIKE
+    # Two letters that changed places, or one too few or too many, weigh much in a short word.
+    if sorted(one) == sorted(other) or other in _one_letter_less(one) or one in _one_letter_less(other):
+        return True
+    return difflib.SequenceMatcher(None, one, other).ratio() >= _ALIKE
+
+
+def _one_letter_less(word: str) -> set[str]:
+    return {word[:place] + word[place + 1 :] for place in range(len(word))}
 
 
 def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:

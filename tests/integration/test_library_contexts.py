@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def environment(
         "python": f"/usr/bin/python{PYTHON}",
         "lock": notebook_lock(tables, source.flavour, uv, directory).text,
         "library_directories": list(source.library_directories),
-        "uv": asdict(tables.uv("x86_64")),
+        "uv": tables.uv("x86_64")._asdict(),
     }
     run_module(host, "tensorflow_venv", arguments)
     environment = Environment(host, source, f"/opt/tensorflow/{name}")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 TESTS = Path(__file__).resolve().parents[3]
 ROWS = [
-    dataclasses.asdict(row)
+    row._asdict()
     for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).log_lines
 ]
 VERDICT = "localhost: ok: TensorFlow 2.18.0 computed the right numbers on /device:GPU:0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 TESTS = Path(__file__).resolve().parents[3]
 ROWS = [
-    dataclasses.asdict(row)
+    row._asdict()
     for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses
 ]
 # Texts whose patterns look for the start or the end of a line, and some of each tool.

@@ -32,7 +32,9 @@ class Wish:
 
 
 def read_policy(options: Mapping[str, Any], today: str) -> Policy:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
     return Policy(**values, today=today)
 
 

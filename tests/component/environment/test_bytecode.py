@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,17 @@ def test_a_store_in_use_or_half_written_hinders_no_build(site: Site) -> None:
     venv.apply_absent(site.root, NAME, lock_timeout=0)
     assert site.apply(spec).action == "build"
     assert list(version.glob("six-*")) and not (version / ".numpy-1.23.5-0123").exists()
+
+
+def test_bytecode_of_a_source_that_was_edited_in_the_cache_is_not_kept(site: Site) -> None:
+    site.apply()
+    venv.apply_absent(site.root, NAME, lock_timeout=0)
+    shutil.rmtree(Path(site.root, ".cache", "bytecode"))
+    (source,) = Path(site.root, ".cache", "uv").glob("archive-*/*/numpy/__init__.py")
+    before = source.stat()
+    source.write_bytes(source.read_bytes().replace(b"1.23.5", b"6.66.6"))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    site.apply()
+    assert site.says() == "2.8.0 1.23.5"
+    for kept in Path(site.root, ".cache", "bytecode").glob("*/numpy-*/numpy/__pycache__/*.pyc"):
+        assert b"6.66.6" not in kept.read_bytes()

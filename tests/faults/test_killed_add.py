@@ -95,7 +95,7 @@ def test_killed(
     while not is_there():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    assert kill_everything_about(machine.site.root)
+    assert kill_everything_about(str(machine.site.root))
     assert process.wait() == -signal.SIGKILL
     held.clear()
 

@@ -128,8 +128,8 @@ def test_conflict_names_the_line(make_lock: Any, tmp_path: Path) -> None:
     assert failed["msg"] == (
         f"TensorFlow 2.8.0 for CPython 3.10, linux_x86_64, cpu cannot be installed with protobuf>=4 ({path}:2): "
         "TensorFlow 2.8.0 needs protobuf<3.21 (a known break without it: TypeError: Descriptors cannot be created "
-        "directly); protobuf 3.20.3 would fit. The nearest TensorFlow release that fits the rest of the file is "
-        "2.12.1. Change the line. No lock was changed."
+        "directly); protobuf 3.20.3 would fit, which >=4 excludes. The nearest TensorFlow release that fits the rest "
+        "of the file is 2.12.1. Change the line. No lock was changed."
     )
     assert "No solution found" in failed["stderr"]
 

@@ -243,7 +243,6 @@ def test_doubles_are_never_good(check: RunModule, machines: Callable[[str], Mach
             assert result["verdict"] not in GOOD_VERDICTS
             assert result["report"]["tensorflow_version"] is None
             if fault.without_tensorflow is None:
-                assert result["causes"][0]["cause"] == fault.cause, fault.name
                 assert fault.reason in result["reason"], fault.name
             if fault.cause == "cudnn_shadowed":
                 assert result["causes"][0]["says"].count("/libcudnn.so.") == 2

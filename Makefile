@@ -1,62 +1,73 @@
 # Thin fronts. What they run is printed, and runs by itself too.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PLAYBOOKS := workstation add fleet plan verify doctor history rollback kernel cache remove lock
+# With -E, no PYTHONPATH or PYTHONHOME of the shell counts.
+PLAYBOOKS := workstation add fleet report plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
+OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
+  integration slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL JOBS ONLY RELEASE SCENARIO,$(GIVEN))
 $(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are JOBS, ONLY, RELEASE and SCENARIO))
 endif
+endif
 
 .PHONY: help
 help: ## Show this help
-	@$(PYTHON) scripts/run_playbook.py --help-make
+	@$(PYTHON) -E scripts/run_playbook.py --help-make
 
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
 add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
+report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
 doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
 history: ## Show what was installed, switched, rolled back and removed, when and by whom; change nothing
 rollback: ## Switch back to what was in use before the last change, or to the previous build of ENVIRONMENT=
 kernel: ## Have Jupyter find an environment; off again with STATE=absent
+health: ## Have nodes look at driver and libraries every few minutes; off again with tensorflow_health_state=absent
+pull: ## Have nodes pull this repository, signed, and run it by themselves; off again with tensorflow_pull_state=absent
 cache: ## Show what the environments take on disk; PRUNE=1 removes cached wheels that no build contains
-remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0
+remove: ## Remove one environment: make remove ENVIRONMENT=tensorflow-2.8.0, or what was applied last
 lock: ## Make or refresh the locks of a release
 
 .PHONY: $(PLAYBOOKS)
 $(PLAYBOOKS):
-	@$(PYTHON) scripts/run_playbook.py $@ $(foreach name,$(GIVEN),'$(subst ','\'',$(name))')
+	@$(PYTHON) -E scripts/run_playbook.py $@ $(foreach name,$(GIVEN),'$(subst ','\'',$(name))')
+
+# A name that is no target.
+.DEFAULT:
+	@$(PYTHON) -E scripts/run_playbook.py $@
 
 .PHONY: tools test-tools test-packages lock-tools
 tools: ## Install the tools that run the playbooks into .venv
-	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) -E scripts/bootstrap.py
 
 test-tools: ## Install the tools that test and lint into .venv as well
-	@$(PYTHON) scripts/bootstrap.py --group test
+	@$(PYTHON) -E scripts/bootstrap.py --group test
 
 test-packages: test-tools ## Install the packages that tests need, as root with apt; otherwise list the missing ones
 	@.venv/bin/python -m tests.needs
 
 lock-tools: tools ## Refresh the locks of the tools in requirements/
-	@$(PYTHON) scripts/bootstrap.py --lock
+	@$(PYTHON) -E scripts/bootstrap.py --lock
 
 .PHONY: test test-oldest test-oldest-all lint unit contract component integration slow nightly
 test: lint unit contract component integration ## Lint and test everything, on the newest ansible-core
 
 # Modules and plugins, what is said of them, and the playbooks.
-OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins \
-  tests/component/library tests/component/callback_plugins \
+OLDEST = tests/unit/library tests/unit/action_plugins tests/unit/callback_plugins tests/component/callback_plugins \
   tests/contract/test_modules.py tests/contract/test_roles.py tests/integration
 test-oldest: test-packages ## Test what depends on ansible-core, on the oldest supported one
-	@$(PYTHON) scripts/bootstrap.py --core oldest
-	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)"
+	@$(PYTHON) -E scripts/bootstrap.py --core oldest
+	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow and (not integration or oldest_core)" --cpu 5
 
 test-oldest-all: test-packages ## On the oldest supported ansible-core, test everything that is not slow
-	@$(PYTHON) scripts/bootstrap.py --core oldest
+	@$(PYTHON) -E scripts/bootstrap.py --core oldest
 	.venv-oldest/bin/python -m pytest tests -m "not slow"
 
 # mypy sees library/ and module_utils/ by way of a link: their relative imports need a package above them, and the
@@ -74,13 +85,13 @@ lint: test-tools ## ansible-lint, yamllint, ruff, mypy, codespell
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint
 
 unit: test-packages ## Tests of single functions and modules, which start no installer and no playbook
-	.venv/bin/python -m pytest tests/unit -n 2
+	.venv/bin/python -m pytest tests/unit -n 2 --cpu 5
 
 component: test-packages ## Tests of one part with the real uv, pip or ansible-playbook
-	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile --cpu 10
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
-	.venv/bin/python -m pytest tests/contract
+	.venv/bin/python -m pytest tests/contract --cpu 5
 
 # A file at a time on each core, since the tests of a file share what they built, and the longest files first.
 integration: test-packages ## Tests with real installs and playbook runs
@@ -88,6 +99,7 @@ integration: test-packages ## Tests with real installs and playbook runs
 	  --no-loadscope-reorder --cpu 20
 
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
+	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
@@ -106,6 +118,10 @@ molecule-ci: test-packages ## Test the scenarios that CI runs
 
 molecule-slow: test-packages ## Test the scenarios that take many minutes or GB each
 	$(MOLECULE) --lane slow
+
+.PHONY: fleet-test
+fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
 
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow

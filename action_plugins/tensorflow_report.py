@@ -17,8 +17,6 @@ except ImportError:  # in a checkout, where this file is not in a package
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import report
 
-_INVENTORY_OF_MAKE = os.path.join("inventories", "workstation")
-
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
@@ -32,15 +30,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             is_said = made and options["failed_result"]
             path = "" if self._task.check_mode else os.path.normpath(options["path"])
             return {**result, "failed": True, "msg": failed, **({"path": path} if is_said else {})}
-        use = report.use_lines(made, options, self._asked(task_vars or {}))
+        use = report.use_lines(made, options, report.Asked.read(task_vars or {}, self._templar.template))
         return {**result, "changed": False, "report": made, "use": use}
-
-    def _asked(self, variables: dict[str, Any]) -> Any:
-        root = variables.get("tensorflow_root") or ""
-        inventories = variables.get("ansible_inventory_sources") or ()
-        is_alone = len(variables.get("ansible_play_hosts_all") or ()) <= 1
-        return report.Asked(
-            root=str(self._templar.template(root)) if root else "",
-            inventories=() if is_alone and "".join(inventories).endswith(_INVENTORY_OF_MAKE) else tuple(inventories),
-            limit="" if is_alone else variables["inventory_hostname"],
-        )

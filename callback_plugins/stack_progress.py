@@ -165,25 +165,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def v2_runner_on_ok(self, result: TaskResult) -> None:
         host = result._host.name
         if result._task.action == "tensorflow_stack_info":
-            plan = result._result["plan"]
-            if plan["environment"]:
-                self._environments[host] = Environment(
-                    plan["environment"]["name"], plan["environment"]["root"], plan["steps"][-1]["bytes"]
-                )
-            self._kept[host] = dict(result._result["kept"])
-            if not self._plan_is_shown:
-                self._print(host, plan_line(plan, is_whole=bool(self._kept[host]["environment"])))
-                for warning in plan["warnings"]:
-                    self._print(host, f"warning: {warning}")
+            for planned in result._result.get("plans") or [result._result]:
+                self._show_planned(host, planned)
         if result._task.action in _PARTS:
             self._kept.get(host, {}).pop(_PARTS[result._task.action], None)
             self._show(host, result._task.action, result._result)
         if result._task.action == "tensorflow_report":
-            for action, part in _PARTS.items():
-                kept = self._kept.get(host, {}).pop(part, None)
-                if kept:
-                    self._show(host, action, kept)
-            self._use[host] = result._result["use"]
+            self._show_reported(host, result._result)
         self._forget(result)
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
@@ -205,6 +193,27 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         for host, lines in self._use.items() if len(self._use) <= _MOST_USED else ():
             for line in lines:
                 self._print(host, line)
+
+    def _show_planned(self, host: str, planned: dict[str, Any]) -> None:
+        plan = planned["plan"]
+        if plan["environment"]:
+            self._environments[host] = Environment(
+                plan["environment"]["name"], plan["environment"]["root"], plan["steps"][-1]["bytes"]
+            )
+        self._kept[host] = dict(planned["kept"])
+        if not self._plan_is_shown:
+            self._print(host, plan_line(plan, is_whole=bool(self._kept[host]["environment"])))
+            for warning in plan["warnings"]:
+                self._print(host, f"warning: {warning}")
+        if "report" in planned:
+            self._show_reported(host, planned)
+
+    def _show_reported(self, host: str, reported: dict[str, Any]) -> None:
+        for action, part in _PARTS.items():
+            kept = self._kept.get(host, {}).pop(part, None)
+            if kept:
+                self._show(host, action, kept)
+        self._use[host] = reported["use"]
 
     def _show(self, host: str, action: str, result: dict[str, Any]) -> None:
         if action == "tensorflow_venv":

@@ -11,7 +11,7 @@ description:
   - Shows an error once, in at most five lines. What else the task returned is in C(<host>.failed.log), which the
     last line names.
   - Shows a plan as a table that fits the terminal, or C(COLUMNS). Without a terminal no line is folded.
-  - Shows a task that validates or asserts only if it fails.
+  - Shows a task that validates or asserts only if it fails, and no task that only ends the play for a host.
   - With C(-v) everything is shown as Ansible's default callback does.
 extends_documentation_fragment:
   - default_callback
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 _DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
 _ONLY_CHECKS = tuple(
     prefix + name
-    for name in ("assert", "validate_argument_spec")
+    for name in ("assert", "meta", "validate_argument_spec")
     for prefix in ("", "ansible.builtin.", "ansible.legacy.")
 )
 # Of a result that failed: what its message says already, or what is in the report.
@@ -205,10 +205,12 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         """An error in at most five lines: its message, and the log that has the rest."""
         self._heading(result._task)
         said, width = result._result, screen.columns(os.environ, sys.stdout)
-        text = head + message_of(said)
+        text = head + screen.message_of(said)
         lines, is_cut = screen.shorten_error(text, width, lines=screen.ERROR_LINES)
         path = self._write_log(result) if is_cut or has_more(said) else None
-        if path:
+        # A message that is whole says what to do: no part of it gives way to the log's name.
+        is_needed = is_cut or "Traceback" in str(said.get("exception"))
+        if path and (is_needed or len(lines) < screen.ERROR_LINES):
             lines, _ = screen.shorten_error(text, width, lines=screen.ERROR_LINES - 1)
             lines.append(f"  All of it: {path}")
         self._fail(lines)
@@ -224,7 +226,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         text = f"{now} {host}: {result._task.get_name().strip()} ({result._task.get_path()})\n"
         traceback = [line for line in (said.get("exception"),) if isinstance(line, str) and "Traceback" in line]
-        text += "\n".join([message_of(said), *traceback, ""])
+        text += "\n".join([screen.message_of(said), *traceback, ""])
         text += self._dump_results(said).strip("\n") + "\n"
         for directory in (self.get_option("log_directory"), constants.config.get_config_value("ANSIBLE_HOME")):
             path = os.path.join(os.path.abspath(directory), name)
@@ -251,13 +253,3 @@ def has_more(said: dict[str, Any]) -> bool:
     """Whether a task that failed returned what neither its message nor the report has."""
     more = any(value and not _SAID.fullmatch(name) for name, value in said.items())
     return more or "Traceback" in str(said.get("exception"))
-
-
-def message_of(said: dict[str, Any]) -> str:
-    """What a failed task says of its failure, without what Ansible puts before it."""
-    if "censored" in said:
-        return str(said["censored"])
-    text = str(said.get("msg") or said.get("reason") or said.get("stderr") or "it gave no reason")
-    for start in ("Task failed: ", "Action failed: ", "Module failed: "):
-        text = text[len(start) :] if text.startswith(start) else text
-    return text.strip()

@@ -32,6 +32,11 @@ options:
       - Name of the environment whose files are compared with what was installed.
       - If not set, the one applied last.
     type: str
+  environments:
+    description: Names of several such environments. O(environment) is then ignored.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and return the same result.
@@ -60,6 +65,10 @@ EXAMPLES = r"""
 - name: Compare the files of one environment
   gpu_node_info:
     environment: tensorflow-2.8.0
+
+- name: Compare the files of two environments
+  gpu_node_info:
+    environments: [tensorflow-2.8.0, vision]
 
 - name: Read a root file system that is mounted on this machine
   gpu_node_info:
@@ -91,6 +100,13 @@ node:
         name: Debian GNU/Linux 12 (bookworm)
         family: debian
         base_codename: null
+    c_library:
+      description: >-
+        Which C library has its loader where programs from elsewhere look for it, glibc or musl; null if neither has,
+        as on NixOS.
+      type: str
+      returned: always
+      sample: glibc
     glibc:
       description: Version of the C library.
       type: str
@@ -265,8 +281,8 @@ node:
         of its lock with its lines, C(added) are requirements that were added to this lock, C(additions) what somebody
         installed that no lock has, C(visible_gpus) is what its Python sets CUDA_VISIBLE_DEVICES to, or null, C(also_in)
         the digests of builds with the same additions. C(damage) lists the differences from what was installed, and
-        C(unfinished) the steps that a stopped run left over; both are read only for O(environment) and for environments
-        with additions. Elsewhere C(damage) is null.
+        C(unfinished) the steps that a stopped run left over; both are read only for O(environment), O(environments) and
+        those with additions. Elsewhere C(damage) is null.
       type: list
       elements: dict
       returned: always
@@ -317,6 +333,7 @@ def main() -> None:
             "filesystem_root": {"type": "path", "default": "/"},
             "environments_root": {"type": "path"},
             "environment": {"type": "str"},
+            "environments": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -337,6 +354,7 @@ def main() -> None:
             filesystem_root=filesystem_root,
             environments_root=environments_root,
             environment=module.params["environment"],
+            environments=module.params["environments"],
         ),
     )
 

@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: tensorflow_fleet
 short_description: Decide what is done to a fleet, from the plans of all its nodes
 description:
-  - Reads C(fleet_plans) of every host of the play, the list of its plans, and sorts the hosts. Run it once, after all
-    hosts were planned.
+  - Reads C(tensorflow_release_result) of every host of the play, which has its plans, and sorts the hosts. Run it once,
+    after all hosts were planned.
   - If a host cannot have what is asked for, C(refusal) says so, and nothing may be changed on any host.
   - The canary is one host of each distinct kind. Two hosts are of one kind if operating system, kernel, GPUs, driver
     and all that is to be done are the same.

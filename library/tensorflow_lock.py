@@ -59,6 +59,14 @@ options:
     elements: str
     choices: [cpu, gpu, cuda, cudnn]
     default: []
+  source_builds:
+    description:
+      - Projects that may be built from source for O(requirements), because they have no wheel. What a source
+        distribution requires is read from its files, and none of its code runs while it is locked. The lock has its
+        hash and what it is built with, by hash too.
+    type: list
+    elements: str
+    default: []
   directory:
     description: Directory of the locks, such as O(directory)C(/tensorflow-RELEASE/cp310-linux_x86_64-cpu.txt).
     type: path
@@ -262,8 +270,14 @@ left_out:
       description: The reason.
       type: str
       sample: "numpy==1.23.5 has no usable wheels"
+summaries:
+  description: A line for each lock, and one for the Pythons that have none for one reason.
+  returned: success
+  type: list
+  elements: str
+  sample: ["created  /srv/requirements.locks/tensorflow-2.8.0/cp310-linux_x86_64-cpu.txt"]
 without_lock:
-  description: Flavours without a lock for any Python, with what would resolve the conflict for the newest Python.
+  description: Flavours without a lock for any Python, with what would resolve the conflict with the fewest changes.
   returned: success
   type: list
   elements: dict

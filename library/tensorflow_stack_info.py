@@ -23,6 +23,8 @@ options:
       - V(current) is the environment applied last, or O(environment), with its own lock, interpreter and CUDA, unless
         O(requirements) or O(policy) set others.
       - With V(newest) and O(requirements) that name TensorFlow, the newest release that they allow.
+      - If it is empty, what was asked for when the environment applied last, or O(environment), was built, with the
+        requirements file and the variables of then; on a node without an environment V(newest).
     type: str
     default: newest
   requirements:
@@ -106,6 +108,11 @@ options:
         type: list
         elements: str
         default: []
+      source_builds:
+        description: Projects that may be built from source for O(requirements).
+        type: list
+        elements: str
+        default: []
   cached:
     description:
       - The wheels in the node's cache, as C(name==version). They are not counted as bytes to fetch.
@@ -145,6 +152,54 @@ options:
     description: Whether this environment is to be the one in use. False for one of several environments of a node.
     type: bool
     default: true
+  refuse_in_use:
+    description:
+      - Refuse to change a driver while processes use a GPU, and an environment while processes use it. The refusal
+        names them.
+    type: bool
+    default: false
+  environments:
+    description:
+      - Several environments of the node, which is read once. The last one is to be in use.
+      - Each item overrides O(release) (by C(version)), O(requirements), O(environment) and some settings of O(policy).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      version:
+        description: As O(release).
+        type: str
+      requirements:
+        description: As O(requirements).
+        type: path
+      environment:
+        description: As O(environment).
+        type: str
+      python:
+        description: As O(policy.python).
+        type: str
+      gpu:
+        description: As O(policy.gpu).
+        type: str
+        choices: [auto, required, none]
+      cuda_source:
+        description: As O(policy.cuda_source).
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, distro, redist]
+      cudnn_source:
+        description: As O(policy.cudnn_source).
+        type: str
+        choices: [auto, found, wheels, nvidia_repo, redist]
+  check_names:
+    description: Check the names and values of the host's variables first, as M(tensorflow_inventory) does.
+    type: bool
+    default: false
+  report:
+    description:
+      - Path of the report of an environment that needs neither a build nor a check. It is written as
+        M(tensorflow_report) does. If it is not set, no report is written.
+      - With several O(environments) the name of the environment is put before the suffix.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -172,6 +227,17 @@ EXAMPLES = r"""
     locks: inventories/workstation/locks
     enforced: false
 
+- name: Plan two environments, and report those that are as planned
+  tensorflow_stack_info:
+    environments:
+      - version: 2.8.0
+      - version: 2.15.1
+        environment: vision
+    report: reports/{{ inventory_hostname }}.json
+    tables: roles/tensorflow_release/files/tables
+    shipped_locks: roles/tensorflow_release/files/locks
+    locks: inventories/workstation/locks
+
 - name: Plan what a requirements file asks for, on the CPU
   tensorflow_stack_info:
     requirements: requirements.txt
@@ -195,13 +261,13 @@ plan:
   type: dict
   sample: {release: 2.8.0, flavour: cpu, verdict: cpu_only_no_gpu}
 table:
-  description: The plan as text; with O(release=newest), also the list of releases.
+  description: The plan as text; with O(release=newest) or an empty one, also the list of releases.
   returned: always
   type: str
   sample: "TensorFlow 2.8.0 (cpu) at /opt/tensorflow/tensorflow-2.8.0"
 releases:
   description:
-    - With O(release=newest), every release and whether it runs on the node.
+    - With O(release=newest) or an empty one, every release and whether it runs on the node.
     - Empty if O(requirements) names TensorFlow, because then the file chooses.
   returned: always
   type: list
@@ -216,16 +282,39 @@ kept:
   returned: always
   type: dict
   sample: {environment: null, check: null}
+plans:
+  description: >-
+    RV(plan), RV(table), RV(releases), RV(kept), RV(report) and RV(use) of each environment, instead of these.
+  returned: with O(environments)
+  type: list
+  elements: dict
+  sample: []
+planned_at:
+  description: When the plan was made, in seconds since the epoch.
+  returned: success
+  type: int
+  sample: 1795719600
+report:
+  description: The report, as M(tensorflow_report) returns it.
+  returned: if O(report) is set and nothing has to be done
+  type: dict
+  sample: {host: localhost, release: 2.8.0, succeeded: true}
+use:
+  description: What is ready, how to use it and how to go back, as M(tensorflow_report) returns it.
+  returned: if O(report) is set and nothing has to be done
+  type: list
+  elements: str
+  sample: ["ready: TensorFlow 2.8.0 (cpu), /opt/tensorflow/tensorflow-2.8.0/bin/python"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.planning import door
+from ..module_utils.tensorflow_stack.planning import door, options
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=door.OPTIONS,
+        argument_spec=options.OPTIONS,
         supports_check_mode=True,
     )
     result, failed = door.answer(module.params)

@@ -104,8 +104,8 @@ options:
         required: true
   keep:
     description:
-      - Number of builds of the environment to keep, including the one in use. Builds in use by a process and builds
-        with additions are always kept.
+      - Number of builds of the environment to keep, including the one in use. Builds in use by a process are always
+        kept, and builds with additions that the one in use does not have.
     type: int
     default: 2
   additions:
@@ -234,7 +234,7 @@ dropped:
   elements: str
   sample: []
 kept_builds:
-  description: Builds beyond O(keep) that are kept because of additions.
+  description: Builds beyond O(keep) that are kept because of additions that the build in use does not have.
   returned: success
   type: list
   elements: str

@@ -36,6 +36,8 @@ class Wish(NamedTuple):
 
 CONTROLLER = Wish(".venv", "controller.txt", ("test.txt",), ("3.10", "3.11", "3.12", "3.13", "3.14"))
 TEST = CONTROLLER._replace(lock="test.txt", wider_locks=())
+# Of the image that execution_environment/ defines; nothing here installs it.
+IMAGE_LOCK = "execution_environment.txt"
 OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
 
 
@@ -53,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
     if not options.lock and is_built(wish):
         return 0
+    if wish is CONTROLLER and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
+        wish = TEST  # A playbook is no reason to remove the test tools.
     # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
     from tensorflow_stack.errors import StackError
@@ -107,14 +111,15 @@ def build(wish: Wish) -> None:
 
 
 def refresh_locks() -> None:
-    """Newest versions into every lock, each for all Pythons; the test tools follow the controller's."""
+    """Newest versions into every lock, each for all Pythons; all but the oldest follow the controller's."""
     uv = bring_uv()
-    for wish in (CONTROLLER, TEST, OLDEST):
-        say(f"Locking requirements/{wish.lock}")
+    locks = [(wish.lock, wish.minors[0]) for wish in (CONTROLLER, TEST, OLDEST)]
+    for lock, minor in [*locks, (IMAGE_LOCK, CONTROLLER.minors[0])]:
+        say(f"Locking requirements/{lock}")
         command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
-        command += ["--no-header", "--python-version", wish.minors[0], "--output-file", wish.lock]
+        command += ["--no-header", "--python-version", minor, "--output-file", lock]
         # A relative name, because it stands in the lock.
-        run([*command, wish.lock.replace(".txt", ".in")])
+        run([*command, lock.replace(".txt", ".in")])
 
 
 def bring_uv() -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the table gpu_devices.yml from the PCI ID database (Debian package pci.ids).
+"""Write the table gpu_devices.json from the PCI ID database (Debian package pci.ids).
 
     scripts/make_gpu_devices.py --pci-ids /usr/share/misc/pci.ids
 
@@ -10,6 +10,7 @@ functions of a card, which carry the chip's name too, and ids that are only rese
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import re
 
@@ -39,23 +40,18 @@ def devices(pci_ids: str, chips: set[str]) -> list[tuple[str, str, str]]:
 
 
 def render(rows: list[tuple[str, str, str]], *, what: str, date: str) -> str:
+    sources = {"pci_ids": {"what": what, "date": date}}
     lines = [
-        "---",
-        "# Made by scripts/make_gpu_devices.py; do not edit.",
-        "sources:",
-        f'  pci_ids: {{what: "{what}", date: "{date}"}}',
-        "rows:",
+        json.dumps({"device_id": device_id, "chip": chip, "name": name, "source": ["pci_ids"]}, ensure_ascii=False)
+        for device_id, chip, name in rows
     ]
-    for device_id, chip, name in rows:
-        quoted = name.replace('"', '\\"')
-        lines.append(f'  - {{device_id: "{device_id}", chip: {chip}, name: "{quoted}", source: [pci_ids]}}')
-    return "\n".join(lines) + "\n"
+    return f'{{"sources": {json.dumps(sources)},\n"rows": [\n  ' + ",\n  ".join(lines) + "\n]}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pci-ids", type=pathlib.Path, default=pathlib.Path("/usr/share/misc/pci.ids"))
-    parser.add_argument("--output", type=pathlib.Path, default=TABLES / "gpu_devices.yml")
+    parser.add_argument("--output", type=pathlib.Path, default=TABLES / "gpu_devices.json")
     arguments = parser.parse_args()
     text = arguments.pci_ids.read_text(encoding="utf-8")
     version = re.search(r"^#\s*Version: (\d{4})\.(\d{2})\.(\d{2})$", text, re.MULTILINE)

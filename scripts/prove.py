@@ -17,7 +17,6 @@ line a release; ends with 1 if any fails. A run that was stopped goes on where i
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
 import os
@@ -149,7 +148,7 @@ def prove_cuda(target: Target, tables: Tables) -> tuple[str, ...]:
     assert lock is not None and uv is not None
     with tempfile.TemporaryDirectory(prefix="tensorflow-proof-") as directory:
         try:
-            tool = ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(uv), index_url=None)
+            tool = ensure_uv(directory=str(REPOSITORY / ".tools"), record=uv._asdict(), index_url=None)
             return tuple(open_libraries(tables, lock, tool, directory))
         except StackError as error:
             raise ProofError(error.message) from error

@@ -15,11 +15,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
+# The directory of this file is not there with PYTHONSAFEPATH.
+sys.path[:0] = [os.path.join(REPOSITORY, "module_utils"), os.path.join(REPOSITORY, "scripts")]
 
 from tensorflow_stack import screen, variables  # noqa: E402  # found by the line above
 from tensorflow_stack.errors import StackError  # noqa: E402
@@ -44,6 +45,7 @@ VARIABLES = (
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
+    Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -55,6 +57,17 @@ MEANT = {
     "TF": "TENSORFLOW",
     "ENV": "ENVIRONMENT",
     "PYTHON": "tensorflow_python",
+}
+# The same of targets.
+MEANT_TARGETS = {
+    "install": "workstation",
+    "update": "workstation",
+    "upgrade": "workstation",
+    "uninstall": "remove",
+    "list": "history",
+    "undo": "rollback",
+    "check": "verify",
+    "jupyter": "kernel",
 }
 # Read by make itself, and named by it as well.
 OF_MAKE = ("PYTHON", "SHELL")
@@ -76,9 +89,29 @@ def unknown(playbook: str, name: str, known: Iterable[str]) -> StackError:
     )
 
 
+def no_target(name: str, targets: Iterable[str]) -> StackError:
+    meant = MEANT_TARGETS.get(name) or variables.nearest(name, targets)
+    return StackError(
+        f"make has no target {name}." + (f" Did you mean make {meant}?" if meant else "") + " Nothing was done. "
+        "make help lists all."
+    )
+
+
 def empty(playbook: str, name: str) -> StackError:
     """Of an empty value, which a script gives that lost it: the default would be somebody else's choice."""
     return StackError(f"{name}= is empty, so nothing was done. Give it a value, or leave it out of make {playbook}.")
+
+
+# What says what to remove, or of which nodes.
+_NAMED = {
+    "tensorflow_version",
+    "tensorflow_environment",
+    "remove_system",
+    "remove_applied",
+    "INVENTORY",
+    "TENSORFLOW",
+    "ENVIRONMENT",
+}
 
 
 def known_variables() -> dict[str, dict[str, Any]]:
@@ -108,6 +141,9 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
                 raise empty(playbook, name)
             named[sets] = name
             found[sets] = _value(playbook, name, text, known.get(sets, {"type": "bool" if name == "CHECK" else "str"}))
+    if playbook == "remove" and not found.keys() & _NAMED and not any(exported.get(name) for name in _NAMED):
+        # On this machine, what was applied last. A name in the environment may be meant for it, and does not count.
+        found["remove_applied"] = True
     return found
 
 
@@ -183,10 +219,29 @@ def utf8_locale() -> str | None:
     )
 
 
+def make_targets() -> list[tuple[str, str]]:
+    """Each with what it does."""
+    with open(os.path.join(REPOSITORY, "Makefile"), encoding="utf-8") as stream:
+        return re.findall("^([a-z-]+):.*?## (.+)$", stream.read(), re.MULTILINE)
+
+
+def forget_other_python(environ: MutableMapping[str, str]) -> list[str]:
+    """Remove what a shell says to every Python, such as where its packages are: the tools have their own.
+
+    A line for the two that somebody may miss.
+    """
+    names = [name for name in environ if re.fullmatch("PYTHON[A-Z0-9]+", name)]
+    for name in names:
+        del environ[name]
+    told = [name for name in ("PYTHONHOME", "PYTHONPATH") if name in names]
+    return (
+        [f"ignored in the environment, because the tools have packages of their own: {', '.join(told)}"] if told else []
+    )
+
+
 def help_lines(width: int | None) -> list[str]:
     """The targets of make, as their lines in the Makefile say what they do, and its variables."""
-    with open(os.path.join(REPOSITORY, "Makefile"), encoding="utf-8") as stream:
-        targets = re.findall("^([a-z-]+):.*?## (.+)$", stream.read(), re.MULTILINE)
+    targets = make_targets()
     names = [
         (f"{variable.name}=", variable.meaning + (f" ({variable.sets})" if variable.sets else ""))
         for variable in VARIABLES
@@ -226,7 +281,8 @@ def main() -> int:
         return 0
     playbooks = sorted(name[:-4] for name in os.listdir(os.path.join(REPOSITORY, "playbooks")) if name.endswith(".yml"))
     if arguments.playbook not in playbooks:
-        parser.error(f"there is no playbook {arguments.playbook}; there are {', '.join(playbooks)}")
+        say(f"run_playbook: {no_target(arguments.playbook, [name for name, _ in make_targets()]).message}")
+        return 2
     words = [word.partition("=") for word in arguments.given]
     given = {
         name: value if equals else os.environ.get(name, "")
@@ -240,7 +296,7 @@ def main() -> int:
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
-    for line in notes(arguments.playbook, given, os.environ):
+    for line in [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ)]:
         say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from typing import Any
 import ansible.module_utils
 import ansible.module_utils.basic
 import ansible.modules
+import bootstrap
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -29,13 +30,21 @@ pytest_plugins = ["tests.cpu_seconds"]
 RunModule = Callable[..., dict[str, Any]]
 
 
+def pytest_configure() -> None:
+    """Refuses tools that are out of date: the first test that runs `make` would replace them under all others."""
+    for wish in (bootstrap.TEST, bootstrap.OLDEST):
+        directory = REPOSITORY / wish.directory
+        if directory.exists() and directory.samefile(sys.prefix) and not bootstrap.is_built(wish):
+            raise pytest.UsageError(f"{wish.directory} is not what requirements/{wish.lock} says. Run make test-tools.")
+
+
 @pytest.fixture(scope="session")
 def uv() -> str:
     """Path of the pinned uv, the one that the bootstrap brought where it did."""
     tables = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
     row = tables.uv(platform.machine())
     assert row is not None, f"no pinned uv for {platform.machine()}"
-    return ensure_uv(directory=str(REPOSITORY / ".tools"), record=dataclasses.asdict(row), index_url=None)
+    return ensure_uv(directory=str(REPOSITORY / ".tools"), record=row._asdict(), index_url=None)
 
 
 @contextlib.contextmanager

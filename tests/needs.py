@@ -1,7 +1,8 @@
 """What tests need of the machine that they run on (needs.yml): installed, or why a test skips.
 
-`python -m tests.needs` installs the packages that are missing, as root on a machine with apt. Elsewhere it names
-them, and the tests that use them skip. In CI nothing may be missing: there they fail instead.
+`python -m tests.needs` installs the packages that are missing, as root on a machine with apt, and with `--slow` also
+those that only slow tests use. Elsewhere it names them, and the tests that use them skip. In CI nothing may be missing:
+there they fail instead.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -32,16 +33,17 @@ def table() -> Any:
     return yaml.safe_load(Path(__file__).with_suffix(".yml").read_text(encoding="utf-8"))
 
 
-def is_there(row: dict[str, str]) -> bool:
+def is_there(row: dict[str, Any]) -> bool:
     if "module" in row:
         return importlib.util.find_spec(row["module"]) is not None
     return os.path.exists(row["file"]) if "file" in row else shutil.which(row["command"]) is not None
 
 
 def missing(names: Iterable[str] | None = None) -> list[str]:
-    """Of these packages, or of all, those that are not there."""
+    """Of these packages, or of all but those of slow tests, what is not there."""
     rows = {row["package"]: row for row in table()["packages"]}
-    return sorted(name for name in (rows if names is None else names) if not is_there(rows[name]))
+    usual = (name for name, row in rows.items() if not row.get("slow"))
+    return sorted(name for name in (usual if names is None else names) if not is_there(rows[name]))
 
 
 def reason(*packages: str, root: bool = False) -> str | None:
@@ -157,8 +159,8 @@ def _find_libraries(root: Path, path: Path, directory: str) -> None:
 # ------------------------------------------------------------------------------------------------- packages
 
 
-def main() -> int:
-    lacking = missing()
+def main(arguments: Sequence[str] = ()) -> int:
+    lacking = missing([row["package"] for row in table()["packages"]] if "--slow" in arguments else None)
     if not lacking:
         return 0
     if os.geteuid() or shutil.which("apt-get") is None:
@@ -179,4 +181,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

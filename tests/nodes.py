@@ -15,7 +15,8 @@ from ansible.module_utils.tensorflow_stack.node.user import User
 DATA = Path(__file__).parent / "data" / "nodes"
 NAMES = sorted(path.stem for path in DATA.glob("*.yml") if not path.stem.startswith("_"))
 
-ELF_MACHINES = {"i386": 3, "x86_64": 62, "aarch64": 183}
+GLIBC_LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
+ELF_MACHINES = {"i386": 3, "ppc64le": 21, "x86_64": 62, "aarch64": 183}
 
 
 def materialise(name: str, tmp_path: Path) -> Path:
@@ -74,6 +75,8 @@ def build(description: dict[str, Any], root: Path) -> Path:
     for path, content in description.get("elf", {}).items():
         machine, _, text = content.partition(" ")
         _write_elf(_place(root, path), machine, text)
+    if description.get("c_library", "glibc") == "glibc" and "architecture" in description:
+        _write_elf(_place(root, GLIBC_LOADERS[description["architecture"]]), description["architecture"])
     for directory, names in description.get("libraries", {}).items():
         for name in names:
             _write_elf(_place(root, f"{directory}/{name}"), description["architecture"])

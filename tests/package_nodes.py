@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tests.repositories.serve import Server, serve
 
 DISTRIBUTIONS = {"bookworm": "debian12", "bullseye": "debian11", "trixie": "debian13", "el": "rhel8"}
 SUITES = ("bookworm", "bullseye", "trixie")
+# For a test whose subject no version of apt changes: on the others at night.
+MAINLY_ONE = [pytest.param(suite, marks=[pytest.mark.slow] * (suite != "bookworm")) for suite in SUITES]
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +79,7 @@ class Node:
         text = self.root.run("rpm", "-qa", "--qf", r"%{NAME} %{VERSION}-%{RELEASE}\n")
         rows: dict[str, str] = {}
         for name, version in sorted(line.split() for line in text.splitlines()):
-            if "nvidia" in name or "cud" in name or name.startswith("libcu"):
+            if "nvidia" in name or "cud" in name or re.match("libcu(?!rl)", name):
                 rows[name] = f"{rows[name]} {version}" if name in rows else version
         return rows
 
@@ -87,7 +90,7 @@ class Node:
         for line in text.splitlines():
             name, _, rest = line.partition(" ")
             status, _, version = rest.partition("=")
-            if "nvidia" in name or "cud" in name or name.startswith("libcu"):
+            if "nvidia" in name or "cud" in name or re.match("libcu(?!rl)", name):
                 rows[name] = version if status == "hi " else f"{status.strip()} {version}"
         return rows
 

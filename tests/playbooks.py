@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -29,6 +31,12 @@ class Run:
     @property
     def counts(self) -> dict[str, int]:
         return self.recap.get("localhost", {})
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What ended the run of each host, in one line."""
+        parts = re.split(r"^fatal: \[([^]]+)\]: ", self.output, flags=re.MULTILINE)
+        return {host: " ".join(text.split()) for host, text in zip(parts[1::2], parts[2::2])}
 
     @property
     def changed(self) -> dict[str, int]:
@@ -92,3 +100,18 @@ class Site:
     def imports(self, environment: str) -> str:
         done = self.python(environment, "import tensorflow as tf; print(tf.__version__)")
         return done.stdout.strip() or done.stderr
+
+
+def kill_everything_about(text: str) -> list[int]:
+    """SIGKILL to every process whose command or environment has the text, such as those of a run."""
+    killed = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            about = text.encode() in (directory / "cmdline").read_bytes() + (directory / "environ").read_bytes()
+        except OSError:
+            continue
+        if about and int(directory.name) != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(directory.name), signal.SIGKILL)
+            killed.append(int(directory.name))
+    return killed

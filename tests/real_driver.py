@@ -8,7 +8,6 @@ libcuda and nvidia-smi make device files; those are the root's own.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import platform
 import shutil
@@ -27,7 +26,7 @@ from tests.hosts.stand_ins import NVRM
 from tests.needs import APT, require, unavailable
 
 TABLES = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"))
-DIAGNOSES = [dataclasses.asdict(row) for row in TABLES.diagnoses]
+DIAGNOSES = [row._asdict() for row in TABLES.diagnoses]
 
 ENVIRONMENT = "/opt/tensorflow/tensorflow-2.8.0"
 A100 = {"pci": {"0000:04:00.0": {"vendor": "10de", "device": "20f1", "pci_class": "030200", "driver": "nvidia"}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .io.writing import write_json
@@ -54,6 +54,7 @@ _SYSTEM = (
 _GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
 # The good verdict of `tensorflow_check_level: libraries`, which proves less, as was asked for.
 _ASKED_FOR_LESS = "libraries_ok"
+_INVENTORY_OF_MAKE = os.path.join("inventories", "workstation")
 
 
 def make_report(
@@ -123,6 +124,18 @@ class Asked(NamedTuple):
     inventories: Sequence[str] = ()
     limit: str = ""  # the node, if the run had others besides
 
+    @classmethod
+    def read(cls, variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Asked:
+        """From the variables of a task, by Ansible's templating."""
+        root = variables.get("tensorflow_root") or ""
+        inventories = variables.get("ansible_inventory_sources") or ()
+        is_alone = len(variables.get("ansible_play_hosts_all") or ()) <= 1
+        return cls(
+            root=str(template(root)) if root else "",
+            inventories=() if is_alone and "".join(inventories).endswith(_INVENTORY_OF_MAKE) else tuple(inventories),
+            limit="" if is_alone else variables["inventory_hostname"],
+        )
+
     def command(self, playbook: str, environment: str = "") -> str:
         if self.limit or len(self.inventories) > 1:
             values = {"tensorflow_environment": environment, "tensorflow_root": self.root}
@@ -158,7 +171,7 @@ def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked
     back = done.get("rollback")
     further = f"{asked.command('rollback')} switches to {back['environment']} ({back['build']})" if back else ""
     if done["action"] == "rollback":
-        again = f"{asked.command('workstation')} applies the inventory again"
+        again = f"{asked.command('workstation')} with a release applies that one"
         return f"{again}; {further}" if further else again
     if further:
         return further
@@ -174,6 +187,11 @@ def _way_back(done: Mapping[str, Any], manifest: Mapping[str, Any], asked: Asked
 
 def _number(build: str) -> int:
     return int(build.rpartition("-")[2])
+
+
+def options_of(**given: Any) -> dict[str, Any]:
+    """The options of `tensorflow_report`, with the defaults of those that are not given."""
+    return {**{name: option.get("default") for name, option in OPTIONS.items()}, **given}
 
 
 def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[str, Any] | None, str | None]:

@@ -6,15 +6,21 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 # Narrower screens are not served: no table fits them.
 _LEAST = 40
 # Of an error, with the line that names its log.
 ERROR_LINES = 5
+# Of a list in an error.
+_MOST_ROWS = 30
 # Characters of a line that nobody folds.
 _UNFOLDED = 400
 _CUT = " ... "
+# A last sentence that says what did not happen.
+_STATE = re.compile(r"(?:Nothing|No \w+) (?:was|were) [a-z]+\.")
+# What Ansible says of every command that fails, alone or in a sentence.
+_OF_A_COMMAND = "non-zero return code"
 
 
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
@@ -48,13 +54,25 @@ def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
 def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str], bool]:
     """An error in at most so many lines, and whether something was left out.
 
-    The last sentence stays, because it says what to set; what is before it is cut.
+    That nothing was changed is left out first. The last sentence stays, because it says what to set; the text before it
+    is cut. A list, whose rows are indented, comes on top of these lines: each row is a fault of its own.
     """
+    rows = [line for line in text.split("\n") if line.startswith("  ")]
+    if rows:
+        head, _, rest = text.partition("\n" + rows[0])
+        tail = "\n".join(line for line in rest.split("\n") if line.strip() and not line.startswith("  "))
+        first, is_head_cut = shorten_error(head, width, lines=lines - 1)
+        last, is_tail_cut = shorten_error(tail, width, lines=max(lines - len(first), 1)) if tail else ([], False)
+        more = [f"  and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
+        shown = [part for row in rows[:_MOST_ROWS] for part in fold(row, width, indent="  ")]
+        return [*first, *shown, *more, *last], is_head_cut or is_tail_cut or bool(more)
     whole = fold(text.strip(), width, indent="  ")
     room = (width or _UNFOLDED) * lines
     if len(whole) <= lines and (width or len(text) <= room):
         return whole, False
     sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
+    while len(sentences) > 1 and _STATE.fullmatch(sentences[-1]):
+        sentences.pop()
     advice = sentences.pop() if len(sentences) > 1 and len(sentences[-1]) < room // 2 else ""
     for count in range(len(sentences), 0, -1):
         folded = fold(" ".join(sentences[:count]) + _CUT + advice, width, indent="  ")
@@ -66,6 +84,27 @@ def shorten_error(text: str, width: int | None, *, lines: int) -> tuple[list[str
         start = start.rsplit(" ", 1)[0]
         folded = fold(start + _CUT + advice, width, indent="  ")
     return folded, True
+
+
+def message_of(said: Mapping[str, Any]) -> str:
+    """What a failed task says of its failure, without what Ansible puts before it."""
+    if "censored" in said:
+        return str(said["censored"])
+    if _OF_A_COMMAND in str(said.get("msg")) and said.get("cmd"):
+        return _error_of_command(said)
+    text = str(said.get("msg") or said.get("reason") or said.get("stderr") or "it gave no reason")
+    for start in ("Task failed: ", "Action failed: ", "Module failed: "):
+        text = text[len(start) :] if text.startswith(start) else text
+    return text.strip()
+
+
+def _error_of_command(said: Mapping[str, Any]) -> str:
+    """What it printed last, which Ansible's message leaves out."""
+    command = said["cmd"]
+    program = command.split()[0] if isinstance(command, str) else str(command[0])
+    printed = [line.strip() for name in ("stdout", "stderr") for line in str(said.get(name, "")).splitlines()]
+    last = next((line for line in reversed(printed) if line), "it printed nothing")
+    return f"{program} ended with {said.get('rc')}: {last}"
 
 
 def rows_of(cells: list[tuple[str, ...]], width: int | None, *, least: int = 30) -> list[str]:

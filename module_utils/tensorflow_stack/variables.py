@@ -55,8 +55,14 @@ def _is_alike(words: list[str], others: list[str]) -> bool:
         words, others = words[:-1], others[:-1]
     # Nothing is left of names that differ in the case of their letters.
     one, other = "_".join(words), "_".join(others)
-    # Two letters that changed places weigh much in a short word.
-    return sorted(one) == sorted(other) or difflib.SequenceMatcher(None, one, other).ratio() >= _ALIKE
+    # Two letters that changed places, or one too few or too many, weigh much in a short word.
+    if sorted(one) == sorted(other) or other in _one_letter_less(one) or one in _one_letter_less(other):
+        return True
+    return difflib.SequenceMatcher(None, one, other).ratio() >= _ALIKE
+
+
+def _one_letter_less(word: str) -> set[str]:
+    return {word[:place] + word[place + 1 :] for place in range(len(word))}
 
 
 def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
@@ -121,3 +127,20 @@ def wrong_values(values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any
             except StackError as error:
                 found.append(error.message)
     return found
+
+
+def problems(host: str, values: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each: a host that cannot name a file, misspelt variables, values that they cannot have."""
+    lines = []
+    if host in (".", "..") or "/" in host or "\0" in host:
+        lines.append(
+            f"The name of the host {host!r} cannot be the name of a file, and its report has that name. "
+            "Give it another name, and set ansible_host to its address."
+        )
+    names = [name for name in values if isinstance(name, str) and not name.startswith("ansible_")]
+    for name, meant in sorted(misspelt(names, known).items()):
+        lines.append(
+            f"{name} is set, but is no variable of this toolkit; {meant} is one. Correct it where it is set "
+            "(inventory, group_vars, host_vars or -e). If it is one of your own, give it a less similar name."
+        )
+    return [*lines, *wrong_values(values, known)]

@@ -6,7 +6,6 @@ Builds the lock of a release in a root of its own, once to fill the cache and th
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 import statistics
@@ -39,7 +38,7 @@ def main() -> None:
     locks = str(FILES / "locks")
     lock = read_lock(lock_path(locks, release=options.release, python=minor, platform="linux_x86_64", flavour="cpu"))
     with tempfile.TemporaryDirectory(prefix="warm-build-") as root:
-        record = dataclasses.asdict(load_tables(FILES / "tables").uv("x86_64"))
+        record = load_tables(str(FILES / "tables")).uv("x86_64")._asdict()
         uv = ensure_uv(directory=os.path.join(root, ".tools"), record=record, index_url=None)
         installer = Installer(uv=uv, cache=os.path.join(root, ".cache", "uv"))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
+from ansible.module_utils.tensorflow_stack.health.findings import Finding, metrics
 from ansible.module_utils.tensorflow_stack.node.kernels import KERNEL_MODULES
 
 from scripts import make_docs, run_playbook
@@ -63,11 +64,12 @@ def variables_of_make() -> set[str]:
 
 @cache
 def names_of_this_repository() -> frozenset[str]:
-    """Variables with their values, and what else has such a name: roles, modules of Ansible and the kernel, tables."""
+    """Variables with their values, and what else has such a name: roles, modules, tables, metrics."""
     variables = run_playbook.known_variables()
     values = {choice for row in variables.values() for choice in row.get("choices", ())}
     files = {path.stem for folder in ("library", "callback_plugins") for path in (REPOSITORY / folder).glob("*.py")}
     roles = {path.name for path in (REPOSITORY / "roles").iterdir()}
+    exported = set(re.findall(r"^\w+", metrics(Finding(True, "", "", 0, 0)), re.MULTILINE))
     tables = {path.stem for path in TABLES.glob("*.yml")}
     results = {
         name
@@ -76,7 +78,7 @@ def names_of_this_repository() -> frozenset[str]:
         for name in re.findall(r"^ *register: (\w+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     return frozenset(
-        {*variables, *make_docs.PLAY_VARIABLES, *values, *files, *roles, *results, *tables, *KERNEL_MODULES}
+        {*variables, *make_docs.PLAY_VARIABLES, *values, *files, *roles, *results, *tables, *exported, *KERNEL_MODULES}
     )
 
 

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "repositories": {"io"},
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
-    "fleet": {"io"},
+    "fleet": {"io", "records"},
+    "health": {"check", "environment", "io", "records"},
     "report": {"io"},
     "screen": set(),
     "variables": set(),
@@ -49,8 +50,12 @@ PURE_FILES = {
     "check/log_unwrap.py",
     "check/report.py",
     "check/verdicts.py",
+    "fleet/advice.py",
     "fleet/decision.py",
+    "fleet/entries.py",
+    "fleet/exports.py",
     "fleet/summary.py",
+    "health/findings.py",
     "kernel/texts.py",
     "locking/added.py",
     "locking/clashes.py",
@@ -70,6 +75,7 @@ PURE_FILES = {
     "repositories/apt_sources.py",
     "repositories/openpgp.py",
     "repositories/yum_repos.py",
+    "tables/node_rows.py",
     "tables/releases.py",
     "tables/rows.py",
 }
@@ -225,7 +231,7 @@ def test_only_io_starts_programs_opens_sockets_and_locks_files() -> None:
 
 # --- Python 3.7 -------------------------------------------------------------------------------------
 
-ON_NODES = {"archives", "check", "environment", "io", "kernel", "node", "packages", "records", "repositories"}
+ON_NODES = {"archives", "check", "environment", "health", "io", "kernel", "node", "packages", "records", "repositories"}
 _GENERIC_SINCE_3_9 = {"dict", "frozenset", "list", "set", "tuple", "type"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import json
 import re
@@ -21,7 +20,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 TABLES = Path(__file__).resolve().parents[2] / "roles/tensorflow_release/files/tables"
-NAMES = sorted(path.stem for path in TABLES.glob("*.yml"))
+FILES = {path.stem: path for pattern in ("*.yml", "*.json") for path in TABLES.glob(pattern)}
+NAMES = sorted(FILES)
 
 
 def _requirement(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -41,6 +41,7 @@ def _distribution(row: dict[str, Any]) -> tuple[Any, ...]:
 ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
     "base_systems": lambda row: row["codename"],
+    "companions": lambda row: (row["project"], row["kind"], _first_release(row)),
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),
@@ -53,6 +54,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "gpu_chips": lambda row: row["chip"],
     "gpu_devices": lambda row: row["device_id"],
     "gpu_proofs": lambda row: (Version(row["release"]), row["gpu"], Version(row["driver"]), Version(row["cuda"])),
+    "glibc": _first_release,
     "kernels": _first_release,
     "node_kinds": lambda row: (row["aspect"], row["kind"]),
     "opened_libraries": lambda row: (_first_release(row), row["component"]),
@@ -65,13 +67,14 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "repositories": _distribution,
     "small_gpus": lambda row: row["chip"],
     "source_distributions": _requirement,
+    "torch_releases": lambda row: Version(row["release"]),
     "uv": lambda row: row["architecture"],
     "vulnerabilities": lambda row: row["advisory"],
 }
 
 
 def _content(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load((TABLES / f"{name}.yml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+    content: dict[str, Any] = yaml.load(FILES[name].read_text(encoding="utf-8"), yaml.CSafeLoader)
     return content
 
 
@@ -120,8 +123,10 @@ def test_rows_are_sorted_and_unique(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_there_is_one_row_on_a_line(name: str) -> None:
-    lines = (TABLES / f"{name}.yml").read_text(encoding="utf-8").splitlines()
-    assert sum(line.startswith("  - {") and line.endswith("}") for line in lines) == len(_content(name)["rows"])
+    lines = FILES[name].read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith(("  - {", "  {")) and line.rstrip(",").endswith("}") for line in lines) == len(
+        _content(name)["rows"]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -326,7 +331,7 @@ def test_lines_of_diagnoses_need_a_text_that_is_looked_for_first(tables: Tables)
 
 
 def test_every_symptom_of_a_constraint_is_recognised(tables: Tables) -> None:
-    rows = [dataclasses.asdict(row) for row in tables.diagnoses]
+    rows = [row._asdict() for row in tables.diagnoses]
     assert [row.symptom for row in tables.constraints if not diagnose(rows, text=row.symptom)] == []
 
 

@@ -62,7 +62,12 @@ def installing(machine: Machine, held: threading.Event) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize(
-    ("moment", "package"), [(resolving, "pandas==2.3.3"), (locked, "pandas==2.3.4"), (installing, "scipy==1.14.0")]
+    ("moment", "package"),
+    [
+        pytest.param(resolving, "pandas==2.3.3", marks=pytest.mark.slow),
+        pytest.param(locked, "pandas==2.3.4", marks=pytest.mark.slow),
+        (installing, "scipy==1.14.0"),
+    ],
 )
 def test_killed(
     machine: Machine,
@@ -90,7 +95,7 @@ def test_killed(
     while not is_there():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    assert kill_everything_about(machine.site.root)
+    assert kill_everything_about(str(machine.site.root))
     assert process.wait() == -signal.SIGKILL
     held.clear()
 

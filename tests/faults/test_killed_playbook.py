@@ -8,13 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import builds
 
 from tests.needs import python_of
-from tests.playbooks import REPOSITORY, Site
+from tests.playbooks import REPOSITORY, Site, kill_everything_about
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -44,20 +43,6 @@ def _requirements(site: Site, numpy: str) -> str:
     return str(path)
 
 
-def kill_everything_about(root: Path) -> list[int]:
-    """SIGKILL to every process that names the root: ansible-playbook, its workers, the module, uv, Python."""
-    killed = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            about = str(root).encode() in (directory / "cmdline").read_bytes() + (directory / "environ").read_bytes()
-        except OSError:
-            continue
-        if about and int(directory.name) != os.getpid():
-            os.kill(int(directory.name), signal.SIGKILL)
-            killed.append(int(directory.name))
-    return killed
-
-
 @pytest.mark.parametrize(("said", "numpy"), POINTS.items(), ids=[said.split()[0] for said in POINTS])
 def test_killed_when_the_log_says(site: Site, said: str, numpy: str) -> None:
     requirements = _requirements(site, numpy)
@@ -76,7 +61,7 @@ def test_killed_when_the_log_says(site: Site, said: str, numpy: str) -> None:
     while said not in (log.read_text() if log.exists() else ""):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    killed = kill_everything_about(site.root)
+    killed = kill_everything_about(str(site.root))
     assert process.wait() == -signal.SIGKILL
     assert len(killed) > 1
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import package_nodes
-from tests.package_nodes import MIDDLE, OLD, SUITES, Node, cudnn, driver
+from tests.package_nodes import MAINLY_ONE, MIDDLE, OLD, SUITES, Node, cudnn, driver
 
 pytestmark = pytest.mark.integration
 # Fixtures, which pytest finds by their names here.
@@ -65,7 +65,7 @@ def test_killed_in_postinst_is_named_and_healed(node: Node) -> None:
     assert node.both(component="cudnn", state="absent")["transaction"]["remove"] == [f"libcudnn8={OLD}"]
 
 
-@pytest.mark.parametrize("suite", SUITES, indirect=True)
+@pytest.mark.parametrize("suite", MAINLY_ONE, indirect=True)
 def test_killed_in_unpacking_is_named_and_installed_anew(node: Node) -> None:
     unpacking = node.root.path / "usr"
     kill_when(node, lambda: any(unpacking.rglob("*.dpkg-new")), **BIG)

@@ -6,8 +6,8 @@ import pytest
 
 # By `make integration`, which ends with the CPU seconds of each file.
 LONGEST = (
-    *("test_fleet", "test_classic_cases", "test_added", "test_mock_gpu", "test_fresh_machine", "test_additions"),
-    *("test_names", "test_library_contexts", "test_packages", "test_repositories", "test_history", "test_check"),
+    *("test_classic_cases", "test_added", "test_mock_gpu", "test_fleet", "test_fresh_machine", "test_additions"),
+    *("test_names", "test_packages", "test_packages_dnf", "test_repositories", "test_history", "test_check"),
 )
 
 

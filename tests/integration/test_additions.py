@@ -117,6 +117,7 @@ def test_a_bare_verify_compares_with_the_requirements_file_that_was_applied(mach
     assert verified.changed == {"localhost": 0}
 
 
+@pytest.mark.slow
 def test_a_verify_of_the_release_alone_names_the_file_and_advises_nothing_that_deletes(machine: Machine) -> None:
     run = machine.play("verify", tensorflow_version=RELEASE, tensorflow_gpu="none", tensorflow_python=MINOR)
     assert run.code != 0
@@ -124,7 +125,17 @@ def test_a_verify_of_the_release_alone_names_the_file_and_advises_nothing_that_d
     assert "Run playbooks/workstation.yml" not in said(run)
 
 
-@pytest.mark.parametrize("playbook", ["plan", "workstation"])
+def test_nothing_is_made_to_verify(machine: Machine) -> None:
+    other = machine.site.path / "other.txt"
+    other.write_text("scipy\n")
+    run = machine.play("verify", tensorflow_version=RELEASE, tensorflow_requirements=str(other))
+    assert run.code != 0
+    cause = f"it was applied with {machine.site.path}/mine.txt, and the lock of the plan does not exist yet."
+    assert f"is not as planned: {cause} Verify without variables compares with what was applied." in said(run)
+    assert not (machine.site.path / "other.locks").exists()
+
+
+@pytest.mark.parametrize("playbook", [pytest.param("plan", marks=pytest.mark.slow), "workstation"])
 def test_the_release_alone_does_not_replace_it(machine: Machine, playbook: str) -> None:
     before = machine.live
     run = machine.play(playbook, tensorflow_version=RELEASE)
@@ -138,6 +149,7 @@ def test_the_release_alone_does_not_replace_it(machine: Machine, playbook: str) 
         jsonschema.validate(run.report, REPORT_SCHEMA)
 
 
+@pytest.mark.slow
 def test_a_second_file_does_not_take_the_name_over(machine: Machine) -> None:
     other = machine.requirements("other.txt", "scipy\n", machine.scipy)
     run = machine.play("workstation", tensorflow_version=RELEASE, tensorflow_requirements=other)
@@ -207,13 +219,18 @@ def test_damage_is_mended_by_what_verify_says_unless_that_would_lose_something(m
     assert stopped.code != 0 and "it is damaged and must be repaired" in said(stopped)
     mended = machine.play("workstation", tensorflow_version="current", tensorflow_additions="drop")
     assert mended.report["done"]["action"] == "repair", mended.output
-    pandas.unlink()
+
+
+@pytest.mark.slow
+def test_damage_without_additions_is_mended_by_what_verify_says(machine: Machine) -> None:
+    (machine.site.root / NAME / "lib" / f"python{MINOR}" / "site-packages" / "pandas" / "__init__.py").unlink()
     run = machine.play("verify")
     assert "pandas/__init__.py is missing. Run playbooks/workstation.yml with tensorflow_version=current." in said(run)
     assert machine.play("workstation", tensorflow_version="current").code == 0
     assert machine.play("verify").code == 0
 
 
+@pytest.mark.slow
 def test_a_manifest_of_an_earlier_version_is_verified_by_the_lock_in_the_build(machine: Machine) -> None:
     path = machine.site.root / "manifest.json"
     content = json.loads(path.read_text())

@@ -86,8 +86,8 @@ def test_a_python_whose_tensorflow_finds_no_cuda(site: Site, stand_in: Callable[
     ("capture", "cause"),
     [
         ("driver_mismatch/nvidia-smi550", "driver_mismatch"),
-        ("packages_interrupted/apt", "packages_interrupted"),
-        ("healthy/tf2.21.M-ok", None),
+        pytest.param("packages_interrupted/apt", "packages_interrupted", marks=pytest.mark.slow),
+        pytest.param("healthy/tf2.21.M-ok", None, marks=pytest.mark.slow),
         ("healthy/tf2.21.xla2", None),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_log_is_read_on_the_controller_and_once(site: Site, tmp_path: Path) ->
     assert sum(counts["unreachable"] for counts in run.recap.values()) == 0
 
 
-@pytest.mark.parametrize("kind", ["device", "pipe", "directory"])
+@pytest.mark.parametrize("kind", [pytest.param("device", marks=pytest.mark.slow), "pipe", "directory"])
 def test_what_is_no_log_is_refused_at_once(site: Site, tmp_path: Path, kind: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     path = {"device": "/dev/zero", "pipe": str(tmp_path / "pipe"), "directory": str(tmp_path)}[kind]

@@ -1,10 +1,14 @@
-"""A fleet of three nodes of this machine, each with a root of its own: preflight, canary, batches, drained nodes."""
+"""A fleet of three nodes of this machine, each with a root of its own: preflight, canary, batches, drained nodes.
+
+Of doubles in small wheels, for which the check succeeds: this is about the nodes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.playbooks import ANSIBLE_PLAYBOOK, REPOSITORY, Run, run_playbook
+from tests.hosts.fleet import make_doubles
+from tests.playbooks import ANSIBLE_PLAYBOOK, LOCAL, REPOSITORY, Run, run_playbook
 
 pytestmark = pytest.mark.integration
 
@@ -75,15 +80,19 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory, uv: str) -> Fleet:
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    make_doubles(fleet.path / "wheels", fleet.path / "locks", "2.15.1")
+    for node in NODES:
+        shutil.copytree(Path(uv).parent, fleet.path / "roots" / node / ".tools" / Path(uv).parent.name)
     (fleet.path / "stuck").write_text("")
     for name, tasks in (("drain", DRAIN), ("undrain", UNDRAIN)):
         (fleet.path / f"{name}.yml").write_text(tasks.format(fleet.path))
     common = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        **LOCAL,
         "tensorflow_version": "2.15.1",
+        "tensorflow_release_locks": str(fleet.path / "locks"),
+        "tensorflow_index_url": (fleet.path / "wheels").as_uri(),
         "tensorflow_gpu": "none",
         "tensorflow_root": str(fleet.path / "roots" / "{{ inventory_hostname }}"),
         "stack_report_directory": str(fleet.path / "reports"),
@@ -93,8 +102,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     }
     hosts: dict[str, Any] = dict.fromkeys(NODES)
     (fleet.path / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": common, "hosts": hosts}}))
-    yield fleet
-    shutil.rmtree(fleet.path)  # several gigabytes
+    return fleet
 
 
 def test_check_mode_plans_several_environments_and_changes_and_drains_nothing(fleet: Fleet) -> None:
@@ -131,28 +139,48 @@ def test_batch_that_fails_is_the_last_one(fleet: Fleet) -> None:
 
 
 def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:
-    """But on the third node, which is left out here: an install of the real TensorFlow takes its time."""
     (fleet.path / "stuck").write_text("")
-    run = fleet.play("--limit", "ada,bob")
+    run = fleet.play()
     assert run.code == 0, run.output
-    assert "Fleet of 2 nodes: 2 proven" in run.output
-    assert fleet.asked == ["drain bob", "undrain bob"]
-    assert (fleet.installed, fleet.drained) == (["ada", "bob"], [])
-    assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True]
+    assert "Fleet of 3 nodes: 3 proven" in run.output
+    assert fleet.asked == ["drain bob", "undrain bob", "drain cleo", "undrain cleo"]
+    assert (fleet.installed, fleet.drained) == (list(NODES), [])
+    assert [node["environments"][0]["changed"] for node in fleet.summary["nodes"]] == [False, True, True]
 
 
 def test_unchanged_fleet_is_one_module_run_a_node(fleet: Fleet) -> None:
-    run = fleet.play("-vv", "--limit", "ada,bob")
+    run = fleet.play("-vv")
     assert run.code == 0, run.output
-    assert (fleet.states, fleet.asked) == ({"ada": "proven", "bob": "proven"}, [])
+    assert (fleet.states, fleet.asked) == (dict.fromkeys(NODES, "proven"), [])
     assert set(run.changed.values()) == {0}
     assert "PLAY [Batch]" in run.output
     assert "Install each environment" not in run.output
+    # The decision and whether it stops are the first host's tasks.
+    assert [run.recap[node]["ok"] for node in ("ada", "bob")] == [2, 1]
+
+
+def test_environment_in_use_is_refused_in_the_preflight_with_who_uses_it(fleet: Fleet) -> None:
+    python = fleet.path / "roots" / "ada" / "tensorflow-2.15.1" / "bin" / "python"
+    other = {"tensorflow_version": "2.14.1", "tensorflow_environment": "tensorflow-2.15.1"}
+    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as user:
+        try:
+            run = fleet.play(**other, fleet_drain_tasks="", fleet_undrain_tasks="")
+            # With drain tasks it is looked for when the node was drained; in check mode it was not.
+            drained = fleet.play("--check", **other)
+        finally:
+            user.kill()
+    assert run.code == 2, run.output
+    assert fleet.states == {"ada": "refused", "bob": "not_begun", "cleo": "not_begun"}
+    said = " ".join(run.output.split())
+    assert f"to change it; found process {user.pid} (python) of" in said
+    assert "or set fleet_change_in_use to true." in said
+    assert drained.code == 0, drained.output
+    assert "Fleet of 3 nodes: 3 would be changed" in drained.output
 
 
 def test_node_that_is_left_out_is_named_and_ends_the_run_badly(fleet: Fleet) -> None:
     with fleet.asking_for_too_much("cleo"):
         run = fleet.play(fleet_skip_refused=True)
     assert run.code == 2, run.output
-    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "failed"}
-    assert "failed: cleo: gpu: wanted a GPU" in run.output
+    assert fleet.states == {"ada": "proven", "bob": "proven", "cleo": "refused"}
+    assert "refused: cleo: gpu: wanted a GPU" in run.output

@@ -49,7 +49,6 @@ def stable(machine: Machine) -> str:
     return os.readlink(machine.site.root / "current")
 
 
-@pytest.mark.oldest_core
 def test_a_rollback_goes_to_the_release_before(machine: Machine) -> None:
     assert machine.play("workstation", tensorflow_version=RELEASE).code == 0
     assert stable(machine) == NAME
@@ -66,7 +65,6 @@ def test_a_rollback_goes_to_the_release_before(machine: Machine) -> None:
     assert "There is nothing below" in said(again) and f"to roll back to that was in use before {NAME}" in said(again)
 
 
-@pytest.mark.oldest_core
 def test_a_bare_verify_means_what_is_in_use(machine: Machine) -> None:
     run = machine.play("verify")
     assert run.code == 0 and run.report["release"] == RELEASE, run.output
@@ -87,7 +85,6 @@ def test_a_rollback_of_what_an_inventory_names_is_not_of_that_alone(machine: Mac
     assert listed.code == 2 and f"there are {OTHER_NAME}, {NAME}. Set tensorflow_environment" in said(listed)
 
 
-@pytest.mark.oldest_core
 def test_the_history_is_shown_and_saved(machine: Machine) -> None:
     run = machine.play("history")
     assert run.changed == {"localhost": 0}, run.output
@@ -107,17 +104,17 @@ def test_the_history_is_shown_and_saved(machine: Machine) -> None:
     assert saved["current"] == str(machine.site.root / "current")
 
 
-@pytest.mark.oldest_core
-def test_a_bare_removal_lists_what_there_is(machine: Machine) -> None:
+def test_a_removal_without_a_name_lists_what_there_is(machine: Machine) -> None:
     run = machine.play("remove")
     assert run.code == 2
-    assert f"Nothing was named, and nothing was removed. Below {machine.site.root} there are" in said(run)
+    assert f"No environment was named, so nothing was removed. Below {machine.site.root} there are" in said(run)
     assert f"{OTHER_NAME}, {NAME}. Set tensorflow_environment" in said(run)
 
 
-@pytest.mark.oldest_core
 def test_after_its_removal_nothing_is_in_use(machine: Machine) -> None:
-    assert machine.play("remove", tensorflow_environment=NAME).code == 0
+    assert machine.play("remove", remove_applied=True).code == 0
+    again = machine.play("remove", remove_applied=True)
+    assert again.code == 2 and "No environment was named, and none is in use, so nothing was removed." in said(again)
     assert not os.path.lexists(machine.site.root / "current")
     assert "It is unknown which environment below" in said(machine.play("verify"))
     run = machine.play("rollback")

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from tests.container import Host, running, wait_for
 from tests.needs import require, unavailable
 from tests.playbooks import REPOSITORY
 
-pytestmark = pytest.mark.integration
+# In CI test_mock_gpu.py has the real TensorFlow open the CUDA that its environment links.
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 IMAGE = "debian-11"
 PYTHON = "3.9"
@@ -98,9 +99,7 @@ class Environment:
         return f"{self.path}/bin/python"
 
 
-@pytest.fixture(
-    scope="module", params=[name if name == "found" else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES]
-)
+@pytest.fixture(scope="module", params=SOURCES)
 def source(request: pytest.FixtureRequest) -> Source:
     return SOURCES[request.param]
 
@@ -148,7 +147,7 @@ def environment(
         "python": f"/usr/bin/python{PYTHON}",
         "lock": notebook_lock(tables, source.flavour, uv, directory).text,
         "library_directories": list(source.library_directories),
-        "uv": asdict(tables.uv("x86_64")),
+        "uv": tables.uv("x86_64")._asdict(),
     }
     run_module(host, "tensorflow_venv", arguments)
     environment = Environment(host, source, f"/opt/tensorflow/{name}")
@@ -230,20 +229,16 @@ def from_cron(environment: Environment) -> str:
 @pytest.mark.parametrize(
     "start",
     [
-        *(
-            pytest.param(start, id=start.__name__, marks=pytest.mark.slow)
-            for start in (
-                from_an_interactive_shell,
-                from_an_empty_environment,
-                from_a_systemd_unit,
-                from_a_console_script,
-            )
-        ),
-        *(
-            pytest.param(start, id=start.__name__)
-            for start in (from_a_systemd_unit_of_another_user, from_a_script, from_a_jupyter_kernel, from_cron)
-        ),
+        from_an_interactive_shell,
+        from_an_empty_environment,
+        from_a_systemd_unit,
+        from_a_systemd_unit_of_another_user,
+        from_a_script,
+        from_a_console_script,
+        from_a_jupyter_kernel,
+        from_cron,
     ],
+    ids=lambda start: start.__name__,
 )
 def test_every_library_is_opened(environment: Environment, start: Callable[[Environment], str]) -> None:
     said = start(environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import package_nodes
-from tests.package_nodes import CUDA, MIDDLE, OLD, SUITES, Node, cudnn, driver
+from tests.package_nodes import CUDA, MAINLY_ONE, MIDDLE, OLD, SUITES, Node, cudnn, driver
 
 pytestmark = pytest.mark.integration
 # Fixtures, which pytest finds by their names here.
@@ -32,7 +32,7 @@ def test_up_down_and_the_same_in_one_transaction(node: Node) -> None:
     assert node.record("cudnn")["version"] == "8.1.0.77" == down["version"]
 
 
-@pytest.mark.parametrize("suite", SUITES, indirect=True)
+@pytest.mark.parametrize("suite", MAINLY_ONE, indirect=True)
 def test_driver_comes_out_at_one_version_although_its_dependencies_float(node: Node) -> None:
     done = node.both(**driver("535.*"))
     versions = node.versions()
@@ -207,7 +207,7 @@ def test_drift_is_named_and_repaired(node: Node) -> None:
     assert not node.both(**wish)["changed"]
 
 
-@pytest.mark.parametrize("suite", SUITES, indirect=True)
+@pytest.mark.parametrize("suite", MAINLY_ONE, indirect=True)
 @pytest.mark.parametrize("lost", [("libcublas-11-8",), ("libcublas-11-8", "libcusolver-11-8")], ids=len)
 def test_what_another_component_lost_by_force_comes_along(node: Node, lost: tuple[str, ...]) -> None:
     node.both(**CUDA)

@@ -63,6 +63,15 @@ def asked_for(directory: str, lock: str) -> list[str]:
     ]
 
 
+def test_a_playbook_leaves_the_test_tools(checkout: Checkout) -> None:
+    assert bootstrap.main(["--group", "test"]) == 0
+    (checkout.path / ".venv" / "bin" / "pytest").touch()
+    (checkout.path / "requirements" / "test.txt").write_text("# newer\n")
+    checkout.asked()
+    assert bootstrap.main([]) == 0
+    assert checkout.asked() == asked_for(".venv", "test.txt")
+
+
 @pytest.mark.parametrize(
     ("arguments", "directory", "lock"),
     [
@@ -123,7 +132,7 @@ def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"
     assert checkout.asked() == [
         f"~/requirements: pip compile {options} --output-file {name}.txt {name}.in"
-        for name in ("controller", "test", "oldest")
+        for name in ("controller", "test", "oldest", "execution_environment")
     ]
     assert not (checkout.path / ".venv").exists()
 

@@ -11,6 +11,7 @@ from tests import needs
 
 TABLE = {
     "packages": [
+        {"package": "chromium", "command": "chromium", "slow": True},
         {"package": "gcc", "command": "gcc"},
         {"package": "libc6-dev", "file": "/usr/include/stdio.h"},
         {"package": "python3-venv", "module": "ensurepip"},
@@ -60,6 +61,11 @@ def test_root_with_apt_gets_what_is_missing(bare: list[list[str]]) -> None:
     assert needs.main() == 0
     assert [command[-3:] for command in bare][-1] == ["gcc", "libc6-dev", "python3-venv"]
     assert "update" in bare[0] and "install" in bare[1]
+
+
+def test_what_only_slow_tests_use_is_installed_for_them(bare: list[list[str]]) -> None:
+    assert needs.main(["--slow"]) == 0
+    assert bare[-1][-4:] == ["chromium", "gcc", "libc6-dev", "python3-venv"]
 
 
 def test_others_are_told_what_is_skipped(

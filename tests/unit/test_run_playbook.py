@@ -144,6 +144,14 @@ def test_nothing_is_removed_for_a_name_of_the_environment() -> None:
     assert "TENSORFLOW" in run_playbook.notes("remove", {}, exported)[-1]
 
 
+def test_a_bare_removal_means_what_was_applied_last_on_this_machine() -> None:
+    applied = {"remove_applied": True}
+    assert json.loads(command_line("remove", {})[-1]) == applied
+    assert json.loads(command_line("remove", {"ROOT": "/srv/x"})[-1]) == {**applied, "tensorflow_root": "/srv/x"}
+    assert command_line("remove", {"INVENTORY": "/srv/fleet"}) == [*PLAIN[:2], "/srv/fleet", "playbooks/remove.yml"]
+    assert json.loads(command_line("remove", {"remove_system": "cuda"})[-1]) == {"remove_system": ["cuda"]}
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -247,6 +255,22 @@ def test_help_fits_the_screen() -> None:
     assert len(lines) > len(run_playbook.help_lines(None))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"PYTHONHOME": "/nonexistent"}, {"PYTHONSAFEPATH": "1"}, {"PYTHONPATH": "{}"}],
+    ids=lambda values: [*values][0],
+)
+def test_what_the_shell_says_to_every_python_does_not_count(checkout: Path, values: dict[str, str]) -> None:
+    (checkout / "json.py").write_text("raise SystemExit('another json')\n")
+    program = checkout / ".venv" / "bin" / "ansible-playbook"
+    program.write_text("#!/bin/sh\nenv | grep ^PYTHON\nexit 0\n")
+    ended = make(checkout, "plan", **{name: text.format(checkout) for name, text in values.items()})
+    assert (ended.returncode, ended.stdout) == (0, ""), ended
+    told = [name for name in values if name != "PYTHONSAFEPATH"]
+    said = " ".join(ended.stderr.split())
+    assert said.count("because the tools have packages of their own: ") == len(told)
+
+
 def test_an_error_fits_the_screen(checkout: Path) -> None:
     lines = make(checkout, "plan", "TENSORFLW=2.8.0", COLUMNS="80").stderr.splitlines()
     assert max(map(len, lines)) <= 80 and lines[1] == "  Nothing was done."
@@ -281,4 +305,14 @@ def test_exit_codes(checkout: Path, playbook: str, ends: str, code: int, says: s
 def test_a_playbook_that_is_not_there(checkout: Path) -> None:
     ended = run(checkout, [sys.executable, "scripts/run_playbook.py", "plam"])
     assert ended.returncode == 2
-    assert "there are plan, remove, workstation" in ended.stderr
+    assert "make has no target plam. Did you mean make plan? Nothing was done." in ended.stderr
+
+
+@pytest.mark.parametrize(("name", "meant"), [("paln", "plan"), ("install", "workstation"), ("uninstall", "remove")])
+def test_a_target_that_is_none_is_refused_with_the_nearest(checkout: Path, name: str, meant: str) -> None:
+    ended = make(checkout, name, "TENSORFLOW=2.15.1")
+    assert ended.returncode == 2
+    said = " ".join(ended.stderr.split())
+    assert said.startswith(
+        f"run_playbook: make has no target {name}. Did you mean make {meant}? Nothing was done. make help lists all."
+    )

@@ -130,7 +130,8 @@ def check(
     is_kept = is_whole and known is not None and not check_mode
     if is_kept:
         keep_check_log(root, name, None if outcome.is_good else "\n".join(outcome.stderr_tail))
-    return dataclasses.replace(outcome, stored=is_kept and _store(root, name, build, outcome, digest))
+    stored = is_kept and _store(root, name, build, outcome, digest=digest, expected=expected)
+    return dataclasses.replace(outcome, stored=stored)
 
 
 def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
@@ -169,10 +170,12 @@ def _judged(observation: Observation, expected: Mapping[str, Any], *, level: str
     )
 
 
-def _store(root: str, name: str, build: str, outcome: CheckOutcome, digest: str) -> bool:
+def _store(
+    root: str, name: str, build: str, outcome: CheckOutcome, *, digest: str, expected: Mapping[str, Any]
+) -> bool:
     def change(content: dict[str, Any]) -> None:
         entry = {key: getattr(outcome, key) for key in _STORED}
-        content["environments"][name]["check"] = {**entry, "evidence_sha256": digest}
+        content["environments"][name]["check"] = {**entry, "evidence_sha256": digest, "expected": dict(expected)}
         _note(content, name, build, outcome)
 
     return _update(root, change)
@@ -200,6 +203,15 @@ def examine(python: str, *, expect_gpu: bool, gpu_count: int, time_limit: float)
         return CheckOutcome("environment_missing", f"{python} does not start: {error.reason}.")
     found = make_report(observation.records, {})["tensorflow_version"] or ""
     return _judged(observation, {"release": found.replace("-", ""), "expect_gpu": expect_gpu, "gpu_count": gpu_count})
+
+
+def look(python: str, expected: Mapping[str, Any], *, time_limit: float) -> CheckOutcome:
+    """The outcome for driver and libraries, found without computing: it may run next to jobs, and uses no GPU's memory.
+
+    `expected` is what the manifest keeps of a check. Raises NotStartedError.
+    """
+    observation = observe(python, time_limit=time_limit, has_gpu=expected["expect_gpu"], level="health")
+    return _judged(observation, expected, level="health")
 
 
 def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full") -> Observation:

@@ -90,8 +90,8 @@ def judge(
         wanted = min(wanted, 1)
     own_kernel = [fault for fault in map(fault_of, _of(stages, ("kernel",))) if fault and fault.name == "wrong_numbers"]
     cause = _judge_driver(stages, wanted, gpu_addresses) or _judge_libraries(stages, cudnn_floor)
-    if level == "libraries":
-        return cause or _judge_end(stages, exit_status, wanted, stderr)
+    if level != "full":
+        return cause or _judge_end(stages, exit_status, wanted, stderr, has_kernel=level == "libraries")
     verdict = _judge_tensorflow(stages, exit_status, release=release, wanted=wanted, stderr=stderr)
     if own_kernel and verdict.name in (*GOOD_VERDICTS, *_HAVE_CAUSES):
         return own_kernel[0]
@@ -215,14 +215,16 @@ def _judge_libraries(stages: Mapping[Any, Record], cudnn_floor: str | None) -> V
     return None
 
 
-def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: int, stderr: str) -> Verdict:
+def _judge_end(
+    stages: Mapping[Any, Record], exit_status: int | None, wanted: int, stderr: str, *, has_kernel: bool
+) -> Verdict:
     """Of a check without TensorFlow that found nothing wrong."""
     finished = {name for (name, _), stage in stages.items() if stage["finished"]}
     if exit_status is None:
         return Verdict("timed_out", f"Not done at the time limit, {_where(stages)}. {_last_words(stderr)}")
     if exit_status < 0:
         return Verdict("killed", f"Ended by {_signal_name(-exit_status)} {_where(stages)}. {_last_words(stderr)}")
-    due = {*_DRIVER_STAGES, "find_libraries"} if wanted else set()
+    due = {*_DRIVER_STAGES, "find_libraries"} - (set() if has_kernel else {"kernel"}) if wanted else set()
     if exit_status or due - finished:
         return Verdict("op_failed", f"Python ended with status {exit_status} {_where(stages)}. {_last_words(stderr)}")
     if not wanted:
@@ -243,9 +245,8 @@ def _judge_end(stages: Mapping[Any, Record], exit_status: int | None, wanted: in
         if nvml["code"] is None
         else ""
     )
-    return Verdict(
-        "libraries_ok", f"The driver ran a kernel on {gpus}; found are {found or 'no CUDA libraries'}.{warning}"
-    )
+    did = "ran a kernel on" if has_kernel else "shows"
+    return Verdict("libraries_ok", f"The driver {did} {gpus}; found are {found or 'no CUDA libraries'}.{warning}")
 
 
 # ---------------------------------------------------------------------------------------------- TensorFlow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass, field
-from typing import Container
+from typing import Container, Iterable
 
 from ..errors import BuildError
 from ..io.processes import processes_using
@@ -82,7 +82,7 @@ def plan_present(
             what=spec.name,
             setting="set tensorflow_root to a larger file system",
         )
-    removed, kept = superfluous_builds(spec.root, spec.name, build, keep, drop_additions)
+    removed, kept = superfluous_builds(spec, build, keep, None if drop_additions else theirs, before=live)
     return EnvironmentOutcome(
         action,
         live,
@@ -123,16 +123,25 @@ def _would_lose(spec: EnvironmentSpec, dropped: list[Addition], damage: list[Dam
 
 
 def superfluous_builds(
-    root: str, name: str, live: str | None, keep: int, drop_additions: bool
+    spec: EnvironmentSpec,
+    live: str | None,
+    keep: int,
+    additions: Iterable[Addition] | None,
+    *,
+    before: Build | None,
 ) -> tuple[list[Build], list[Build]]:
     """The oldest builds beyond `keep`, counting the live one (None: one still to be built); none that is in use.
 
-    Apart from them those that stay, since somebody added something to them.
+    What was live `before` is the last of them to go, also if it is older than others: a rollback leads there.
+    Apart from them those that stay, because somebody added something to them that the live one does not have: neither
+    its lock nor its own `additions`. If these are None, that is no reason.
     """
-    others = [build for build in builds_of(root, name) if build.record and build.name != live]
+    others = [build for build in builds_of(spec.root, spec.name) if build.record and build.name != live]
+    others.sort(key=lambda build: before is not None and build.name == before.name)
     removed, kept = [], []
     for build in others[: max(0, len(others) - max(0, keep - 1))]:
-        if not drop_additions and lost_additions(find_added(build, find_damage(build)), {}):
+        theirs = [] if additions is None else find_added(build, find_damage(build))
+        if lost_additions(theirs, spec.lock.packages, additions or ()):
             kept.append(build)
         elif not processes_using([build.path]):
             removed.append(build)

@@ -19,9 +19,10 @@ from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
-from .bytecode import find_store, keep_bytecode, link_bytecode
+from .bytecode import find_store, link_bytecode
 from .damage import find_damage
 from .installed_files import correct_metadata_row, find_foreign
+from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
@@ -82,8 +83,11 @@ def _reason(said: list[str]) -> str:
     return " ".join(said[first:]) if said else "it printed nothing"
 
 
-def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog) -> None:
-    """Fill the empty directory `path` with a venv that holds what the lock says, bytecode included."""
+def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog) -> list[str]:
+    """Fill the empty directory `path` with a venv that holds what the lock says, bytecode included.
+
+    Gives back the packages whose bytecode was compiled: the store of shared bytecode lacks it.
+    """
     lock_path = os.path.join(path, "lock.txt")
     with open(lock_path, "x", encoding="utf-8") as stream:
         stream.write(spec.lock.text)
@@ -93,11 +97,13 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
-        return
+        return []
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
     command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
     command += ["--prompt", spec.name, path]
     log.run(command, environment)
+    if spec.lock.from_source:
+        build_sources(spec.lock, installer, path, log)
     command = _sync_command(installer.uv, path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)
@@ -118,8 +124,7 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
         # With nothing left to install; in a step of its own so that the log says what takes so long.
         log.say(f"Compiling {_count_modules(path):,} files to bytecode")
         log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
-        if store:
-            keep_bytecode(store, site_packages, not_compiled)
+    return not_compiled
 
 
 def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str], log: BuildLog) -> None:

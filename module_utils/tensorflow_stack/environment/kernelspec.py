@@ -5,6 +5,7 @@ A kernelspec that this toolkit did not make for the same environment is neither 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Mapping, NamedTuple
 
 from ..errors import BuildError
 from ..io.reading import parse_object, read_whole
-from ..io.writing import write_text
+from ..io.writing import is_leftover, remove_leftovers, write_text
 from ..records.distributions import distributions_in
 from ..records.environment import check_name
 from .builds import environment_names, live_build
@@ -59,8 +60,8 @@ def present(root: str, name: str, directory: str, *, check_mode: bool) -> Kernel
     environment = os.path.join(root, name)
     if "ipykernel" not in distributions_in(os.listdir(os.path.join(live.path, live.record["site_packages"]))):
         raise BuildError(
-            f"{environment} has no ipykernel, with which Jupyter starts it. Name ipykernel in its requirements file, "
-            "or install it into the environment, and run again."
+            f"{environment} has no ipykernel, with which Jupyter starts it. Add it (make add PACKAGES=ipykernel "
+            f"ENVIRONMENT={name}), and run again."
         )
     path = _path_of(directory, name)
     before, other = _read(path, environment)
@@ -85,15 +86,25 @@ def absent(root: str, name: str, directory: str, *, check_mode: bool) -> KernelO
     path = _path_of(directory, name)
     before, other = _read(path, os.path.join(root, name))
     if other or not before:
+        if not other and not check_mode:
+            _remove_folder(path)
         return KernelOutcome(path, "", "", f"nothing to remove: {path} {other or 'does not exist'}")
     if not check_mode:
         try:
             os.unlink(path)
-            if not os.listdir(os.path.dirname(path)):
-                os.rmdir(os.path.dirname(path))
         except OSError as error:
             raise BuildError(f"{path} cannot be removed: {error.strerror}. Run as its owner.", path=path) from error
+        _remove_folder(path)
     return KernelOutcome(path, before, "", f"no kernel of {os.path.join(root, name)}\n{path} is removed")
+
+
+def _remove_folder(path: str) -> None:
+    """The directory of a kernelspec, if nothing of anybody's is in it; also what a run left that was killed."""
+    folder = os.path.dirname(path)
+    # Somebody else's file may be in it by now.
+    with contextlib.suppress(OSError):
+        remove_leftovers(folder, os.path.basename(path))
+        os.rmdir(folder)
 
 
 def _path_of(directory: str, name: str) -> str:
@@ -113,7 +124,8 @@ def _read(path: str, environment: str) -> tuple[str, str]:
         content = parse_object(text)
     except FileNotFoundError:
         # Another kernel in other files than the one that is missing.
-        is_somebodys = os.path.isdir(folder) and bool(os.listdir(folder))
+        found = os.listdir(folder) if os.path.isdir(folder) else []
+        is_somebodys = any(not is_leftover(entry, os.path.basename(path)) for entry in found)
         return "", "is in a directory with files that this toolkit did not make" if is_somebodys else ""
     except (OSError, ValueError) as error:
         return "", f"was not made by this toolkit ({error})"

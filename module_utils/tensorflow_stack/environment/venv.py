@@ -26,6 +26,7 @@ from ..records.environment import EnvironmentSpec
 from ..records.lockfile import parse_lock
 from .bookkeeping import leftovers
 from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
+from .bytecode import find_store, keep_bytecode
 from .changes import (
     EnvironmentOutcome,
     listed_environments,
@@ -76,7 +77,8 @@ def apply_present(
         else:
             build = _build(spec, installer(), import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
-        removed, kept = superfluous_builds(spec.root, spec.name, build.name, keep, drop_additions)
+        additions = None if drop_additions else outcome.additions
+        removed, kept = superfluous_builds(spec, build.name, keep, additions, before=outcome.before)
         for superfluous in removed:
             remove_build(superfluous)
     return replace(
@@ -193,7 +195,7 @@ def _fill(
     log.say(f"Building {os.path.basename(path)}")
     os.mkdir(path, 0o755)
     started = time.monotonic()
-    install(spec, installer, path, log)
+    compiled = install(spec, installer, path, log)
     site_packages = os.path.join("lib", "python" + spec.lock.python, "site-packages")
     links = {
         **link_libraries(path, site_packages, spec.library_directories),
@@ -211,6 +213,9 @@ def _fill(
         return _describe(spec, path, site_packages, links)
 
     build = compare(spec, installer, path, log, describe)
+    store = find_store(installer.cache, path)
+    if store:  # only now: it is compiled from what the wheels have
+        keep_bytecode(store, os.path.join(path, site_packages), compiled)
     seconds["install"] = round(time.monotonic() - started, 3)
     log.say("Importing TensorFlow for the first time")
     started = time.monotonic()

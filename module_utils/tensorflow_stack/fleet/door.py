@@ -29,7 +29,7 @@ def decide_fleet(
 ) -> tuple[dict[str, Any], str | None]:
     """The result of `tensorflow_fleet`, and why it fails, if it does.
 
-    `variables` are those of each host: `fleet_plans`, as far as it was planned, and `fleet_environments`.
+    `variables` are those of each host: `tensorflow_release_result`, as far as it was planned, and `fleet_environments`.
     """
     try:
         _check_batches(options["batches"])
@@ -42,9 +42,9 @@ def decide_fleet(
     except StackError as error:
         return {}, error.message
     planned = {
-        host: [{**one, "kind": kind_of(one["plan"], one["node"])} for one in variables[host]["fleet_plans"]]
-        for host in hosts
-        if variables[host].get("fleet_plans")
+        host: [{**one, "kind": kind_of(one["plan"], result["node"])} for one in result.get("plans") or [result]]
+        for host, result in ((host, variables[host].get("tensorflow_release_result") or {}) for host in hosts)
+        if "node" in result and not result.get("failed")
     }
     decision = decide(hosts, planned, {host: since for host, since in drained.items() if host in hosts})
     result = {

@@ -29,12 +29,16 @@ def name_processes(numbers: list[int]) -> str:
 
 
 def _program(number: int) -> str:
-    """The program of a process, with the script or module that a Python runs; other arguments may be secret."""
+    """The program of a process; nothing if it has ended."""
     try:
         with open(f"/proc/{number}/cmdline", "rb") as stream:
-            words = [os.fsdecode(word) for word in stream.read().split(b"\0")]
+            return program_of([os.fsdecode(word) for word in stream.read().split(b"\0")])
     except OSError:
         return ""
+
+
+def program_of(words: list[str]) -> str:
+    """The program of a command, with the script or module that a Python runs; other arguments may be secret."""
     name = os.path.basename(words[0])
     if name.startswith("python") and len(words) > 1:
         if words[1] == "-m" and len(words) > 2:

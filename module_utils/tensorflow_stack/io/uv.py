@@ -17,6 +17,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from ..errors import StackError
 from .commands import run
 from .downloads import Answer, Source, has_credentials
+from .index import ACCEPT
 from .reading import digest_of
 
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -24,7 +25,6 @@ DEFAULT_INDEX = "https://pypi.org/simple"
 INDEX_VARIABLE = "UV_DEFAULT_INDEX"
 _INDEX_SETTINGS = f"tensorflow_index_url (or {INDEX_VARIABLE} in the environment)"
 
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 # uv's variables that say how to reach an index, not what to install or where.
 _KEPT_UV_VARIABLES = (
     INDEX_VARIABLE,
@@ -203,7 +203,7 @@ class _Index:
                 if os.path.isfile(path):
                     return "file://" + urllib.request.pathname2url(path)
             page += "index.html"
-        links = _read_links(self._source.get(page, what=project, accept=_ACCEPT))
+        links = _read_links(self._source.get(page, what=project, accept=ACCEPT))
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from typing import Any
+from typing import Any, Match
 
 
 def write_text(path: str, text: str, *, mode: int = 0o644) -> None:
@@ -25,7 +25,7 @@ def write_bytes(path: str, data: bytes, *, mode: int = 0o644, owner: tuple[int, 
     file has `mode` whatever the umask is. What a writer left that was killed is removed by the next one.
     """
     directory, name = os.path.split(os.path.abspath(path))
-    _remove_leftovers(directory, name)
+    remove_leftovers(directory, name)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.{os.getpid()}-", suffix=".new", dir=directory)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -42,10 +42,9 @@ def write_bytes(path: str, data: bytes, *, mode: int = 0o644, owner: tuple[int, 
         raise
 
 
-def _remove_leftovers(directory: str, name: str) -> None:
+def remove_leftovers(directory: str, name: str) -> None:
     """Two writers of one file do not disturb each other, so the number of a process is in a temporary file's name."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)-\w+\.new")
-    for match in filter(None, map(pattern.fullmatch, os.listdir(directory))):
+    for match in filter(None, (_leftover(name, entry) for entry in os.listdir(directory))):
         try:
             os.kill(int(match.group(1)), 0)
         except ProcessLookupError:
@@ -53,6 +52,15 @@ def _remove_leftovers(directory: str, name: str) -> None:
                 os.unlink(os.path.join(directory, match.group()))
         except OSError:
             continue  # somebody else's, and running
+
+
+def is_leftover(entry: str, name: str) -> bool:
+    """Whether a file of this name is what a writer of `name` left, or writes at this moment."""
+    return _leftover(name, entry) is not None
+
+
+def _leftover(name: str, entry: str) -> Match[str] | None:
+    return re.fullmatch(rf"\.{re.escape(name)}\.(\d+)-\w+\.new", entry)
 
 
 def sync_directory(path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 from ..errors import StackError
 from ..io.files import FileChanges
 from ..node.files import NodeFiles
+from ..node.processes import gpu_processes
 from .state import (
     BLACKLIST,
     Kernel,
@@ -17,7 +18,6 @@ from .state import (
     RunText,
     blacklist_file,
     is_wanted,
-    read_processes,
     read_services,
     read_state,
     run_command,
@@ -112,7 +112,7 @@ def _result(
         "loaded": state.loaded,
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
-        "processes": read_processes(files),
+        "processes": gpu_processes(files),
         "services": read_services(files, request),
         "machine": {
             "machine_id": files.text("/etc/machine-id", "machine"),

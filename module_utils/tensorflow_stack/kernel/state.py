@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
@@ -200,27 +199,6 @@ def _is_newer(files: NodeFiles, path: str, than: str) -> bool:
         files.exists(than, "boot")
         and os.stat(files.host_path(path)).st_mtime >= os.stat(files.host_path(than)).st_mtime
     )
-
-
-def read_processes(files: NodeFiles) -> list[dict[str, Any]]:
-    """Processes that hold the GPU."""
-    rows = []
-    for number in sorted(filter(re.compile("[0-9]+").fullmatch, files.names("/proc", "processes")), key=int):
-        directory = f"/proc/{number}"
-        devices = set()
-        for descriptor in files.names(f"{directory}/fd", "processes"):
-            try:
-                target = files.link_target(f"{directory}/fd/{descriptor}")
-            except OSError:  # it has ended meanwhile
-                continue
-            if target and target.startswith("/dev/nvidia"):
-                devices.add(target)
-        if devices:
-            command = files.text(f"{directory}/cmdline", "processes") or ""
-            rows.append(
-                {"pid": int(number), "command": command.replace("\x00", " ").strip(), "devices": sorted(devices)}
-            )
-    return rows
 
 
 def read_services(files: NodeFiles, request: ModuleRequest) -> list[str]:

@@ -8,10 +8,10 @@ import sys
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -19,9 +19,13 @@ from ..errors import LockError
 from ..io.commands import Completed, run
 from ..io.uv import uv_environment
 from ..records.lockfile import Distribution
+from ..requirements.parse import TENSORFLOW_PROJECTS
 from .clashes import Clash, find_clashes, nearest_requirers
+from .companions import Bound, bound_against, is_companion
 from .inputs import GLIBC_MINOR, InputLine, LockInputs, LockRequest, UnsatisfiableError, is_cudnn
-from .wheel_files import FileLister
+from .offers import target_tags
+from .sources import SourceRecord
+from .wheel_files import FileLister, FileReader
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,6 +41,8 @@ WheelChecker = Callable[[Wheels, Mapping[str, str], Callable[[Sequence[str]], Wh
 # The newest glibc that uv has a name for.
 # fact: its --python-platform, 2026-11-26
 _NEWEST_GLIBC_MINOR = 40
+# Versions of one distribution that are tried until one allows the release.
+_MOST_BOUNDS = 16
 
 
 class ClashError(UnsatisfiableError):
@@ -74,11 +80,14 @@ class Compiler:
     runner: Runner
     list_files: FileLister | None
     check_wheels: WheelChecker | None = None
+    reader: FileReader | None = None
+    # What was read of source distributions that the user lets be built.
+    sources: dict[tuple[str, str], SourceRecord] = field(default_factory=dict)
 
     def run(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[Distribution]:
         """What `inputs` come to, sorted; `preferences` are versions that stay where they fit."""
-        packages = self._packages(inputs, preferences)
-        tags = {tag: rank for rank, tag in enumerate(_target_tags(self.request.python, self.request.architecture))}
+        packages = self._bounded_packages(inputs, preferences)
+        tags = {tag: rank for rank, tag in enumerate(target_tags(self.request.python, self.request.architecture))}
         distributions = [_distribution(package, tags, inputs.from_source) for package in packages]
         if self.check_wheels is not None:
             offered = {found.name: _fitting_wheels(p, tags) for found, p in zip(distributions, packages, strict=True)}
@@ -95,6 +104,67 @@ class Compiler:
             if clashes:
                 raise self._refusal(inputs, clashes, {found.name: found.version for found in distributions})
         return sorted(distributions, key=lambda distribution: distribution.name)
+
+    def _bounded_packages(self, inputs: LockInputs, preferences: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Without versions whose bound on TensorFlow, in an extra, excludes the release."""
+        first: Bound | None = None
+        for _ in range(_MOST_BOUNDS):
+            try:
+                packages = self._packages(inputs, preferences)
+            except UnsatisfiableError:
+                if first is None:
+                    raise
+                break
+            bound = self._bound_against(packages)
+            if bound is None:
+                return packages
+            first = first or bound
+            if bound.is_older:
+                break
+            limit = InputLine(
+                f"{bound.name}<{bound.version}", f"{bound.name} {bound.version} requires {bound.requirement}"
+            )
+            inputs = replace(inputs, limits=(*inputs.limits, limit))
+        assert first is not None
+        users = self._lines_requiring(inputs, first.name)
+        required = f"you require {users[0].text}" if users else f"something requires {first.name}"
+        reason = f"{first.reason}{required}, we can conclude that your requirements are unsatisfiable."
+        where = f" ({users[0].where})" if users else ""
+        raise UnsatisfiableError(
+            f"{inputs.request} cannot be installed with {first.name} {first.version}{where}: its extra {first.extra!r} "
+            f"requires {first.requirement}. Change or leave out what requires it.",
+            inputs=inputs,
+            reason=reason,
+        )
+
+    def _lines_requiring(self, inputs: LockInputs, name: str) -> list[InputLine]:
+        """The lines that ask for a project, or for what requires it."""
+        own = [line for line in inputs.requirements if line.project == name]
+        if own:
+            return own
+        asked = {line.project for line in inputs.requirements}
+        try:
+            with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
+                free = replace(inputs, limits=())
+                annotated = self._compile(free, directory, ["--annotation-style", "line"])
+        except LockError:
+            return []
+        wanting = nearest_requirers(name, asked, annotated)
+        return [line for line in inputs.requirements if line.project in wanting]
+
+    def _bound_against(self, packages: list[dict[str, Any]]) -> Bound | None:
+        names = {str(canonicalize_name(package["name"])) for package in packages}
+        # Without TensorFlow in it, a resolution asks what the rest alone would be.
+        if self.reader is None or names.isdisjoint(TENSORFLOW_PROJECTS):
+            return None
+        for package in packages:
+            name = str(canonicalize_name(package["name"]))
+            if is_companion(name) and package.get("wheels"):
+                metadata = self.reader.metadata(package["wheels"][-1]) or ""
+                bound = bound_against(name, package["version"], metadata, self.request.release)
+                if bound is not None:
+                    return bound
+        return None
 
     def _newer_wheels(self, inputs: LockInputs, versions: Mapping[str, str], names: Sequence[str]) -> Wheels:
         """Of these projects the wheels for systems newer than the lock's target, which a node may well be."""
@@ -115,30 +185,55 @@ class Compiler:
             if preferences:
                 with open(output, "w", encoding="utf-8") as stream:
                     stream.write(_pylock(preferences))
-            self._compile(
-                inputs, directory, ["--format", "pylock.toml", "--output-file", output, *options], glibc_minor
-            )
-            with open(output, "rb") as stream:
-                return list(tomllib.load(stream)["packages"])
+            while True:
+                self._compile(
+                    inputs, directory, ["--format", "pylock.toml", "--output-file", output, *options], glibc_minor
+                )
+                with open(output, "rb") as stream:
+                    packages = list(tomllib.load(stream)["packages"])
+                # Of another version the resolver does not know yet what it requires.
+                if not self._read_sources(inputs, packages):
+                    return packages
+
+    def _read_sources(self, inputs: LockInputs, packages: Sequence[Mapping[str, Any]]) -> bool:
+        """Read those source distributions that the user allows and that nobody has read yet. Were there any?"""
+        was_new = False
+        for package in packages:
+            key = (str(canonicalize_name(package["name"])), str(package["version"]))
+            if key[0] in inputs.request.source_builds and key not in self.sources and self.reader is not None:
+                self.sources[key] = self.reader.source(*key, package["sdist"])
+                was_new = True
+        return was_new
 
     def _compile(self, inputs: LockInputs, directory: str, options: list[str], glibc_minor: int = GLIBC_MINOR) -> str:
         """What uv prints. Raises UnsatisfiableError, or LockError where the index is at fault."""
         wishes = _write_lines(os.path.join(directory, "requirements.in"), inputs.requirements)
-        limits = _write_lines(os.path.join(directory, "constraints.txt"), inputs.constraints)
+        limits = _write_lines(os.path.join(directory, "constraints.txt"), (*inputs.constraints, *inputs.limits))
         argv = [self.uv, "pip", "compile", "--quiet", "--no-header", *options, "--only-binary", ":all:"]
         argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
         # Any Python does for resolving; without this uv looks for one of the target's version.
         argv += ["--python", sys.executable, "--python-version", self.request.python]
         argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{glibc_minor}"]
         argv += ["--exclude-newer", self.cutoff]
-        if inputs.without:
-            # Of cuDNN alone: what else requires these still brings them.
-            argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), inputs.requirements)]
+        rows = self._metadata_rows(inputs)
+        if rows:
+            argv += ["--config-file", _write_metadata(os.path.join(directory, "uv.toml"), rows)]
         argv += ["--constraint", limits, wishes]
         done = self.runner(argv, uv_environment(index_url=self.index_url))
         if done.code != 0:
             raise _resolution_error(inputs, done, argv)
         return done.output
+
+    def _metadata_rows(self, inputs: LockInputs) -> list[str]:
+        """What uv is told that distributions require, instead of asking them."""
+        rows = []
+        if inputs.without:
+            # Of cuDNN alone: what else requires these still brings them.
+            own = [line for line in inputs.requirements if is_cudnn(line.text)]
+            rows += [f'{{name = "{line.project}", requires-dist = []}}' for line in own]
+        # uv would run the code of a source distribution to ask it.
+        rows += [f'{{name = "{name}", requires-dist = []}}' for name in inputs.request.source_builds]
+        return rows + [record.metadata_row for record in self.sources.values()]
 
     def _refusal(self, inputs: LockInputs, clashes: Sequence[Clash], versions: Mapping[str, str]) -> ClashError:
         with tempfile.TemporaryDirectory(prefix="tensorflow-lock-") as directory:
@@ -178,11 +273,9 @@ def _write_lines(path: str, lines: Iterable[InputLine]) -> str:
     return path
 
 
-def _write_metadata(path: str, lines: Iterable[InputLine]) -> str:
-    """A configuration of uv in which cuDNN's wheel requires nothing."""
-    rows = ", ".join(f'{{name = "{line.project}", requires-dist = []}}' for line in lines if is_cudnn(line.text))
+def _write_metadata(path: str, rows: Iterable[str]) -> str:
     with open(path, "w", encoding="utf-8") as stream:
-        stream.write(f"dependency-metadata = [{rows}]\n")
+        stream.write(f"dependency-metadata = [{', '.join(rows)}]\n")
     return path
 
 
@@ -191,25 +284,6 @@ def _pylock(versions: Mapping[str, str]) -> str:
     packages = "".join(f'[[packages]]\nname = "{name}"\nversion = "{version}"\n' for name, version in versions.items())
     # fact: PEP 751, 2026-11-22
     return f'lock-version = "1.0"\ncreated-by = "playbooks/lock.yml"\n{packages}'
-
-
-def _target_tags(python: str, architecture: str) -> list[Tag]:
-    """The wheel tags that the target takes, best first."""
-    version = [int(part) for part in python.split(".")]
-    legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-    oldest = 5 if architecture == "x86_64" else 17
-    platforms = []
-    for minor in range(GLIBC_MINOR, oldest - 1, -1):
-        platforms.append(f"manylinux_2_{minor}_{architecture}")
-        if minor in legacy:
-            platforms.append(f"{legacy[minor]}_{architecture}")
-    platforms.append(f"linux_{architecture}")
-    interpreter = f"cp{version[0]}{version[1]}"
-    abi = interpreter + ("m" if version < [3, 8] else "")
-    return [
-        *cpython_tags(python_version=version, abis=[abi], platforms=platforms),
-        *compatible_tags(python_version=version, interpreter=interpreter, platforms=platforms),
-    ]
 
 
 def _distribution(package: Mapping[str, Any], tags: Mapping[Tag, int], from_source: Sequence[str]) -> Distribution:
@@ -281,7 +355,8 @@ def involved_lines(inputs: LockInputs, reason: str) -> list[InputLine]:
     """The lines whose projects the resolver mentions."""
     words = re.findall(r"[a-z0-9]+(?:[-._][a-z0-9]+)*", reason.lower())
     mentioned = {canonicalize_name(word) for word in words}
-    return [line for line in (*inputs.requirements, *inputs.constraints) if line.project in mentioned]
+    lines = (*inputs.requirements, *inputs.constraints, *inputs.limits)
+    return [line for line in lines if line.project in mentioned]
 
 
 def depends_on_python(reason: str) -> bool:

@@ -65,6 +65,7 @@ def _extend(request: LockRequest, base: Lock, added: Added, tables: Tables, inde
             index_url=index.url,
             preferences={**added.versions, **base.packages},
             list_files=index.files,
+            reader=index.files,
             check_wheels=origins,
         )
 

@@ -6,8 +6,9 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -22,10 +23,11 @@ from ..requirements.parse import (
     TensorflowRequirement,
     UserRequirement,
     UserRequirements,
+    named_tensorflow,
     tensorflow_requirement,
 )
 from ..tables.load import Tables
-from ..tables.releases import find_release
+from ..tables.releases import find_release, renamed
 from ..tables.rows import CudaWheels, Release
 
 PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
@@ -58,6 +60,8 @@ class LockRequest:
     platform: str
     flavour: str
     requirements: UserRequirements | None = None
+    # Projects that the user lets be built from source.
+    source_builds: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -99,6 +103,8 @@ class LockInputs:
     without: tuple[str, ...] = ()
     # Projects that no wheel exists of.
     from_source: tuple[str, ...] = ()
+    # Limits on projects that nobody named: they decide only if something requires these.
+    limits: tuple[InputLine, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -141,11 +147,29 @@ def choose_release(tables: Tables, requirements: UserRequirements, pythons: Sequ
     for specifier in first.specifier:
         if specifier.operator == "==" and "*" not in specifier.version:
             find_release(tables, specifier.version, where=f" ({first.where})")
+    instead = renamed(tables, first.project, first.specifier)
+    if instead is not None:
+        raise LockError(f"{first.where} asks for {first.project}{first.specifier}. {instead}")
     raise LockError(
         f"{first.where} asks for {first.project}{first.specifier}, but no matching release has a wheel "
         f"for Python {' or '.join(asked)}. Known are {tables.releases[0].version} to "
         f"{tables.releases[-1].version}."
     )
+
+
+def choice_note(requirements: UserRequirements, release: str) -> list[str]:
+    """That the file leaves the release open, and which one was taken."""
+    notes = []
+    for wish in named_tensorflow(requirements):
+        specifier = wish.requirement.specifier
+        if any(one.operator in ("==", "===") and "*" not in one.version for one in specifier):
+            return []
+        text = f"{wish.requirement.name}{specifier}"
+        minors = [one.version for one in specifier if one.operator == "~=" and one.version.count(".") == 1]
+        # PEP 440: ~=2.8 is >=2.8,==2.*
+        alone = f"; for the patches of {minors[0]} alone write ~={minors[0]}.0" if minors else ""
+        notes.append(f"{wish.where}: {text} takes {release}, the newest release that the file allows{alone}.")
+    return notes
 
 
 def lock_requests(
@@ -156,6 +180,7 @@ def lock_requests(
     pythons: Sequence[str],
     architectures: Sequence[str],
     flavours: Sequence[str],
+    source_builds: Sequence[str] = (),
 ) -> list[LockRequest]:
     """One request for each Python, architecture and flavour; with none named, for all that the release has."""
     requests = []
@@ -170,8 +195,20 @@ def lock_requests(
             asked = None if requirements is None else tensorflow_requirement(requirements, minor, architecture)
             without_cuda = asked is not None and row.packages.get(asked.project) == "cpu"
             for flavour in flavours or _flavours(tables, row, architecture, without_cuda=without_cuda):
-                requests.append(LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements))
+                request = LockRequest(row.version, minor, PLATFORMS[architecture], flavour, requirements)
+                requests.append(replace(request, source_builds=source_builds_of(source_builds)))
     return requests
+
+
+def source_builds_of(projects: Iterable[str]) -> tuple[str, ...]:
+    """The projects of tensorflow_source_builds, each in the spelling of an index."""
+    for project in projects:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", project):
+            raise LockError(
+                f"tensorflow_source_builds has {project!r}, which is not the name of a project. "
+                "Write names alone, without versions, such as [promise]."
+            )
+    return tuple(sorted({str(canonicalize_name(project)) for project in projects}))
 
 
 def _flavours(tables: Tables, release: Release, architecture: str, *, without_cuda: bool) -> Sequence[str]:
@@ -205,7 +242,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         requirements += [_user_line(wish, notes) for wish in users.requirements]
         constraints += [InputLine(str(limit.requirement), limit.where) for limit in users.constraints]
         notes += users.notes
-    project = _project(request, release, asked)
+    project = _project(tables, request, release, asked)
     pin = InputLine(f"{project}=={release.version}", "the requested release")
     if asked is None:
         requirements.append(pin)
@@ -220,6 +257,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     for row in tables.constraints_for(release.version, request.python):
         line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
         (requirements if row.kind == "add" else constraints).append(line)
+    limits = _companion_lines(tables, request, requirements, constraints) if users is not None else ()
     without: list[str] = []
     if request.flavour in ("cuda", "cudnn"):
         wheels = _cuda_wheels(tables, release.version, request.architecture)
@@ -242,8 +280,26 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
         tuple(notes),
         others,
         without=tuple(without),
-        from_source=tables.source_distributions_for(release.version, request.python),
+        from_source=(*tables.source_distributions_for(release.version, request.python), *request.source_builds),
+        limits=limits,
     )
+
+
+def _companion_lines(
+    tables: Tables, request: LockRequest, requirements: list[InputLine], constraints: list[InputLine]
+) -> tuple[InputLine, ...]:
+    """Adds the bounds of what the file names to its lines, and returns those of other projects."""
+    named = {line.project for line in requirements}
+    limits = []
+    for row in tables.companions_for(request.release, request.python):
+        line = InputLine(row.requirement, f"TensorFlow {request.release} needs it", row.symptom)
+        if row.kind == "add":
+            requirements += [line] if row.project in named else []
+        elif row.project in named:
+            constraints.append(line)
+        else:
+            limits.append(line)
+    return tuple(limits)
 
 
 def _release(tables: Tables, version: str) -> Release:
@@ -278,11 +334,14 @@ def is_cudnn(requirement: str) -> bool:
     return requirement.startswith("nvidia-cudnn-")
 
 
-def _project(request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
+def _project(tables: Tables, request: LockRequest, release: Release, asked: TensorflowRequirement | None) -> str:
     if asked is None:
         return release.cpu_package if request.flavour == "cpu" else release.package
     built_for = release.packages.get(asked.project)
     if built_for is None:
+        instead = renamed(tables, asked.project, asked.specifier)
+        if instead is not None:
+            raise LockError(f"{asked.where} asks for {asked.project}{asked.specifier}. {instead}")
         raise LockError(
             f"{asked.where} asks for {asked.project}, which has no release {release.version}. "
             f"Write {release.package} there."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ..errors import LockError
@@ -10,8 +12,9 @@ from ..records.lockfile import Distribution, Lock, LockedConstraint, read_lock
 from ..tables.load import Tables
 from .compile import Compiler, Runner, WheelChecker, run_command
 from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
-from .wheel_files import FileLister
+from .wheel_files import FileLister, FileReader
 
+_MOST_THREADS = 8
 # What a source distribution is built with, unless it says otherwise.
 _BUILD_REQUIREMENTS = ("setuptools", "wheel")
 
@@ -78,6 +81,7 @@ def resolve_lock(
     previous: Lock | None = None,
     runner: Runner = run_command,
     list_files: FileLister | None = None,
+    reader: FileReader | None = None,
     preferences: Mapping[str, str] | None = None,
     check_wheels: WheelChecker | None = None,
 ) -> Lock:
@@ -90,12 +94,12 @@ def resolve_lock(
     """
     if previous is not None and not upgrade and previous.inputs_sha256 == inputs.sha256:
         return previous
-    compiler = Compiler(inputs.request, uv(), cutoff, index_url, runner, list_files)
+    compiler = Compiler(inputs.request, uv(), cutoff, index_url, runner, list_files, reader=reader)
     staying = previous.packages if previous is not None and not upgrade else {}
     distributions = replace(compiler, check_wheels=check_wheels).run(inputs, preferences or staying)
     built_with: list[Distribution] = []
     if any(distribution.from_source for distribution in distributions):
-        lines = tuple(InputLine(name, "what source distributions are built with") for name in _BUILD_REQUIREMENTS)
+        lines = _build_lines(compiler, distributions)
         built_with = compiler.run(LockInputs(inputs.request, lines, ()), {})
     request = inputs.request
     installed = {distribution.name for distribution in distributions}
@@ -107,7 +111,7 @@ def resolve_lock(
         requirements=tuple(sorted({line.text for line in inputs.requirements})),
         constraints=tuple(
             LockedConstraint(line.text, line.symptom)
-            for line in sorted((*inputs.requirements, *inputs.constraints), key=lambda line: line.text)
+            for line in sorted((*inputs.requirements, *inputs.constraints, *inputs.limits), key=lambda line: line.text)
             if line.symptom and line.project in installed
         ),
         inputs_sha256=inputs.sha256,
@@ -122,6 +126,15 @@ def resolve_lock(
     return lock
 
 
+def _build_lines(compiler: Compiler, distributions: Iterable[Distribution]) -> tuple[InputLine, ...]:
+    texts: list[str] = []
+    for found in distributions:
+        record = compiler.sources.get((found.name, found.version))
+        if found.from_source:
+            texts += record.built_with if record else _BUILD_REQUIREMENTS
+    return tuple(InputLine(text, "what source distributions are built with") for text in dict.fromkeys(texts))
+
+
 def resolve_versions(
     inputs: LockInputs,
     *,
@@ -130,9 +143,10 @@ def resolve_versions(
     index_url: str | None = None,
     runner: Runner = run_command,
     list_files: FileLister | None = None,
+    reader: FileReader | None = None,
 ) -> dict[str, str]:
     """Project to version, as a lock made of `inputs` from nothing would have them."""
-    compiler = Compiler(inputs.request, uv, cutoff, index_url, runner, list_files)
+    compiler = Compiler(inputs.request, uv, cutoff, index_url, runner, list_files, reader=reader)
     return {distribution.name: distribution.version for distribution in compiler.run(inputs, {})}
 
 
@@ -148,14 +162,14 @@ def make_locks(
     skip_unsatisfiable: bool = False,
     runner: Runner = run_command,
     list_files: FileLister | None = None,
+    reader: FileReader | None = None,
 ) -> LockRun:
     """Every lock of `requests` as it should be below `directory`; nothing is written.
 
-    With `skip_unsatisfiable` a target that cannot be had is left out, unless none can.
+    With `skip_unsatisfiable` a target that has no solution is left out. Otherwise the first one ends the run.
     """
-    outcomes = []
-    skipped = []
-    for request in requests:
+
+    def make(request: LockRequest) -> LockOutcome | UnsatisfiableError:
         path = request.path_in(directory)
         previous = _read_previous(path, upgrade=upgrade)
         try:
@@ -169,15 +183,20 @@ def make_locks(
                 previous=previous,
                 runner=runner,
                 list_files=list_files,
+                reader=reader,
             )
         except UnsatisfiableError as error:
             if not skip_unsatisfiable:
                 raise
-            skipped.append((request, error))
-        else:
-            outcomes.append(LockOutcome(path, lock, previous, inputs.notes))
-    if not outcomes and skipped:
-        raise skipped[-1][1]
+            return error
+        return LockOutcome(path, lock, previous, inputs.notes)
+
+    requests = [*requests]
+    # Each resolution is a process of its own, which waits for the index and uses one core in between.
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        made = [*zip(requests, pool.map(make, requests), strict=True)]
+    outcomes = [found for _, found in made if isinstance(found, LockOutcome)]
+    skipped = [(request, found) for request, found in made if isinstance(found, UnsatisfiableError)]
     return LockRun(tuple(outcomes), tuple(skipped))
 
 

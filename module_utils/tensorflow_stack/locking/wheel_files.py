@@ -24,6 +24,7 @@ from ..errors import StackError
 from ..io.downloads import Source
 from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE
 from ..io.writing import write_bytes
+from .sources import SourceRecord, read_source
 
 # Path as installed, relative to site-packages -> size and CRC-32.
 FileList = Mapping[str, tuple[int, int]]
@@ -41,6 +42,16 @@ _SCHEMES = {"purelib": "", "platlib": "", "scripts": "../bin/", "data": "../", "
 class FileLister(Protocol):
     def __call__(self, wheels: Mapping[str, Mapping[str, Any]]) -> Mapping[str, FileList]:
         """By name of the distribution, for wheels with `url` and `hashes`; without those that could not be read."""
+
+
+class FileReader(Protocol):
+    """Reads what is in files of the index, each with `url` and `hashes`."""
+
+    def metadata(self, wheel: Mapping[str, Any]) -> str | None:
+        """METADATA of a wheel, None if it cannot be read."""
+
+    def source(self, name: str, version: str, archive: Mapping[str, Any]) -> SourceRecord:
+        """What a source distribution says of itself."""
 
 
 class _UnreachableError(StackError):
@@ -71,6 +82,28 @@ class WheelFiles:
             lists = dict(zip(wheels, pool.map(read, wheels), strict=True))
         return {name: files for name, files in lists.items() if files is not None}
 
+    def metadata(self, wheel: Mapping[str, Any]) -> str | None:
+        """METADATA of a wheel with `url` and `hashes`, None if it cannot be read."""
+        kept = os.path.join(self.directory, f"{wheel['hashes']['sha256']}.metadata")
+        try:
+            with open(kept, encoding="utf-8") as stream:
+                return stream.read()
+        except (OSError, ValueError):
+            pass
+        try:
+            with self._open(wheel["url"]) as stream, zipfile.ZipFile(stream) as archive:
+                names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+                text = archive.read(names[0]).decode("utf-8", "replace") if names else ""
+        except (OSError, zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, StackError):
+            return None
+        with contextlib.suppress(OSError):
+            os.makedirs(self.directory, exist_ok=True)
+            write_bytes(kept, text.encode("utf-8"), mode=0o600)
+        return text
+
+    def source(self, name: str, version: str, archive: Mapping[str, Any]) -> SourceRecord:
+        return read_source(name, version, archive, self._source(archive["url"]))
+
     def _read(self, wheel: Mapping[str, Any], unreachable: threading.Event) -> FileList:
         kept = os.path.join(self.directory, f"{wheel['hashes']['sha256']}.json.gz")
         files: FileList | None = _load(kept)
@@ -98,13 +131,14 @@ class WheelFiles:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme == "file":
             return open(urllib.request.url2pathname(parts.path), "rb")
+        return _RemoteFile(url, self._source(url))
+
+    def _source(self, url: str) -> Source:
         # Credentials are those of the index, and go to its own host alone.
         index = self.index_url or os.environ.get(INDEX_VARIABLE) or DEFAULT_INDEX
         if not index.startswith(("http:", "https:")):
             index = url
-        return _RemoteFile(
-            url, Source(index, name="package index", settings="tensorflow_index_url", opener=self.opener)
-        )
+        return Source(index, name="package index", settings="tensorflow_index_url", opener=self.opener)
 
 
 class _RemoteFile(io.RawIOBase):

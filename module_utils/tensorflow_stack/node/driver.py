@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+from ..records.libraries import is_stub
 from .libraries import find_libcuda
 from .loader import Loader
 from .texts import parse_driver_version, parse_libcuda_name
@@ -26,7 +27,7 @@ def read_driver(loader: Loader) -> dict[str, Any]:
         files.add_unread("driver.kind", "/proc/driver/nvidia/version: of neither known shape")
 
     found = find_libcuda(loader)
-    libraries = [path for path in found if not _COMPATIBILITY.search(path)]
+    libraries = [path for path in found if not (_COMPATIBILITY.search(path) or is_stub(path))]
     installed = parse_libcuda_name(os.path.basename(libraries[0])) if libraries else None
     if libraries and installed is None:
         files.add_unread("driver.installed", f"{libraries[0]}: no version in its name")

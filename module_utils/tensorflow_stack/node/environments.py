@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Collection
 
 from ..errors import StackError
 from ..records.additions import find_additions
@@ -47,10 +47,10 @@ def read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
 
 
 def read_environments(
-    files: NodeFiles, root: str, manifest: dict[str, Any] | None, asked_for: str | None = None
+    files: NodeFiles, root: str, manifest: dict[str, Any] | None, asked_for: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """A row for each environment that is live. The one that is asked for, or was applied last, is looked into."""
-    looked_into = asked_for or name_in_use(manifest or {}, _current_link(files, root))
+    """A row for each environment that is live. Those that are asked for, or the one applied last, are looked into."""
+    looked_into = asked_for or (name_in_use(manifest or {}, _current_link(files, root)),)
     rows: list[dict[str, Any]] = []
     if not files.is_dir(root, "environments"):
         return rows
@@ -81,7 +81,7 @@ def read_environments(
             row["requirements"] = _read_requirements(files, build, manifest, name)
             # A build of an earlier version of this toolkit has none.
             row["added"] = record.get("added", [])
-            rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name == looked_into)})
+            rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name in looked_into)})
     return rows
 
 

@@ -13,6 +13,9 @@ from .texts import parse_elf_machine, parse_glibc, parse_loader_conf
 # The shell comes first: a loader of a second architecture may be there for cross building.
 ELF_WITNESSES = ("/bin/sh", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 
+# glibc's, which wheels and downloaded Pythons are built for.
+_GLIBC_LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
+
 # A libc has 2 MB.
 _LIBRARY_BYTES = 64 << 20
 
@@ -65,6 +68,15 @@ def read_architecture(files: NodeFiles) -> str | None:
             return None
     files.add_unread("architecture", "no ELF file among {}".format(", ".join(ELF_WITNESSES)))
     return None
+
+
+def read_c_library(loader: Loader) -> str | None:
+    """Which one starts programs from elsewhere: glibc or musl; None if there is neither at its usual place."""
+    files = loader.files
+    place = _GLIBC_LOADERS.get(loader.architecture or "")
+    if place and files.exists(place, "c_library"):
+        return "glibc"
+    return "musl" if files.glob("/lib/ld-musl-*.so.1", "c_library") else None
 
 
 def read_glibc(loader: Loader) -> str | None:

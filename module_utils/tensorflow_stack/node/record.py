@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+from typing import Any, Collection, Mapping
 
 from ..records.component import COMPONENTS, is_record_of, kind_of, record_path
 from ..records.evidence import deciding_variables
@@ -14,7 +14,7 @@ from .gpus import read_gpus
 from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
 from .kind import read_kinds
 from .libraries import find_cuda, find_cudnn
-from .loader import read_glibc, read_loader
+from .loader import read_c_library, read_glibc, read_loader
 from .pythons import read_pythons
 from .texts import enabled_repositories, os_family, parse_os_release
 from .user import User, current_user, default_environments_root
@@ -27,13 +27,14 @@ def read_node(
     filesystem_root: str = "/",
     environments_root: str | None = None,
     environment: str | None = None,
+    environments: Collection[str] = (),
     user: User | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment` is the one to look into, by default the one applied last. `user` and `environ` are those of this
-    process unless given.
+    `environment`, or each of `environments`, is looked into, by default the one applied last. `user` and `environ` are
+    those of this process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -49,6 +50,7 @@ def read_node(
     record = {
         "architecture": loader.architecture,
         "os": _read_os(files),
+        "c_library": read_c_library(loader),
         "glibc": read_glibc(loader),
         "kernel": {"release": release, "headers": read_headers(files, release) if release else None},
         "kernels": read_kernels(files),
@@ -72,7 +74,9 @@ def read_node(
         "managed": _read_managed(files),
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
-        "environments": read_environments(files, root, manifest, environment),
+        "environments": read_environments(
+            files, root, manifest, environments or ([environment] if environment else [])
+        ),
         "manifest": shown_manifest(files, root, manifest),
         "unread": files.unread,
     }

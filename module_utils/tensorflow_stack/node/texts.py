@@ -7,7 +7,7 @@ from typing import Any, AnyStr, Mapping, NamedTuple
 
 from ..io.reading import parse_object
 
-ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
+ELF_MACHINES = {3: "i386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
 OS_FAMILIES = {
     "debian": "debian",

@@ -23,12 +23,17 @@ def find_applied(node: NodeFacts, name: str | None) -> Environment:
     row = node.environment(name) if name else node.current_environment
     if row is not None:
         return row
+    there = ", ".join(row.name for row in node.environments)
+    if not there:
+        raise StackError(
+            f"There is no environment{f' {name}, nor any other,' if name else ''} below {node.root}. Build one first "
+            "(make workstation TENSORFLOW=), or set tensorflow_root to the directory of yours."
+        )
     if name:
-        there = ", ".join(row.name for row in node.environments) or "none"
         raise StackError(f"There is no environment {name} below {node.root}; there are: {there}.")
     raise StackError(
-        f"It is unknown which environment below {node.root} was applied last. Set tensorflow_version to the release "
-        "you mean, and tensorflow_environment if it has a name of its own."
+        f"It is unknown which environment below {node.root} was applied last. Set tensorflow_environment to one of "
+        f"{there}."
     )
 
 
@@ -47,6 +52,7 @@ def refuse_root(node: NodeFacts, made: dict[str, Any]) -> tuple[Refusal, ...]:
 
 def policy_as_applied(policy: Policy, row: Environment) -> Policy:
     """What the inventory leaves open is as it was when the environment was built."""
+    policy = policy.with_asked(row.asked or {})
     changes: dict[str, Any] = {}
     if policy.gpu == "auto" and row.flavour == "cpu":
         changes["gpu"] = "none"

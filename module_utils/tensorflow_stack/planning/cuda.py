@@ -81,9 +81,10 @@ def resolve_cuda(
         found = _first(second, policy)
         search = second if found else search
     if found:
+        if policy.cuda_source == "auto" and found[0].source == "wheels" and not search.passed_over:
+            search.passed_over.extend(_without_cudnn(search.anew()))
         _warn(search, found[0], findings)
-    # Of a GPU that no CUDA of the release will do for, the findings have it already.
-    elif not any(refusal.component in ("cuda", "cudnn") for refusal in findings.refusals):
+    else:
         findings.refuse(
             "cuda",
             found="; ".join(dict.fromkeys(search.reasons)),
@@ -107,6 +108,13 @@ def _warn(search: _Search, cuda: Library, findings: Findings) -> None:
             f"TensorFlow {search.release.version} was built with CUDA {search.release.cuda} and is given the newer "
             f"{cuda.version} ({cuda.source}) of the same major release, which NVIDIA promises to be compatible."
         )
+
+
+def _without_cudnn(search: _Search) -> list[str]:
+    """Of a CUDA on the node that fits and is of no use, because no cuDNN there fits."""
+    cuda, _ = _found_cuda(search)
+    cudnn, there = _found_cudnn(search, cuda) if cuda else (None, "")
+    return [f"CUDA {cuda.version}: no cuDNN {search.release.cudnn} for it, {there}"] if cuda and not cudnn else []
 
 
 def _left_to_itself(policy: Policy) -> Policy:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..records.environment import check_name
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, plan, resolution
+from . import applied, asked, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -32,64 +32,25 @@ from .table import render
 # Shared memory has been used as a scratch disk before.
 _OF_THE_SYSTEM = re.compile("/(bin|boot|dev(?!/shm/.)|etc|lib[0-9a-z]*|proc|run|sbin|sys)/")
 
-# Of tensorflow_stack_info, as an argument spec.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "release": {"type": "str", "default": "newest"},
-    "requirements": {"type": "path"},
-    "node": {"type": "dict"},
-    "environments_root": {"type": "path"},
-    "environment": {"type": "str"},
-    "policy": {
-        "type": "dict",
-        # Not a default of {}: ansible-core fills in those of the suboptions, in the one dictionary that is here.
-        "apply_defaults": True,
-        "options": {
-            "gpu": {"type": "str", "choices": ["auto", "required", "none"], "default": "auto"},
-            "driver_source": {
-                "type": "str",
-                "choices": ["auto", "found", "distro", "nvidia_repo"],
-                "default": "auto",
-            },
-            "driver_version": {"type": "str", "default": ""},
-            "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-            "allow_downgrade": {"type": "bool", "default": False},
-            "cuda_source": {
-                "type": "str",
-                "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"],
-                "default": "auto",
-            },
-            "cudnn_source": {
-                "type": "str",
-                "choices": ["auto", "found", "wheels", "nvidia_repo", "redist"],
-                "default": "auto",
-            },
-            "python": {"type": "str", "default": ""},
-            "python_mirror": {"type": "str", "default": ""},
-            "python_source": {"type": "str", "choices": ["auto", "found", "distro", "uv"], "default": "auto"},
-            "additions": {"type": "str", "choices": ["keep", "stop", "drop"], "default": "keep"},
-            "ignored_gpus": {"type": "list", "elements": "str", "default": []},
-        },
-    },
-    "packages": {"type": "str", "default": ""},
-    "packages_removed": {"type": "str", "default": ""},
-    "tables": {"type": "path", "required": True},
-    "shipped_locks": {"type": "path", "required": True},
-    "locks": {"type": "path", "required": True},
-    "cached": {"type": "list", "elements": "str", "default": []},
-    "enforced": {"type": "bool", "default": True},
-    "in_use": {"type": "bool", "default": True},
-}
+
+def reading(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How `gpu_node_info` has to read the node: the environments that plans will be about, as far as they are known."""
+    names = list(filter(None, map(_named_environment, each)))
+    asked = {
+        "environments_root": each[0]["environments_root"],
+        "environment": names[0] if len(each) == 1 and names else None,
+        "environments": names if len(each) > 1 else None,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
-def reading(options: Mapping[str, Any]) -> dict[str, Any]:
-    """How `gpu_node_info` has to read the node: the environment that the plan will be about, as far as it is known."""
+def _named_environment(options: Mapping[str, Any]) -> str | None:
     release = options["release"]
     # `answer` refuses tables that cannot be read.
     with contextlib.suppress(TableError):
         release = newest_patch(load_tables(options["tables"]), release)
-    environment = options["environment"] or (f"tensorflow-{release}" if release not in ("newest", "current") else None)
-    asked = {"environments_root": options["environments_root"], "environment": environment}
-    return {name: value for name, value in asked.items() if value}
+    named: str | None = options["environment"]
+    return named or (f"tensorflow-{release}" if release not in ("", "newest", "current") else None)
 
 
 def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
@@ -104,6 +65,22 @@ def before_build(made: Mapping[str, Any]) -> dict[str, str] | None:
 def with_fault(node: Mapping[str, Any], path: str, fault: str) -> dict[str, Any]:
     """The record of a node with an interpreter that does not start."""
     return {**node, "pythons": [{**row, "fault": fault} if row["path"] == path else row for row in node["pythons"]]}
+
+
+def users_of(made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Arguments of `gpu_processes_info` for a plan that changes something that may be in use, None for any other."""
+    return users.question(made)
+
+
+def with_users(
+    options: Mapping[str, Any], result: Mapping[str, Any], found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """The same as of `answer`, when it is known which processes use what the plan changes."""
+    made = users.refuse_in_use(result["plan"], found)
+    if made is result["plan"]:
+        return dict(result), None
+    table = render(made, result["releases"])
+    return {**result, "plan": made, "table": table}, table if options["enforced"] else None
 
 
 def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -153,22 +130,20 @@ def plan_for(
     tables = load_tables(tables_directory)
     facts = replace(on_its_base(tables, NodeFacts.read(node)), cached=frozenset(cached))
     _check_places(facts, environment)
-    wishes = parse.read_requirements(requirements_path) if requirements_path else None
-    named, release = release, newest_patch(tables, release)
-    asked = Policy(**(policy or {}), today=today or datetime.date.today().isoformat())
-    variables = {**_variables(release, environment, asked), **_wished(packages, packages_removed)}
     changes = _changes(packages, packages_removed)
-    if changes.projects:
-        named, release, environment = "current", "current", _changed_environment(release, environment)
-    current = applied.find_applied(facts, environment) if release == "current" else None
+    given = asked.read_policy(policy, today or datetime.date.today().isoformat())
+    wish = asked.Wish(release, environment, requirements_path, given)
+    wish, current = asked.resolve(tables, facts, wish, changes, os.path.isfile)
+    variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
-        release = current.release
-    if wishes and release == "newest":
+        wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
+    wishes = _read_wishes(wish.requirements, wish.release) if wish.requirements else None
+    if wishes and wish.release == "newest":
         check_named_release(tables, wishes)
-    wanted = applied.policy_as_applied(asked, current) if current else asked
+    wanted = applied.policy_as_applied(wish.policy, current) if current else wish.policy
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
     seen = replace(facts, environments=(current,)) if current else facts
-    assessment, releases = _assess(tables, release, wishes, seen, wanted)
+    assessment, releases = _assess(tables, wish.release, wishes, seen, wanted, is_listed=not release)
     # A file that names TensorFlow has chosen: nobody asks about the others.
     listed = [] if wishes and parse.names_tensorflow(wishes) else releases
     if assessment is None or assessment.stack is None or assessment.refusals:
@@ -178,18 +153,15 @@ def plan_for(
         tables,
         assessment.stack,
         facts,
-        asked,
-        environment=environment,
+        wish.policy,
+        environment=wish.environment,
         variables=variables,
         wishes=wishes,
         current=current,
         changes=changes,
         places=Places(own=locks, shipped=shipped_locks),
     )
-    if named not in (release, "current"):
-        made["warnings"].insert(
-            0, f"{named} was requested, and {release} is its newest patch. For another patch, set all three numbers."
-        )
+    made["warnings"] = [*wish.notes, *made["warnings"]]
     return _result(made, listed, facts, in_use)
 
 
@@ -223,12 +195,6 @@ def _planned(
     if current and not made["refusals"]:
         made["warnings"] += applied.warn_of_gpus(current, node, policy)
     return made
-
-
-def _variables(release: str, environment: str | None, policy: Policy) -> dict[str, Any]:
-    """Those that were set, for the manifest. It has the requirements file by itself."""
-    named = {"tensorflow_environment": environment} if environment else {}
-    return {"tensorflow_version": release, **named, **policy.asked}
 
 
 def _wished(packages: str, packages_removed: str) -> dict[str, str]:
@@ -311,9 +277,11 @@ def _changes(packages: str, packages_removed: str) -> Changes:
     )
 
 
-def _changed_environment(release: str, environment: str | None) -> str | None:
-    """What make add is about: an environment that exists, None for the one applied last."""
-    return environment or (None if release in ("newest", "current") else f"tensorflow-{release}")
+def _read_wishes(path: str, release: str) -> parse.UserRequirements:
+    try:
+        return parse.read_requirements(path)
+    except StackError as error:
+        raise (parse.missing_tensorflow(error) if release == "newest" else error) from error
 
 
 def _check_places(node: NodeFacts, name: str | None) -> None:
@@ -347,16 +315,19 @@ def _assess(
     wishes: parse.UserRequirements | None,
     node: NodeFacts,
     policy: Policy,
+    *,
+    is_listed: bool,
 ) -> tuple[Assessment | None, list[dict[str, Any]]]:
-    if release == "newest":
+    """Of the release, and whether each of all runs, if that is asked for (`is_listed`) or needed."""
+    best, rows = None, []
+    if release == "newest" or is_listed:
         best, assessments = resolution.choose(tables, node, policy, accepts=lambda a: is_accepted(a, wishes))
         rows = [
             {"release": a.release.version, "runs": not a.refusals, "reasons": [r.message for r in a.refusals]}
             for a in assessments
         ]
-        return best, rows
     # A file that asks for another release is refused where the lock's inputs are put together.
-    return resolution.assess_wish(tables, release, node, policy), []
+    return best if release == "newest" else resolution.assess_wish(tables, release, node, policy), rows
 
 
 def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:

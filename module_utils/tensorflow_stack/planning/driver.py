@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from packaging.version import Version
 
 from ..tables.load import Tables, rows_for
-from ..tables.rows import DriverPackages, GpuChip, Release
-from .gpus import ptx_needed
+from ..tables.rows import Release
+from .driver_need import Need, find_need
+from .driver_packages import (
+    DRIVER_SOURCES,
+    Candidate,
+    candidate_of,
+    find_candidates,
+    find_dkms_repository,
+    has_ended,
+    names_of,
+    rank,
+)
 from .node import Managed, NodeFacts
 from .node_kind import Keeper, find_keeper
-from .stack import Driver, Findings, Gpu, Library, Package, Policy
+from .stack import Driver, Findings, Gpu, Library, Policy
 
-_SOURCES = ("distro", "nvidia_repo")
-_CPU_INSTEAD = "or set tensorflow_gpu to none for a CPU environment."
-
-
-@dataclass(frozen=True)
-class _Need:
-    """What a driver has to be, by CUDA, GPUs and wishes."""
-
-    cuda: str
-    floor: str  # by CUDA, by the PTX that it has to compile, and by the GPUs
-    ptx: str | None  # the version of PTX that the floor is for
-    chips: tuple[tuple[str, GpuChip], ...]  # each with the name of its GPU
-
-    @property
-    def last(self) -> tuple[int, str] | None:
-        """The newest branch that still supports every GPU, and the GPU that it is for."""
-        rows = [(chip.last_driver_branch, name) for name, chip in self.chips if chip.last_driver_branch is not None]
-        return min(rows, default=None)
-
-    def __str__(self) -> str:
-        until = f", of branch {self.last[0]} or older for {self.last[1]}" if self.last else ""
-        ptx = f" and PTX {self.ptx}" if self.ptx else ""
-        return f"a driver of {self.floor} or newer for CUDA {self.cuda}{ptx}{until}"
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    row: DriverPackages
-    version: str
-    packages: tuple[Package, ...]
-
-    @property
-    def label(self) -> str:
-        return f"{self.row.branch} ({self.row.kernel_modules} modules, {self.row.origin})"
+_CPU_INSTEAD = "or set tensorflow_gpu to none (CPU)."
 
 
 def resolve_driver(
@@ -61,9 +37,10 @@ def resolve_driver(
     findings: Findings,
 ) -> Driver:
     """The driver as it is or as it is to be; what speaks against it is among the findings."""
-    need = _need(tables, release, node, gpus, cuda)
+    need = find_need(tables, release, node, gpus, cuda)
     why = f"new enough for CUDA {cuda.version}{_last_branch(need)}"
     kept = Driver(need.floor, node.driver.installed, node.driver.loaded, why=why)
+    findings.warnings.extend(_warn_of_stub(path) for path in node.driver.stubs)
     if need.last and Version(need.floor).major > need.last[0]:
         findings.refuse(
             "driver",
@@ -90,26 +67,7 @@ def resolve_driver(
     return _choose(tables, node, need, policy, problem, keeper, kept, findings)
 
 
-def _need(tables: Tables, release: Release, node: NodeFacts, gpus: tuple[Gpu, ...], cuda: Library) -> _Need:
-    row = tables.cuda_driver(cuda.version)
-    known = [(f"GPU {gpu.index} ({gpu.name})", tables.chip(device.device_id)) for device, gpu in zip(node.gpus, gpus)]
-    chips = tuple((name, chip[0]) for name, chip in known if chip)
-    # A GPU is known to the driver that comes with the first CUDA that compiles for it.
-    by_cuda = {row.cuda: row.driver for row in tables.cuda_drivers}
-    floors = [by_cuda[chip.first_cuda] for _, chip in chips if chip.first_cuda in by_cuda]
-    floors.append(row.minor_compatibility_driver or row.driver)
-    # Minor-version compatibility promises machine code only. PTX is compiled by the driver, which has to know it.
-    kernels = tables.kernels_of(release.version)
-    versions = [version for _, chip in chips for version in [ptx_needed(kernels, chip.compute_capability)] if version]
-    ptx = max(versions, key=Version, default=None)
-    by_ptx = tables.driver_for_ptx(ptx) if ptx else None
-    if not kernels and any(gpu.code == "jit" for gpu in gpus):
-        by_ptx = row.driver  # its wheel was not read: the PTX is that of its CUDA at most
-    floor = max([*floors, by_ptx] if by_ptx else floors, key=Version)
-    return _Need(cuda.version, floor, ptx if floor == by_ptx else None, chips)
-
-
-def _problem(node: NodeFacts, need: _Need, policy: Policy, managed: Managed | None) -> str | None:
+def _problem(node: NodeFacts, need: Need, policy: Policy, managed: Managed | None) -> str | None:
     """Why the driver that is there does not do; None where it does."""
     loaded, installed, version = node.driver.loaded, node.driver.installed, node.driver.present
     if version is None:
@@ -124,9 +82,12 @@ def _problem(node: NodeFacts, need: _Need, policy: Policy, managed: Managed | No
     if policy.driver_version and not _is_of(installed, policy.driver_version):
         return f"driver {installed}"
     kind = node.driver.kind
+    not_driven = next((name for name, chip in need.chips if kind and not chip.is_driven_by(kind)), None)
+    if not_driven:
+        return f"driver {version} with {kind} kernel modules, which do not support {not_driven}"
     if policy.kernel_modules != "auto" and kind not in (None, policy.kernel_modules):
         return f"driver {installed} with {kind} kernel modules"
-    if managed and policy.driver_source in _SOURCES and managed.source != policy.driver_source:
+    if managed and policy.driver_source in DRIVER_SOURCES and managed.source != policy.driver_source:
         return f"driver {installed} from {managed.source}"
     return None
 
@@ -159,9 +120,17 @@ def _check_loaded(kept: Driver, keeper: Keeper | None, findings: Findings) -> Dr
             "driver",
             found=f"driver {kept.installed} installed, its kernel module not loaded",
             wanted="a loaded driver",
-            set="Load it (modprobe nvidia) or reboot, and run again; or set tensorflow_gpu to none.",
+            set="Load it (modprobe nvidia) or reboot, and run again; if it does not load, make doctor says why; "
+            f"{_CPU_INSTEAD}",
         )
     return kept
+
+
+def _warn_of_stub(path: str) -> str:
+    return (
+        f"{path} is a stub for compiling, which the loader may find in place of the driver's libcuda. Remove its "
+        "directory from /etc/ld.so.conf.d, and run ldconfig."
+    )
 
 
 def _refuse_linux_driver(node: NodeFacts, findings: Findings) -> None:
@@ -182,10 +151,12 @@ def _keep_managed(tables: Tables, node: NodeFacts, kept: Driver, managed: Manage
         if row.origin == managed.source and row.branch == Version(managed.version).major
     ]
     # By the packages of its modules: two kinds have the same user space.
-    row = max(rows, key=lambda row: sum(package.name in recorded for package in _names(row, row.modules)), default=None)
+    row = max(
+        rows, key=lambda row: sum(package.name in recorded for package in names_of(row, row.modules)), default=None
+    )
     if row is None:
         return kept
-    driver = _driver(node, kept, _candidate(node, row, f"{managed.version}-*"))
+    driver = _driver(node, kept, candidate_of(node, row, f"{managed.version}-*"))
     packages = tuple(replace(p, version=asked.get(p.name, recorded.get(p.name, p.version))) for p in driver.packages)
     mismatch = kept.loaded not in (None, kept.installed)
     why = f"kernel module {kept.loaded} is loaded, library {kept.installed} installed" if mismatch else kept.why
@@ -205,7 +176,7 @@ def _keep_managed(tables: Tables, node: NodeFacts, kept: Driver, managed: Manage
 def _choose(
     tables: Tables,
     node: NodeFacts,
-    need: _Need,
+    need: Need,
     policy: Policy,
     problem: str,
     keeper: Keeper | None,
@@ -224,13 +195,9 @@ def _choose(
         return refuse(f"{keeper.instead}; {_CPU_INSTEAD}", found=f"{problem}; {keeper.because}")
     if not node.is_root:
         return refuse(f"Run as root, who can install it; install it yourself; {_CPU_INSTEAD}")
-    candidates, reasons = _candidates(tables, node, need, policy)
+    candidates, reasons = find_candidates(tables, node, need, policy)
     if not candidates:
-        known = "; ".join(reasons) or f"none is known for {node.os['name'] or 'this distribution'}"
-        return refuse(
-            f"Set the variables nvidia_driver_* to what the node can have, install it yourself, {_CPU_INSTEAD}",
-            found=f"{problem}, and no other that fits: {known}",
-        )
+        return _refuse_all(tables, node, need, policy, problem, reasons, refuse)
     if node.secure_boot and not node.container:
         signed = [candidate for candidate in candidates if candidate.row.signed_modules]
         if not signed:
@@ -240,15 +207,15 @@ def _choose(
                 found=f"{problem}, and Secure Boot, which refuses modules that are built here",
             )
         candidates = signed
-    best = min(candidates, key=lambda candidate: _rank(tables, candidate.row, policy))
-    dkms = _dkms_repository(node, best.row)
+    best = min(candidates, key=lambda candidate: rank(tables, candidate.row, policy))
+    dkms = find_dkms_repository(node, best.row)
     if dkms == "":
         return refuse(
-            f"Enable EPEL ({tables.addresses['epel']}) or install dkms; or install NVIDIA's precompiled modules "
-            f"yourself (dnf module install nvidia-driver:{best.row.branch}) and run again; {_CPU_INSTEAD}",
-            found=f"{problem}, and no dkms to build the modules of {best.label}: EPEL, which has it, is not enabled",
+            f"Enable EPEL ({tables.addresses['epel']}), or run dnf module install nvidia-driver:{best.row.branch} "
+            f"yourself; {_CPU_INSTEAD}",
+            found=f"{problem}, and no dkms to build modules of {best.row.branch} (EPEL, which has it, is not enabled)",
         )
-    if _has_ended(tables, best.row, policy):
+    if has_ended(tables, best.row, policy):
         findings.warnings.append(
             f"NVIDIA has ended driver branch {best.row.branch}, and no other one fits: it is installed from "
             f"{best.row.origin}."
@@ -261,109 +228,52 @@ def _choose(
     return replace(driver, why=f"{why}; dkms from {dkms}" if dkms else why)
 
 
-def _candidates(tables: Tables, node: NodeFacts, need: _Need, policy: Policy) -> tuple[list[_Candidate], list[str]]:
-    """Those that fit, and why each of the others does not."""
-    candidates, reasons = [], []
-    for row in rows_for(tables.driver_packages, node.os):
-        candidate = _candidate(node, row, _asked_version(node, row, policy))
-        reason = _unfit(node, need, policy, row)
-        if reason:
-            reasons.append(f"{candidate.label} {reason}")
-        else:
-            candidates.append(candidate)
-    return candidates, reasons
+def _refuse_all(
+    tables: Tables,
+    node: NodeFacts,
+    need: Need,
+    policy: Policy,
+    problem: str,
+    reasons: Mapping[Candidate, str],
+    refuse: Callable[..., Driver],
+) -> Driver:
+    """None of the known drivers fits; `reasons` says why."""
+    if not reasons:
+        return refuse(
+            f"Install such a driver yourself and run again; {_CPU_INSTEAD}",
+            found=f"{problem}, and none is known for {node.os['name'] or 'this distribution'}",
+        )
+    found = f"{problem}, and no other that fits: {'; '.join(_in_short(need, reasons))}"
+    if any(find_candidates(tables, node, replace(need, chips=(chip,)), policy)[0] for chip in need.chips):
+        return refuse(
+            f"None supports all: put a GPU in tensorflow_ignored_gpus; {_CPU_INSTEAD}",
+            found=found,
+        )
+    return refuse(
+        f"Set the variables nvidia_driver_* to what the node can have, install it yourself, {_CPU_INSTEAD}", found=found
+    )
 
 
-def _dkms_repository(node: NodeFacts, row: DriverPackages) -> str | None:
-    """Where DKMS is taken from, if neither the distribution nor NVIDIA has it; "" for nowhere, None if not needed."""
-    if row.dkms_repository is None or node.has_dkms or node.container:
-        return None
-    # Mirrors keep the name in theirs: epel, epel-next, ol9_developer_EPEL, corp-epel-9.
-    return next((name for name in node.yum_repositories if row.dkms_repository in name.lower()), "")
+def _in_short(need: Need, reasons: Mapping[Candidate, str]) -> list[str]:
+    """Against drivers that are new enough, if there are any; with the modules only if those of a branch differ."""
+    reasons = {c: text for c, text in reasons.items() if c.row.branch >= Version(need.floor).major} or reasons
+    by_branch: dict[int, list[str]] = {}
+    for candidate, reason in reasons.items():
+        by_branch.setdefault(candidate.row.branch, []).append(reason)
+    texts = (
+        f"{candidate.row.branch} {reason}"
+        if len(set(by_branch[candidate.row.branch])) == 1
+        else f"{candidate.row.branch} ({candidate.row.kernel_modules} modules) {reason}"
+        for candidate, reason in reasons.items()
+    )
+    return list(dict.fromkeys(texts))
 
 
-def _last_branch(need: _Need) -> str:
+def _last_branch(need: Need) -> str:
     return f"; {need.last[0]} is the last branch for {need.last[1]}" if need.last else ""
 
 
-def _unfit(node: NodeFacts, need: _Need, policy: Policy, row: DriverPackages) -> str | None:
-    """Why a branch in a repository is not for this node; None where it is."""
-    if policy.driver_source != "auto" and row.origin != policy.driver_source:
-        return f"is not from {policy.driver_source}"
-    if policy.driver_version and policy.driver_version.split(".")[0] != str(row.branch):
-        return "was not requested"
-    if row.branch < Version(need.floor).major:
-        return f"is older than {need.floor}"
-    if need.last and row.branch > need.last[0]:
-        return f"no longer supports {need.last[1]}"
-    if node.container:
-        loaded = node.driver.loaded
-        return f"is not that of the kernel module {loaded}" if loaded and Version(loaded).major != row.branch else None
-    if policy.kernel_modules not in ("auto", row.kernel_modules):
-        return f"is not the one with {policy.kernel_modules} modules"
-    for name, chip in need.chips:
-        if not (chip.open_modules if row.kernel_modules == "open" else chip.proprietary_modules):
-            return f"does not drive {name}"
-    if node.nvswitches and row.fabric_manager is None:
-        return "has no Fabric Manager for the NVSwitches"
-    too_new = [kernel for kernel in node.kernels if row.last_kernel and _numbers(kernel) > _numbers(row.last_kernel)]
-    return f"does not build for the kernel {too_new[0]}" if too_new else None
-
-
-def _rank(tables: Tables, row: DriverPackages, policy: Policy) -> tuple[Any, ...]:
-    """The smallest is taken: alive, from the distribution, the modules that NVIDIA takes itself, newest branch."""
-    branch = tables.driver_branch(row.branch)
-    is_usual = bool(branch and branch.kernel_modules == row.kernel_modules)
-    return (_has_ended(tables, row, policy), _SOURCES.index(row.origin), -row.branch, not is_usual)
-
-
-def _has_ended(tables: Tables, row: DriverPackages, policy: Policy) -> bool:
-    branch = tables.driver_branch(row.branch)
-    return bool(branch and branch.has_ended(policy.today))
-
-
-def _asked_version(node: NodeFacts, row: DriverPackages, policy: Policy) -> str:
-    if "." in policy.driver_version:
-        return f"{policy.driver_version}-*"
-    # In a container the kernel's side is the host's, and the library has to be of its very version.
-    if node.container and node.driver.loaded:
-        return f"{node.driver.loaded}-*"
-    return row.version
-
-
-# ------------------------------------------------------------------------------------------------ packages
-
-
-def _candidate(node: NodeFacts, row: DriverPackages, version: str) -> _Candidate:
-    names = list(_names(row, row.user_space))
-    headers: list[Package] = []
-    if not node.container:
-        if node.secure_boot and row.signed_modules:
-            names += [Package(row.signed_modules.format(kernel=kernel)) for kernel in node.kernels]
-        else:
-            names += _names(row, row.modules)
-            headers = [_headers(row, kernel) for kernel in node.kernels]
-        if node.nvswitches and row.fabric_manager:
-            names.append(Package(row.fabric_manager))
-    asked = tuple(replace(package, version=package.version or version) for package in names)
-    return _Candidate(row, version, (*asked, *headers))
-
-
-def _names(row: DriverPackages, names: tuple[str, ...]) -> tuple[Package, ...]:
-    """Most are of the driver's version; what has numbers of its own says which."""
-    return tuple(Package(name, version or None) for name, _, version in (text.partition("=") for text in names))
-
-
-def _headers(row: DriverPackages, kernel: str) -> Package:
-    name, _, version = row.headers.format(kernel=kernel, evr=re.sub(r"\.[^.]+$", "", kernel)).partition("=")
-    return Package(name, version or None)
-
-
-def _numbers(kernel: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", kernel)[:2])
-
-
-def _driver(node: NodeFacts, kept: Driver, candidate: _Candidate) -> Driver:
+def _driver(node: NodeFacts, kept: Driver, candidate: Candidate) -> Driver:
     row = candidate.row
     direction = "none"
     if kept.installed:

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import StackError
 from ..requirements import parse
 from ..tables.load import Tables
-from ..tables.releases import find_release
+from ..tables.releases import find_release, renamed
 from ..tables.rows import Release
 from . import plan
 from .stack import Assessment, Refusal
@@ -40,10 +40,8 @@ def check_named_release(tables: Tables, wishes: parse.UserRequirements) -> None:
             if release is None:
                 find_release(tables, specifier.version, where=f" ({wish.where})")
             elif wish.project not in release.packages:
-                raise StackError(
-                    f"{wish.where} asks for {wish.project}, which has no release {release.version}. "
-                    f"Write {release.package} there."
-                )
+                instead = renamed(tables, wish.project, wish.requirement.specifier)
+                raise StackError(f"{wish.where} asks for {wish.project}{wish.requirement.specifier}. {instead}")
 
 
 def nothing_runs(
@@ -60,11 +58,17 @@ def nothing_runs(
             "release",
             found=f"{wishes.path} allows none of the releases that run here ({_shortened(runs)})",
             wanted="one TensorFlow release",
-            set="Change its TensorFlow requirement.",
+            set=_instead(tables, wishes) or "Change its TensorFlow requirement.",
         )
     else:
         refusal = _not_one_runs(f"none of {len(releases)} releases runs here", releases)
     return plan.refuse(None, (refusal,))
+
+
+def _instead(tables: Tables, wishes: parse.UserRequirements) -> str | None:
+    """For a file that names a project of TensorFlow which ended before the releases that it allows."""
+    found = (renamed(tables, wish.project, wish.requirement.specifier) for wish in parse.named_tensorflow(wishes))
+    return next((text for text in found if text), None)
 
 
 def _not_one_runs(what: str, rows: list[dict[str, Any]]) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ..tables.load import Tables
 from ..tables.rows import GpuChip, Release
 from .node import NodeFacts, NodeGpu
 from .stack import Driver, Findings, Gpu, Library
+
+_version = functools.cache(Version)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,17 @@ class GpuModel:
         return _limit("cuDNN", version, self.chip.first_cudnn, self.chip.last_cudnn)
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Why a release does not run on GPUs of one kind, whatever CUDA and driver it is given."""
+
+    component: str  # gpu, cuda, cudnn
+    limit: str  # of the GPU, such as "which needs CUDA 12.8 or newer"; empty if there is no code for it
+    wanted: str
+    set: str
+    why: str  # in short, for a GPU that others make up for
+
+
 def _limit(name: str, version: str, first: str | None, last: str | None) -> str | None:
     # As far as the limits say: 9.10.2 is 9.10.
     minor = Version(version).release[:2]
@@ -48,7 +62,7 @@ def is_compatible(tables: Tables, version: str, built_with: str) -> bool:
 
     A newer one of the same major, if the libraries keep their sonames and NVIDIA promises that what was built runs.
     """
-    given, wanted = Version(version), Version(built_with)
+    given, wanted = _version(version), _version(built_with)
     is_newer = given.major == wanted.major and given > wanted
     return given == wanted or (is_newer and tables.cuda_driver(built_with).takes_newer)
 
@@ -69,14 +83,19 @@ def resolve_gpus(
             continue
         chip, name = known
         label = f"GPU {', '.join(same)} ({name}, {chip.architecture}, compute capability {chip.compute_capability})"
-        model = GpuModel(label, chip, _code(tables, release, chip), _runs_from(tables, chip))
-        checks = (
-            _check_code(tables, release, model, findings),
-            _check_cuda(tables, release, model, findings) and _check_cudnn(release, model, findings),
-        )
-        if all(checks):
-            models.append(model)
+        misfit = find_misfit(tables, release, chip)
+        if misfit:
+            found = f"{label}, {misfit.limit}" if misfit.limit else label
+            findings.refuse(misfit.component, found=found, wanted=misfit.wanted, set=misfit.set)
+        else:
+            models.append(GpuModel(label, chip, _code(tables, release, chip), _runs_from(tables, chip)))
     return gpus, tuple(models)
+
+
+def find_misfit(tables: Tables, release: Release, chip: GpuChip) -> Misfit | None:
+    """What is nearest to the release: its own code, then the CUDA and the cuDNN that it can be given."""
+    code = _check_code(tables, release, chip)
+    return code or _check_cuda(tables, release, chip) or _check_cudnn(release, chip)
 
 
 def _of_unknown(node: NodeFacts, device_id: str | None, indices: str) -> str:
@@ -101,10 +120,10 @@ def _runs_from(tables: Tables, chip: GpuChip) -> str:
     return min((row.first_cuda for row in older), key=Version)
 
 
-def _check_code(tables: Tables, release: Release, model: GpuModel, findings: Findings) -> bool:
-    if model.code != "none":
-        return True
-    capability = model.chip.compute_capability
+def _check_code(tables: Tables, release: Release, chip: GpuChip) -> Misfit | None:
+    if _code(tables, release, chip) != "none":
+        return None
+    capability = chip.compute_capability
     wanted = f"one that TensorFlow {release.version} has code for ({' '.join(release.gpu_code or ())})"
     missing = _without_code(tables.kernels_of(release.version), capability)
     if missing and kernel_code(release.gpu_code, capability) != "none":
@@ -115,46 +134,50 @@ def _check_code(tables: Tables, release: Release, model: GpuModel, findings: Fin
             f"one that TensorFlow {release.version} has code for: {missing['count']:,} of its kernels have "
             f"{' '.join(missing['machine_code'])} and PTX for {target}, which is for compute capability {only} alone"
         )
-    findings.refuse(
+    return Misfit(
         "gpu",
-        found=model.label,
+        limit="",
         wanted=wanted,
         set="Set tensorflow_version to a release that has code for this GPU, or tensorflow_gpu to none.",
+        why=f"TensorFlow {release.version} has no code for compute capability {capability}",
     )
-    return False
 
 
-def _check_cuda(tables: Tables, release: Release, model: GpuModel, findings: Findings) -> bool:
+def _check_cuda(tables: Tables, release: Release, chip: GpuChip) -> Misfit | None:
     """Is there a CUDA for this GPU that the release can be given, wherever it comes from?"""
     known = [row.cuda for row in tables.cuda_drivers if is_compatible(tables, row.cuda, release.cuda)]
-    limits = [model.limit_of_cuda(cuda, needs_own_code=False) for cuda in known]
+    runs_from = _runs_from(tables, chip)
+    limits = [_limit("CUDA", cuda, runs_from, chip.last_cuda) for cuda in known]
     if None in limits:
-        return True
-    is_newer = Version(known[-1]) < Version(model.runs_from)
-    findings.refuse(
+        return None
+    is_newer = Version(known[-1]) < Version(runs_from)
+    limit = limits[-1] if is_newer else limits[0]
+    has = f"CUDA {release.cuda}{f' to {known[-1]}' if len(known) > 1 else ''}"
+    return Misfit(
         "cuda",
-        found=f"{model.label}, which {limits[-1] if is_newer else limits[0]}",
-        wanted=f"CUDA {release.cuda}{f' to {known[-1]}' if len(known) > 1 else ''} for TensorFlow {release.version}",
+        limit=f"which {limit}",
+        wanted=f"{has} for TensorFlow {release.version}",
         set=f"Set tensorflow_version to a release on {_age(is_newer)} CUDA, or tensorflow_gpu to none.",
+        why=f"it {limit}, and TensorFlow {release.version} has {has}",
     )
-    return False
 
 
-def _check_cudnn(release: Release, model: GpuModel, findings: Findings) -> bool:
+def _check_cudnn(release: Release, chip: GpuChip) -> Misfit | None:
     """Is there a cuDNN for this GPU among those of the release's major, which it is bound to?"""
     major = Version(release.cudnn_floor).major
-    first, last = model.chip.first_cudnn, model.chip.last_cudnn
+    first, last = chip.first_cudnn, chip.last_cudnn
     is_newer = bool(first and Version(first).major > major)
     if not is_newer and not (last and Version(last) < Version(release.cudnn)):
-        return True
+        return None
     limit = f"needs cuDNN {first} or newer" if is_newer else f"is supported up to cuDNN {last}"
-    findings.refuse(
+    has = f"cuDNN {release.cudnn} or a newer {major}.x"
+    return Misfit(
         "cudnn",
-        found=f"{model.label}, which {limit}",
-        wanted=f"cuDNN {release.cudnn} or a newer {major}.x for TensorFlow {release.version}",
+        limit=f"which {limit}",
+        wanted=f"{has} for TensorFlow {release.version}",
         set=f"Set tensorflow_version to a release on {_age(is_newer)} cuDNN, or tensorflow_gpu to none.",
+        why=f"it {limit}, and TensorFlow {release.version} has {has}",
     )
-    return False
 
 
 def _age(is_newer: bool) -> str:
@@ -218,6 +241,8 @@ def _compiles(target: str, compute_capability: str) -> bool:
     return built == wanted if target.endswith("a") else built <= wanted
 
 
+# Of the newest release each of fifty is tried on each GPU.
+@functools.cache
 def _numbers(name: str) -> tuple[int, int]:
     """(9, 0) of sm_90a, compute_90 and 9.0."""
     digits = "".join(re.findall(r"\d", name))

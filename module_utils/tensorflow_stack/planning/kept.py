@@ -5,10 +5,12 @@ On an unchanged node this leaves one module to run there, `gpu_node_info`: it co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..records.evidence import evidence_digest
 from .node import Environment, NodeFacts
+from .stack import PLANNED_VARIABLES
 
 
 def find_kept(plan: dict[str, Any], node: NodeFacts, *, in_use: bool = True) -> dict[str, dict[str, Any] | None]:
@@ -30,9 +32,15 @@ def _whole_environment(plan: dict[str, Any], node: NodeFacts, in_use: bool) -> E
     if found is None or found.digest != wanted["digest"] or found.damage is None or found.damage or found.unfinished:
         return None
     is_recorded = lock["state"] == "applied" or (
-        found.is_requirements_path_recorded and found.requirements_path == lock["requirements"]
+        found.is_requirements_path_recorded
+        and found.requirements_path == lock["requirements"]
+        and _planned(found.asked or {}) == _planned(plan["asked"])
     )
     return found if is_recorded and (node.current_name == found.name or not in_use) else None
+
+
+def _planned(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name in PLANNED_VARIABLES}
 
 
 def _venv_result(plan: dict[str, Any], node: NodeFacts, found: Environment) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from ..errors import StackError
 from ..locking.added import Added, added_inputs_sha256, added_path
-from ..locking.inputs import LockRequest, directory_beside, lock_inputs
+from ..locking.inputs import LockRequest, directory_beside, lock_inputs, source_builds_of
 from ..records.lockfile import Lock, read_lock, read_lock_if_whole
 from ..requirements.parse import UserRequirements, read_requirements
 from ..tables.load import Tables
@@ -64,6 +64,7 @@ def choose_lock(
         platform=f"linux_{node.architecture}",
         flavour=stack.lock_flavour,
         requirements=wishes,
+        source_builds=source_builds_of(policy.source_builds) if wishes else (),
     )
     base = find_lock(tables, request, places)
     lock = _with_lines(base, recorded, row, node, places)

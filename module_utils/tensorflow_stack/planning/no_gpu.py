@@ -36,13 +36,18 @@ def unused_gpu(tables: Tables, node: NodeFacts, policy: Policy) -> str | None:
     if hint is None:
         return None
     return (
-        f"No GPU is used: {no_gpu(node)}, but {hint}.{_advice(tables, node)} If the CPU is meant, set "
+        f"No GPU is used: {no_gpu_but(node, hint)}.{_advice(tables, node)} If the CPU is meant, set "
         "tensorflow_gpu to none; to stop instead, set it to required."
     )
 
 
 def no_gpu(node: NodeFacts) -> str:
     return "no NVIDIA GPU can be used here" if node.gpus else "no NVIDIA GPU on the PCI bus"
+
+
+def no_gpu_but(node: NodeFacts, hint: str | None) -> str:
+    """The hint itself says of each GPU on the bus why it cannot be used."""
+    return hint if hint and node.gpus else f"{no_gpu(node)}{f', but {hint}' if hint else ''}"
 
 
 def other_gpus(node: NodeFacts) -> str:
@@ -52,7 +57,7 @@ def other_gpus(node: NodeFacts) -> str:
 
 
 def how_to_get_gpu(tables: Tables, node: NodeFacts) -> str:
-    return f"{_advice(tables, node).strip()} Set tensorflow_gpu to auto or none for a CPU environment.".strip()
+    return f"{_advice(tables, node).strip()} Set tensorflow_gpu to auto or none (CPU).".strip()
 
 
 def _advice(tables: Tables, node: NodeFacts) -> str:

@@ -12,6 +12,7 @@ from ..errors import StackError
 from ..records.additions import Addition
 from ..records.component import LIBRARIES
 from ..records.gpus import why_out_of_reach
+from ..records.libraries import is_stub
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class NodeDriver:
     kind: str | None  # open, proprietary
     installed: str | None
     libcuda: str | None
+    stubs: tuple[str, ...] = ()  # libraries of CUDA's toolkit that the loader may take for libcuda
 
     @property
     def present(self) -> str | None:
@@ -112,9 +114,10 @@ class Environment:
     damage: tuple[str, ...] | None  # how its files differ; None if nobody looked
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
+    asked: Mapping[str, Any] | None = None  # the variables that were set for its build; None if that is unknown
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> Environment:
+    def read(cls, row: Mapping[str, Any], asked: Mapping[str, Any] | None = None) -> Environment:
         return cls(
             name=row["name"],
             release=row["release"],
@@ -140,6 +143,7 @@ class Environment:
             damage=None if row["damage"] is None else tuple(row["damage"]),
             unfinished=tuple(row["unfinished"]),
             also_in=tuple(row["also_in"]),
+            asked=asked,
         )
 
 
@@ -165,6 +169,9 @@ class Managed:
 @dataclass(frozen=True)
 class NodeFacts:
     architecture: str | None
+    architecture_unread: str | None  # why it is unknown, if it is
+    c_library: str | None  # glibc, musl; None if neither has its loader where programs from elsewhere look for it
+    glibc: str | None  # its version
     os: Mapping[str, str | None]
     user_name: str
     is_root: bool
@@ -199,6 +206,9 @@ class NodeFacts:
         try:
             return cls(
                 architecture=record["architecture"],
+                architecture_unread=_unread(record, "architecture"),
+                c_library=record["c_library"],
+                glibc=record["glibc"],
                 os=record["os"],
                 user_name=record["user"]["name"],
                 is_root=record["user"]["uid"] == 0,
@@ -219,11 +229,11 @@ class NodeFacts:
                 managed={name: Managed.read(row) for name, row in record["managed"].items()},
                 root=record["environments_root"]["path"],
                 root_is_writable=record["environments_root"]["writable"],
-                root_unread=next(
-                    (row["reason"] for row in record["unread"] if row["fact"] == "environments_root"), None
-                ),
+                root_unread=_unread(record, "environments_root"),
                 variables=record["variables"],
-                environments=tuple(map(Environment.read, record["environments"])),
+                environments=tuple(
+                    Environment.read(row, _asked(record["manifest"] or {}, row)) for row in record["environments"]
+                ),
                 current_name=(record["manifest"] or {}).get("current"),
                 rollback=(record["manifest"] or {}).get("rollback"),
                 checks=_checks(record["manifest"] or {}),
@@ -262,6 +272,17 @@ class NodeFacts:
         return any(Version(row.version).release[:3] == wanted and row.directory in directories for row in self.cudnn)
 
 
+def _asked(manifest: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the manifest says of the build in use."""
+    entry = manifest.get("environments", {}).get(row["name"], {})
+    asked: Mapping[str, Any] | None = entry.get("asked", {}).get(row["build"])
+    return asked
+
+
+def _unread(record: Mapping[str, Any], fact: str) -> str | None:
+    return next((row["reason"] for row in record["unread"] if row["fact"] == fact), None)
+
+
 def _checks(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     entries = manifest.get("environments", {})
     return {name: entry["check"] for name, entry in entries.items() if entry.get("check")}
@@ -284,7 +305,10 @@ def _gpu(row: Mapping[str, Any], kinds: Sequence[Mapping[str, str]]) -> NodeGpu:
 
 
 def _driver(row: Mapping[str, Any]) -> NodeDriver:
-    return NodeDriver(row["loaded"], row["kind"], row["installed"], row["libcuda"])
+    # A container is given the library of its host's driver, in Apptainer under a name without the version.
+    installed = row["installed"] or (row["loaded"] if row["libcuda"] else None)
+    stubs = tuple(path for path in row["other_libcuda"] if is_stub(path))
+    return NodeDriver(row["loaded"], row["kind"], installed, row["libcuda"], stubs)
 
 
 def _interpreter(row: Mapping[str, Any]) -> Interpreter:

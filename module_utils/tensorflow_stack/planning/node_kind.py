@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..tables.load import Tables
-from ..tables.rows import NodeKindMeaning
+from ..tables.node_rows import NodeKindMeaning
 from .node import NodeFacts
 
 # In the order in which a reason is given: the closest to the driver first.
@@ -25,7 +25,7 @@ _PACKAGED = ("nvidia_repo", "distro")
 class Keeper:
     """Somebody else than this node's packages decides on its driver."""
 
-    because: str  # this is a pod of Kubernetes (/var/run/secrets/kubernetes.io), and the driver belongs to ...
+    because: str  # this is a pod of Kubernetes (/var/run/secrets/kubernetes.io), whose driver belongs to ...
     keeper: str  # the host of this container
     instead: str  # what to do, without a full stop
     gives_libraries: bool = False  # the driver's libraries can be installed here, at the version of the loaded module
@@ -36,7 +36,7 @@ def find_keeper(tables: Tables, node: NodeFacts) -> Keeper | None:
     """Who decides on the driver; None if packages may install and change it."""
     for row, by in _meanings(tables, node):
         if row.driver != "own":
-            because = f"this is {row.name}, recognised by {by}, and the driver belongs to {row.keeper}"
+            because = f"this is {_with_its_sign(row, by)}, whose driver belongs to {row.keeper}"
             return Keeper(
                 because,
                 row.keeper,
@@ -45,7 +45,7 @@ def find_keeper(tables: Tables, node: NodeFacts) -> Keeper | None:
                 hides_module=row.kind in _WITHOUT_MODULE,
             )
     if "container" in node.kinds:
-        because = f"this is a container ({node.container}), and the driver belongs to its host"
+        because = f"this is a container ({node.container}), whose driver belongs to its host"
         return Keeper(because, "the host", "Have the host's driver updated", gives_libraries=True)
     if not node.kernels:
         return Keeper(
@@ -60,8 +60,12 @@ def why_no_packages(tables: Tables, node: NodeFacts) -> str | None:
     """Why no package of the distribution or of NVIDIA's repository can be installed; None if it can."""
     for row, by in _meanings(tables, node):
         if row.packages == "none":
-            return f"this is {row.name}, recognised by {by}, where no package can be installed"
+            return f"this is {_with_its_sign(row, by)}, where no package can be installed"
     return None
+
+
+def _with_its_sign(row: NodeKindMeaning, by: str) -> str:
+    return f"{row.name[:-1]}; {by})" if row.name.endswith(")") else f"{row.name} ({by})"
 
 
 def why_not_installed(tables: Tables, node: NodeFacts, source: str) -> str | None:

@@ -12,11 +12,12 @@ from typing import Any, Callable
 
 from packaging.version import Version
 
+from ..locking.inputs import GLIBC_MINOR
 from ..tables.load import Tables, rows_for
 from ..tables.releases import find_release
 from ..tables.rows import Release
 from .lives import life_warnings
-from .no_gpu import hint_of_gpu, how_to_get_gpu, no_gpu, other_gpus, unused_gpu
+from .no_gpu import hint_of_gpu, how_to_get_gpu, no_gpu_but, other_gpus, unused_gpu
 from .node import Interpreter, NodeFacts
 from .node_kind import why_no_packages
 from .stack import Assessment, Findings, Policy, Python, Refusal, Stack
@@ -91,16 +92,17 @@ def assess(tables: Tables, release: Release, node: NodeFacts, policy: Policy) ->
     """Can this release run on this node, and with which versions under it?"""
     findings = Findings()
     flavour = _flavour(tables, node, policy, findings)
-    python = _python(tables, release, node, policy, findings)
+    has_wheel = _has_wheel(tables, release, node, findings)
+    python = _python(tables, release, node, policy, findings) if has_wheel else None
     system = System()
-    if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture != "x86_64":
+    if flavour == "cuda" and release.pythons.get("x86_64") and node.architecture not in ("x86_64", None):
         findings.refuse(
             "gpu",
             found=f"a GPU on {node.architecture}",
             wanted=f"x86_64, the only architecture for which TensorFlow {release.version} is built with CUDA",
             set="Set tensorflow_gpu to none for a CPU environment.",
         )
-    elif flavour == "cuda":
+    elif flavour == "cuda" and has_wheel:
         system = resolve_system(tables, release, node, policy, findings)
     if python and not python.public and node.is_root:
         findings.warnings.append(
@@ -163,7 +165,7 @@ def _flavour(tables: Tables, node: NodeFacts, policy: Policy, findings: Findings
     if policy.gpu == "required":
         findings.refuse(
             "gpu",
-            found=f"{no_gpu(node)}{f', but {hint}' if hint else ''}{other_gpus(node)}",
+            found=f"{no_gpu_but(node, hint)}{other_gpus(node)}",
             wanted="a GPU (tensorflow_gpu is required)",
             set=how_to_get_gpu(tables, node) if hint else "Set tensorflow_gpu to auto for a CPU environment.",
         )
@@ -173,18 +175,53 @@ def _flavour(tables: Tables, node: NodeFacts, policy: Policy, findings: Findings
 # ------------------------------------------------------------------------------------------------- Python
 
 
-def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, findings: Findings) -> Python | None:
-    architecture = node.architecture or "an unknown architecture"
-    minors = list(release.pythons.get(architecture, ()))
-    if not minors:
-        built = ", ".join(sorted(name for name, pythons in release.pythons.items() if pythons))
+def _has_wheel(tables: Tables, release: Release, node: NodeFacts, findings: Findings) -> bool:
+    """Is there a wheel of the release for the architecture and the C library of the node?"""
+    wanted = f"a wheel of TensorFlow {release.version}"
+    built = [name for name, pythons in sorted(release.pythons.items()) if pythons]
+    glibc = tables.glibc_for(release.version)
+    why_unknown = f" ({node.architecture_unread})" if node.architecture_unread else ""
+    name = f" ({node.os['name']})" if node.os["name"] else ""
+    if node.architecture is None:
         findings.refuse(
             "package",
-            found=f"a node of {architecture}",
-            wanted=f"a wheel of TensorFlow {release.version}, which exists for {built or 'no Linux architecture'}",
+            found=f"a node of an unknown architecture{why_unknown}",
+            wanted=f"{wanted}, which exists for {', '.join(built)}",
+            set="Use a node of that architecture.",
+        )
+    elif node.architecture not in built:
+        findings.refuse(
+            "package",
+            found=f"a node of {node.architecture}",
+            wanted=f"{wanted}, which exists for {', '.join(built) or 'no Linux architecture'}",
             set="Set tensorflow_version to a release with a wheel for this architecture.",
         )
-        return None
+    elif node.c_library == "musl":
+        findings.refuse(
+            "package",
+            found=f"the C library musl{name}",
+            wanted=f"{wanted}, which exists for the GNU C library (glibc)",
+            set="Use a distribution with glibc, such as a container of Debian or Ubuntu.",
+        )
+    elif glibc and node.glibc and Version(node.glibc) < Version(glibc):
+        findings.refuse(
+            "package",
+            found=f"glibc {node.glibc}",
+            wanted=f"{wanted}, which needs glibc {glibc} or newer",
+            set="Set tensorflow_version to an older release, or use a newer distribution.",
+        )
+    else:
+        if node.glibc and Version(node.glibc) < Version(f"2.{GLIBC_MINOR}"):
+            findings.warnings.append(
+                f"The wheels of the locks are chosen for glibc 2.{GLIBC_MINOR}, and this node has {node.glibc}: if one "
+                "of them needs a newer one, the build stops, and nothing is changed."
+            )
+        return True
+    return False
+
+
+def _python(tables: Tables, release: Release, node: NodeFacts, policy: Policy, findings: Findings) -> Python | None:
+    minors = list(release.pythons[str(node.architecture)])
     if policy.python:
         if policy.python not in minors:
             findings.refuse(
@@ -220,6 +257,8 @@ def _how_to_get_python(tables: Tables, node: NodeFacts, policy: Policy, minors: 
     ways = ["Install one of these (PATH, /usr/bin, pyenv, /opt and uv's directory are searched)"]
     if policy.python_source != "auto":
         ways.append("allow more with python_source: auto")
+    if node.c_library is None:
+        ways.append("a loader for programs from elsewhere (nix-ld on NixOS), which a downloaded Python needs")
     has_package = any(tables.python_package(node.os, minor) for minor in minors)
     if has_package and not node.is_root:
         ways.append("run as root, who can install the distribution's package")
@@ -243,7 +282,7 @@ def _python_from(
             return None
         # What brings venv requires the interpreter, and the rest of its standard library, too.
         return Python(minor, None, "distro", f"/usr/bin/python{minor}", package.venv_package or package.package)
-    if source == "uv" and minor in tables.uv_pythons:
+    if source == "uv" and minor in tables.uv_pythons and node.c_library:
         # The link that uv keeps to the newest patch of a minor.
         directory = f"cpython-{minor}-linux-{node.architecture}-gnu"
         path = f"{node.root}/.pythons/{directory}/bin/python{minor}"

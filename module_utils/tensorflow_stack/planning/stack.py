@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..locking.added import Added
@@ -28,18 +28,27 @@ class Policy:
     python_mirror: str = ""  # python_mirror or python_downloads: where uv downloads a Python, "" for its own places
     additions: str = "keep"  # tensorflow_additions: keep, stop, drop
     ignored_gpus: tuple[str, ...] = ()  # tensorflow_ignored_gpus: indices, PCI addresses, UUIDs
+    source_builds: tuple[str, ...] = ()  # tensorflow_source_builds: projects that may be built from source
     today: str = ""  # such as 2026-11-22; "" where nothing is to count as ended
 
     @property
     def asked(self) -> dict[str, Any]:
         """The variables that are not as they are by default, of those that decide what is built."""
         unset = Policy()
-        values = {variable: getattr(self, name) for name, variable in _VARIABLES.items()}
-        return {
-            variable: values[variable]
-            for name, variable in _VARIABLES.items()
-            if values[variable] != getattr(unset, name)
-        }
+        values = {name: getattr(self, name) for name in _VARIABLES if getattr(self, name) != getattr(unset, name)}
+        # As JSON has them.
+        return {_VARIABLES[name]: list(it) if isinstance(it, tuple) else it for name, it in values.items()}
+
+    def with_asked(self, asked: Mapping[str, Any]) -> Policy:
+        """This policy; whatever is as by default is as these variables say, of an earlier run."""
+        unset = Policy()
+        changes = {}
+        for name, variable in _VARIABLES.items():
+            default = getattr(unset, name)
+            value = tuple(map(str, asked[variable])) if isinstance(asked.get(variable), list) else asked.get(variable)
+            if getattr(self, name) == default and isinstance(value, type(default)):
+                changes[name] = value
+        return replace(self, **changes)
 
 
 _VARIABLES = {
@@ -52,7 +61,11 @@ _VARIABLES = {
     "cudnn_source": "cudnn_source",
     "python": "tensorflow_python",
     "python_source": "python_source",
+    "ignored_gpus": "tensorflow_ignored_gpus",
+    "source_builds": "tensorflow_source_builds",
 }
+# Of what was asked for, everything that decides what is planned; the manifest has more.
+PLANNED_VARIABLES = frozenset({"tensorflow_version", "tensorflow_environment", *_VARIABLES.values()})
 
 
 @dataclass(frozen=True)

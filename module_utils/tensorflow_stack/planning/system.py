@@ -29,8 +29,7 @@ class System:
 
 def resolve_system(tables: Tables, release: Release, node: NodeFacts, policy: Policy, findings: Findings) -> System:
     """For as many GPUs as possible; if no choice is possible, the findings say why the first is not."""
-    _check_ignored(tables, node, policy, findings)
-    if findings.refusals:
+    if not _check_ignored(tables, node, policy, findings):
         return System()
     first: tuple[System, Findings] | None = None
     for choice in choices(tables, release, node, policy):
@@ -52,6 +51,8 @@ def _resolve(
     chosen = replace(node, gpus=choice.used)
     gpus, models = resolve_gpus(tables, release, chosen, findings)
     system = System(gpus, other_gpus(tables, node, choice))
+    if findings.refusals:  # no CUDA and no driver helps
+        return system
     found = resolve_cuda(tables, release, chosen, models, policy, findings)
     if not found:
         return system
@@ -66,7 +67,7 @@ def _resolve(
     )
 
 
-def _check_ignored(tables: Tables, node: NodeFacts, policy: Policy, findings: Findings) -> None:
+def _check_ignored(tables: Tables, node: NodeFacts, policy: Policy, findings: Findings) -> bool:
     """That each item of tensorflow_ignored_gpus names a GPU, and that one is left."""
     there = "; ".join(
         f"{gpu.index}: {name_of(tables, gpu)}, {gpu.pci_address or gpu.device_file}, {gpu.uuid or 'UUID not known yet'}"
@@ -80,12 +81,14 @@ def _check_ignored(tables: Tables, node: NodeFacts, policy: Policy, findings: Fi
             wanted="an index, a PCI address or a UUID of one of them",
             set="Correct tensorflow_ignored_gpus.",
         )
-        return
+        return False
     ignored = {gpu.index for name in policy.ignored_gpus for gpu in find_gpus(node, name)}
-    if not any(gpu.out_of_reach is None and gpu.index not in ignored for gpu in node.gpus):
-        findings.refuse(
-            "gpu",
-            found=f"tensorflow_ignored_gpus has every GPU that can be used ({there})",
-            wanted="a GPU",
-            set="Leave one out of tensorflow_ignored_gpus, or set tensorflow_gpu to none for a CPU environment.",
-        )
+    if any(gpu.out_of_reach is None and gpu.index not in ignored for gpu in node.gpus):
+        return True
+    findings.refuse(
+        "gpu",
+        found=f"tensorflow_ignored_gpus has every GPU that can be used ({there})",
+        wanted="a GPU",
+        set="Leave one out of tensorflow_ignored_gpus, or set tensorflow_gpu to none for a CPU environment.",
+    )
+    return False

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from packaging.version import Version
 
 from ..tables.load import Tables
 from ..tables.rows import Release
-from .gpus import resolve_gpus
+from .gpus import find_misfit
 from .node import NodeFacts, NodeGpu
-from .stack import Driver, Findings, OtherGpu, Policy
+from .stack import Driver, OtherGpu, Policy
 
 # Of multiprocessors: a GPU with fewer is left out, unless all are smaller.
 # fact: gpu_device.cc of TensorFlow's source, 2026-11-26
@@ -49,7 +49,7 @@ def choices(tables: Tables, release: Release, node: NodeFacts, policy: Policy) -
         {gpu.index: gpu.out_of_reach for gpu in node.gpus if gpu.out_of_reach}
         | {gpu.index: "it is in tensorflow_ignored_gpus" for gpu in node.gpus if gpu.index in ignored}
     )
-    fitting = _without(start, lambda gpu: _misfit(tables, release, node, gpu))
+    fitting = _without(start, lambda gpu: _misfit(tables, release, gpu))
     yield _without_small(tables, node, _without_whole(fitting))
     driven = _without(fitting, lambda gpu: why_not_driven(tables, node, gpu))
     if driven != fitting:
@@ -106,8 +106,8 @@ def _why_not_driven(tables: Tables, gpu: NodeGpu, version: str, kind: str | None
     chip, branch = known[0], int(version.split(".")[0])
     if chip.last_driver_branch is not None and branch > chip.last_driver_branch:
         return f"driver {branch} does not support it (the last branch for it is {chip.last_driver_branch})"
-    if kind == "open" and not chip.open_modules:
-        return "the open kernel modules of the driver do not support it"
+    if kind and not chip.is_driven_by(kind):
+        return f"the {kind} kernel modules of the driver do not support it"
     first = next((row.driver for row in tables.cuda_drivers if row.cuda == chip.first_cuda), version)
     if Version(version) < (Version(first) if "." in version else Version(first.split(".")[0])):
         return f"driver {version} is older than {first}, the first for it"
@@ -120,19 +120,11 @@ def _without(choice: GpuChoice, why_not: Callable[[NodeGpu], str | None]) -> Gpu
     return choice.without(reasons) if len(reasons) < len(choice.used) else choice
 
 
-def _misfit(tables: Tables, release: Release, node: NodeFacts, gpu: NodeGpu) -> str | None:
+def _misfit(tables: Tables, release: Release, gpu: NodeGpu) -> str | None:
     """Why a release does not run on a GPU, whatever CUDA and driver it is given."""
-    findings = Findings()
-    resolve_gpus(tables, release, replace(node, gpus=(gpu,)), findings)
-    if not findings.refusals:
-        return None
-    first = findings.refusals[0]
-    if first.component == "gpu":
-        known = tables.chip(gpu.device_id)
-        capability = known[0].compute_capability if known else "of this GPU"
-        return f"TensorFlow {release.version} has no code for compute capability {capability}"
-    limit = first.found.partition("), which ")[2]
-    return f"it {limit}, and TensorFlow {release.version} has {first.wanted.partition(' for ')[0]}"
+    known = tables.chip(gpu.device_id)
+    misfit = find_misfit(tables, release, known[0]) if known else None
+    return misfit.why if misfit else None
 
 
 def _without_whole(choice: GpuChoice) -> GpuChoice:

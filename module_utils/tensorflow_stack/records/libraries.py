@@ -13,6 +13,12 @@ OPENED = {
 # What those open in their turn, from the same directory; libcudnn has parts of many names (libcudnn_ops).
 OPENED_BESIDE = ("libcupti", "libnccl", "libnvJitLink", "libnvrtc", "libnvrtc-builtins", r"libcudnn\w*")
 
+
+def is_stub(path: str) -> bool:
+    """A libcuda of CUDA's toolkit, for linking where no driver is installed: each of its functions only fails."""
+    return "/stubs/" in path
+
+
 # What XLA compiles with, and where it is below a CUDA's prefix; the last is Debian's.
 COMPILER = {
     "ptxas": ("bin/ptxas",),

@@ -3,7 +3,7 @@
     {schema: 1, environments: {<name>: {release, flavour, build, digest, python, lock_sha256, builds: [...],
      requirements: {<build>: path on the controller, or null for the release alone; absent if it is unknown},
      asked: {<build>: {<variable of an inventory>: its value}},
-     check: {verdict, reason, evidence_sha256, checked_at, report} or null}},
+     check: {verdict, reason, evidence_sha256, checked_at, report, expected: what the check required} or null}},
      current: the environment that was applied last, or null,
      has_current_link: whether <root>/current is this toolkit's,
      history: [...] (history.py)}

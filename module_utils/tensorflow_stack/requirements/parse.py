@@ -28,6 +28,7 @@ from .formats import (
     read_text,
     refuse,
     requirements_lines,
+    visible,
 )
 
 TENSORFLOW_PROJECTS = ("tensorflow", "tensorflow-gpu", "tensorflow-cpu")
@@ -71,6 +72,10 @@ _OTHER_FORMATS = {
 # `pyproject.toml[gpu,test]` takes these extras or dependency groups as well.
 _WITH_GROUPS = re.compile(r"(?P<path>.+\.toml)\[(?P<groups>[^\[\]]*)\]")
 _MOST_FILES = 100
+# Nobody corrects more by hand.
+_MOST_REFUSALS = 50
+# After these nothing else of the file is worth reading.
+_OF_A_WHOLE_FILE = {refused.name.lower() for refused in (Refused.TOO_LARGE, Refused.TOO_MANY_FILES)}
 _MOST_BYTES = 32 << 20
 
 
@@ -107,7 +112,7 @@ class TensorflowRequirement(NamedTuple):
 
 
 def read_requirements(path: str) -> UserRequirements:
-    """What `path` asks for; StackError names file and line of the first thing that cannot be taken."""
+    """What `path` asks for; StackError names file and line of everything that is refused."""
     found = _Reader(path).read()
     if not found.requirements:
         raise refuse(Refused.EMPTY, path, None, "no requirement")
@@ -147,6 +152,14 @@ def tensorflow_requirement(
     for wish in [*asked, *limits]:
         specifier &= wish.requirement.specifier
     return TensorflowRequirement(first.project, specifier, " and ".join(wish.where for wish in [*asked, *limits]))
+
+
+def missing_tensorflow(error: StackError) -> StackError:
+    """A refusal of `read_requirements`, for a file that has to name the release: whether it does is said as well."""
+    if error.details.get("names_tensorflow", True):
+        return error
+    advice = "No line names TensorFlow: add one such as tensorflow==2.8.0, or set tensorflow_version."  # example
+    return StackError(f"{error.message}\n{advice}", **error.details)
 
 
 def named_tensorflow(requirements: UserRequirements) -> list[UserRequirement]:
@@ -190,10 +203,30 @@ class _Reader:
         self._root = os.path.realpath(os.path.dirname(path) or ".")
         self._files = 0
         self._characters = 0
+        # One for each refused line, so that a file is corrected at once.
+        self._refusals: list[StackError] = []
+        self._refuses_tensorflow = False
 
     def read(self) -> UserRequirements:
-        self._read_file(self._path, kind="requirements", including=())
+        try:
+            self._read_file(self._path, kind="requirements", including=())
+        except StackError as error:
+            # What ends the reading of the whole file comes after the lines before it.
+            if not self._refusals:
+                raise
+            self._refusals.append(error)
+        if self._refusals:
+            raise self._refusal()
         return self._found
+
+    def _refusal(self) -> StackError:
+        first = self._refusals[0]
+        details = {**first.details, "names_tensorflow": self._refuses_tensorflow or names_tensorflow(self._found)}
+        if len(self._refusals) == 1:
+            return StackError(first.message, **details)
+        rows = [{"message": refusal.message, **refusal.details} for refusal in self._refusals]
+        head = f"{len(rows)} lines of {visible(self._path)} are refused:"
+        return StackError("\n".join([head, *(f"  {row['message']}" for row in rows)]), **details, refusals=rows)
 
     def _read_file(self, path: str, *, kind: str, including: tuple[str, ...]) -> None:
         real_path = os.path.realpath(path)
@@ -201,18 +234,29 @@ class _Reader:
             by_way_of = " -> ".join(including)
             raise refuse(Refused.INCLUDE_LOOP, path, None, f"that it includes itself, by way of {by_way_of}")
         for line in self._lines(path):
-            character = hidden_character(line.text)
-            if character is not None:
-                found = f"the control or invisible character {character}"
-                raise refuse(Refused.CHARACTER, path, line.number, found)
-            variable = None if line.is_plain else _ENVIRONMENT_VARIABLE.search(line.text)
-            if variable is not None:
-                raise refuse(Refused.VARIABLE, path, line.number, f"the environment variable {variable.group()}")
-            if line.text.startswith("-") and not line.is_plain:
-                self._read_option(line, path=path, kind=kind, including=(*including, real_path))
-            else:
-                wish = _parse_requirement(line, path=path, notes=self._found.notes)
-                (self._found.requirements if kind == "requirements" else self._found.constraints).append(wish)
+            try:
+                self._read_line(line, path=path, kind=kind, including=(*including, real_path))
+            except StackError as error:
+                if error.details.get("refused") in _OF_A_WHOLE_FILE or len(self._refusals) >= _MOST_REFUSALS:
+                    raise
+                # A file may be included twice.
+                if error.message not in {refusal.message for refusal in self._refusals}:
+                    self._refusals.append(error)
+                self._refuses_tensorflow |= "tensorflow" in line.text.lower()
+
+    def _read_line(self, line: Line, *, path: str, kind: str, including: tuple[str, ...]) -> None:
+        character = hidden_character(line.text)
+        if character is not None:
+            found = f"the control or invisible character {character}"
+            raise refuse(Refused.CHARACTER, path, line.number, found)
+        variable = None if line.is_plain else _ENVIRONMENT_VARIABLE.search(line.text)
+        if variable is not None:
+            raise refuse(Refused.VARIABLE, path, line.number, f"the environment variable {variable.group()}")
+        if line.text.startswith("-") and not line.is_plain:
+            self._read_option(line, path=path, kind=kind, including=including)
+        else:
+            wish = _parse_requirement(line, path=path, notes=self._found.notes)
+            (self._found.requirements if kind == "requirements" else self._found.constraints).append(wish)
 
     def _lines(self, path: str) -> Iterator[Line]:
         name = os.path.basename(path).lower()

@@ -8,9 +8,10 @@ unknown field, and a version without quotes, which YAML reads as a number (3.10 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -21,9 +22,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ..errors import TableError
+from .node_rows import BaseSystem, Glibc, NodeKindMeaning
 from .rows import (
     Address,
-    BaseSystem,
+    Companion,
     Components,
     Constraint,
     CudaDriver,
@@ -38,7 +40,6 @@ from .rows import (
     GpuProof,
     Kernels,
     LogLine,
-    NodeKindMeaning,
     OpenedLibraries,
     Proof,
     PythonLife,
@@ -48,12 +49,15 @@ from .rows import (
     Repository,
     SmallGpu,
     SourceDistribution,
+    TorchRelease,
     Uv,
     Vulnerability,
 )
 
 # Ten times faster, where PyYAML was built with libyaml.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# The largest one, which a script writes and nobody edits, is read ten times faster still.
+_AS_JSON = ("gpu_devices",)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,19 @@ class Tables:
     def addresses(self) -> Mapping[str, str]:
         """URLs by name."""
         return {row.name: row.url for row in _load(self.directory, "addresses", Address)}
+
+    @cached_property
+    def companions(self) -> tuple[Companion, ...]:
+        return _load(self.directory, "companions", Companion)
+
+    @cached_property
+    def torch_releases(self) -> tuple[TorchRelease, ...]:
+        return _load(self.directory, "torch_releases", TorchRelease)
+
+    def torch_for(self, version: str) -> TorchRelease | None:
+        """The row of the release, or of another patch of its minor: these have the same CUDA."""
+        minor = Version(version).release[:2]
+        return next((row for row in self.torch_releases if Version(row.release).release[:2] == minor), None)
 
     @cached_property
     def python_lives(self) -> tuple[PythonLife, ...]:
@@ -116,6 +133,10 @@ class Tables:
     @cached_property
     def base_systems(self) -> tuple[BaseSystem, ...]:
         return _load(self.directory, "base_systems", BaseSystem)
+
+    @cached_property
+    def glibc(self) -> tuple[Glibc, ...]:
+        return _load(self.directory, "glibc", Glibc)
 
     @cached_property
     def kernels(self) -> tuple[Kernels, ...]:
@@ -160,6 +181,9 @@ class Tables:
         """The rows that hold for a release on a Python; their markers are decided and gone."""
         return _holding(self.constraints, version, python_minor)
 
+    def companions_for(self, version: str, python_minor: str) -> tuple[Companion, ...]:
+        return _holding(self.companions, version, python_minor)
+
     def source_distributions_for(self, version: str, python_minor: str) -> tuple[str, ...]:
         """The projects that have to be built from source, for a release on a Python."""
         return tuple(row.requirement for row in _holding(self.source_distributions, version, python_minor))
@@ -185,6 +209,10 @@ class Tables:
             if Version(row.ptx) >= Version(version):
                 return row.driver
         raise TableError(f"{_path(self.directory, 'cuda_drivers')} has no row that knows PTX {version}. Add the row.")
+
+    def glibc_for(self, version: str) -> str | None:
+        """The oldest that a release runs on, if its row is known."""
+        return next((row.glibc for row in self.glibc if _covers(row.releases, version)), None)
 
     def kernels_of(self, version: str) -> tuple[Mapping[str, Any], ...]:
         """The kinds of kernels of a release; none where its wheel was not read."""
@@ -279,54 +307,58 @@ def load_tables(directory: str) -> Tables:
     )
 
 
-_Row = TypeVar("_Row")
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 
 def _path(directory: str, table: str) -> str:
-    return os.path.join(directory, f"{table}.yml")
+    return os.path.join(directory, f"{table}.json" if table in _AS_JSON else f"{table}.yml")
 
 
 def _load(directory: str, table: str, row_class: type[_Row]) -> tuple[_Row, ...]:
     path = _path(directory, table)
     try:
         with open(path, encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)
+            content = json.load(stream) if table in _AS_JSON else yaml.load(stream, Loader=_Loader)
     except OSError as error:
         raise TableError(f"The table {path} cannot be read: {error.strerror}. Restore it.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TableError(f"The table {path} is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise TableError(f"The table {path} is not {'JSON' if table in _AS_JSON else 'YAML'}: {error}") from error
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise TableError(f"The table {path} has no list `rows`; it may have been truncated. Restore it.")
-    return tuple(_row(path, number, row, row_class) for number, row in enumerate(rows, 1))
+    fields: tuple[str, ...] = row_class._fields  # type: ignore[attr-defined]  # all are named tuples
+    required = set(fields) - row_class._field_defaults.keys()  # type: ignore[attr-defined]
+    made = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
+        if not required <= row.keys() <= set(fields) or any(map(_holds_float, row.values())):
+            raise _wrong_row(path, number, row, fields, required)
+        made.append(row_class(**{field: _frozen(value) for field, value in row.items()}))
+    return tuple(made)
 
 
-def _row(path: str, number: int, row: Any, row_class: type[_Row]) -> _Row:
-    if not isinstance(row, dict):
-        raise TableError(f"{path}, row {number}: expected a mapping, found {row!r}.")
-    described = dataclasses.fields(row_class)  # type: ignore[arg-type]  # all are dataclasses
-    fields = [field.name for field in described]
-    optional = {field.name for field in described if not _is_required(field)}
+def _wrong_row(
+    path: str, number: int, row: dict[str, Any], fields: Sequence[str], required: Collection[str]
+) -> TableError:
     where = f"{path}, row {number} ({', '.join(f'{k}: {v}' for k, v in list(row.items())[:3])})"
     for field in fields:
-        if field not in row and field not in optional:
-            raise TableError(f"{where}: the field `{field}` is missing.")
+        if field not in row and field in required:
+            return TableError(f"{where}: the field `{field}` is missing.")
     for field, value in row.items():
         if field not in fields:
-            raise TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
+            return TableError(f"{where}: the field `{field}` is unknown; fields are {', '.join(fields)}.")
         if _holds_float(value):
-            raise TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
-    return row_class(**{field: _frozen(value) for field, value in row.items()})
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            break
+    return TableError(f"{where}: `{field}` is a number, {value}. Put the version in quotes.")
 
 
 def _holds_float(value: Any) -> bool:
     if isinstance(value, dict):
-        value = list(value.values())
-    return any(map(_holds_float, value)) if isinstance(value, list) else isinstance(value, float)
+        value = value.values()
+    elif not isinstance(value, list):
+        return isinstance(value, float)
+    return any(map(_holds_float, value))
 
 
 def _frozen(value: Any) -> Any:
@@ -341,7 +373,7 @@ def _same_release(version_id: str, row_version_id: str) -> bool:
     return version_id == row_version_id or version_id.startswith(row_version_id + ".")
 
 
-_Conditional = TypeVar("_Conditional", Constraint, SourceDistribution)
+_Conditional = TypeVar("_Conditional", Companion, Constraint, SourceDistribution)
 
 
 def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) -> tuple[_Conditional, ...]:
@@ -352,9 +384,11 @@ def _holding(rows: tuple[_Conditional, ...], version: str, python_minor: str) ->
         if not _covers(row.releases, version) or (requirement.marker and not requirement.marker.evaluate(environment)):
             continue
         requirement.marker = None
-        found.append(dataclasses.replace(row, requirement=str(requirement)))
+        found.append(row._replace(requirement=str(requirement)))
     return tuple(found)
 
 
+# A plan asks this some thousand times, of a hundred specifiers.
+@functools.cache
 def _covers(releases: str, version: str) -> bool:
     return SpecifierSet(releases).contains(version, prereleases=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ..errors import RefusedError
 from .load import Tables
 from .rows import Release
+
+# What others call it.
+_NEWEST = ("latest", "stable", "last")
 
 
 def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
@@ -17,7 +21,20 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
     if release:
         return release
     known = [row.version for row in tables.releases]
-    is_minor = re.fullmatch(r"[0-9]+\.[0-9]+", version)
+    several = [word for word in re.split(r"[\s,;]+", version) if tables.release(word)]
+    if len(several) > 1 and not where:
+        raise RefusedError(
+            f"An environment has one TensorFlow release, and tensorflow_version is {version!r}. Set it to "
+            f"{several[0]}, and run once more for each other one.",
+            asked=version,
+        )
+    if version.strip().lower() in _NEWEST and not where:
+        raise RefusedError(
+            f"TensorFlow {version} is not a known release. Set tensorflow_version to newest for the newest that runs "
+            f"here, or to a release such as {known[-1]}.",
+            asked=version,
+        )
+    is_minor = is_a_minor(version)
     # example
     hint = " (all three numbers, in quotes: YAML reads 2.10 as 2.1)" if is_minor and not where else ""
     raise RefusedError(
@@ -28,18 +45,39 @@ def find_release(tables: Tables, version: str, *, where: str = "") -> Release:
     )
 
 
+def is_a_minor(version: str) -> bool:
+    """Whether all patches of a minor are meant, as by "2.15" and "2.15.*"."""
+    return bool(re.fullmatch(r"\s*v?[0-9]+\.[0-9]+(\.[*x])?\s*", version))
+
+
 def newest_patch(tables: Tables, version: str) -> str:
-    """The newest patch of a minor such as "2.15"; anything else unchanged, "2.15.0" among it."""
-    if not re.fullmatch(r"[0-9]+\.[0-9]+", version):
-        return version
-    patches = [row.version for row in tables.releases if row.version.split(".")[:2] == version.split(".")]
+    """The newest patch of a minor, or a release as the table has it; anything that is not known unchanged."""
+    if not is_a_minor(version):
+        release = tables.release(version)
+        return release.version if release else version
+    minor = re.findall("[0-9]+", version)
+    patches = [row.version for row in tables.releases if row.version.split(".")[:2] == minor]
     return patches[-1] if patches else version
+
+
+def renamed(tables: Tables, project: str, specifier: SpecifierSet) -> str | None:
+    """What to write for a project of TensorFlow that ends before the releases of `specifier`; None if it does not."""
+    allowed = [row for row in tables.releases if specifier.contains(row.version, prereleases=True)]
+    if not allowed or any(project in row.packages for row in allowed):
+        return None
+    last = [row.version for row in tables.releases if project in row.packages][-1:]
+    minor = allowed[-1].version.rpartition(".")[0]
+    newest = newest_patch(tables, minor)
+    also = f" (or =={allowed[-1].version})" if newest != allowed[-1].version else ""
+    ends = f"{project} ends with {last[0]}; from then on the" if last else f"There is no {project}; the"
+    return f"{ends} project is {allowed[-1].package}. Write {allowed[-1].package}=={newest}{also}."
 
 
 def _nearest(version: str, known: list[str]) -> list[str]:
     """Up to three known releases: those of the same minor, else the neighbours in order."""
+    number = re.search(r"[0-9]+(\.[0-9]+)*", version)
     try:
-        asked = Version(version)
+        asked = Version(number.group() if number else version)
     except InvalidVersion:
         return known[-3:]
     same_minor = [row for row in known if Version(row).release[:2] == asked.release[:2]]

@@ -1,15 +1,12 @@
-"""The rows of the tables, a class for each table."""
+"""The rows of the tables, a class for each table. A named tuple is made in a third of the time of a dataclass."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """One TensorFlow release. `package` is the project with its GPU build."""
 
     version: str
@@ -33,8 +30,7 @@ class Release:
         return self.cpu_package != self.package
 
 
-@dataclass(frozen=True)
-class Constraint:
+class Constraint(NamedTuple):
     """A requirement that a release needs today and its metadata lack; `symptom` is what is seen without it."""
 
     releases: str
@@ -44,8 +40,27 @@ class Constraint:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class SourceDistribution:
+class Companion(NamedTuple):
+    """A bound of `project`, which is for TensorFlow, that its metadata lack; `symptom` is what is seen without it."""
+
+    releases: str
+    project: str
+    requirement: str
+    kind: str  # constraint (a limit on the project), add (what its import needs)
+    symptom: str
+    source: tuple[str, ...]
+
+
+class TorchRelease(NamedTuple):
+    """The newest torch that fits next to a release with CUDA as wheels, on the newest Python that has one."""
+
+    release: str
+    python: str
+    torch: str
+    source: tuple[str, ...]
+
+
+class SourceDistribution(NamedTuple):
     """A project without a wheel in a version that a release needs; `requirement` is its name, perhaps with a marker."""
 
     releases: str
@@ -53,8 +68,7 @@ class SourceDistribution:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(NamedTuple):
     """A release was built from the lock with this digest, and did what scripts/prove.py asks of it."""
 
     release: str
@@ -66,8 +80,7 @@ class Proof:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class GpuProof:
+class GpuProof(NamedTuple):
     """A release computed on a real GPU; `verdicts` are those of the cases of tests/gpu/run.py."""
 
     release: str
@@ -82,8 +95,7 @@ class GpuProof:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CudaWheels:
+class CudaWheels(NamedTuple):
     """The nvidia-* wheels for some releases; `cuda` and `cudnn` are what these wheels bring.
 
     `link`: TensorFlow's RUNPATH does not reach all of them, so they have to be linked into its directory.
@@ -99,8 +111,7 @@ class CudaWheels:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Kernels:
+class Kernels(NamedTuple):
     """Kinds of kernels in the wheels of some releases, each {count, machine_code, ptx: {target, version}}."""
 
     releases: str
@@ -108,8 +119,7 @@ class Kernels:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class OpenedLibraries:
+class OpenedLibraries(NamedTuple):
     """The names by which some releases open CUDA or cuDNN, with those of cuDNN's own parts."""
 
     releases: str
@@ -118,8 +128,7 @@ class OpenedLibraries:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CudaDriver:
+class CudaDriver(NamedTuple):
     """`driver` comes with the toolkit; the older `minor_compatibility_driver` runs machine code, but no newer PTX."""
 
     cuda: str
@@ -131,8 +140,7 @@ class CudaDriver:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class GpuChip:
+class GpuChip(NamedTuple):
     """`first_` and `last_`: None where every version that a release of TensorFlow takes will do."""
 
     chip: str
@@ -147,9 +155,12 @@ class GpuChip:
     proprietary_modules: bool
     source: tuple[str, ...]
 
+    def is_driven_by(self, kernel_modules: str) -> bool:
+        """By the driver's kernel modules of a kind: open or proprietary."""
+        return self.open_modules if kernel_modules == "open" else self.proprietary_modules
 
-@dataclass(frozen=True)
-class SmallGpu:
+
+class SmallGpu(NamedTuple):
     """A chip with fewer multiprocessors than TensorFlow wants of a GPU next to larger ones."""
 
     chip: str
@@ -158,41 +169,14 @@ class SmallGpu:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class NodeKindMeaning:
-    """What a kind of node means for a plan; module_utils' node/kind.py tells the kinds."""
-
-    aspect: str  # container, platform, system, driver
-    kind: str
-    name: str
-    recognised_by: str
-    driver: str  # own, libraries, kept
-    packages: str  # own, none
-    keeper: str  # who decides on the driver
-    instead: str  # what to do if the driver has to change
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BaseSystem:
-    """The release of a distribution that others say they are built on, by its codename."""
-
-    codename: str
-    os: str
-    version_id: str
-    source: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class GpuDevice:
+class GpuDevice(NamedTuple):
     device_id: str
     chip: str
     name: str
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class DriverBranch:
+class DriverBranch(NamedTuple):
     """`cuda` is the newest CUDA that the branch knows by itself.
 
     `end_of_life` is a month, "ended" if NVIDIA names none, or None while it is open and no end is known.
@@ -211,8 +195,7 @@ class DriverBranch:
         return bool(self.end_of_life and today and self.end_of_life < today[:7])
 
 
-@dataclass(frozen=True)
-class PythonPackage:
+class PythonPackage(NamedTuple):
     """A distribution's own package of one CPython; `venv_package` is what `python -m venv` needs beside it."""
 
     os: str
@@ -223,8 +206,7 @@ class PythonPackage:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(NamedTuple):
     """A package repository of NVIDIA's; `os` rhel is every rebuild of it."""
 
     os: str
@@ -239,8 +221,7 @@ class Repository:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Components:
+class Components(NamedTuple):
     """Components of the distribution's own archive that its NVIDIA packages need."""
 
     os: str
@@ -249,8 +230,7 @@ class Components:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CudaPackages:
+class CudaPackages(NamedTuple):
     """CUDA in one repository. {cuda} stands for one of `cuda` (12.5), {dashed} for the same with a dash (12-5)."""
 
     os: str
@@ -264,8 +244,7 @@ class CudaPackages:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CudnnPackages:
+class CudnnPackages(NamedTuple):
     """cuDNN in NVIDIA's repository; `cuda` is the major release that it is built for."""
 
     os: str
@@ -277,8 +256,7 @@ class CudnnPackages:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class DriverPackages:
+class DriverPackages(NamedTuple):
     """One branch of the driver in one repository, with one kind of kernel modules. {kernel} stands for `uname -r`."""
 
     os: str
@@ -299,8 +277,7 @@ class DriverPackages:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Redist:
+class Redist(NamedTuple):
     """CUDA or cuDNN as archives of NVIDIA's, each a row for the module nvidia_redist."""
 
     component: str  # cuda, cudnn
@@ -312,15 +289,13 @@ class Redist:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     name: str
     url: str
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PythonLife:
+class PythonLife(NamedTuple):
     """`end_of_life` is the month after which a CPython gets no security fixes."""
 
     minor: str
@@ -328,8 +303,7 @@ class PythonLife:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Vulnerability:
+class Vulnerability(NamedTuple):
     advisory: str
     releases: str
     what: str
@@ -337,8 +311,7 @@ class Vulnerability:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """What stops TensorFlow or its GPU; read by diagnose.py, which says what the fields mean for the order."""
 
     rank: int
@@ -353,12 +326,11 @@ class Diagnosis:
     source: tuple[str, ...]
     warns: bool = False  # the program goes on with it, so what ends one comes first
     explains: tuple[str, ...] = ()  # causes that follow from this one, if both are found
-    do_on: Mapping[str, str] = dataclasses.field(default_factory=dict)  # kind of node: what to do there instead
+    do_on: Mapping[str, str] = {}  # kind of node: what to do there instead
     report: Mapping[str, str] | None = None  # {url, date}: where its text was reported in public
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(NamedTuple):
     """How a line of a log is taken that has no known cause; read by log_judge.py."""
 
     kind: str
@@ -367,8 +339,7 @@ class LogLine:
     source: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Uv:
+class Uv(NamedTuple):
     version: str
     architecture: str
     filename: str

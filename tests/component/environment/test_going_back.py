@@ -107,6 +107,15 @@ def test_a_build_with_an_older_number_that_was_in_use_is_not_all_there_is(machin
     assert machine.back().build == second
 
 
+def test_a_new_build_leaves_the_one_that_was_in_use_before_it(machine: Machine) -> None:
+    first = machine.run(OLD)
+    second = machine.run(OLD, "1.24.0")
+    machine.back()
+    third = machine.run(OLD, "1.25.0", keep=2)
+    assert {path.name for path in Path(machine.root, ".builds").iterdir() if path.is_dir()} == {first, third}, second
+    assert machine.back().build == first
+
+
 def test_one_environment_that_is_named_goes_back_alone(machine: Machine) -> None:
     first = machine.run(OLD)
     machine.run(OLD, "1.24.0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import re
@@ -26,7 +25,7 @@ MINOR = "%d.%d" % sys.version_info[:2]
 def record() -> dict[str, Any]:
     row = load_tables(str(REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables")).uv(platform.machine())
     assert row
-    return dataclasses.asdict(row)
+    return row._asdict()
 
 
 def test_check_mode_says_what_goes_and_builds_stay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,43 @@ def test_it_is_made_once_and_removed_once(kernel: Kernel, root: str, tmp_path: P
     assert (again["changed"], again["message"]) == (False, f"nothing to remove: {path} does not exist")
 
 
+# Where the run dies: the state, a function, and whether before or after its call.
+POINTS = {
+    "directory_made": ("present", "os.makedirs", "after"),
+    "not_in_place": ("present", "os.replace", "before"),
+    "in_place": ("present", "os.replace", "after"),
+    "removed_and_not_its_directory": ("absent", "os.unlink", "after"),
+}
+
+
+@pytest.mark.parametrize("next_one", ["present", "absent"])
+@pytest.mark.parametrize(("state", "function", "moment"), POINTS.values(), ids=POINTS)
+def test_the_next_run_completes_one_that_was_killed(
+    kernel: Kernel, root: str, tmp_path: Path, state: str, function: str, moment: str, next_one: str
+) -> None:
+    directory = str(tmp_path / "kernels")
+    if state == "absent":
+        kernel()
+    child = os.fork()
+    if child == 0:
+        name = function.partition(".")[2]
+        original = getattr(os, name)
+
+        def killed(*arguments: Any, **options: Any) -> None:
+            if moment == "after":
+                original(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(os, name, killed)
+        getattr(kernelspec, state)(root, "tensorflow-2.8.0", directory, check_mode=False)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    kernel(state=next_one)
+    left = [str(path.relative_to(directory)) for path in sorted(Path(directory).rglob("*"))]
+    assert left == (["tensorflow-2.8.0", "tensorflow-2.8.0/kernel.json"] if next_one == "present" else [])
+    assert not kernel(state=next_one)["changed"]
+
+
 def test_a_kernel_has_a_name_that_jupyter_accepts(kernel: Kernel, tmp_path: Path) -> None:
     made = kernel("My+project")
     assert made["kernelspec"] == str(tmp_path / "kernels" / "my-project" / "kernel.json")
@@ -77,8 +115,8 @@ def test_what_jupyter_could_not_start_is_refused(kernel: Kernel, root: str, tmp_
     for check in (True, False):
         refused = kernel("plain", check=check)
         assert refused["msg"] == (
-            f"{root}/plain has no ipykernel, with which Jupyter starts it. Name ipykernel in its requirements file, or "
-            "install it into the environment, and run again."
+            f"{root}/plain has no ipykernel, with which Jupyter starts it. Add it (make add PACKAGES=ipykernel "
+            "ENVIRONMENT=plain), and run again."
         )
     assert "there are My+project, plain, tensorflow-2.8.0" in kernel("tensorflow-2.9.0")["msg"]
     assert not (tmp_path / "kernels").exists()

@@ -261,6 +261,19 @@ def test_a_build_with_additions_is_not_pruned_unless_that_is_said(applied: Site)
     assert theirs.name in applied.apply(specs[2], drop_additions=True).removed_builds
 
 
+def test_a_build_whose_additions_are_in_the_one_in_use_is_pruned_like_others(applied: Site) -> None:
+    by_uv(applied)
+    theirs = os.path.basename(os.readlink(applied.live))
+    scipy = make_wheel(applied.wheels, "scipy", "1.9.0", {"scipy/__init__.py": ""})
+    numpy = make_wheel(applied.wheels, "numpy", "1.24.0", {"numpy/__init__.py": "version = '1.24.0'\n"})
+    assert applied.apply(applied.spec(applied.tensorflow, applied.numpy, scipy)).kept_builds == ()
+    assert changes.plan_present(applied.spec(applied.tensorflow, numpy), drop_additions=False).kept_builds == (theirs,)
+    carried = applied.spec(applied.tensorflow, numpy, scipy)
+    assert changes.plan_present(carried).removed_builds == (theirs,)
+    outcome = applied.apply(carried)
+    assert (outcome.removed_builds, outcome.kept_builds) == ((theirs,), ())
+
+
 def test_rollback_goes_to_a_build_with_additions_and_leaves_those_of_the_live_one(applied: Site) -> None:
     by_uv(applied)
     theirs = os.path.basename(os.readlink(applied.live))

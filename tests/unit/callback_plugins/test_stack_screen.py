@@ -56,6 +56,27 @@ def test_an_error_is_its_message(screen: Any, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "logs").exists(), "the message says it all"
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            {"cmd": ["kubectl", "drain"], "rc": 1, "stdout": "node/a cordoned", "stderr": "later\nerror: timeout\n"},
+            "error: timeout",
+        ),
+        ({"cmd": "kubectl drain", "rc": 1, "stdout": "error: a budget\n", "stderr": ""}, "error: a budget"),
+        ({"cmd": ["kubectl"], "rc": 1}, "it printed nothing"),
+    ],
+    ids=["stderr", "stdout", "nothing"],
+)
+def test_of_a_command_that_failed_its_last_line_is_shown(
+    screen: Any, capsys: pytest.CaptureFixture[str], said: dict[str, Any], shown: str
+) -> None:
+    # Of the oldest ansible-core, and of the newest.
+    for message in ("non-zero return code", "Task failed: The command exited with a non-zero return code."):
+        screen.v2_runner_on_failed(make_result(msg=message, failed=True, **said))
+        assert f"kubectl ended with 1: {shown}\n" in capsys.readouterr().out
+
+
 def test_a_long_error_is_in_its_log(screen: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = " ".join(f"Line {number} of what uv says is long." for number in range(40)) + " Set tensorflow_index_url."
     screen.v2_runner_on_failed(make_result(name="../node 7", msg=message, failed=True, stderr="all that uv said", rc=2))
@@ -68,6 +89,18 @@ def test_a_long_error_is_in_its_log(screen: Any, capsys: pytest.CaptureFixture[s
     assert log.stat().st_mode & 0o777 == 0o600
     screen.v2_runner_on_failed(make_result(name="../node 7", msg="Another.", failed=True, stderr="more"))
     assert log.read_text().startswith(text), "a second one of the same run is added"
+
+
+def test_a_message_that_fills_the_lines_is_whole(
+    screen: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    message = "keras==2.8.0 cannot be installed with this release. " * 6 + "Change the line. No lock was changed."
+    screen.v2_runner_on_failed(make_result(msg=message, failed=True, stderr="all that uv said"))
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 5 and message in " ".join(shown.split())
+    assert "all that uv said" in (tmp_path / "logs" / "localhost.failed.log").read_text()
+    screen.v2_runner_on_failed(make_result(msg=message, failed=True, exception="Traceback (most recent call last)"))
+    assert "  All of it: " in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_log_that_cannot_be_written_is_elsewhere(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -20,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 CAPTURES = REPOSITORY / "tests" / "data" / "captures"
 # As they come from YAML through Ansible: lists, not tuples.
 TABLES = load_tables(str(REPOSITORY / "roles/tensorflow_release/files/tables"))
-ROWS = json.loads(json.dumps([dataclasses.asdict(row) for row in TABLES.diagnoses]))
-LINE_ROWS = json.loads(json.dumps([dataclasses.asdict(row) for row in TABLES.log_lines]))
+ROWS = json.loads(json.dumps([row._asdict() for row in TABLES.diagnoses]))
+LINE_ROWS = json.loads(json.dumps([row._asdict() for row in TABLES.log_lines]))
 LOGS = REPOSITORY / "tests" / "data" / "logs"
 EXPECTED = yaml.safe_load((LOGS / "expected.yml").read_text(encoding="utf-8"))
 

@@ -199,12 +199,12 @@ def test_the_way_back_is_what_was_in_use_before() -> None:
     expected = "make rollback switches to tensorflow-2.21.0 (tensorflow-2.21.0-0123456789ab-1)"
     assert used({**BUILT, "rollback": back})[2] == f"to go back: {expected}"
     further = used({**BUILT, "rollback": back, "action": "rollback"})[2]
-    assert further == f"to go back: make workstation applies the inventory again; {expected}"
+    assert further == f"to go back: make workstation with a release applies that one; {expected}"
 
 
-def test_the_way_back_from_a_rollback_is_the_inventory() -> None:
+def test_the_way_back_from_a_rollback_is_to_name_a_release() -> None:
     lines = used({**BUILT, "action": "rollback"})
-    assert lines[2] == "to go back: make workstation applies the inventory again"
+    assert lines[2] == "to go back: make workstation with a release applies that one"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_an_error_has_few_lines(text: str, lines: int, width: int | None) -> Non
         assert " ".join(" ".join(shown).split()).endswith("for this GPU, or tensorflow_gpu to none.")
 
 
+@pytest.mark.parametrize("state", ["No lock was changed.", "Nothing was removed."])
+def test_what_to_do_stays_before_what_did_not_happen(state: str) -> None:
+    text = f"{'It is wrong because of this. ' * 20}Change the line. {state}"
+    shown, is_cut = screen.shorten_error(text, 80, lines=5)
+    assert is_cut and shown[-1].endswith("... Change the line.")
+
+
 def test_a_short_error_is_whole() -> None:
     assert screen.shorten_error("wrong.\nSet x.", 80, lines=5) == (["wrong.", "Set x."], False)
 
@@ -140,3 +147,13 @@ def test_reasons_are_folded_by_kind() -> None:
 
 def test_ranges() -> None:
     assert screen.ranges(["a", "c", "d"], list("abcde")) == "a, c to d"
+
+
+def test_rows_of_a_list_come_on_top_of_the_lines_of_an_error() -> None:
+    rows = [f"  line {number} is refused." for number in range(40)]
+    text = "\n".join(["40 lines are refused:", *rows, "Change the lines. No lock was changed."])
+    shown, is_cut = screen.shorten_error(text, 80, lines=5)
+    assert shown == ["40 lines are refused:", *rows[:30], "  and 10 more", "Change the lines. No lock was changed."]
+    assert is_cut
+    short = "\n".join(["Two lines:", *rows[:2], "Change them."])
+    assert screen.shorten_error(short, None, lines=5) == (short.split("\n"), False)

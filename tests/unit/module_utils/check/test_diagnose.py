@@ -7,7 +7,6 @@ The first line of each says what printed it and what provoked it.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import re
 import time
 from collections.abc import Mapping
@@ -27,8 +26,8 @@ TESTS = Path(__file__).resolve().parents[3]
 CAPTURES = sorted((TESTS / "data" / "captures").glob("*/*.txt"))
 TABLES = load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables"))
 DIAGNOSES = TABLES.diagnoses
-ROWS = [dataclasses.asdict(row) for row in DIAGNOSES]
-LINE_ROWS = [dataclasses.asdict(row) for row in TABLES.log_lines]
+ROWS = [row._asdict() for row in DIAGNOSES]
+LINE_ROWS = [row._asdict() for row in TABLES.log_lines]
 
 GPU = {"index": 0, "pci_address": "0000:01:00.0", "device_id": "20b0", "pci_class": "0302", "bound_to": "nvidia"}
 GPU |= {"uuid": None, "listed": True, "excluded": False, "device_file": "/dev/nvidia0", "mig_instances": 0}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Mapping
@@ -12,10 +11,7 @@ from ansible.module_utils.tensorflow_stack.check.log_judge import judge_log
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 TESTS = Path(__file__).resolve().parents[3]
-ROWS = [
-    dataclasses.asdict(row)
-    for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).log_lines
-]
+ROWS = [row._asdict() for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).log_lines]
 VERDICT = "localhost: ok: TensorFlow 2.18.0 computed the right numbers on /device:GPU:0"
 DEVICE = "I0000 00:00:1 1 gpu_device.cc:2043] Created device /job:localhost/replica:0/task:0/device:GPU:0 with 15078 MB"
 CUDNN = "I0000 00:00:1 1 cuda_dnn.cc:529] Loaded cuDNN version 90300"

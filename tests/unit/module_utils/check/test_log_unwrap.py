@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,7 @@ from ansible.module_utils.tensorflow_stack.check.log_unwrap import inner_lines
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 TESTS = Path(__file__).resolve().parents[3]
-ROWS = [
-    dataclasses.asdict(row)
-    for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses
-]
+ROWS = [row._asdict() for row in load_tables(str(TESTS.parent / "roles/tensorflow_release/files/tables")).diagnoses]
 # Texts whose patterns look for the start or the end of a line, and some of each tool.
 PLAIN = {
     "packages_interrupted": "iF  nvidia-dkms-535  535.183.01-0ubuntu1",

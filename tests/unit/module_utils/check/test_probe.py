@@ -402,6 +402,14 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
+def test_what_was_expected_is_stored(node: Node) -> None:
+    """For the health check, which makes no plan."""
+    node.check()
+    stored = manifest.read(str(node.root))["environments"]["tensorflow-2.8.0"]["check"]["expected"]
+    expected = {"release": "2.8.0", "expect_gpu": False, "gpu_count": 0, "gpu_addresses": [], "cudnn_floor": None}
+    assert stored == expected
+
+
 def test_a_check_is_reported_and_stored(node: Node) -> None:
     outcome = node.check()
     assert (outcome.verdict, outcome.reused, outcome.stored) == ("cpu_only_no_gpu", False, True)

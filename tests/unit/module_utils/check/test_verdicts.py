@@ -49,10 +49,11 @@ class Node:
         self.replaced: dict[str, Record] = {}
         self.sees_gpu = True
         self.after_import = True
+        self.has_kernel = True
 
     def fail(self, stage: str, **facts: Any) -> None:
         devices = {"kernel": "GPU 0", **{name: GPU for name in main.DEVICE_STAGES}}
-        self.replaced[stage] = done(stage, devices.get(stage), **facts)
+        self.replaced[stage] = {**done(stage, devices.get(stage)), **facts}
 
     @property
     def records(self) -> list[Record]:
@@ -66,7 +67,7 @@ class Node:
             done("kernel_module", module=self.module, xids=[], dxg=self.dxg),
             done("nvml", nvml=self.nvml),
             done("libcuda", libcuda=self.libcuda),
-            *([kernel] if self.libcuda["gpus"] else []),
+            *([kernel] if self.libcuda["gpus"] and self.has_kernel else []),
             done("find_libraries", **found),
             done("load_libraries", libraries=self.libraries),
         ]
@@ -98,6 +99,21 @@ def test_a_good_node_without_tensorflow(node: Node) -> None:
     verdict = node.judge(level="libraries")
     assert verdict.name == "libraries_ok"
     assert "A100" in verdict.reason and "libcudnn.so.8 8.1.0" in verdict.reason
+
+
+def test_a_good_node_that_is_looked_at_without_computing(node: Node) -> None:
+    node.after_import, node.has_kernel = False, False
+    verdict = node.judge(level="health")
+    assert verdict.name == "libraries_ok"
+    assert verdict.reason.startswith("The driver shows A100;") and "libcudnn.so.8 8.1.0" in verdict.reason
+    # What the child left out is due at the other level.
+    assert node.judge(level="libraries").name == "op_failed"
+
+
+def test_a_look_that_ended_early_is_not_good(node: Node) -> None:
+    node.after_import, node.has_kernel = False, False
+    node.fail("find_libraries", finished=False)
+    assert node.judge(level="health", exit_status=None).name != "libraries_ok"
 
 
 @pytest.mark.parametrize(

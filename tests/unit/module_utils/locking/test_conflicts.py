@@ -1,23 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError
+from ansible.module_utils.tensorflow_stack.locking.blame import Lookup
 from ansible.module_utils.tensorflow_stack.locking.clashes import Clash
 from ansible.module_utils.tensorflow_stack.locking.compile import ClashError
-from ansible.module_utils.tensorflow_stack.locking.conflicts import explain
+from ansible.module_utils.tensorflow_stack.locking.conflicts import explain, explain_shortly
 from ansible.module_utils.tensorflow_stack.locking.inputs import (
     LockInputs,
     LockRequest,
     UnsatisfiableError,
     lock_inputs,
 )
+from ansible.module_utils.tensorflow_stack.locking.offers import Lack, Offer, Offers
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
-from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release
+from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release, TorchRelease
+from packaging.requirements import Requirement
 
 PYTHONS = {"x86_64": ("3.9", "3.10")}
 RELEASES = [
@@ -26,6 +29,9 @@ RELEASES = [
 ]
 BREAK = Constraint("<2.9", "protobuf<3.21", "constraint", "TypeError: Descriptors", ())
 TABLES = Tables("tables", (*RELEASES,), (BREAK,), (), (), (), (), (), (), ())
+# Loaded on demand, from files that these tables do not have.
+TABLES.__dict__["companions"] = ()
+TABLES.__dict__["torch_releases"] = (TorchRelease("2.8.4", "3.10", "1.12.1", ()),)
 
 DEPENDS = (
     "Because tensorflow==2.8.0 depends on keras>=2.8.0rc0,<2.9 and you require tensorflow==2.8.0, we can conclude that "
@@ -37,6 +43,24 @@ EXCLUDES = (
 )
 NO_WHEEL = "Because pandas==2.2.0 has no usable wheels and you require pandas==2.2.0, we can conclude that no."
 UNKNOWN = "Because nonesuch was not found in the package registry and you require nonesuch, we can conclude that no."
+
+
+class EverythingFits(Offers):
+    """An index that has a wheel of everything for every Python, unless `lacking` has the project."""
+
+    def __init__(self, lacking: Mapping[str, Offer] | None = None) -> None:
+        super().__init__(None, "2026-11-22T00:00:00Z")
+        self.lacking = lacking or {}
+
+    def read(self, projects: Iterable[str]) -> None:
+        pass
+
+    def of(self, requirement: Requirement, python: str, architecture: str, pythons: Sequence[str] = ()) -> Offer:
+        return self.lacking.get(str(requirement), Offer(None))
+
+
+def index_of(resolve: Callable[[LockInputs], dict[str, str]], offers: Offers | None = None) -> Lookup:
+    return Lookup(resolve, resolve, offers or EverythingFits())
 
 
 @pytest.fixture
@@ -58,7 +82,7 @@ def conflict(tmp_path: Path) -> Callable[..., UnsatisfiableError]:
         inputs = lock_inputs(request, TABLES)
         with pytest.raises(UnsatisfiableError) as refusal:
             resolve(inputs)
-        return explain(refusal.value, TABLES, resolve)
+        return explain([refusal.value], TABLES, index_of(resolve))
 
     return explained
 
@@ -197,7 +221,7 @@ def test_the_steps_of_the_resolvers_reasoning_are_not_shown(conflict: Callable[.
     )
     error = conflict("tensorflow==2.8.0\npandas==2.2.0\n", (reason, lambda inputs, lines: "pandas==2.2.0" in lines))
     assert (
-        "the metadata of pandas==2.2.0 require numpy>=1.22.4 and the metadata of tensorflow==2.8.0 require numpy<1.20"
+        "the metadata of pandas==2.2.0 require numpy>=1.22.4; the metadata of tensorflow==2.8.0 require numpy<1.20"
         in (error.message)
     )
     assert not any(text in error.message for text in ("conclude", "cannot be used", "(1)", "(2)", "{", "we know"))
@@ -206,8 +230,8 @@ def test_the_steps_of_the_resolvers_reasoning_are_not_shown(conflict: Callable[.
 def test_what_is_no_line_of_the_file_is_left_as_it_is(tmp_path: Path) -> None:
     request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu")
     error = UnsatisfiableError("as it was", inputs=lock_inputs(request, TABLES), reason=EXCLUDES)
-    assert explain(error, TABLES, lambda inputs: {}) is error
-    assert explain(UnsatisfiableError("no inputs"), TABLES, lambda inputs: {}).message == "no inputs"
+    assert explain([error], TABLES, index_of(lambda inputs: {})) is error
+    assert explain([UnsatisfiableError("no inputs")], TABLES, index_of(lambda inputs: {})).message == "no inputs"
 
 
 def test_index_that_goes_away(tmp_path: Path) -> None:
@@ -218,7 +242,7 @@ def test_index_that_goes_away(tmp_path: Path) -> None:
     def resolve(inputs: LockInputs) -> dict[str, str]:
         raise LockError("network")
 
-    assert explain(error, TABLES, resolve) is error
+    assert explain([error], TABLES, index_of(resolve)) is error
 
 
 class Clashing:
@@ -245,7 +269,7 @@ class Clashing:
     def explained(self) -> UnsatisfiableError:
         with pytest.raises(ClashError) as refusal:
             self.resolve(self.inputs)
-        return explain(refusal.value, TABLES, self.resolve)
+        return explain([refusal.value], TABLES, index_of(self.resolve))
 
 
 @pytest.mark.parametrize("line", ["torch", "torch==2.15"])
@@ -261,9 +285,9 @@ def test_a_version_without_a_clash_is_named(tmp_path: Path, line: str) -> None:
     ]
 
 
-def test_where_no_version_is_without_a_clash_releases_are_tried(tmp_path: Path) -> None:
+def test_where_no_version_is_without_a_clash_the_table_names_the_torch_that_fits(tmp_path: Path) -> None:
     error = Clashing(tmp_path, "tensorflow==2.8.0\ntorch\n", fitting=None).explained()
-    assert "No other TensorFlow release helps: the lines have no solution without TensorFlow either." in error.message
+    assert "With CUDA as wheels, torch 1.12.1 fits TensorFlow 2.8.4 on Python 3.10." in error.message
     assert "would fit" not in error.message
 
 
@@ -282,5 +306,111 @@ def test_of_two_builds_of_one_project_one_is_left_out(tmp_path: Path, text: str,
     origins = {"cv": lines["cv"], "cv-headless": lines.get("cv-headless") or lines["albums"]}
     clash = Clash("cv", "cv-headless", ("cv2/__init__.py",))
     error = ClashError("they clash.", inputs=inputs, clashes=[clash], origins=origins)
-    message = explain(error, TABLES, lambda inputs: pytest.fail("nothing is to be looked for")).message
+    message = explain([error], TABLES, index_of(lambda inputs: pytest.fail("nothing is to be looked for"))).message
     assert message.startswith(f"they clash. {remedy.format(path=path)}")
+
+
+def test_python_with_the_fewest_lines_at_fault(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\npandas==1.2.4\nscipy==1.6\nwandb==0.15\n")
+    users = read_requirements(str(path))
+    requests = [LockRequest("2.8.0", python, "linux_x86_64", "cpu", users) for python in ("3.9", "3.10")]
+
+    class Old(EverythingFits):
+        def of(self, requirement: Requirement, python: str, architecture: str, pythons: Sequence[str] = ()) -> Offer:
+            lacks = requirement.name in ("pandas", "scipy") and python == "3.10" and str(requirement.specifier)
+            if str(requirement) == "pathtools":
+                return Offer(Lack.WHEEL, nearest="0.1.2")
+            return Offer(Lack.PYTHON, ("3.9",), "1.0") if lacks else Offer(None)
+
+    def resolve(inputs: LockInputs) -> dict[str, str]:
+        lines = {line.text for line in inputs.requirements}
+        if "wandb==0.15" in lines:
+            reason = (
+                "Because all versions of pathtools have no usable wheels and wandb==0.15 depends on pathtools, we can "
+                "conclude that wandb==0.15 cannot be used. And because you require wandb==0.15, we can conclude that "
+                "your requirements are unsatisfiable."
+            )
+            raise UnsatisfiableError("", inputs=inputs, reason=reason)
+        return {"pandas": "2.0.3", "scipy": "1.10", "wandb": "0.26.1"}
+
+    errors = [UnsatisfiableError("", inputs=lock_inputs(request, TABLES), reason="Because no") for request in requests]
+    error = explain(errors, TABLES, index_of(resolve, Old()))
+    assert error.message == (
+        f"TensorFlow 2.8.0 for CPython 3.9, linux_x86_64, cpu cannot be installed with wandb==0.15 ({path}:4): the "
+        "metadata of wandb==0.15 require pathtools; pathtools has sources and no wheel; wandb 0.26.1 would fit. Python "
+        "3.9 needs the fewest changes: set tensorflow_python to it. Sources are built only if you allow it: set "
+        "tensorflow_source_builds to [pathtools]; docs/requirements.md says what that means. Change the line."
+    )
+    assert [[line["text"] for line in row["lines"]] for row in error.details["conflicts"]] == [["wandb==0.15"]]
+    newest = explain(errors[1:], TABLES, index_of(resolve, Old()))
+    assert newest.message.split("\n")[0].endswith("cpu cannot be installed with 3 lines:")
+    assert (
+        f"  pandas==1.2.4 ({path}:2): pandas 1.0 has no wheel for CPython 3.10, only for 3.9; pandas 2.0.3 would fit"
+        in (newest.message.split("\n"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("lack", "said"),
+    [
+        (Offer(Lack.PROJECT), "gym is not on the package index"),
+        (Offer(Lack.VERSION), "there is no version gym==0.21 on the package index"),
+        (
+            Offer(Lack.WHEEL, nearest="0.21"),
+            "gym 0.21 has sources and no wheel. Sources are built only if",
+        ),
+        (Offer(Lack.PLATFORM, nearest="0.21"), "gym 0.21 has wheels for other systems and none for linux_x86_64"),
+        (Offer(Lack.PYTHON, (), "0.21"), "gym 0.21 has no wheel for CPython 3.9; no release of gym fits"),
+    ],
+)
+def test_what_the_index_lacks(tmp_path: Path, lack: Offer, said: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\ngym==0.21\n")
+    request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path)))
+    error = UnsatisfiableError("", inputs=lock_inputs(request, TABLES), reason="Because no")
+    offers = EverythingFits({"gym==0.21": lack, "gym": lack})
+    assert f"gym==0.21 ({path}:2): {said}" in explain([error], TABLES, index_of(lambda inputs: {}, offers)).message
+
+
+def test_a_local_version_is_a_build_of_another_index(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\ntorch==1.12.1+cu113\n")
+    request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path)))
+    error = UnsatisfiableError("", inputs=lock_inputs(request, TABLES), reason="Because no")
+    offers = EverythingFits({"torch==1.12.1+cu113": Offer(Lack.LOCAL)})
+
+    def resolve(inputs: LockInputs) -> dict[str, str]:
+        assert "torch==1.12.1" in {line.text for line in inputs.requirements}
+        return {"torch": "1.12.1"}
+
+    assert (
+        "+cu113 is a build on another index, such as PyTorch's own; torch==1.12.1 is the same release on this one; "
+        "torch 1.12.1 would fit. Change the line."
+    ) in explain([error], TABLES, index_of(resolve, offers)).message
+
+
+def test_a_line_is_not_blamed_for_what_another_one_does(conflict: Callable[..., UnsatisfiableError]) -> None:
+    """Freed first, since the reasoning ends with it, and innocent once moviepy is free."""
+    reason = (
+        "Because moviepy>=2 depends on numpy>=1.25 and you require moviepy>=2, we can conclude that you require "
+        "numpy>=1.25. And because you require numpy==1.24.3, we can conclude that your requirements are unsatisfiable."
+    )
+    other = "Because tensorflow==2.8.0 depends on numpy<1.25 and you require moviepy>=2, we can conclude that no."
+    error = conflict(
+        "tensorflow==2.8.0\nnumpy==1.24.3\nmoviepy>=2\n",
+        (reason, lambda inputs, lines: {"numpy==1.24.3", "moviepy>=2"} <= lines),
+        (other, lambda inputs, lines: "moviepy>=2" in lines),
+    )
+    assert [[line["text"] for line in row["lines"]] for row in error.details["conflicts"]] == [["moviepy>=2"]]
+
+
+def test_in_short_the_first_line_without_a_wheel(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("tensorflow==2.8.0\nopencv-python==4.1\n")
+    request = LockRequest("2.8.0", "3.9", "linux_x86_64", "cpu", read_requirements(str(path)))
+    error = UnsatisfiableError("", inputs=lock_inputs(request, TABLES), reason="Because no")
+    offers = EverythingFits({"opencv-python==4.1": Offer(Lack.PYTHON, ("3.6", "3.7"), "4.1")})
+    assert explain_shortly(error, index_of(lambda inputs: pytest.fail("resolved"), offers)) == (
+        f"opencv-python==4.1 ({path}:2): opencv-python 4.1 has no wheel for CPython 3.9, only for 3.6 and 3.7"
+    )

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import LockError, StackError
 from ansible.module_utils.tensorflow_stack.io.commands import Completed
+from ansible.module_utils.tensorflow_stack.locking.companions import is_companion
 from ansible.module_utils.tensorflow_stack.locking.compile import ClashError
 from ansible.module_utils.tensorflow_stack.locking.inputs import (
     LockRequest,
     UnsatisfiableError,
+    choice_note,
     choose_release,
     lock_inputs,
     lock_requests,
+    source_builds_of,
 )
 from ansible.module_utils.tensorflow_stack.locking.resolver import LockRun, make_locks, resolve_lock
+from ansible.module_utils.tensorflow_stack.locking.sources import SourceRecord
 from ansible.module_utils.tensorflow_stack.records.lockfile import (
     Distribution,
     Lock,
@@ -27,7 +31,13 @@ from ansible.module_utils.tensorflow_stack.records.lockfile import (
 )
 from ansible.module_utils.tensorflow_stack.requirements.parse import UserRequirements, read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
-from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, CudaWheels, Release, SourceDistribution
+from ansible.module_utils.tensorflow_stack.tables.rows import (
+    Companion,
+    Constraint,
+    CudaWheels,
+    Release,
+    SourceDistribution,
+)
 
 CUTOFF = "2026-11-22T00:00:00Z"
 
@@ -50,8 +60,7 @@ def release(version: str, package: str = "tensorflow", **packages: str) -> Relea
 TABLES = Tables(
     directory="tables",
     releases=(
-        replace(
-            release("1.15.5", "tensorflow-gpu", tensorflow_gpu="gpu"),
+        release("1.15.5", "tensorflow-gpu", tensorflow_gpu="gpu")._replace(
             packages={"tensorflow": "cpu", "tensorflow-gpu": "gpu"},
         ),
         release("2.8.0", tensorflow_gpu="gpu", tensorflow_cpu="cpu"),
@@ -82,6 +91,19 @@ TABLES = Tables(
     python_packages=(),
     uvs=(),
 )
+COMPANIONS = (
+    Companion("==2.8.0", "tensorflow-probability", "tensorflow-probability<0.17", "constraint", "ImportError: TFP", ()),
+    Companion("==2.21.0", "tensorflow-probability", "tf-keras", "add", "No module named 'tf_keras'", ()),
+)
+
+
+def with_companions(tables: Tables) -> Tables:
+    """These are loaded on demand, from a file that the tables of a test do not have."""
+    tables.__dict__["companions"] = COMPANIONS
+    return tables
+
+
+with_companions(TABLES)
 
 
 def request(release: str = "2.8.0", **fields: Any) -> LockRequest:
@@ -167,8 +189,7 @@ def test_inputs_of_the_cuda_flavour() -> None:
 BESIDE_ANOTHER_CUDA = replace(
     TABLES,
     cuda_wheels=(
-        replace(
-            TABLES.cuda_wheels[0],
+        TABLES.cuda_wheels[0]._replace(
             requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163", "nvidia-cufft-cu11==10.9"),
             cudnn_requirements=("nvidia-cublas-cu11==11.11.3.6", "nvidia-cudnn-cu11==8.6.0.163"),
         ),
@@ -219,7 +240,7 @@ def test_a_release_without_cuda_wheels_has_no_flavour_that_needs_them(flavour: s
     [("cpu", "tensorflow"), ("gpu", "tensorflow-gpu"), ("cuda", "tensorflow-gpu"), ("cudnn", "tensorflow-gpu")],
 )
 def test_project_where_cpu_and_gpu_builds_differ(flavour: str, project: str) -> None:
-    tables = replace(TABLES, cuda_wheels=(replace(TABLES.cuda_wheels[0], releases="==1.15.5"),))
+    tables = replace(TABLES, cuda_wheels=(TABLES.cuda_wheels[0]._replace(releases="==1.15.5"),))
     inputs = lock_inputs(request("1.15.5", flavour=flavour), tables)
     assert texts(inputs.requirements)[0] == f"{project}==1.15.5"
 
@@ -254,8 +275,9 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
     wishes = users(tmp_path, "tensorflow==2.8.0\nnumpy==1.23.5\n")
     moved = users(tmp_path / "moved", "# pins\nnumpy==1.23.5\ntensorflow==2.8.0\nnumpy==1.23.5\n")
     other = users(tmp_path / "moved", "numpy==1.23.4\ntensorflow==2.8.0\n")
-    other_limit = replace(TABLES, constraints=TABLES.constraints[:1])
-    other_symptom = replace(TABLES, constraints=(replace(TABLES.constraints[0], symptom="?"), *TABLES.constraints[1:]))
+    other_limit = with_companions(replace(TABLES, constraints=TABLES.constraints[:1]))
+    renamed = (TABLES.constraints[0]._replace(symptom="?"), *TABLES.constraints[1:])
+    other_symptom = with_companions(replace(TABLES, constraints=renamed))
     plain = request(requirements=wishes)
     digest = lock_inputs(plain, TABLES).sha256
     assert lock_inputs(request(requirements=moved), TABLES).sha256 == digest
@@ -268,6 +290,124 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
         lock_inputs(replace(plain, flavour="cuda"), TABLES),
     ]
     assert len({digest, *(inputs.sha256 for inputs in different)}) == 6
+
+
+def test_bound_of_a_companion_that_the_file_names(tmp_path: Path) -> None:
+    inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-probability\n")), TABLES)
+    assert "tensorflow-probability<0.17" in texts(inputs.constraints)
+    assert inputs.limits == ()
+
+
+def test_bound_of_a_companion_that_something_else_may_require_is_no_input(tmp_path: Path) -> None:
+    plain = users(tmp_path, "numpy\n")
+    inputs = lock_inputs(request(requirements=plain), TABLES)
+    assert texts(inputs.limits) == ["tensorflow-probability<0.17"]
+    assert inputs.sha256 == replace(inputs, limits=()).sha256
+    assert lock_inputs(request(), TABLES).limits == ()
+
+
+def test_what_a_companion_needs_to_be_imported_is_added(tmp_path: Path) -> None:
+    wishes = users(tmp_path, "tensorflow-probability\n")
+    assert "tf-keras" in texts(lock_inputs(request("2.21.0", requirements=wishes), TABLES).requirements)
+    others = users(tmp_path, "numpy\n")
+    assert "tf-keras" not in texts(lock_inputs(request("2.21.0", requirements=others), TABLES).requirements)
+
+
+class Metadata:
+    """Metadata of tensorflow-addons, in place of those in its wheel."""
+
+    def metadata(self, wheel: Mapping[str, Any]) -> str:
+        bound = "<2.8,>=2.5" if "0.15" in wheel["url"] else "<2.9,>=2.6" if "0.16" in wheel["url"] else "<2.16,>=2.13"
+        return f'Metadata-Version: 2.1\nRequires-Dist: tensorflow{bound} ; extra == "tensorflow"\n'
+
+    def source(self, name: str, version: str, archive: Mapping[str, Any]) -> SourceRecord:
+        return SourceRecord(name, version, ("six",), ("setuptools<82", "wheel"))
+
+
+class Addons(Index):
+    """An index with two releases of tensorflow-addons, of which a limit excludes the newer one."""
+
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
+        limits = Path(argv[argv.index("--constraint") + 1]).read_text()
+        version = "0.16.1" if "tensorflow-addons<0.23.0" in limits else "0.23.0"
+        wheel = (f"tensorflow_addons-{version}-cp310-cp310-manylinux2010_x86_64.whl", 300)
+        self.packages = RESULT + package("tensorflow-addons", version, wheel)
+        return super().__call__(argv, environment)
+
+
+def test_bound_in_an_extra_chooses_another_release_of_a_companion(tmp_path: Path) -> None:
+    inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-addons\n")), TABLES)
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Addons(), reader=Metadata())
+    assert lock.packages["tensorflow-addons"] == "0.16.1"
+
+
+def test_bound_in_an_extra_below_the_release_is_a_conflict(tmp_path: Path) -> None:
+    inputs = lock_inputs(request("2.21.0", requirements=users(tmp_path, "tensorflow-addons\n")), TABLES)
+    with pytest.raises(UnsatisfiableError) as refusal:
+        resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Addons(), reader=Metadata())
+    assert (
+        f"tensorflow-addons 0.23.0 ({tmp_path}/requirements.txt:1): its extra 'tensorflow' requires "
+        "tensorflow<2.16,>=2.13"
+    ) in refusal.value.message
+    assert "you require tensorflow-addons, we can conclude" in refusal.value.reason
+
+
+def test_what_tensorflow_requires_itself_is_no_companion() -> None:
+    names = ["tensorflow", "tensorflow-io-gcs-filesystem", "tensorflow-estimator", "numpy", "transformers"]
+    assert not any(map(is_companion, names))
+    assert all(map(is_companion, ["tensorflow-io", "tensorflow-addons", "tf-keras", "keras-hub", "tf2onnx"]))
+
+
+def test_what_a_user_lets_be_built_is_asked_for_without_running_it(tmp_path: Path) -> None:
+    archive = '{ url = "https://example.org/promise-2.3.tar.gz", size = 5, hashes = { sha256 = "' + "5" * 64 + '" } }'
+
+    class WithPromise(Index):
+        def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
+            source = f'[[packages]]\nname = "promise"\nversion = "2.3"\nsdist = {archive}\n'
+            self.packages = RESULT + (source if "promise" in Path(argv[-1]).read_text() else "")
+            return super().__call__(argv, environment)
+
+    index = WithPromise()
+    asked = request(requirements=users(tmp_path, "promise\n"), source_builds=source_builds_of(["Promise"]))
+    inputs = lock_inputs(asked, TABLES)
+    assert inputs.sha256 != lock_inputs(replace(asked, source_builds=()), TABLES).sha256
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=index, reader=Metadata())
+    assert lock.from_source == ("promise",)
+    # First as if it required nothing, then with what its files say.
+    assert '{name = "promise", version = "2.3", requires-dist = ["six"]}' in index.configuration
+    built_with = [asked["requirements"] for asked in index.asked if "setuptools" in asked["requirements"]]
+    assert built_with == ["setuptools<82\nwheel\n"]
+
+
+def test_source_builds_are_names() -> None:
+    with pytest.raises(LockError, match="has 'promise==2.3', which is not the name of a project. Write names alone"):
+        source_builds_of(["promise==2.3"])
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("tensorflow==2.8.0", None),
+        ("tensorflow", "tensorflow takes 2.21.0, the newest release that the file allows."),
+        (
+            "tensorflow~=2.8",
+            "tensorflow~=2.8 takes 2.21.0, the newest release that the file allows; for the patches of 2.8 alone write "
+            "~=2.8.0.",
+        ),
+    ],
+)
+def test_an_open_release_is_said(tmp_path: Path, line: str, note: str | None) -> None:
+    notes = choice_note(users(tmp_path, f"{line}\n"), "2.21.0")
+    assert notes == ([f"{tmp_path}/requirements.txt:1: {note}"] if note else [])
+
+
+def test_a_project_that_ended_names_its_successor(tmp_path: Path) -> None:
+    with pytest.raises(LockError) as refusal:
+        choose_release(TABLES, users(tmp_path, "tensorflow-gpu>=2.21\n"), [])
+    assert refusal.value.message.endswith(
+        "asks for tensorflow-gpu>=2.21. tensorflow-gpu ends with 2.8.4; from then on the project is tensorflow. "
+        "Write tensorflow==2.21.0."
+    )
 
 
 @pytest.mark.parametrize(
@@ -570,7 +710,7 @@ def test_requests_for_all_that_a_release_has(tmp_path: Path) -> None:
 
 
 def test_requests_for_an_architecture_without_wheels() -> None:
-    bare = replace(TABLES, releases=(replace(release("2.8.0"), pythons={"x86_64": ("3.6",), "aarch64": ()}),))
+    bare = replace(TABLES, releases=(release("2.8.0")._replace(pythons={"x86_64": ("3.6",), "aarch64": ()}),))
     with pytest.raises(LockError, match="2.8.0 has no wheel on aarch64. Set tensorflow_lock_architectures"):
         lock_requests(bare, release="2.8.0", requirements=None, pythons=[], architectures=["aarch64"], flavours=[])
 
@@ -616,7 +756,8 @@ def test_damaged_lock_is_replaced_by_an_upgrade_only(tmp_path: Path) -> None:
 def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
     class Only310(Index):
         def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
-            self.stderr = "cause: Because x has no usable wheels and you require x.\n" if "3.7" in argv else ""
+            if "3.7" in argv:
+                return Completed(1, "", "cause: Because x has no usable wheels and you require x.\n")
             return super().__call__(argv, environment)
 
     with pytest.raises(UnsatisfiableError, match="x has no usable wheels"):
@@ -624,8 +765,9 @@ def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
     run = make(tmp_path, Only310(ANY_PYTHON), skip_unsatisfiable=True)
     assert [outcome.lock.python for outcome in run.outcomes] == ["3.10"]
     assert [skipped.python for skipped, _ in run.skipped] == ["3.7"]
-    with pytest.raises(UnsatisfiableError):
-        make(tmp_path, Index(stderr="Because x has no usable wheels."), skip_unsatisfiable=True)
+    none = make(tmp_path, Index(stderr="Because x has no usable wheels."), skip_unsatisfiable=True)
+    assert none.outcomes == ()
+    assert [skipped.python for skipped, _ in none.skipped] == ["3.7", "3.10"]
 
 
 NCCL = package(

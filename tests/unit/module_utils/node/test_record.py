@@ -28,6 +28,9 @@ def driver(loaded: str, kind: str, *, installed: str | None = None) -> dict[str,
     return {"loaded": loaded, "kind": kind, "installed": installed, "libcuda": libcuda, "other_libcuda": []}
 
 
+NO_DRIVER = {"loaded": None, "kind": None, "installed": None, "libcuda": None, "other_libcuda": []}
+NO_LIBRARY = {**NO_DRIVER, "loaded": "535.183.01", "kind": "proprietary"}
+NOT_LOADED = {"loaded": None, "kind": None}
 CUDA_11 = ["libcublas.so.11", "libcublasLt.so.11", "libcudart.so.11.0", "libcufft.so.10", "libcurand.so.10"]
 CUDA_11 += ["libcusolver.so.11", "libcusparse.so.11", "ptxas", "libdevice.10.bc"]
 CUDNN_8 = [
@@ -353,6 +356,70 @@ EXPECTED: dict[str, dict[str, Any]] = {
         ],
         "unread": [],
     },
+    "apptainer_a100": {
+        "kinds": [("container", "apptainer")],
+        "driver": {
+            **driver("535.183.01", "proprietary"),
+            "installed": None,
+            "libcuda": "/.singularity.d/libs/libcuda.so.1",
+        },
+    },
+    "containerd_a100": {"kinds": [("container", "containerd")], "driver": driver("535.183.01", "proprietary")},
+    "crio_a100": {"kinds": [("container", "cri-o")], "driver": NO_LIBRARY},
+    "docker_a100": {
+        "kinds": [("container", "docker")],
+        "driver": driver("535.183.01", "proprietary"),  # neither the stub nor the compatibility package is one
+        "cuda": ["12.4"],
+    },
+    "mig_all_container_a100": {"kinds": [("container", "docker")], "gpus": ["20f1"]},
+    "gvisor_a100": {"kinds": [("container", "gvisor")], "gpus": [None]},
+    "lxc_a100": {"kinds": [("container", "lxc")], "driver": NO_LIBRARY},
+    "openvz_debian12": {"kinds": [("container", "openvz")], "gpus": ["20f1"]},
+    "nspawn_a100": {"kinds": [("container", "systemd-nspawn")], "driver": driver("535.183.01", "proprietary")},
+    "dgx_a100": {"kinds": [("driver", "dgx_os")], "driver": driver("535.183.01", "proprietary")},
+    "gpu_operator_a100": {"kinds": [("driver", "driver_container")], "driver": NO_LIBRARY},
+    "proxmox_a100": {"kinds": [("driver", "proxmox")], "driver": NO_DRIVER},
+    "vgpu_host_a100": {"kinds": [("driver", "vgpu_host")], "driver": NO_LIBRARY},
+    "wsl1_ubuntu2204": {"kinds": [("platform", "wsl1")], "gpus": [], "driver": NO_DRIVER},
+    "bottlerocket_a100": {
+        "kinds": [("system", "bottlerocket")],
+        "driver": {
+            **driver("535.183.01", "proprietary"),
+            "libcuda": "/x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla/libcuda.so.535.183.01",
+        },
+    },
+    "cos_a100": {"kinds": [("system", "container_optimized")], "driver": NO_DRIVER, "pythons": []},
+    "flatcar_a100": {"kinds": [("system", "flatcar")], "driver": NO_DRIVER, "pythons": []},
+    "guix_a100": {"kinds": [("system", "guix")], "architecture": "x86_64", "c_library": None, "glibc": None},
+    "nixos_a100": {
+        "kinds": [("system", "nixos")],
+        "c_library": None,
+        "driver": {
+            **driver("535.183.01", "proprietary"),
+            "libcuda": "/nix/store/9cj1qz0h-nvidia-x11-535.183.01-6.6.63/lib/libcuda.so.535.183.01",
+        },
+    },
+    "silverblue_rtx3080": {"kinds": [("system", "ostree")], "driver": NO_DRIVER},
+    "read_only_a100": {"kinds": [("system", "read_only")], "driver": NO_DRIVER},
+    "steamos_rtx3080": {"kinds": [("system", "steamos")], "driver": NO_DRIVER},
+    "talos_a100": {"kinds": [("system", "talos")], "architecture": None, "c_library": None},
+    "microos_a100": {"kinds": [("system", "transactional")], "package_managers": ["zypper"]},
+    "ubuntu_core_a100": {"kinds": [("system", "ubuntu_core")], "driver": NO_DRIVER},
+    "alpine_a100": {"kinds": [], "architecture": "x86_64", "c_library": "musl", "glibc": None},
+    "amzn2_a100": {"kinds": [], "c_library": "glibc", "glibc": "2.26"},
+    "ppc64le_v100": {"architecture": None, "c_library": None, "gpus": ["1db1"]},
+    "oracle9_uek_a100": {"kinds": [], "yum_repositories": ["ol9_developer_EPEL"]},
+    "ubuntu2604_a100": {"kinds": [], "driver": NO_DRIVER},
+    "stub_in_front_a100": {
+        "driver": {
+            **driver("535.183.01", "proprietary"),
+            "other_libcuda": ["/usr/local/cuda-12.5/lib64/stubs/libcuda.so"],
+        },
+        "cuda": ["12.5"],
+        "cudnn": [],
+    },
+    "module_without_build_t4": {"dkms": True, "driver": {**driver("535.183.01", "proprietary"), **NOT_LOADED}},
+    "optimus_laptop": {"gpus": ["25a2"], "other_gpus": [{"pci_address": "0000:00:02.0", "vendor": "8086"}]},
     "v100_and_k80_driver535": {"gpus": ["102d", "102d", "1db4"], "kinds": [], "unread": []},
     "h100_and_k80_bare": {"gpus": ["102d", "2331"], "kinds": [], "unread": []},
     "gt1030_and_rtx4090": {"gpus": ["1d01", "2684"], "kinds": [], "unread": []},
@@ -402,6 +469,16 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
     assert (environment["additions"], environment["damage"], environment["also_in"]) == ([], None, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]
     assert record["environments_root"]["exists"] is True
+
+
+def test_each_environment_that_is_asked_for_is_compared(tmp_path: Path) -> None:
+    root = nodes.materialise("a100_driver535", tmp_path)
+    seen: list[bool] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(environments, "_look_into", lambda *_, is_asked_for: seen.append(is_asked_for) or {})
+        for asked in (["other"], ["other", "tensorflow-2.10.1"]):
+            node_record.read_node(filesystem_root=str(root), environments=asked)
+    assert seen == [False, True]
 
 
 def test_an_environment_is_found_through_a_root_that_is_a_link(tmp_path: Path) -> None:

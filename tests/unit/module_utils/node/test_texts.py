@@ -114,7 +114,8 @@ def test_parse_secure_boot(data: bytes, expected: bool | None) -> None:
         (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00", "x86_64"),
         (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00", "aarch64"),
         (b"\x7fELF\x01\x01\x01" + bytes(9) + b"\x03\x00\x03\x00", "i386"),
-        (b"\x7fELF\x02\x02\x01" + bytes(9) + b"\x00\x03\x00\x16", "machine 22"),  # s390x, big endian
+        (b"\x7fELF\x02\x02\x01" + bytes(9) + b"\x00\x03\x00\x16", "s390x"),  # big endian
+        (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xf7\x00", "machine 247"),
         (b"\x7fELF\x02\x01", None),
         (b"#!/bin/sh\nexec python3 -P", None),
     ],

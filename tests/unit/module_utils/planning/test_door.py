@@ -108,7 +108,7 @@ def test_a_wish_that_could_not_be_read_is_a_plan_that_does_nothing() -> None:
 )
 def test_the_node_is_asked_about_the_environment_that_is_meant(options: dict[str, str], asked: dict[str, str]) -> None:
     tables = str(RELEASE_FILES / "tables")
-    assert door.reading({"environment": None, "environments_root": None, "tables": tables, **options}) == asked
+    assert door.reading([{"environment": None, "environments_root": None, "tables": tables, **options}]) == asked
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_kernel_modules_that_do_not_drive_the_gpu(tables: Tables, tmp_path: Path
     machine["gpus"][0]["device_id"] = device_id
     refusal = assess(tables, machine, "2.21.0", kernel_modules=modules).refusals[0]
     assert refusal.component == "driver"
-    assert f"580 ({modules} modules, nvidia_repo) does not drive GPU 0" in refusal.found
+    assert f"580 ({modules} modules) does not drive GPU 0" in refusal.found
     assert "Set the variables nvidia_driver_* to what the node can have" in refusal.set
 
 
@@ -157,7 +157,7 @@ def test_a_container_on_a_host_of_another_branch_is_refused(tables: Tables, tmp_
     machine = node("container_a100_debian12", tmp_path)
     machine["driver"]["loaded"] = "565.57.01"
     refusal = assess(tables, machine).refusals[0]
-    assert "535 (open modules, distro) is not that of the kernel module 565.57.01" in refusal.found
+    assert "535 is not that of the kernel module 565.57.01" in refusal.found
 
 
 def test_what_was_recorded_is_asked_for_again(tables: Tables, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_kernel_that_the_branch_does_not_build_for(tables: Tables, tmp_path: P
     machine = node("kepler_k80_driver470", tmp_path, driver=BARE)
     machine["kernels"].append({"release": "6.14.0-24-generic", "headers": None, "needs_driver": True})
     refusal = assess(tables, machine, "2.8.0").refusals[0]
-    assert "470 (proprietary modules, distro) does not build for the kernel 6.14.0-24-generic" in refusal.found
+    assert "470 does not build for the kernel 6.14.0-24-generic" in refusal.found
 
 
 def test_dnf_gets_its_stream_and_the_headers_of_the_kernel(tables: Tables, tmp_path: Path) -> None:
@@ -263,11 +263,36 @@ def test_without_dkms_the_run_stops_before_anything_is_changed(tables: Tables, t
     machine = node("bare_a100_rocky8", tmp_path)
     machine["yum_repositories"] = ["appstream", "baseos"]
     refusal = assess(tables, machine, "2.14.1").refusals[0]
-    assert (
-        "no dkms to build the modules of 580 (open modules, nvidia_repo): EPEL, which has it, is not" in refusal.found
+    assert "no dkms to build modules of 580 (EPEL, which has it, is not enabled)" in refusal.found
+    assert refusal.set.startswith(
+        "Enable EPEL (https://docs.fedoraproject.org/en-US/epel/getting-started/), or run dnf"
     )
-    assert refusal.set.startswith("Enable EPEL (https://docs.fedoraproject.org/en-US/epel/getting-started/) or install")
-    assert "dnf module install nvidia-driver:580" in refusal.set
+    assert "dnf module install nvidia-driver:580 yourself" in refusal.set
+
+
+def test_the_kernel_of_oracle_has_headers_of_another_name(tables: Tables, tmp_path: Path) -> None:
+    driver = chosen(tables, node("oracle9_uek_a100", tmp_path), "2.15.1")
+    assert asked(driver)["kernel-uek-devel"] == "5.15.0-304.171.4.el9uek"
+    assert "kernel-devel" not in asked(driver)
+
+
+def test_a_stub_of_cuda_is_no_driver(tables: Tables, tmp_path: Path) -> None:
+    machine = node("stub_in_front_a100", tmp_path)
+    (stub,) = machine["driver"]["other_libcuda"]
+    stack = assess(tables, machine).stack
+    assert stack and stack.driver and stack.driver.installed == "535.183.01"
+    assert any(warning.startswith(f"{stub} is a stub for compiling") for warning in stack.warnings)
+    machine.update(gpus=[], driver={**BARE, "other_libcuda": [stub]})
+    stack = assess(tables, machine).stack
+    assert stack and (stack.flavour, stack.unused_gpu) == ("cpu", None)
+
+
+def test_a_library_without_a_version_is_of_the_loaded_module(tables: Tables, tmp_path: Path) -> None:
+    machine = node("apptainer_a100", tmp_path)
+    assert (machine["driver"]["installed"], chosen(tables, machine).installed) == (None, "535.183.01")
+    machine["driver"]["libcuda"] = None
+    refusal = assess(tables, machine).refusals[0]
+    assert "kernel module 535.183.01 loaded, no libcuda installed" in refusal.found
 
 
 def test_the_last_branch_of_a_gpu_is_named(tables: Tables, tmp_path: Path) -> None:
@@ -279,7 +304,8 @@ def test_nothing_is_known_for_a_distribution(tables: Tables, tmp_path: Path) -> 
     machine = node("bare_t4_debian12", tmp_path)
     machine["os"].update(id="arch", version_id=None, name="Arch Linux", family=None)
     refusal = assess(tables, machine).refusals[0]
-    assert refusal.found == "no NVIDIA driver, and no other that fits: none is known for Arch Linux"
+    assert refusal.found == "no NVIDIA driver, and none is known for Arch Linux"
+    assert refusal.set.startswith("Install such a driver yourself and run again; or set tensorflow_gpu to none")
 
 
 def test_a_module_without_its_library(tables: Tables, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def assess(
     tables: Tables, node: dict[str, Any], release: str, device_id: str, driver: str = "580.95.05", **policy: Any
 ) -> Assessment:
     node["gpus"][0]["device_id"] = device_id
-    node["driver"].update(loaded=driver, installed=driver)
+    node["driver"].update(loaded=driver, installed=driver, kind="open")
     return resolution.assess_wish(tables, release, NodeFacts.read(node), Policy(**{"driver_source": "found", **policy}))
 
 
@@ -167,7 +167,7 @@ def test_a_driver_that_does_not_know_the_ptx_for_hopper_is_not_kept(
 )
 def test_what_compiling_costs(tables: Tables, node: dict[str, Any], driver: str, cuda: str, seconds: int) -> None:
     """Long only if driver or CUDA load all kernels at the start."""
-    node["driver"].update(loaded=driver, installed=driver)
+    node["driver"].update(loaded=driver, installed=driver, kind="open")
     node["gpus"][0]["device_id"] = H100
     release = tables.release("2.8.0")
     assert release

@@ -36,6 +36,10 @@ def planned(node: dict[str, Any], **wish: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def node(tmp_path: Path) -> dict[str, Any]:
+    return unchanged_node(tmp_path)
+
+
+def unchanged_node(tmp_path: Path) -> dict[str, Any]:
     """A node on which 2.10.1 was applied for the CPU, and checked."""
     bare = {**nodes.read("a100_driver535", tmp_path), "environments": [], "manifest": None}
     after = apply(bare, gpu="none")
@@ -53,7 +57,7 @@ def node(tmp_path: Path) -> dict[str, Any]:
         cudnn_floor=None,
     )
     check = {**STORED, "evidence_sha256": evidence}
-    after["manifest"]["environments"] = {row["name"]: {"check": check}}
+    after["manifest"]["environments"] = {row["name"]: {"check": check, "asked": {row["build"]: plan["asked"]}}}
     return after
 
 
@@ -101,12 +105,31 @@ def file_not_recorded(node: dict[str, Any], row: dict[str, Any]) -> None:
     row["requirements"]["is_recorded"] = False
 
 
+def asked_for_otherwise(node: dict[str, Any], row: dict[str, Any]) -> None:
+    node["manifest"]["environments"][row["name"]]["asked"][row["build"]] = {"tensorflow_version": "newest"}
+
+
+def variables_not_recorded(node: dict[str, Any], row: dict[str, Any]) -> None:
+    del node["manifest"]["environments"][row["name"]]["asked"]
+
+
 def gone(node: dict[str, Any], row: dict[str, Any]) -> None:
     node["environments"] = []
 
 
 @pytest.mark.parametrize(
-    "change", [not_looked_into, damaged, stopped, another_lock, another_applied_last, file_not_recorded, gone]
+    "change",
+    [
+        not_looked_into,
+        damaged,
+        stopped,
+        another_lock,
+        another_applied_last,
+        file_not_recorded,
+        asked_for_otherwise,
+        variables_not_recorded,
+        gone,
+    ],
 )
 def test_the_build_is_started(node: dict[str, Any], change: Change) -> None:
     change(node, node["environments"][0])

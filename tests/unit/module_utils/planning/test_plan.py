@@ -13,6 +13,7 @@ import pytest
 import yaml
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.planning import door
+from ansible.module_utils.tensorflow_stack.screen import fold
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
 from tests import nodes
@@ -62,7 +63,7 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
         ]
     if "driver" in changes:
         node["driver"].update(loaded=changes["driver"], installed=changes["driver"])
-    for key in ("loaded", "installed"):
+    for key in ("loaded", "installed", "kind"):
         if key in changes:
             node["driver"][key] = changes[key]
     for key in ("cuda", "cudnn", "managed", "secure_boot", "yum_repositories"):
@@ -80,6 +81,8 @@ def change(node: dict[str, Any], locks: Path, changes: dict[str, Any], wish: dic
         for environment in changes["environments"]:
             node["environments"].append(_environment(node, locks, dict(environment), wish))
             node["manifest"] = {"current": node["environments"][-1]["name"]}
+    if "current" in changes:
+        node["manifest"] = {"current": changes["current"]}
     return node
 
 
@@ -96,7 +99,7 @@ def _whole(cuda: str, cudnn: str, without: tuple[str, ...] = ()) -> dict[str, An
 
 def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: dict[str, Any]) -> dict[str, Any]:
     """The record of an environment that this toolkit built earlier: from the plan it would make for it."""
-    source, applied = row.get("source"), row.pop("applied", False)
+    source, applied, damage = row.get("source"), row.pop("applied", False), row.pop("damage", None)
     policy = {"gpu": "none"} if row["flavour"] == "cpu" else {"cuda_source": source}
     made = make_plan({**node, "environments": [], "manifest": None}, locks, release=row["release"], **policy)["plan"]
     step = made["steps"][-1]
@@ -114,6 +117,7 @@ def _environment(node: dict[str, Any], locks: Path, row: dict[str, Any], wish: d
         cudnn=made["cudnn"],
         packages=dict(package.split("==") for package in step["packages"]),
         requirements={"lines": [], "is_recorded": True, "path": None, "inputs_sha256": None},
+        damage=damage,
     )
 
 
@@ -128,6 +132,8 @@ def test_plan(case: dict[str, Any], tmp_path: Path) -> None:
     if os.environ.get("UPDATE_PLANS"):
         golden.write_text(shown)
     assert shown == golden.read_text()
+    for refusal in result["plan"]["refusals"]:
+        assert len(fold(refusal["message"], 80)) <= 5, "an operator reads at most five lines"
 
 
 def test_a_plan_says_which_kernels_get_modules(tmp_path: Path) -> None:
@@ -179,8 +185,12 @@ def test_2_10_without_quotes_is_2_1(node: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_current_without_any_environment(node: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"It is unknown which environment below /opt/tensorflow was"):
+    with pytest.raises(StackError) as raised:
         make_plan(node, tmp_path, release="current")
+    assert raised.value.message == (
+        "There is no environment below /opt/tensorflow. Build one first (make workstation TENSORFLOW=), or set "
+        "tensorflow_root to the directory of yours."
+    )
 
 
 def test_requirements_choose_the_release(node: dict[str, Any], tmp_path: Path) -> None:
@@ -278,7 +288,8 @@ def test_requirements_for_a_project_without_that_release(node: dict[str, Any], t
     with pytest.raises(StackError) as raised:
         make_plan(node, tmp_path, release=release, requirements=str(requirements))
     assert raised.value.message == (
-        f"{requirements}:1 asks for tensorflow-gpu, which has no release 2.12.0. Write tensorflow there."
+        f"{requirements}:1 asks for tensorflow-gpu==2.12.0. tensorflow-gpu ends with 2.11.0; from then on the project "
+        "is tensorflow. Write tensorflow==2.12.1 (or ==2.12.0)."
     )
 
 

@@ -36,12 +36,14 @@ def node(*pythons: dict[str, Any], **changes: Any) -> dict[str, Any]:
         **dict.fromkeys(unknown),
         **{name: [] for name in nothing},
         "architecture": "x86_64",
+        "c_library": "glibc",
+        "glibc": "2.36",
         "os": {"id": "debian", "version_id": "12", "family": "debian", "name": "Debian 12"},
         "user": {"name": "root", "uid": 0, "home": "/root"},
         "nvswitches": 0,
         "dkms": False,
         "yum_repositories": [],
-        "driver": dict.fromkeys(("loaded", "kind", "installed", "libcuda")),
+        "driver": {**dict.fromkeys(("loaded", "kind", "installed", "libcuda")), "other_libcuda": []},
         "modules": {"nouveau": False, "nova_core": False},
         "pythons": list(pythons),
         "managed": {},
@@ -60,7 +62,7 @@ def chosen(tables: Tables, node: dict[str, Any], **policy: Any) -> Python:
 
 def test_a_python_before_3_10_without_distutils_is_completed_by_the_distribution(tables: Tables) -> None:
     bare = python("/usr/bin/python3.9", "system", "3.9", distutils=False)
-    machine = node(bare, os={"id": "debian", "version_id": "11"})
+    machine = node(bare, os={"id": "debian", "version_id": "11", "name": "Debian 11"})
     assert chosen(tables, machine, python="3.9").package == "python3.9-venv"
     machine = node({**bare, "minor": "3.10", "path": "/usr/bin/python3.10"})
     assert chosen(tables, machine, python="3.10").source == "found"
@@ -154,3 +156,44 @@ def test_how_to_get_a_python_names_only_what_is_not_so_already(
     machine = node(python("/usr/bin/python3.11", "system", "3.11"), user={"name": "u", "uid": uid, "home": "/"})
     (refusal,) = resolution.assess_wish(tables, "1.15.0", NodeFacts.read(machine), Policy(**policy)).refusals
     assert refusal.set.endswith(advice)
+
+
+def refusals(tables: Tables, release: str, **changes: Any) -> list[str]:
+    machine = node(python("/usr/bin/python3.10", "system", "3.10"), **changes)
+    return [row.message for row in resolution.assess_wish(tables, release, NodeFacts.read(machine), Policy()).refusals]
+
+
+@pytest.mark.parametrize(("release", "oldest"), [("2.21.0", "2.27"), ("2.20.0", "2.17"), ("2.8.0", "2.12")])
+def test_a_c_library_that_is_too_old_is_refused(tables: Tables, release: str, oldest: str) -> None:
+    before = f"2.{int(oldest[2:]) - 1}"
+    assert not refusals(tables, release, glibc=oldest)
+    assert not refusals(tables, release, glibc=None)
+    (message,) = refusals(tables, release, glibc=before)
+    assert message == (
+        f"package: wanted a wheel of TensorFlow {release}, which needs glibc {oldest} or newer; found glibc {before}. "
+        "Set tensorflow_version to an older release, or use a newer distribution."
+    )
+
+
+def test_musl_is_refused(tables: Tables) -> None:
+    (message,) = refusals(tables, "2.8.0", c_library="musl", glibc=None)
+    assert "exists for the GNU C library (glibc); found the C library musl (Debian 12). Use a distribution" in message
+
+
+def test_an_unknown_architecture_is_said_with_its_reason(tables: Tables) -> None:
+    unread = [{"fact": "architecture", "reason": "/bin/sh is built for ppc64le"}]
+    (message,) = refusals(tables, "2.8.0", architecture=None, unread=unread)
+    assert "found a node of an unknown architecture (/bin/sh is built for ppc64le). Use a node of that arch" in message
+
+
+def test_no_python_is_downloaded_where_it_would_not_start(tables: Tables) -> None:
+    assert refusals(tables, "2.8.0", c_library=None) == []  # the installed one starts
+    machine = node(c_library=None)
+    (refusal,) = resolution.assess_wish(tables, "2.8.0", NodeFacts.read(machine), Policy(python="3.10")).refusals
+    assert "or a loader for programs from elsewhere (nix-ld on NixOS), which a downloaded Python needs." in refusal.set
+
+
+def test_every_reason_is_said_next_to_a_missing_python(tables: Tables, tmp_path: Path) -> None:
+    machine = {**nodes.read("guix_a100", tmp_path), "pythons": []}
+    found = resolution.assess_wish(tables, "2.18.1", NodeFacts.read(machine), Policy()).refusals
+    assert [refusal.component for refusal in found] == ["python", "driver"]

@@ -69,14 +69,22 @@ def used(
         ((GT_1030, GTX_1050_TI), "2.18.1", [1], "1"),  # 3 and 6 multiprocessors: the larger one is the limit
         ((GT_1030, GT_1030), "2.18.1", [0, 1], None),
         ((GT_710, RTX_3090), "2.18.1", [1], None),  # the driver does not show the first
-        ((RTX_3090, RTX_5090, RTX_3090), "2.18.1", [0, 2], "0,2"),
-        ((RTX_3090, RTX_5090, RTX_3090), "2.21.0", [0, 1, 2], None),
+        ((RTX_3090, RTX_5090, RTX_3090), "2.18.1", [0, 2], None),  # nor these modules the second
     ],
 )
 def test_the_gpus_that_count(
     tables: Tables, tmp_path: Path, devices: tuple[str, ...], release: str, indices: list[int], visible: str | None
 ) -> None:
     assert used(tables, node(tmp_path, *devices), release) == (indices, visible)
+
+
+@pytest.mark.parametrize(("release", "indices", "visible"), [("2.18.1", [0, 2], "0,2"), ("2.21.0", [0, 1, 2], None)])
+def test_the_gpus_that_count_with_open_modules(
+    tables: Tables, tmp_path: Path, release: str, indices: list[int], visible: str | None
+) -> None:
+    record = node(tmp_path, RTX_3090, RTX_5090, RTX_3090)
+    record["driver"]["kind"] = "open"
+    assert used(tables, record, release) == (indices, visible)
 
 
 def test_the_variable_for_small_gpus_is_heeded(tables: Tables, tmp_path: Path) -> None:
@@ -122,8 +130,22 @@ def test_the_open_modules_leave_an_older_gpu_out(tables: Tables, tmp_path: Path)
     record["driver"]["kind"] = "open"
     # As root the driver could be changed to one that has both; another user takes what there is.
     record["user"] = {"name": "u", "uid": 1000, "home": "/home/u"}
-    indices, visible = used(tables, record)
-    assert (indices, visible) == ([0, 1], None)
+    assert used(tables, record) == ([1], None)
+    # None is left: the driver has to be another one.
+    alone = {**record, "gpus": record["gpus"][:1]}
+    (refusal,) = assess(tables, alone).refusals
+    assert refusal.found == (
+        "driver 570.133.20 with open kernel modules, which do not support GPU 0 (Tesla V100 PCIe 16GB)"
+    )
+
+
+def test_gpus_that_exclude_each_other_are_set_aside_by_hand(tables: Tables, tmp_path: Path) -> None:
+    record = node(tmp_path, V100, RTX_5090)
+    record["driver"].update(loaded=None, installed=None, libcuda=None, kind=None)
+    (refusal,) = assess(tables, record, "2.21.0").refusals
+    assert "None supports all: put a GPU in tensorflow_ignored_gpus" in refusal.set
+    assert assess(tables, record, "2.21.0", ignored_gpus=("0",)).refusals == ()
+    assert assess(tables, record, "2.21.0", ignored_gpus=("1",)).refusals == ()
 
 
 def test_gpus_out_of_reach_do_not_count(tmp_path: Path) -> None:

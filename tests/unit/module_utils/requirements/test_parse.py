@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
-from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements, tensorflow_requirement
+from ansible.module_utils.tensorflow_stack.requirements.parse import (
+    missing_tensorflow,
+    read_requirements,
+    tensorflow_requirement,
+)
 
 
 def write(directory: Path, name: str, content: str | bytes) -> str:
@@ -145,3 +149,33 @@ def test_two_tensorflow_projects_are_refused(tmp_path: Path) -> None:
         f"{path}:2 asks for tensorflow-gpu==2.8.0, {path}:1 for tensorflow==2.8.0: "
         "both install the same files. Keep one of the two lines."
     )
+
+
+def test_all_refused_lines_are_named_at_once(tmp_path: Path) -> None:
+    text = b"--extra-index-url https://example.org/simple\nnumpy\nmine @ git+https://example.org/mine.git\n-e .\n"
+    path = write(tmp_path, "requirements.txt", text)
+    with pytest.raises(StackError) as refusal:
+        read_requirements(path)
+    head, *rows = refusal.value.message.split("\n")
+    assert head == f"3 lines of {path} are refused:"
+    assert [row.strip().split(": ")[0] for row in rows] == [f"{path}:1", f"{path}:3", f"{path}:4"]
+    assert all(row.endswith(".") for row in rows)
+    assert [row["refused"] for row in refusal.value.details["refusals"]] == ["index", "source", "source"]
+    assert missing_tensorflow(refusal.value).message.endswith(
+        "\nNo line names TensorFlow: add one such as tensorflow==2.8.0, or set tensorflow_version."
+    )
+
+
+def test_a_refused_line_for_tensorflow_is_not_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, "requirements.txt", b"https://example.org/tensorflow-2.8.0-cp39-none-any.whl\n")
+    with pytest.raises(StackError) as refusal:
+        read_requirements(path)
+    assert missing_tensorflow(refusal.value) is refusal.value
+
+
+def test_a_file_that_is_included_twice_is_refused_once(tmp_path: Path) -> None:
+    write(tmp_path, "more.txt", b"--no-index\n")
+    path = write(tmp_path, "requirements.txt", b"-r more.txt\n-r more.txt\n")
+    with pytest.raises(StackError) as refusal:
+        read_requirements(path)
+    assert refusal.value.message.startswith(f"{tmp_path}/more.txt:1: found --no-index.")

@@ -44,7 +44,7 @@ def read(name: str, text: bytes) -> UserRequirements | StackError:
             return read_requirements(str(path))
         except StackError as error:
             refusal = error
-    assert refusal.message.isprintable()
+    assert all(line.isprintable() for line in refusal.message.split("\n"))
     assert name in refusal.message
     return refusal
 

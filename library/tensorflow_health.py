@@ -1,0 +1,76 @@
+#!/usr/bin/python
+# Copyright: TensorFlow GPU Stack contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: the program of a node's health check."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tensorflow_health
+short_description: Install the program that looks at driver and libraries
+description:
+  - Writes the part of this toolkit that looks at the driver and the CUDA libraries as one file. Python runs it without
+    Ansible and without the checkout. The role tensorflow_health has a timer run it.
+  - Needs root and systemd.
+options:
+  path:
+    description: Absolute path of the file. Its directory is created.
+    type: path
+    required: true
+  state:
+    description: With V(absent), the file is removed.
+    type: str
+    choices: [present, absent]
+    default: present
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    description: The file is an archive.
+  idempotent:
+    support: full
+author:
+  - TensorFlow GPU Stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Install the program
+  tensorflow_health:
+    path: /usr/local/lib/tensorflow-gpu-stack/tensorflow_health.pyz
+"""
+
+RETURN = r"""
+python:
+  description: The Python that runs this module, and is to run the program.
+  returned: success
+  type: str
+  sample: /usr/bin/python3
+"""
+
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.health import program
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    apply = program.present if module.params["state"] == "present" else program.absent
+    try:
+        changed = apply(module.params["path"], check_mode=module.check_mode)
+    except StackError as error:
+        module.fail_json(msg=error.message, **error.details)
+    module.exit_json(changed=changed, python=sys.executable)
+
+
+if __name__ == "__main__":
+    main()

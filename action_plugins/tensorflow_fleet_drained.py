@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from typing import Any
 
@@ -13,12 +12,14 @@ from ansible.plugins.action import ActionBase
 try:
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet import door, drained  # type: ignore[import-not-found,misc]
+    from ..module_utils.tensorflow_stack.io.clock import timestamp  # type: ignore[import-not-found,misc]
 except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet import door, drained
+    from ansible.module_utils.tensorflow_stack.io.clock import timestamp
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -29,12 +30,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(argument_spec=door.DRAINED_OPTIONS)
         host = (task_vars or {})["inventory_hostname"]
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
             since = drained.drained_since(options["reports"], host)
             if not self._task.check_mode:
                 if options["state"] == "present":
-                    drained.mark_drained(options["reports"], host, now)
+                    drained.mark_drained(options["reports"], host, timestamp())
                 else:
                     drained.unmark_drained(options["reports"], host)
         except StackError as error:

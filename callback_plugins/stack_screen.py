@@ -34,7 +34,6 @@ author:
 import os
 import re
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import ansible.module_utils
@@ -43,12 +42,14 @@ from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 try:
     from ..module_utils.tensorflow_stack import screen  # type: ignore[import-not-found,misc]  # in a collection
+    from ..module_utils.tensorflow_stack.io.clock import timestamp  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.planning import table  # type: ignore[import-not-found,misc]
 except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import screen
+    from ansible.module_utils.tensorflow_stack.io.clock import timestamp
     from ansible.module_utils.tensorflow_stack.planning import table
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         """Path of the log, with everything that the task returned; None if there is no place for it."""
         host, said = result._host.get_name(), dict(result._result)
         name = re.sub(r"[^\w.:-]", "_", host).lstrip(".") + ".failed.log"
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = timestamp()
         text = f"{now} {host}: {result._task.get_name().strip()} ({result._task.get_path()})\n"
         traceback = [line for line in (said.get("exception"),) if isinstance(line, str) and "Traceback" in line]
         text += "\n".join([screen.message_of(said), *traceback, ""])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .io.clock import timestamp
 from .io.writing import write_json
 
 Result = Mapping[str, Any]
@@ -212,7 +212,7 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
         host,
         **{name: options[name] for name in results},
         proof_required=options["proof_required"] and not check_mode,
-        written_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        written_at=timestamp(),
     )
     if not check_mode:
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import inspect
 import json
 import os
@@ -20,6 +19,7 @@ from ..environment.builds import Build
 from ..environment.damage import find_added
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
+from ..io.clock import timestamp
 from ..io.commands import run_into
 from ..records import history, manifest
 from ..records.build import read_record
@@ -120,7 +120,7 @@ def check(
         if not check_mode and _note(content, name, build, reused):
             _update(root, lambda content: _note(content, name, build, reused))
         return reused
-    checked_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    checked_at = timestamp()
     try:
         observation = observe(python, time_limit=time_limit, has_gpu=expect_gpu, level=level)
     except NotStartedError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 import urllib.parse
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import StackError
+from ..io.clock import timestamp
 from ..records import history, manifest
 from ..records.history import Position
 from .builds import Build, builds_of, live_build
@@ -39,7 +39,7 @@ def record_in_manifest(root: str, name: str, done: Done) -> bool:
     if not os.path.isdir(os.path.join(root, ".builds")):
         return False
     _claim_link(root, name)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = timestamp()
 
     def change(content: dict[str, Any]) -> None:
         in_use = manifest.name_in_use(content, read_link(root))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from ..errors import BuildError
+from ..io.clock import timestamp
 from ..records import manifest
 from ..records.additions import lost_additions
 from ..records.build import BUILD_RECORD, read_record
@@ -32,7 +32,7 @@ def read_history(root: str) -> tuple[list[dict[str, Any]], Position | None]:
     """The history as the next run completes it, and what is in use."""
     content = manifest.read(root)
     position = find_position(root, content)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = timestamp()
     return completed(content.get("history", []), position, at=now), position
 
 

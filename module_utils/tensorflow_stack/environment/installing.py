@@ -20,7 +20,7 @@ from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
 from .bytecode import find_store, link_bytecode
-from .damage import find_damage
+from .damage import Damage, find_damage
 from .installed_files import correct_metadata_row, find_foreign
 from .source_builds import build_sources
 
@@ -200,19 +200,19 @@ def compare(
     cache. So what is not right is fetched anew.
     """
     log.say("Comparing every file with its wheel")
-    build = describe()
-    found = find_damage(build, hashed=spec.lock.packages, progress=_Counted(log).say)
-    spoiled = sorted({package for package, _ in found if package})
+
+    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, list[Damage], list[str]]:
+        build = describe()
+        found = find_damage(build, hashed=spec.lock.packages, progress=progress)
+        return build, found, sorted({package for package, _ in found if package})
+
+    build, found, spoiled = look(_Counted(log).say)
     if installer.uv and spoiled:
         _reinstall(spec, installer, path, log, spoiled)
-        build = describe()
-        found = find_damage(build, hashed=spec.lock.packages)
-        spoiled = sorted({package for package, _ in found if package})
+        build, found, spoiled = look()
     # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
     if spoiled and _correct_metadata_rows(build, spoiled):
-        build = describe()
-        found = find_damage(build, hashed=spec.lock.packages)
-        spoiled = sorted({package for package, _ in found if package})
+        build, found, spoiled = look()
     if found:
         texts = "; ".join(text for _, text in found[:5])
         fault = (

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import StackError
+from ..io.clock import timestamp
 from .drained import read_drained
 from .entries import planned_entry, reported_entry
 from .summary import lines, summarise
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class FleetRun:
@@ -69,7 +65,7 @@ class FleetRun:
             unreachable=self._unreachable,
             drained=self._drained() if drained is None else drained,
             check_mode=self.check_mode,
-            written_at=now(),
+            written_at=timestamp(),
             begun=self._begun,
             source=self.source,
             ended=ended,

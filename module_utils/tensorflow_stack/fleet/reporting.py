@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import StackError
-from .collecting import now
+from ..io.clock import timestamp
 from .files import write_all
 from .recorded import recorded
 from .summary import answer, lines
@@ -24,7 +24,7 @@ def report_fleet(
     """The result of the action, and why it fails, if it does."""
     directory = os.path.normpath(options["reports"])
     try:
-        made = recorded(directory, hosts, written_at=now())
+        made = recorded(directory, hosts, written_at=timestamp())
         page = "" if check_mode else write_all(directory, made)
     except StackError as error:
         return {}, error.message

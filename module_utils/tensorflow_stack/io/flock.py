@@ -10,6 +10,7 @@ import time
 from typing import Iterator
 
 from ..errors import BusyError, UnwritableError
+from .clock import timestamp
 
 _POLL_SECONDS = 0.2
 
@@ -50,7 +51,7 @@ def exclusive_lock(
                     )
                 time.sleep(_POLL_SECONDS)
             os.ftruncate(descriptor, 0)
-            started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            started = timestamp()
             os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
         except OSError as error:
             elsewhere = f", or {place_setting}" if place_setting else ""

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(
             f"bootstrap: the tools cannot be installed into {REPOSITORY}: {error.filename}: {error.strerror}. They "
-            "need 200 MB, and a file system that is neither read-only nor mounted noexec. Use a checkout on such a one.",
+            "need 200 MB, and a file system that is neither read-only nor mounted noexec. Use a checkout on one.",
             file=sys.stderr,
         )
         return 1

@@ -262,8 +262,8 @@ def callback_notes(environ: Mapping[str, str]) -> list[str]:
         return []
     return [
         f"ANSIBLE_STDOUT_CALLBACK={name}: not part of ansible-core. If Ansible does not load it, unset it or install "
-        "its collection (.venv/bin/ansible-galaxy collection install ansible.posix for json). reports/<host>.json has each "
-        "result as JSON in any case."
+        "its collection (.venv/bin/ansible-galaxy collection install ansible.posix for json). reports/<host>.json has "
+        "each result as JSON in any case."
     ]
 
 

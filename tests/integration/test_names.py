@@ -173,7 +173,6 @@ class TestPlan:
     def test_what_was_not_planned_or_not_saved_does_not_end_well(self, plans: Path, spoil: str) -> None:
         if spoil == "reports":
             (plans / "reports").rmdir()
-            (plans / "reports").touch()
         run = plan(plans, {"ada": {}}, *(["--tags", "foo"] if spoil == "tags" else []), tensorflow_version="2.17.1")
         assert run.code == 2, run.output
         message = {"tags": "Only a part of the play ran, so nothing was planned.", "reports": "The plan is not saved: "}
@@ -185,10 +184,13 @@ class TestPlan:
         other = plans / "other.cfg"
         other.write_text("[defaults]\nlibrary = none\nroles_path = none\n")
         environ = {"ANSIBLE_CONFIG": str(other), "ANSIBLE_MODULE_UTILS": "none", "ANSIBLE_ACTION_PLUGINS": "none"}
-        command = [str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "-c", "local", str(plans / "playbooks" / "plan.yml")]
-        run = run_playbook([*command, "-e", '{"tensorflow_version": "2.17.1"}'], directory=Path("/"), environ=environ)
+        inventory = plans / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": {"ada": {}}}}))
+        command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), str(plans / "playbooks" / "plan.yml")]
+        command += ["-e", json.dumps({"tensorflow_version": "2.17.1"})]
+        run = run_playbook(command, directory=Path("/"), environ=environ)
         assert run.code == 0, run.output
-        assert (plans / "reports" / "localhost.plan.json").exists()
+        assert (plans / "reports" / "ada.plan.json").exists()
 
     def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
         run = plan(plans, {"ada": {}, "bob": {"tensorflow_gpu": "required"}})

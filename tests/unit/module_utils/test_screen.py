@@ -73,8 +73,8 @@ def test_what_to_do_stays_before_what_did_not_happen(state: str) -> None:
                 "module_stderr": 'Traceback:\n  File "<stdin>"\nOSError: [Errno 28] No space left on device\n',
                 "rc": 1,
             },
-            "The module ended with 1 and without a result: OSError: [Errno 28] No space left on device. Free some space "
-            "in the directory for temporary files (TMPDIR or /tmp) and in ~/.ansible/tmp.",
+            "The module ended with 1 and without a result: OSError: [Errno 28] No space left on device. Free some "
+            "space in the directory for temporary files (TMPDIR or /tmp) and in ~/.ansible/tmp.",
         ),
         (
             {"msg": "Module result deserialization failed: x", "module_stderr": "", "module_stdout": "", "rc": -9},

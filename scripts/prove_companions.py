@@ -6,8 +6,8 @@
     scripts/prove_companions.py 2.15.1 --project tensorflow-text
 
 Each is locked as a requirements file of these two lines would be, on the newest Python that has a lock and is on this
-machine, built, and used by a few lines of Python in a process of its own (3 GB for a release, gone afterwards; TMPDIR says
-where). One line for each; ends with 1 if one is installed and does not work: then companions.yml lacks a bound. A
+machine, built, and used by a few lines of Python in a process of its own (3 GB for a release, gone afterwards; TMPDIR
+says where). One line for each; ends with 1 if one is installed and does not work: then companions.yml lacks a bound. A
 companion that does not fit a release has no row. A run that was stopped goes on where it was.
 """
 
@@ -53,7 +53,9 @@ USES = {
     ),
     "tensorflow-datasets": "import tensorflow_datasets; tensorflow_datasets.features.Image()",
     "tensorflow-hub": "import tensorflow_hub; tensorflow_hub.KerasLayer(lambda value: value)(numpy.ones((1, 2)))",
-    "tensorflow-io": "import tensorflow_io; tensorflow_io.experimental.color.rgb_to_bgr(numpy.ones((2, 2, 3), 'uint8'))",
+    "tensorflow-io": (
+        "import tensorflow_io; tensorflow_io.experimental.color.rgb_to_bgr(numpy.ones((2, 2, 3), 'uint8'))"
+    ),
     "tensorflow-probability": (
         "import tensorflow_probability; tensorflow_probability.distributions.Normal(0.0, 1.0).log_prob(0.5)"
     ),

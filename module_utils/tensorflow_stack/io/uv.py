@@ -145,7 +145,8 @@ def list_cached(cache: str) -> list[CachedWheel]:
     for path in sorted(path for pattern in _CACHED for path in glob.glob(os.path.join(glob.escape(cache), pattern))):
         matched = _CACHED_NAME.match(os.path.basename(path))
         if matched and os.path.isdir(path):
-            files = (path, path + ".http", path + ".rev", path + ".lock")
+            # In the order in which they may be removed: uv fails if one of the others is there and the link is not.
+            files = (path + ".http", path + ".rev", path + ".lock", path)
             paths = tuple(file for file in files if os.path.islink(file) or os.path.isfile(file))
             version, pythons, abi = matched.groups()
             found.append(CachedWheel(os.path.basename(os.path.dirname(path)), version, pythons, abi, paths))

@@ -75,6 +75,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 str(Templar(loader=play.get_loader(), variables=of_node).template(of_node["fleet_reports"])),
                 source=variables.get("fleet_source", "run"),
                 check_mode=bool(context.CLIARGS.get("check")),
+                inventory=[host.name for host in manager._inventory.get_hosts(ignore_limits=True)],
             )
             self._watch()
         elif self._run is not None and self._run.decision is not None:

@@ -53,7 +53,8 @@ def inventory_variable(default: object) -> tuple[str, object] | None:
         return None
     match Environment().parse(default).body:
         case [nodes.Output(nodes=[nodes.Filter(node=nodes.Name(name=name), name="default", args=[value, *_])])]:
-            return name, value.as_const()
+            # Of a bundle, if there is one; else what the table shows.
+            return name, (value.expr2 if isinstance(value, nodes.CondExpr) else value).as_const()
     return None
 
 

@@ -13,6 +13,7 @@ from .errors import StackError
 
 ON = ("true", "yes", "on", "1", "y", "t")
 OFF = ("false", "no", "off", "0", "n", "f")
+_URL_OR_DIRECTORY = ("stack_bundle_url",)
 # Of difflib. `verison` and `version` are at 0.86, `port` and `root` at 0.5.
 _ALIKE = 0.8
 
@@ -83,8 +84,10 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
         raise StackError(f"{name} is a mapping, which make does not accept. Set it in an inventory.")
     if choices and text not in choices:
         raise _malformed(name, text, "one of " + ", ".join(choices))
-    if name.endswith("_url") and not re.match("(https?|file)://.", text):
-        raise _malformed(name, text, "an http, https or file URL")
+    is_directory = name in _URL_OR_DIRECTORY and os.path.isabs(text)
+    if name.endswith("_url") and not is_directory and not re.match("(https?|file)://.", text):
+        wanted = "an http, https or file URL"
+        raise _malformed(name, text, wanted + (", or an absolute path" if name in _URL_OR_DIRECTORY else ""))
     return os.path.abspath(os.path.expanduser(text)) if kind == "path" else text
 
 

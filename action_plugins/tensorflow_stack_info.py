@@ -128,9 +128,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         refused, failed = door.with_users(options, made, found)
         return refused, failed
 
-    def _compare_with_bundle(
-        self, options: dict[str, Any], made: dict[str, Any]
-    ) -> tuple[dict[str, Any], str | None]:
+    def _compare_with_bundle(self, options: dict[str, Any], made: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
         """The same, refused if the bundle lacks what would be installed, or has something else."""
         plan = made["plan"]
         if not door.takes_from_bundle(plan):

@@ -10,16 +10,18 @@ module: tensorflow_bundle
 short_description: Make a bundle of everything that plans need, or check one
 description:
   - Fetches the wheels of the plans' locks, the pinned uv, the controller's own tools, builds of Python and NVIDIA's
-    archives into one directory of static files. Each file is compared with its sha256 from the lock or table; a build of
-    Python is checked by uv.
+    archives into one directory of static files. Each file is compared with its sha256 from the lock or table. uv
+    checks the builds of Python.
   - The directory has a package index (PEP 503 and 691), a manifest with the sha256, size, origin and license of each
     file, and a bill of materials (CycloneDX).
-  - What is there already is kept, so that a run that was interrupted goes on. A bundle that is in the directory stays
+  - What exists already is kept, so that a run that was interrupted goes on. A bundle that is in the directory stays
     in it.
   - Runs on the controller, in Ansible's own process, and does not connect to any host. Run it once.
 requirements:
   - cyclonedx-python-lib
+  - packageurl-python
   - packaging
+  - PyYAML
 options:
   state:
     description: V(verified) compares every file of a bundle with its manifest, and changes nothing.
@@ -60,6 +62,9 @@ options:
   redist_url:
     description: A mirror of NVIDIA's archives.
     type: str
+  repository_url:
+    description: A mirror of NVIDIA's package repository for the distribution and architecture of all hosts.
+    type: str
   signing_key:
     description: >-
       Key that signs the manifest, the path of a private key of ssh or the fingerprint of a secret key of gpg. If it is
@@ -74,13 +79,13 @@ options:
     description: Directory of the tables. Required for O(state=present).
     type: path
   tools_lock:
-    description: Lock of the controller's tools. Required for O(state=present).
+    description: Lock of the controller's tools. If it is not set, the bundle has none of them.
     type: path
   tools_pythons:
-    description: Minor versions of Python for which the controller's tools are fetched.
+    description: Minor versions of Python for which the controller's tools are fetched; all that uv knows if empty.
     type: list
     elements: str
-    default: ['3.10', '3.11', '3.12', '3.13', '3.14']
+    default: []
   tools_directory:
     description: Directory of the controller's tools, such as uv. Required for O(state=present).
     type: path

@@ -54,7 +54,8 @@ def inventory_variable(default: object) -> tuple[str, object] | None:
     match Environment().parse(default).body:
         case [nodes.Output(nodes=[nodes.Filter(node=nodes.Name(name=name), name="default", args=[value, *_])])]:
             # Of a bundle, if there is one; else what the table shows.
-            return name, (value.expr2 if isinstance(value, nodes.CondExpr) else value).as_const()
+            shown = value.expr2 if isinstance(value, nodes.CondExpr) and value.expr2 else value
+            return name, shown.as_const()
     return None
 
 

@@ -46,7 +46,7 @@ VARIABLES = (
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
-    Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, the directory to fill"),
+    Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, where to make it"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -177,7 +177,9 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     counting = _counting(playbook, exported, known)
     set_by_given = {_sets(playbook, name) for name in given}
     lines = [
-        f"{name}={text} from the environment" for name, text in counting.items() if _sets(playbook, name) not in set_by_given
+        f"{name}={text} from the environment"
+        for name, text in counting.items()
+        if _sets(playbook, name) not in set_by_given
     ]
     left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
     if left:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
     "fleet": {"io", "records"},
-    "bundle": {"io", "records", "tables"},
+    "bundle": {"io", "packages", "records", "repositories", "tables"},
     "health": {"check", "environment", "io", "records"},
     "report": {"io"},
     "screen": set(),
@@ -45,6 +45,7 @@ PURE = {"planning"}
 # Files of other rooms that are as pure.
 PURE_FILES = {
     "archives/manifest.py",
+    "bundle/apt.py",
     "bundle/manifest.py",
     "bundle/needs.py",
     "check/line_search.py",

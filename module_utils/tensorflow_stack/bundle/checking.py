@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +23,7 @@ from ..io.reading import digest_of
 from ..io.writing import write_json
 from ..records.lockfile import Lock
 from .manifest import MANIFEST, SIGNATURES, BundledFile, BundleManifest, parse_manifest
-from .needs import describe, find_files, needs_of_plan
+from .needs import BundleNeed, describe, find_files, needs_of_plan
 from .signing import check_signature
 
 _MOST_BYTES = 64 << 20
@@ -37,11 +35,6 @@ class OpenBundle:
     source: Source
     manifest: BundleManifest
     sha256: str  # of the manifest
-
-    @property
-    def directory(self) -> str | None:
-        parts = self.source.parts
-        return urllib.request.url2pathname(parts.path) if parts.scheme == "file" else None
 
     def url_of(self, file: BundledFile) -> str:
         return f"{self.source.shown}/{urllib.parse.quote(file.path)}"
@@ -63,16 +56,10 @@ def open_bundle(place: str, *, signers: str | None = None) -> OpenBundle:
 
 
 def _signatures(source: Source) -> dict[str, bytes]:
-    found = {}
-    for kind, name in SIGNATURES.items():
-        try:
-            found[kind] = source.get(f"{source.shown}/{name}", what=name, limit=_MOST_BYTES).body
-        except StackError as error:
-            cause = error.__cause__
-            is_absent = isinstance(cause, urllib.error.HTTPError) and cause.code in (403, 404)
-            if not is_absent and source.parts.scheme != "file":
-                raise
-    return found
+    found = {
+        kind: source.find(f"{source.shown}/{name}", what=name, limit=_MOST_BYTES) for kind, name in SIGNATURES.items()
+    }
+    return {kind: answer.body for kind, answer in found.items() if answer is not None}
 
 
 def find_plan_faults(
@@ -81,22 +68,25 @@ def find_plan_faults(
     """What is wrong with what a plan would take from the bundle: component, and what was found."""
     bundle = open_bundle(place, signers=signers)
     files, missing = find_files(bundle.manifest, needs_of_plan(plan, lock, all_of_it=False))
+    lacking: dict[str, list[BundleNeed]] = {}
+    for need in missing:
+        lacking.setdefault(need.component, []).append(need)
     faults = [
-        {"component": component, "found": f"a bundle without {describe([one for one in missing if _of(one, component)])}"}
-        for component in dict.fromkeys(need.component for need in missing)
+        {"component": component, "found": f"a bundle without {describe(needs)}"} for component, needs in lacking.items()
     ]
-    pages = [file for file in bundle.manifest.of_kind("index") if _is_page_of(file, files)]
-    damaged = find_damaged(bundle, [*files, *pages], tools=tools)
+    wanted = {file.path: file for file in [*files, *_around(bundle.manifest, files)]}
+    damaged = find_damaged(bundle, list(wanted.values()), tools=tools)
     return faults + [{"component": "environment", "found": text} for text in damaged]
 
 
-def _of(need: Any, component: str) -> bool:
-    return bool(need.component == component)
-
-
-def _is_page_of(page: BundledFile, files: Iterable[BundledFile]) -> bool:
+def _around(manifest: BundleManifest, files: Sequence[BundledFile]) -> list[BundledFile]:
+    """The pages of the projects, and all of the repositories: which packages are needed, only a node finds out."""
     projects = {file.name for file in files if file.kind in ("wheel", "source")}
-    return page.path.startswith("simple/") and page.path.split("/")[1] in projects and page.path.endswith(".html")
+    places = {f"simple/{project}/index.html" for project in projects}
+    repositories = {"/".join(file.path.split("/")[:2]) + "/" for file in files if file.kind == "package"}
+    return [
+        file for file in manifest.files if file.path in places or any(file.path.startswith(one) for one in repositories)
+    ]
 
 
 def find_damaged(bundle: OpenBundle, files: Sequence[BundledFile], *, tools: str | None = None) -> list[str]:
@@ -143,19 +133,19 @@ def _fault_of(bundle: OpenBundle, file: BundledFile, known: dict[str, Any]) -> s
 
 
 def _state_of(bundle: OpenBundle, file: BundledFile) -> dict[str, Any]:
-    if bundle.directory is None:
+    if bundle.source.directory is None:
         return bundle.source.state_of(bundle.url_of(file), what=file.path)
-    status = os.stat(os.path.join(bundle.directory, file.path))
+    status = os.stat(os.path.join(bundle.source.directory, file.path))
     return {"bytes": status.st_size, "marks": [str(status.st_ino), str(status.st_mtime_ns), str(status.st_ctime_ns)]}
 
 
 def _compare(bundle: OpenBundle, file: BundledFile) -> None:
-    if bundle.directory is None:
+    if bundle.source.directory is None:
         with tempfile.NamedTemporaryFile() as scratch:
             url = bundle.url_of(file)
             bundle.source.save(url, scratch.name, what=file.path, sha256=file.sha256, size=file.bytes)
         return
-    found = digest_of(os.path.join(bundle.directory, file.path)).hex()
+    found = digest_of(os.path.join(bundle.source.directory, file.path)).hex()
     if found != file.sha256:
         raise StackError(
             f"{file.path} in the bundle {bundle.source.shown} is not what its manifest says: expected sha256 "

@@ -21,11 +21,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "python_mirror": {"type": "str"},
     "python_downloads": {"type": "str"},
     "redist_url": {"type": "str"},
+    "repository_url": {"type": "str"},
     "signing_key": {"type": "str"},
     "signers": {"type": "path"},
     "tables": {"type": "path"},
     "tools_lock": {"type": "path"},
-    "tools_pythons": {"type": "list", "elements": "str", "default": ["3.10", "3.11", "3.12", "3.13", "3.14"]},
+    "tools_pythons": {"type": "list", "elements": "str", "default": []},
     "tools_directory": {"type": "path"},
 }
 _MOST_NAMED = 20
@@ -37,7 +38,7 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         return verify(options["directory"], signers=options["signers"])
     plans = _plans(options)
     if not plans:
-        raise StackError("No node could be planned, so that nothing is known to be needed: see above. No bundle was made.")
+        raise StackError("No node could be planned (see above), so nothing is known to be needed. No bundle was made.")
     wish = BundleWish(
         **{name: options[name] for name in BundleWish.__dataclass_fields__ if name not in _TUPLES},
         plans=plans,
@@ -93,12 +94,17 @@ def _paths(files: Any) -> str:
 
 
 def _lines(directory: str, outcome: BundleOutcome, *, check_mode: bool) -> list[str]:
+    left_out = [
+        f"Not in the bundle, because they are the distribution's own: {', '.join(outcome.left_out)}. Nodes take them "
+        "from the distribution's mirror."
+    ]
     if check_mode:
-        return [outcome.size_line]
+        return [outcome.size_line, *(left_out if outcome.left_out else [])]
     manifest = outcome.manifest
     lines = [
         f"{directory}: {len(manifest.files)} files, {manifest.bytes / 1e6:,.0f} MB; fetched "
         f"{outcome.fetched_bytes / 1e6:,.0f} MB, taken from an older bundle {outcome.reused_bytes / 1e6:,.0f} MB",
         "manifest.json is signed" if outcome.is_signed else "manifest.json is not signed: set bundle_signing_key",
     ]
+    lines += left_out if outcome.left_out else []
     return [*lines, f"Use it: make workstation BUNDLE={directory} TENSORFLOW={manifest.plans[-1].release}"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import StackError
 from ..io.downloads import Source
 from ..io.reading import digest_of
-from .manifest import BundleManifest
+from .manifest import BundledFile, BundleManifest
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class Shelf:
                 os.unlink(part)
         self.fetched_bytes += os.path.getsize(target)
 
+    def file_at(self, path: str, *, kind: str, name: str = "", source: str | None = None) -> BundledFile:
+        """A file that is there, as the manifest has it."""
+        place = self.path_of(path)
+        return BundledFile(path, digest_of(place).hex(), os.path.getsize(place), kind, name, None, source)
+
     def _reuse(self, sha256: str, target: str) -> bool:
         for directory, manifest in self.older:
             file = manifest.by_sha256.get(sha256)
@@ -115,6 +120,6 @@ def is_file_of(path: str, sha256: str) -> bool:
 
 def unwritable(path: str, error: OSError) -> StackError:
     return StackError(
-        f"{path} cannot be written: {error.strerror or error}. Free some space there or set bundle_directory to another "
-        "directory, and run again: what was fetched is kept."
+        f"{path} cannot be written: {error.strerror or error}. Free some space there or set bundle_directory to "
+        "another directory, and run again: what was fetched is kept."
     )

@@ -1,4 +1,4 @@
-"""Makes a bundle: collects what plans need, says its size, fetches, checks, and writes pages, manifest and signature."""
+"""Makes a bundle: collects what plans need, fetches and checks it, and writes pages, manifest and signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..io.space import check_free_space
 from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE, ensure_uv
 from ..io.writing import write_text
 from ..records.lockfile import Lock, read_lock
-from ..tables.load import load_tables
+from ..tables.load import Tables, load_tables
 from . import pythons, wheels
 from .fetching import Shelf, Wanted, unwritable
 from .manifest import (
@@ -32,7 +32,8 @@ from .manifest import (
     parse_manifest,
     render_manifest,
 )
-from .needs import Need, need_of_uv, needs_of_plan, unique
+from .needs import BundleNeed, needs_of_plan, unique
+from .repositories import Mirrored, RepositoryPart, parts_of_plan, read_repository, write_indexes
 from .sbom import render_sbom
 from .signing import kind_of_key, sign
 
@@ -48,13 +49,14 @@ class BundleWish:
     plans: tuple[tuple[str, Mapping[str, Any]], ...]  # host and its plan
     older: str | None
     tables: str
-    tools_lock: str
+    tools_lock: str | None
     tools_pythons: tuple[str, ...]
     tools_directory: str
     pythons: tuple[str, ...] = ()
     index_url: str | None = None
     python_mirror: str | None = None
     python_downloads: str | None = None
+    repository_url: str | None = None
     redist_url: str | None = None
     signing_key: str | None = None
 
@@ -64,8 +66,14 @@ class _Work:
     """What was found to be needed, and what pages of the index say of their files."""
 
     wanted: list[Wanted] = field(default_factory=list)
-    pythons: list[Need] = field(default_factory=list)
+    pythons: list[BundleNeed] = field(default_factory=list)
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
+    repositories: list[tuple[RepositoryPart, Mirrored]] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Requested packages that are the distribution's own."""
+        return tuple(sorted({name for _, mirrored in self.repositories for name in mirrored.left_out}))
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class BundleOutcome:
     manifest: BundleManifest
     before: BundleManifest | None
     size_line: str
+    left_out: tuple[str, ...]
     fetched_bytes: int
     reused_bytes: int
     is_signed: bool
@@ -113,15 +122,23 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
     if check_mode:
         planned = [_planned_file(one) for one in work.wanted]
         manifest = BundleManifest("", (), merge_files(before.files if before else (), planned))
-        return BundleOutcome(manifest, before, size_line, 0, 0, is_signed=False)
+        return BundleOutcome(manifest, before, size_line, work.left_out, 0, 0, is_signed=False)
     with exclusive_lock(os.path.join(wish.directory, ".lock"), what=wish.directory):
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(shelf.bring, work.wanted))
         files = [_file_of(shelf, one) for one in work.wanted]
         files += [_bring_python(wish, shelf, uv, need, before) for need in work.pythons]
+        for part, mirrored in work.repositories:
+            files += write_indexes(shelf, part, mirrored)
         manifest = _write(wish, before, files, work)
     return BundleOutcome(
-        manifest, before, size_line, shelf.fetched_bytes, shelf.reused_bytes, is_signed=bool(wish.signing_key)
+        manifest,
+        before,
+        size_line,
+        work.left_out,
+        shelf.fetched_bytes,
+        shelf.reused_bytes,
+        is_signed=bool(wish.signing_key),
     )
 
 
@@ -147,16 +164,14 @@ def _uv(wish: BundleWish) -> str:
 
 
 def _collect(wish: BundleWish, uv: str) -> _Work:
-    needs: list[Need] = []
+    needs: list[BundleNeed] = []
     for host, plan in wish.plans:
         needs += needs_of_plan(plan, _lock_of(host, plan), all_of_it=True)
     tables = load_tables(wish.tables)
     architectures = dict.fromkeys(str(plan["lock"]["architecture"]) for _, plan in wish.plans)
-    controller = tables.uv(platform.machine())
-    if controller:
-        needs.append(Need("wheel", "uv", controller.version, (controller.sha256,), controller.bytes))
+    needs += need_of_controllers_uv(tables)
     needs += [
-        Need("python", "cpython", minor, architecture=architecture, component="python")
+        BundleNeed("python", "cpython", minor, architecture=architecture, component="python")
         for minor in wish.pythons
         for architecture in architectures or (platform.machine(),)
     ]
@@ -169,14 +184,24 @@ def _collect(wish: BundleWish, uv: str) -> _Work:
     work = _Work()
     locked, work.said = wheels.find_wheels(index, [need for need in needs if need.kind in ("wheel", "source")])
     tools, said = wheels.find_wheels(
-        index, _needs_of_tools(wish), fits=wheels.fitting(wish.tools_pythons, platform.machine())
+        index, _needs_of_tools(wish), fits=wheels.fitting(_pythons_of_tools(wish), platform.machine())
     )
     work.said.update(said)
     found = {one.path: one for one in [*locked, *tools]}
     found.update({one.path: one for one in _archives(wish, needs)})
+    for _, plan in wish.plans:
+        for part in parts_of_plan(plan, wish.repository_url):
+            mirrored = read_repository(part)
+            work.repositories.append((part, mirrored))
+            found.update({one.path: one for one in mirrored.wanted})
     work.wanted = list(found.values())
     work.pythons = [need for need in needs if need.kind == "python"]
     return work
+
+
+def need_of_controllers_uv(tables: Tables) -> list[BundleNeed]:
+    row = tables.uv(platform.machine())
+    return [BundleNeed("wheel", "uv", row.version, (row.sha256,), row.bytes)] if row else []
 
 
 def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
@@ -189,12 +214,18 @@ def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
     return lock
 
 
-def _needs_of_tools(wish: BundleWish) -> list[Need]:
+def _needs_of_tools(wish: BundleWish) -> list[BundleNeed]:
+    if not wish.tools_lock:
+        return []
     with open(wish.tools_lock, encoding="utf-8") as stream:
-        return wheels.needs_of_tools(stream.read(), wish.tools_pythons)
+        return wheels.needs_of_tools(stream.read(), _pythons_of_tools(wish))
 
 
-def _archives(wish: BundleWish, needs: Sequence[Need]) -> list[Wanted]:
+def _pythons_of_tools(wish: BundleWish) -> Sequence[str]:
+    return wish.tools_pythons or sorted(load_tables(wish.tables).uv_pythons)
+
+
+def _archives(wish: BundleWish, needs: Sequence[BundleNeed]) -> list[Wanted]:
     found = []
     for need in needs:
         if need.kind != "archive" or not need.url:
@@ -222,7 +253,7 @@ def _file_of(shelf: Shelf, wanted: Wanted) -> BundledFile:
 
 
 def _bring_python(
-    wish: BundleWish, shelf: Shelf, uv: str, need: Need, before: BundleManifest | None
+    wish: BundleWish, shelf: Shelf, uv: str, need: BundleNeed, before: BundleManifest | None
 ) -> BundledFile:
     """Only uv knows the sha256 of a build, so that uv checks what was fetched."""
     version, url, place = pythons.find_python(uv, need, wish.python_downloads)
@@ -246,7 +277,7 @@ def _bring_python(
             "cpython",
             version,
             source.shown,
-            "PSF-2.0",
+            "PSF-2.0",  # fact: its name in the list of SPDX, 2026-11-26
         )
         try:
             pythons.check_python(uv, wish.directory, file, wish.python_downloads)
@@ -272,7 +303,7 @@ def _write(
     wish: BundleWish, before: BundleManifest | None, files: Sequence[BundledFile], work: _Work
 ) -> BundleManifest:
     """Pages, bill of materials, manifest and signature, in this order; nothing is written if nothing changes."""
-    kept = [file for file in before.files if file.kind not in ("index", "sbom")] if before else []
+    kept = [file for file in before.files if not _is_made(file)] if before else []
     merged = merge_files(kept, files)
     plans = tuple(dict.fromkeys([*(before.plans if before else ()), *_planned_for(wish)]))
     try:
@@ -285,9 +316,7 @@ def _write(
             return before
         made_at = timestamp()
         write_text(os.path.join(wish.directory, SBOM), render_sbom(merged, made_at=made_at))
-        manifest = BundleManifest(
-            made_at, plans, merge_files(content, [_made_file(wish.directory, SBOM, "sbom")])
-        )
+        manifest = BundleManifest(made_at, plans, merge_files(content, [_made_file(wish.directory, SBOM, "sbom")]))
         write_text(os.path.join(wish.directory, MANIFEST), render_manifest(manifest))
     except OSError as error:
         if isinstance(error, StackError):
@@ -299,6 +328,11 @@ def _write(
     if wish.signing_key:
         sign(wish.directory, wish.signing_key)
     return manifest
+
+
+def _is_made(file: BundledFile) -> bool:
+    """Whether it is made from the other files: pages of the index and the bill of materials."""
+    return file.kind == "sbom" or (file.kind == "index" and file.source is None)
 
 
 def _is_signed(wish: BundleWish) -> bool:

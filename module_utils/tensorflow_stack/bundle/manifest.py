@@ -1,12 +1,12 @@
 """The manifest of a bundle: what is in it, from where, under which license; schema: bundle.schema.json. Pure.
 
-    <bundle>/manifest.json             written last; manifest.json.sig (ssh-keygen) or .asc (gpg) is its signature
-    <bundle>/sbom.cdx.json             the same files for programs that read CycloneDX
-    <bundle>/simple/<project>/         a package index: index.html (PEP 503) and index.json (PEP 691)
-    <bundle>/wheels/                   its files
-    <bundle>/python/<tag>/             the releases of python-build-standalone
-    <bundle>/redist/                   NVIDIA's archives, by their paths below its server
-    <bundle>/repositories/<name>/      package repositories of apt and dnf, signed by whom they are from
+<bundle>/manifest.json             written last; manifest.json.sig (ssh-keygen) or .asc (gpg) is its signature
+<bundle>/sbom.cdx.json             the same files for programs that read CycloneDX
+<bundle>/simple/<project>/         a package index: index.html (PEP 503) and index.json (PEP 691)
+<bundle>/wheels/                   its files
+<bundle>/python/<tag>/             the releases of python-build-standalone
+<bundle>/redist/                   NVIDIA's archives, by their paths below its server
+<bundle>/repositories/<name>/      package repositories of apt and dnf, signed by whom they are from
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def parse_manifest(text: str, *, where: str) -> BundleManifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StackError(
-            f"The manifest of the bundle {where} cannot be read ({error}). Copy the bundle again, or make it again with "
-            "make bundle."
+            f"The manifest of the bundle {where} cannot be read ({error}). Copy the bundle again, or make it again "
+            "with make bundle."
         ) from error
 
 

@@ -15,14 +15,16 @@ from ..io.commands import run
 from ..io.downloads import Source, as_url
 from ..io.uv import uv_environment
 from .manifest import BundledFile
-from .needs import Need
+from .needs import BundleNeed
 
 DIRECTORY = "python"
 # <tag>/<file>, by which a mirror has what uv's list has.
 _PLACE = re.compile(r".*/releases/download/(?P<place>[^/]+/[^/]+)\Z")
 
+_GITHUB = "https://github.com/astral-sh/python-build-standalone/releases/download"  # fact: uv 0.13.9, 2026-11-26
 
-def find_python(uv: str, need: Need, downloads: str | None) -> tuple[str, str, str]:
+
+def find_python(uv: str, need: BundleNeed, downloads: str | None) -> tuple[str, str, str]:
     """Version, URL and place (`<tag>/<file>`) of the build that uv would download."""
     command = [uv, "python", "list", "--only-downloads", "--show-urls", "--output-format", "json", "--all-arches"]
     command += ["--python-downloads-json-url", downloads] if downloads else []
@@ -40,7 +42,7 @@ def find_python(uv: str, need: Need, downloads: str | None) -> tuple[str, str, s
     )
 
 
-def _is_for(row: Mapping[str, Any], need: Need) -> bool:
+def _is_for(row: Mapping[str, Any], need: BundleNeed) -> bool:
     same = (row["arch"], row["os"], row["libc"], row["variant"]) == (need.architecture, "linux", "gnu", "default")
     return same and row["implementation"] == "cpython"
 
@@ -50,7 +52,7 @@ def sources(url: str, place: str, mirror: str | None, hosts: Sequence[str]) -> l
     quoted = urllib.parse.quote(place)
     if mirror:
         return [_source(f"{mirror.rstrip('/')}/{quoted}")]
-    github = f"https://github.com/astral-sh/python-build-standalone/releases/download/{quoted}"
+    github = f"{_GITHUB}/{quoted}"
     return [_source(one) for one in dict.fromkeys([url, *([github] if "github.com" in hosts else [])])]
 
 

@@ -47,7 +47,9 @@ def _component(file: BundledFile) -> Any:
     from packageurl import PackageURL
 
     purl = PackageURL(_PURL_TYPES[file.kind], None, file.name, file.version) if file.kind in _PURL_TYPES else None
-    references = [ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(file.source))] if file.source else []
+    references = (
+        [ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(file.source))] if file.source else []
+    )
     return Component(
         type=ComponentType.LIBRARY if file.kind in _PURL_TYPES else ComponentType.FILE,
         name=file.name or file.path,

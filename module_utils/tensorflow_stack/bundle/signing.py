@@ -59,8 +59,8 @@ def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str,
     if kind not in signatures:
         found = f"only by {' and '.join(sorted(signatures))}" if signatures else "not signed"
         raise StackError(
-            f"The bundle {where} is {found}, and stack_bundle_signers names keys of {kind}. Have it signed (make bundle "
-            "bundle_signing_key=...), or set stack_bundle_signers to the keys that sign it."
+            f"The bundle {where} is {found}, and stack_bundle_signers names keys of {kind}. Have it signed (make "
+            "bundle bundle_signing_key=...), or set stack_bundle_signers to the keys that sign it."
         )
     with tempfile.TemporaryDirectory() as scratch:
         paths = {name: os.path.join(scratch, name) for name in ("manifest", "signature")}
@@ -70,8 +70,8 @@ def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str,
         fault = check(paths, signers, scratch, manifest)
     if fault:
         raise StackError(
-            f"The manifest of the bundle {where} is not signed by a key in {signers}: {fault}. Nothing was changed. Get "
-            "the bundle again from where it was made."
+            f"The manifest of the bundle {where} is not signed by a key in {signers}: {fault}. Nothing was changed. "
+            "Get the bundle again from where it was made."
         )
 
 

@@ -23,12 +23,13 @@ from ..io.index import read_page, sha256_of
 from ..io.writing import write_text
 from .fetching import Wanted
 from .manifest import BundledFile
-from .needs import Need, describe, project_of
+from .needs import BundleNeed, describe, project_of
 
 DIRECTORY = "wheels"
 PAGES = "simple"
 _THREADS = 8
-_JSON = {"meta": {"api-version": "1.1"}}
+_API = "1.1"  # fact: PEP 700, 2022-10-21
+_JSON = {"meta": {"api-version": _API}}
 # Of glibc, from the one of manylinux1 on; newer than any that a wheel asks for today.
 _GLIBC_MINORS = range(5, 60)
 # What a page says of a file beside its address.
@@ -37,10 +38,10 @@ Row = dict[str, Any]
 
 
 def find_wheels(
-    source: Source, needs: Sequence[Need], *, fits: Callable[[str], bool] = lambda name: True
+    source: Source, needs: Sequence[BundleNeed], *, fits: Callable[[str], bool] = lambda name: True
 ) -> tuple[list[Wanted], dict[str, Row]]:
     """The files of an index that have the digests of the needs, and by file name what its pages say of them."""
-    by_project: dict[str, list[Need]] = {}
+    by_project: dict[str, list[BundleNeed]] = {}
     for need in needs:
         by_project.setdefault(need.name, []).append(need)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -67,7 +68,7 @@ def find_wheels(
     return list(wanted.values()), said
 
 
-def _wanted(need: Need, row: Mapping[str, Any], digest: str, source: Source) -> Wanted:
+def _wanted(need: BundleNeed, row: Mapping[str, Any], digest: str, source: Source) -> Wanted:
     # The size in a lock is that of one of its wheels.
     size = row.get("size") or (need.bytes if len(need.sha256s) == 1 else None)
     kind = "wheel" if row["filename"].endswith(".whl") else "source"
@@ -78,7 +79,7 @@ def _wanted(need: Need, row: Mapping[str, Any], digest: str, source: Source) -> 
 # --- The controller's own tools -------------------------------------------------------------------
 
 
-def needs_of_tools(text: str, minors: Sequence[str]) -> list[Need]:
+def needs_of_tools(text: str, minors: Sequence[str]) -> list[BundleNeed]:
     """Of a lock in requirements/, what some of these Pythons install."""
     needs = []
     for line in re.sub(r" *\\\n *", " ", text).splitlines():
@@ -88,7 +89,7 @@ def needs_of_tools(text: str, minors: Sequence[str]) -> list[Need]:
         wish = Requirement(requirement)
         if wish.marker is None or any(wish.marker.evaluate(_marker_values(minor)) for minor in minors):
             version = str(wish.specifier).removeprefix("==")
-            needs.append(Need("wheel", wish.name, version, tuple(digest.strip() for digest in hashes)))
+            needs.append(BundleNeed("wheel", wish.name, version, tuple(digest.strip() for digest in hashes)))
     return needs
 
 
@@ -156,7 +157,8 @@ def _anchor(row: Row) -> str:
 
 def _write_page(directory: str, place: str, as_json: str, body: str, title: str) -> list[str]:
     os.makedirs(os.path.join(directory, place), mode=0o755, exist_ok=True)
-    page = f'<!DOCTYPE html>\n<html><head><meta name="pypi:repository-version" content="1.1"><title>{title}</title>'
+    meta = f'<meta name="pypi:repository-version" content="{_API}">'
+    page = f"<!DOCTYPE html>\n<html><head>{meta}<title>{title}</title>"
     texts = {"index.html": f"{page}</head><body>\n{body}</body></html>\n", "index.json": as_json + "\n"}
     for name, text in texts.items():
         write_text(os.path.join(directory, place, name), text)
@@ -186,7 +188,9 @@ def license_of(path: str) -> str | None:
         return None
     if fields is None:
         return None
-    classifiers = [text.rpartition(" :: ")[2] for text in fields.get_all("Classifier", []) if text.startswith("License")]
+    classifiers = [
+        text.rpartition(" :: ")[2] for text in fields.get_all("Classifier", []) if text.startswith("License")
+    ]
     text = (fields["License"] or "").strip()
     known = [name for name in classifiers if name != "OSI Approved"]
     return fields["License-Expression"] or " and ".join(known) or (text if 0 < len(text) < 100 else None)

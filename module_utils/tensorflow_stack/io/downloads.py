@@ -56,6 +56,22 @@ class Source:
 
         return self._open(url, read, what=what, accept=accept)
 
+    def find(self, url: str, *, what: str, limit: int | None = None) -> Answer | None:
+        """The same, None if the server or directory does not have it."""
+        try:
+            return self.get(url, what=what, limit=limit)
+        except StackError as error:
+            cause = error.__cause__
+            is_absent = self.directory is not None or getattr(cause, "code", None) in (403, 404)
+            if not is_absent:
+                raise
+            return None
+
+    @property
+    def directory(self) -> str | None:
+        """Of a file URL."""
+        return urllib.request.url2pathname(self.parts.path) if self.parts.scheme == "file" else None
+
     def get_part(self, url: str, *, what: str, part: str, limit: int) -> Answer:
         """The bytes `part` (`bytes=-1000`) of what is at `url`, or all of it where the server gives no parts.
 

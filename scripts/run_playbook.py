@@ -166,8 +166,8 @@ def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> 
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
-    if _sets(playbook, name) == BUNDLE_VARIABLE and "://" not in text:
-        text = os.path.abspath(os.path.expanduser(text))
+    if _sets(playbook, name) == BUNDLE_VARIABLE:
+        return variables.parse_place(name, text if "://" in text else os.path.abspath(os.path.expanduser(text)))
     return variables.parse(name, text, variable)
 
 

@@ -7,6 +7,7 @@ from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
+from ..io.downloads import as_url
 from ..io.flock import exclusive_lock
 from ..io.uv import uv_environment
 from .root import PLACE_SETTING
@@ -59,7 +60,7 @@ def fetch(
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
-    command += ["--mirror", mirror] if mirror else []
+    command += ["--mirror", as_url(mirror)] if mirror else []
     command += ["--python-downloads-json-url", downloads] if downloads else []
     lock = os.path.join(root, ".locks", "pythons")
     with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):

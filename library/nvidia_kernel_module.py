@@ -142,7 +142,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.kernel.modules import ensure, give_back
 from ..module_utils.tensorflow_stack.kernel.state import ModuleRequest
 from ..module_utils.tensorflow_stack.records.component import upstream_version
@@ -161,11 +161,9 @@ def main() -> None:
         required_if=[("state", "present", ("version", "modules"))],
         supports_check_mode=True,
     )
-    try:
+    with failing_by_message(module):
         result = _run(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 def _run(module: AnsibleModule) -> dict[str, Any]:

@@ -185,6 +185,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
 from ..module_utils.tensorflow_stack.packages import install
 from ..module_utils.tensorflow_stack.packages.model import PackageRequest, WantedPackage
@@ -214,27 +215,28 @@ def main() -> None:
         required_if=[("state", "present", ("source", "packages"))],
         supports_check_mode=True,
     )
-    os.umask(0o022)
-    try:
-        outcome = _run(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    except OSError as error:
-        module.fail_json(
-            msg=f"The packages of {module.params['component']} could not be managed: {error}. "
-            "Run as root on a node with apt or dnf."
+    with failing_by_message(module):
+        os.umask(0o022)
+        try:
+            outcome = _run(module)
+        except StackError:
+            raise
+        except OSError as error:
+            module.fail_json(
+                msg=f"The packages of {module.params['component']} could not be managed: {error}. "
+                "Run as root on a node with apt or dnf."
+            )
+        module.exit_json(
+            changed=outcome.changed,
+            pending=module.check_mode and outcome.changed,
+            version=outcome.version,
+            packages=[asdict(package) for package in outcome.packages],
+            transaction=outcome.transaction.texts(),
+            healed=list(outcome.healed),
+            drift=outcome.drift,
+            held_by_others=list(outcome.held_by_others),
+            diff=outcome.diff,
         )
-    module.exit_json(
-        changed=outcome.changed,
-        pending=module.check_mode and outcome.changed,
-        version=outcome.version,
-        packages=[asdict(package) for package in outcome.packages],
-        transaction=outcome.transaction.texts(),
-        healed=list(outcome.healed),
-        drift=outcome.drift,
-        held_by_others=list(outcome.held_by_others),
-        diff=outcome.diff,
-    )
 
 
 def _run(module: AnsibleModule) -> PackagesOutcome:

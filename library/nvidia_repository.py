@@ -143,6 +143,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.files import FileChanges
 from ..module_utils.tensorflow_stack.repositories.apt import AptRepositories
@@ -178,11 +179,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
+    with failing_by_message(module):
         result = _provide(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 def _provide(module: AnsibleModule) -> dict[str, Any]:

@@ -94,9 +94,10 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import interpreter
 from ..module_utils.tensorflow_stack.environment.root import check_program, check_root
-from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.errors import BuildError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 
 
@@ -115,8 +116,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    path, minor = module.params["path"], module.params["minor"]
-    try:
+    with failing_by_message(module):
+        path, minor = module.params["path"], module.params["minor"]
         check_program(path)
         if module.params["source"] == "uv":
             check_root(module.params["root"])
@@ -125,10 +126,8 @@ def main() -> None:
         changed = missing and module.params["source"] == "uv"
         if missing and not module.check_mode:
             _provide(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    line = f"Python {minor} at {path}\n"
-    module.exit_json(changed=changed, interpreter=path, diff={"before": "" if changed else line, "after": line})
+        line = f"Python {minor} at {path}\n"
+        module.exit_json(changed=changed, interpreter=path, diff={"before": "" if changed else line, "after": line})
 
 
 def _provide(module: AnsibleModule) -> None:

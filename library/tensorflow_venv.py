@@ -274,6 +274,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import changes, going_back, in_use, venv
 from ..module_utils.tensorflow_stack.environment.bookkeeping import (
     Done,
@@ -320,28 +321,29 @@ def main() -> None:
         required_if=[("state", "present", ("name", "python")), ("state", "absent", ("name",))],
         supports_check_mode=True,
     )
-    if module.params["keep"] < 1:
-        module.fail_json(
-            msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."
-        )
-    # What root builds, others run.
-    os.umask(0o022)
-    back = None
-    try:
-        outcome = _run(module)
-        if not module.check_mode:
-            _record(module, outcome)
-            back = going_back.next_back(module.params["root"])
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    except OSError as error:
-        what = module.params["name"] or "The rollback"
-        module.fail_json(
-            msg=f"{what} below {module.params['root']} was not finished: {error}. "
-            "The environment in use is unchanged. Correct the cause and run again."
-        )
-    rollback = dict(back._asdict()) if back else None
-    module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+    with failing_by_message(module):
+        if module.params["keep"] < 1:
+            module.fail_json(
+                msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."
+            )
+        # What root builds, others run.
+        os.umask(0o022)
+        back = None
+        try:
+            outcome = _run(module)
+            if not module.check_mode:
+                _record(module, outcome)
+                back = going_back.next_back(module.params["root"])
+        except StackError:
+            raise
+        except OSError as error:
+            what = module.params["name"] or "The rollback"
+            module.fail_json(
+                msg=f"{what} below {module.params['root']} was not finished: {error}. "
+                "The environment in use is unchanged. Correct the cause and run again."
+            )
+        rollback = dict(back._asdict()) if back else None
+        module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
 
 
 def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:

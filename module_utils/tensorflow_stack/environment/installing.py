@@ -58,10 +58,14 @@ class BuildLog:
         self._stream.write(f"== {text}\n".encode())
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
-        """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
+        """Run a command that writes to the log; BuildError with its last words unless it ends with 0.
+
+        Its working directory is `/`: what is in that of the caller is nothing to a program of a build.
+        """
         start = self._stream.seek(0, os.SEEK_END)
-        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout)
-        program = " ".join([os.path.basename(command[0]), *command[1:2]])
+        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout, cwd="/")
+        words = [word for word in command[1:] if word != "-I"]
+        program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
             raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
         if code:
@@ -144,10 +148,16 @@ def _count_modules(path: str) -> int:
 def _install_with_pip(
     spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
 ) -> None:
-    """The same by the interpreter's own pip, for a Python that uv does not drive."""
+    """The same by the interpreter's own pip, for a Python that uv does not drive.
+
+    -I: Python takes no module from a working directory, home or variable. pip reads no configuration, neither of the
+    machine nor of the user nor that of a variable.
+    """
+    environment = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
+    environment["PIP_CONFIG_FILE"] = os.devnull
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
-    pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+    log.run([spec.python, "-I", "-m", "venv", "--prompt", spec.name, path], environment)
+    pip = [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
@@ -168,7 +178,7 @@ def _install_with_pip(
     if extra:
         log.run(pip + ["uninstall", "--yes"] + extra, environment)
     log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
+    log.run([python, "-I", "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
 
 
 def _sync_command(uv: str, path: str, lock: Lock) -> list[str]:

@@ -57,10 +57,12 @@ def fetch(
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
+    # Not as options, which everybody reads in the list of processes.
+    for name, address in (("UV_PYTHON_INSTALL_MIRROR", mirror), ("UV_PYTHON_DOWNLOADS_JSON_URL", downloads)):
+        if address:
+            environment[name] = address
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
-    command += ["--mirror", mirror] if mirror else []
-    command += ["--python-downloads-json-url", downloads] if downloads else []
     lock = os.path.join(root, ".locks", "pythons")
     with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)

@@ -43,7 +43,7 @@ class Source:
         self.shown = urllib.parse.urlunsplit(self.parts._replace(netloc=self.parts.netloc.rpartition("@")[2]))
         self._name = name
         self._settings = settings
-        self._opener = opener or urllib.request.build_opener()
+        self._opener = opener or urllib.request.build_opener(_Redirects())
 
     def get(self, url: str, *, what: str, accept: str = "*/*", limit: int | None = None) -> Answer:
         """What is at `url`, at most `limit` bytes of it. Raises StackError naming `what` when it cannot be had."""
@@ -103,9 +103,9 @@ class Source:
         self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*", part: str | None = None
     ) -> T:
         request = urllib.request.Request(url, headers={"Accept": accept, **({"Range": part} if part else {})})
-        credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
+        credentials = self._credentials(url)
         if credentials:
-            # Unredirected: not to be sent to another host.
+            # Unredirected: not to be sent to another server.
             encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
             request.add_unredirected_header("Authorization", "Basic " + encoded)
         attempt = 1
@@ -129,21 +129,50 @@ class Source:
             time.sleep(attempt)
             attempt += 1
 
-    def _credentials(self, host: str | None) -> tuple[str, str] | None:
-        """For the source's own host, from its URL or ~/.netrc: urllib reads neither."""
-        if host is None or host != self.parts.hostname:
+    def _credentials(self, url: str) -> tuple[str, str] | None:
+        """For the source's own origin, from its URL or ~/.netrc: urllib reads neither."""
+        origin = origin_of(url)
+        if origin is None or origin != origin_of(self.parts.geturl()):
             return None
         if self.parts.username:
             return urllib.parse.unquote(self.parts.username), urllib.parse.unquote(self.parts.password or "")
         try:
-            entry = netrc.netrc().authenticators(host)
+            entry = netrc.netrc().authenticators(str(self.parts.hostname))
         except (OSError, netrc.NetrcParseError):
             return None
         return (entry[0], entry[2] or "") if entry else None
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """A server that redirects to itself is sent the credentials again; any other is not."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if request is not None and authorization and origin_of(newurl) == origin_of(req.full_url):
+            request.add_unredirected_header("Authorization", authorization)
+        return request
+
+
+def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port: who is given credentials for one of them is not given those for another.
+
+    None for what is no address of a server.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+
+
 def has_credentials(url: str) -> bool:
-    return "@" in urllib.parse.urlsplit(url).netloc
+    """Also in its query, as the address of a file that was signed for somebody has them."""
+    parts = urllib.parse.urlsplit(url)
+    return "@" in parts.netloc or bool(parts.query)
 
 
 def _check_length(response: Any, count: int, limit: int | None) -> None:

@@ -14,7 +14,7 @@ import urllib.request
 import zipfile
 from typing import Any, Callable, Mapping, NamedTuple
 
-from ..errors import StackError
+from ..errors import StackError, hide_credentials
 from .commands import run
 from .downloads import Answer, Source, has_credentials
 from .index import ACCEPT
@@ -108,7 +108,7 @@ def explain_fetch(said: str) -> str | None:
     found = _FAILED_TO_FETCH.search(said)
     if not found:
         return None
-    url = re.sub("//[^/@]*@", "//", found.group("url"))
+    url = hide_credentials(found.group("url"))
     why = said.rpartition("cause: ")[2].strip().rstrip(".")
     return (
         f"{url} cannot be fetched ({why}). Set {_INDEX_SETTINGS} to an index that this machine can reach, "

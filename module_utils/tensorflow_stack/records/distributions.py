@@ -11,6 +11,7 @@ import os
 import re
 from typing import Iterable, Mapping, Sequence
 
+from ..errors import hide_credentials
 from ..io.reading import read_whole
 
 RECORD_BYTES = 64 << 20
@@ -104,7 +105,7 @@ def read_origin(dist_info: str, rows: Iterable[Sequence[str]]) -> str | None:
         return "an editable install" if is_editable else None
     try:
         noted = json.loads(read_whole(path, METADATA_BYTES, follow=False).decode("utf-8"))
-        url = str(noted["url"])
+        url = hide_credentials(str(noted["url"]))
         info = noted.get("dir_info") or {}
         if info.get("editable"):
             return f"an editable install of {url}"

@@ -15,12 +15,11 @@ import re
 import traceback
 from typing import Any, Callable, Iterator, Tuple, Type
 
-from .errors import StackError
+from .errors import StackError, hide_credentials
 from .io.writing import write_text
 
 _LOGS = os.path.join(".local", "state", "tensorflow-gpu-stack")
 _LONGEST = 500
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 Run = Callable[..., "dict[str, Any]"]
 
 
@@ -69,7 +68,7 @@ def failing_by_result(name: str, passing: Tuple[Type[Exception], ...]) -> Callab
 def _write_log(error: Exception, name: str) -> str:
     """Write the traceback into a file of this user, the same file each time, and say where it is."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    text = _CREDENTIALS.sub("//", text).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = hide_credentials(text).encode("utf-8", "backslashreplace").decode("utf-8")
     digest = hashlib.sha256(f"{type(error).__name__} {_place(error)}".encode("utf-8", "replace")).hexdigest()[:8]
     try:
         # Not by HOME, which behind sudo may be the directory of another user.
@@ -98,5 +97,5 @@ def _frames(error: Exception) -> list[str]:
 
 
 def _readable(text: str) -> str:
-    text = _CREDENTIALS.sub("//", text)[:_LONGEST].rstrip(".")
+    text = hide_credentials(text)[:_LONGEST].rstrip(".")
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
     "fleet": {"io", "records"},
-    "health": {"check", "environment", "io", "records"},
+    "health": {"boundary", "check", "environment", "io", "records"},
     "boundary": {"io"},
     "report": {"io"},
     "screen": set(),

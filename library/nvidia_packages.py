@@ -18,6 +18,10 @@ description:
   - The result is judged by the package manager's state afterwards, never by its exit code.
   - The lists of the repositories are not refreshed; M(nvidia_repository) does that.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   component:
     description: Name of the record and of the pins.
     type: str
@@ -187,6 +191,7 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.packages import install
 from ..module_utils.tensorflow_stack.packages.model import PackageRequest, WantedPackage
 from ..module_utils.tensorflow_stack.packages.result import PackagesOutcome
@@ -196,6 +201,7 @@ from ..module_utils.tensorflow_stack.records.component import COMPONENTS
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "component": {"type": "str", "choices": [component.name for component in COMPONENTS], "required": True},
             "source": {"type": "str", "choices": ["nvidia_repo", "distro"]},
             "packages": {
@@ -215,6 +221,7 @@ def main() -> None:
         required_if=[("state", "present", ("source", "packages"))],
         supports_check_mode=True,
     )
+    limit_programs(module.params["time_limit"], "package_time_limit")
     with failing_by_message(module):
         os.umask(0o022)
         try:

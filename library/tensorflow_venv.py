@@ -18,6 +18,10 @@ description:
   - What was applied last has a stable path, the link C(current) in O(root). The manifest in O(root) has a history of
     what was in use.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   name:
     description:
       - Name of the environment; its path is O(root)/O(name).
@@ -285,6 +289,7 @@ from ..module_utils.tensorflow_stack.environment.bookkeeping import (
 from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records import manifest
 from ..module_utils.tensorflow_stack.records.build import read_record
@@ -296,6 +301,7 @@ def main() -> None:
     library = {"version": {"type": "str", "required": True}, "source": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "name": {"type": "str"},
             "root": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
@@ -321,6 +327,7 @@ def main() -> None:
         required_if=[("state", "present", ("name", "python")), ("state", "absent", ("name",))],
         supports_check_mode=True,
     )
+    limit_programs(module.params["time_limit"], "tensorflow_venv_time_limit")
     with failing_by_message(module):
         if module.params["keep"] < 1:
             module.fail_json(

@@ -43,6 +43,7 @@ class BuildLog:
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._path = path
         self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
 
     def __enter__(self) -> BuildLog:
@@ -67,7 +68,12 @@ class BuildLog:
         words = [word for word in command[1:] if word != "-I"]
         program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
-            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
+            raise BuildError(
+                f"{program} did not end within {timeout:g} s and was stopped. Run again when the machine is less busy; "
+                f"what it printed is in {self._path}.",
+                cmd=command,
+                stderr="",
+            )
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")

@@ -38,6 +38,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
+from .interpreter import find_fault
 from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
@@ -174,6 +175,9 @@ def _build(
     seconds: dict[str, float],
 ) -> Build:
     """A complete new build beside the live one; on any failure it is removed again."""
+    fault = find_fault(spec.python, spec.lock.python)
+    if fault:
+        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     number = max([build.number for build in builds_of(spec.root, spec.name)] or [0]) + 1
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(build_log(spec.root, spec.name)) as log:

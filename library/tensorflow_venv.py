@@ -288,7 +288,7 @@ from ..module_utils.tensorflow_stack.environment.bookkeeping import (
 )
 from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
-from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.errors import BuildError, StackError, UnwritableError
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records import manifest
@@ -339,7 +339,7 @@ def main() -> None:
         try:
             outcome = _run(module)
             if not module.check_mode:
-                _record(module, outcome)
+                _record_if_possible(module, outcome)
                 back = going_back.next_back(module.params["root"])
         except StackError:
             raise
@@ -351,6 +351,16 @@ def main() -> None:
             )
         rollback = dict(back._asdict()) if back else None
         module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+
+
+def _record_if_possible(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
+    """Nothing has to be recorded of an environment that is unchanged, as on a file system that is read-only."""
+    try:
+        _record(module, outcome)
+    except UnwritableError as error:
+        if outcome.changed:
+            raise
+        module.warn(error.message)
 
 
 def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:

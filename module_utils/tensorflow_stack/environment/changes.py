@@ -9,7 +9,7 @@ from typing import Container, Iterable
 
 from ..errors import BuildError
 from ..io.processes import processes_using
-from ..io.space import check_free_space
+from ..io.space import check_executable, check_free_space
 from ..io.uv import cached_wheels
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, projects_of
 from ..records.build import BUILD_RECORD, read_record
@@ -76,6 +76,7 @@ def plan_present(
     if build is None:
         bytes_to_fetch = _bytes_to_fetch(spec)
         _check_writable(spec.root)
+        check_executable(spec.root, setting="set tensorflow_root to a directory of another one")
         check_free_space(
             spec.root,
             bytes_to_fetch * _INSTALLED_PER_WHEEL_BYTE,

@@ -19,6 +19,7 @@ from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
+from ..io.space import why_full
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
 from ..records.build import BUILD_RECORD
@@ -183,8 +184,12 @@ def _build(
     with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
             return _fill(spec, installer, path, log, import_timeout, seconds)
-        except BaseException:
+        except BaseException as error:
+            full = why_full(spec.root, f"{error} {getattr(error, 'details', '')}")
             shutil.rmtree(path, ignore_errors=True)
+            if full:
+                message = f"{spec.name} was not built. {full} The environment in use is unchanged."
+                raise BuildError(message, **getattr(error, "details", {})) from error
             raise
 
 

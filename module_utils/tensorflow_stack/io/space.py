@@ -1,7 +1,8 @@
-"""Whether there is room for what is about to be written."""
+"""Whether there is room for what is about to be written, and whether it can be started there."""
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import BuildError
@@ -29,3 +30,24 @@ def check_free_space(path: str, needed: int, *, what: str, setting: str = "") ->
             needed_bytes=needed,
             free_bytes=free,
         )
+
+
+def check_executable(path: str, *, setting: str) -> None:
+    """Raises BuildError if no program and no library below `path` can be started. `setting` says what else to do."""
+    directory = nearest_directory(path)
+    if os.statvfs(directory).f_flag & os.ST_NOEXEC:
+        raise BuildError(
+            f"The file system of {directory} is mounted with noexec: neither Python nor a library of TensorFlow can be "
+            f"started from there. Mount it with exec, or {setting}. Nothing was changed.",
+            path=directory,
+        )
+
+
+def why_full(path: str, said: str) -> str:
+    """What is full of the file system of `path`, in a sentence; empty if what was `said` is of something else."""
+    if os.strerror(errno.ENOSPC) not in said:
+        return ""
+    status = os.statvfs(nearest_directory(path))
+    if status.f_files and status.f_favail == 0:
+        return f"The file system of {path} has no inodes left: remove files from it, however small they are."
+    return f"The file system of {path} is full: free some space there."

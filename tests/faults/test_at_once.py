@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -21,7 +22,13 @@ from tests.wheels import make_lock, make_tensorflow
 
 MINOR = "%d.%d" % sys.version_info[:2]
 SLOW = "import time\ntime.sleep(1.5)"
-CHILD = Path(__file__).with_name("test_random_kills.py")
+CHILD = """
+import pickle, sys
+import tests.conftest
+from tests.faults.test_at_once import Root
+root, name = pickle.load(sys.stdin.buffer)
+print(root.apply(root.spec(name)))
+"""
 
 
 class Root:
@@ -51,23 +58,13 @@ def root(tmp_path: Path, uv: str) -> Root:
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "b")], ids=["the same environment", "two environments"])
 def test_two_runs_both_end_well_and_both_are_recorded(root: Root, names: tuple[str, str]) -> None:
     """In two processes, because a file lock is of a process."""
-    ends: list[subprocess.CompletedProcess[str]] = []
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import tests.conftest; from pathlib import Path;"
-        "from tests.faults.test_at_once import Root;"
-        "root = Root.__new__(Root); root.path, root.uv, root.wheels = Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]);"
-        "from tests.wheels import make_tensorflow; import pickle; root.tensorflow = pickle.loads(bytes.fromhex(sys.argv[6]));"
-        "print(root.apply(root.spec(sys.argv[5])))"
-    )
-    import pickle
-
+    ends: list[subprocess.CompletedProcess[bytes]] = []
     repository = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(repository), str(repository / "scripts")])
 
     def run(name: str) -> None:
-        given = [str(repository), str(root.path), root.uv, str(root.wheels), name, pickle.dumps(root.tensorflow).hex()]
-        command = [sys.executable, "-c", program, *given]
-        ends.append(subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}))
+        command, environment = [sys.executable, "-c", CHILD], {**os.environ, "PYTHONPATH": path}
+        ends.append(subprocess.run(command, input=pickle.dumps((root, name)), capture_output=True, env=environment))
 
     threads = [threading.Thread(target=run, args=(name,)) for name in names]
     for thread in threads:
@@ -76,7 +73,7 @@ def test_two_runs_both_end_well_and_both_are_recorded(root: Root, names: tuple[s
         thread.join()
     assert [done.returncode for done in ends] == [0, 0], [done.stderr[-500:] for done in ends]
     expected = ["build", "keep"] if names[0] == names[1] else ["build", "build"]
-    assert sorted(done.stdout.strip() for done in ends) == expected
+    assert sorted(done.stdout.decode().strip() for done in ends) == expected
     assert manifest.read(str(root.path))["environments"].keys() == set(names)
     for name in names:
         assert changes.plan_present(root.spec(name)).action == "keep"

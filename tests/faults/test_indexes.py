@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -25,6 +26,8 @@ from ansible.module_utils.tensorflow_stack.records.environment import Environmen
 from tests import index
 from tests.wheels import make_lock, make_tensorflow
 
+# Of servers that are stopped while they answer.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 NAME = "tensorflow-2.8.0"
 MINOR = "%d.%d" % sys.version_info[:2]
 WHEEL = "uv-1-py3-none-any.whl"
@@ -36,7 +39,8 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 def send(body: bytes, code: int = 200, kind: str = JSON, **headers: str) -> Answer:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+        given = {"Content_Type": kind, "Content_Length": str(len(body)), **headers}
+        for name, value in given.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(body)
@@ -70,10 +74,8 @@ def silent(handler: http.server.BaseHTTPRequestHandler) -> None:
 def serve(page: Answer, file: Answer | None = None) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            try:
+            with contextlib.suppress(OSError):  # whoever asked had enough
                 (file or page if self.path.startswith("/files/") else page)(self)
-            except OSError:
-                pass  # whoever asked had enough
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -138,19 +140,19 @@ def test_an_answer_of_the_index_is_a_message_in_time(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(("file", "said"), [(send(b"wrong"), "5 bytes with sha256"), (endless, "found more|too slow")])
 def test_a_file_that_is_not_the_pinned_one_is_not_used(file: Answer, said: str, tmp_path: Path) -> None:
-    source = None
     with serve(send(PAGE), file) as url:
         source = Source(url, name="package index", settings="x")
+        address = f"{url.rpartition('/')[0]}/files/{WHEEL}"
         with pytest.raises(StackError, match=said):
-            address = f"{url.rpartition('/')[0]}/files/{WHEEL}"
             source.save(address, str(tmp_path / "x"), what=WHEEL, sha256="0" * 64, size=10)
 
 
 def test_a_file_of_unknown_size_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "_MOST_BYTES", 3 << 20)
-    with serve(endless) as url, pytest.raises(StackError, match="is not the pinned file|too slow"):
+    with serve(endless) as url:
         source = Source(url, name="package index", settings="x")
-        source.save(f"{url}/x", str(tmp_path / "x"), what="x", sha256="0" * 64, size=None)
+        with pytest.raises(StackError, match="is not the pinned file|too slow"):
+            source.save(f"{url}/x", str(tmp_path / "x"), what="x", sha256="0" * 64, size=None)
     assert (tmp_path / "x").stat().st_size <= (3 << 20) + 1
 
 

@@ -176,9 +176,6 @@ def _build(
     seconds: dict[str, float],
 ) -> Build:
     """A complete new build beside the live one; on any failure it is removed again."""
-    fault = find_fault(spec.python, spec.lock.python)
-    if fault:
-        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     number = max([build.number for build in builds_of(spec.root, spec.name)] or [0]) + 1
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(build_log(spec.root, spec.name)) as log:
@@ -202,6 +199,9 @@ def _fill(
     seconds: dict[str, float],
 ) -> Build:
     log.say(f"Building {os.path.basename(path)}")
+    fault = find_fault(spec.python, spec.lock.python)
+    if fault:
+        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     os.mkdir(path, 0o755)
     started = time.monotonic()
     compiled = install(spec, installer, path, log)

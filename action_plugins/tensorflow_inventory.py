@@ -26,7 +26,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     _supports_check_mode = True
     _requires_connection = False
 
-    @failing_by_result("tensorflow_inventory", (AnsibleError,))
+    @failing_by_result("tensorflow_inventory", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}

@@ -25,7 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     _supports_check_mode = True
     _requires_connection = False
 
-    @failing_by_result("tensorflow_report", (AnsibleError,))
+    @failing_by_result("tensorflow_report", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(argument_spec=report.OPTIONS)

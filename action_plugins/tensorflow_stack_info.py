@@ -45,7 +45,7 @@ load.preload_tables(os.path.join(_ROOT, "roles", "tensorflow_release", "files", 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
 
-    @failing_by_result("tensorflow_stack_info", (AnsibleError,))
+    @failing_by_result("tensorflow_stack_info", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}

@@ -24,7 +24,7 @@ except ImportError:  # in a checkout, where this file is not in a package
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
 
-    @failing_by_result("tensorflow_venv", (AnsibleError,))
+    @failing_by_result("tensorflow_venv", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = {"by": asked_by(), **self._task.args}

@@ -167,8 +167,8 @@ def main() -> None:
         required_if=[("state", "present", ("version", "modules"))],
         supports_check_mode=True,
     )
-    limit_programs(module.params["time_limit"], "package_time_limit")
     with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
         result = _run(module)
         module.exit_json(**result)
 

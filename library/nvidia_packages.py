@@ -221,8 +221,8 @@ def main() -> None:
         required_if=[("state", "present", ("source", "packages"))],
         supports_check_mode=True,
     )
-    limit_programs(module.params["time_limit"], "package_time_limit")
     with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
         os.umask(0o022)
         try:
             outcome = _run(module)

@@ -185,8 +185,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    limit_programs(module.params["time_limit"], "package_time_limit")
     with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
         result = _provide(module)
         module.exit_json(**result)
 

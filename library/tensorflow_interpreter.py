@@ -122,8 +122,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    limit_programs(module.params["time_limit"], "python_interpreter_time_limit")
     with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "python_interpreter_time_limit")
         path, minor = module.params["path"], module.params["minor"]
         check_program(path)
         if module.params["source"] == "uv":

@@ -327,8 +327,8 @@ def main() -> None:
         required_if=[("state", "present", ("name", "python")), ("state", "absent", ("name",))],
         supports_check_mode=True,
     )
-    limit_programs(module.params["time_limit"], "tensorflow_venv_time_limit")
     with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "tensorflow_venv_time_limit")
         if module.params["keep"] < 1:
             module.fail_json(
                 msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."

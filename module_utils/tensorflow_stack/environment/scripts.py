@@ -55,9 +55,9 @@ def _update_record(record: str, site_packages: str, changed: dict[str, tuple[str
         return
     for row, fields in mended:
         row[1:] = fields
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    _write(record, text.getvalue().encode("utf-8"), 0o644)
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    _write(record, written.getvalue().encode("utf-8"), 0o644)
 
 
 def _write(path: str, content: bytes, mode: int) -> None:

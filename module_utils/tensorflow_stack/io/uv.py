@@ -209,7 +209,7 @@ class _Index:
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
                 f"Set {_INDEX_SETTINGS} to one that mirrors {project}."
             )
-        return links[filename]
+        return str(links[filename])
 
 
 def _name_of(url: str) -> str:

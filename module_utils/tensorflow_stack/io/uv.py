@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ..errors import StackError, hide_credentials
 from .commands import run
-from .downloads import Answer, Source, as_url, has_credentials
+from .downloads import Source, as_url, has_credentials
 from .index import ACCEPT, MOST_BYTES, rows_of
 from .reading import digest_of
 

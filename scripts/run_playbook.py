@@ -48,9 +48,11 @@ VARIABLES = (
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
+    Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, where to make it"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
+BUNDLE_VARIABLE = "stack_bundle_url"
 FRONT = {variable.name: variable for variable in VARIABLES}
 # What others call it, or another target takes; a name that is merely like one is found by itself.
 MEANT = {
@@ -124,7 +126,9 @@ def known_variables() -> dict[str, dict[str, Any]]:
     return variables.read_variables(os.path.join(REPOSITORY, "playbooks", "variables.json"))
 
 
-def _sets(name: str) -> str:
+def _sets(playbook: str, name: str) -> str:
+    if name == "BUNDLE" and playbook == "bundle":
+        return "bundle_directory"
     return (FRONT[name].sets if name in FRONT else None) or name
 
 
@@ -138,7 +142,7 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
     for source in (_counting(playbook, exported, known), given):
         named: dict[str, str] = {}
         for name, text in source.items():
-            sets = _sets(name)
+            sets = _sets(playbook, name)
             if name not in FRONT and name not in known:
                 raise unknown(playbook, name, known)
             if sets in named:
@@ -168,6 +172,8 @@ def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> 
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
+    if _sets(playbook, name) == BUNDLE_VARIABLE:
+        return variables.parse_place(name, text if "://" in text else os.path.abspath(os.path.expanduser(text)))
     return variables.parse(name, text, variable)
 
 
@@ -175,9 +181,11 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     """A line for each variable that counts from the environment, and one for those that do not."""
     known = known_variables()
     counting = _counting(playbook, exported, known)
-    set_by_given = {_sets(name) for name in given}
+    set_by_given = {_sets(playbook, name) for name in given}
     lines = [
-        f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given
+        f"{name}={text} from the environment"
+        for name, text in counting.items()
+        if _sets(playbook, name) not in set_by_given
     ]
     left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
     if left:
@@ -200,6 +208,12 @@ def command_line(playbook: str, found: Mapping[str, Any]) -> list[str]:
     if found.get("CHECK") or playbook == "add":
         command.append("--diff")
     return command
+
+
+def tools_options(playbook: str, found: Mapping[str, Any]) -> list[str]:
+    """How bootstrap.py has to install the tools of a playbook."""
+    place = found.get(BUNDLE_VARIABLE)
+    return [*(["--group", "bundle"] if playbook == "bundle" else []), *(["--bundle", place] if place else [])]
 
 
 def unsafe(value: Any) -> Any:
@@ -351,7 +365,7 @@ def main() -> int:
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap
 
-    if bootstrap.main([]):
+    if bootstrap.main(tools_options(arguments.playbook, found)):
         return 1
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)

@@ -387,3 +387,30 @@ def test_a_target_that_is_none_is_refused_with_the_nearest(checkout: Path, name:
     assert said.startswith(
         f"run_playbook: make has no target {name}. Did you mean make {meant}? Nothing was done. make help lists all."
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("https://bundle.example/b", "https://bundle.example/b"),
+        ("/mnt/bundle", "/mnt/bundle"),
+        ("bundle", os.path.abspath("bundle")),
+    ],
+)
+def test_a_bundle_is_a_url_or_a_directory_from_which_tools_are_installed_as_well(given: str, place: str) -> None:
+    found = run_playbook.settings("workstation", {"BUNDLE": given}, {})
+    assert found == {"stack_bundle_url": place}
+    assert run_playbook.tools_options("workstation", found) == ["--bundle", place]
+
+
+def test_a_bundle_that_is_made_is_not_installed_from(tmp_path: Path) -> None:
+    found = run_playbook.settings("bundle", {"BUNDLE": str(tmp_path)}, {})
+    assert found == {"bundle_directory": str(tmp_path)}
+    assert run_playbook.tools_options("bundle", found) == ["--group", "bundle"]
+
+
+def test_a_bundle_that_is_neither_is_refused() -> None:
+    with pytest.raises(StackError, match="stack_bundle_url is 'ftp://x', .*file URL, or an absolute path"):
+        run_playbook.settings("workstation", {"stack_bundle_url": "ftp://x"}, {})
+    with pytest.raises(StackError, match="BUNDLE is 'ftp://x', but must be an http, https or file URL"):
+        run_playbook.settings("workstation", {"BUNDLE": "ftp://x"}, {})

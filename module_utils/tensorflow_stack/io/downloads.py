@@ -74,7 +74,7 @@ class Source:
 
         return self._open(url, read, what=what, accept=accept)
 
-    def find(self, url: str, *, what: str, limit: int | None = None) -> Answer | None:
+    def find(self, url: str, *, what: str, limit: int = _MOST_BYTES) -> Answer | None:
         """The same, None if the server or directory does not have it."""
         try:
             return self.get(url, what=what, limit=limit)

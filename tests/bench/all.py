@@ -18,19 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from tensorflow_stack.environment.builds import live_build
+from tensorflow_stack.environment.builds import Build, live_build
 from tensorflow_stack.environment.damage import find_damage
 from tensorflow_stack.environment.installing import Installer
 from tensorflow_stack.environment.interpreter import runs_as
 from tensorflow_stack.environment.venv import apply_absent, apply_present
 from tensorflow_stack.io.uv import ensure_uv, uv_environment
 from tensorflow_stack.node.pythons import find_pythons
+from tensorflow_stack.records.distributions import distributions_in, read_rows
 from tensorflow_stack.records.environment import EnvironmentSpec
 from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock
 from tensorflow_stack.tables.load import load_tables
@@ -119,16 +120,6 @@ def _run(command: list[str], **how: Any) -> None:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
 
 
-def _blocks(path: Path) -> int:
-    """Bytes that are allocated, each inode once."""
-    seen: dict[int, int] = {}
-    for directory, names, files in os.walk(path):
-        for name in names + files:
-            status = os.lstat(os.path.join(directory, name))
-            seen[status.st_ino] = status.st_blocks * 512
-    return sum(seen.values())
-
-
 def measure(bench: Bench, *, other: str, neighbour: str, pairs: int, is_short: bool) -> dict[str, float]:
     release, root = bench.release, bench.root
     for _ in range(1 if is_short else 2):
@@ -159,7 +150,7 @@ def measure(bench: Bench, *, other: str, neighbour: str, pairs: int, is_short: b
             bench.sync(cache, "--offline", "--compile-bytecode")
         _unchanged(bench)
     _change(bench, other, pairs=min(pairs, 3))
-    shares = {"new blocks of a neighbour": _neighbour(bench, neighbour)}
+    shares = {"new blocks of shared distributions": _neighbour(bench, neighbour)}
     if not is_short:
         bench.pip()  # which fills pip's cache
         for _ in range(2):
@@ -193,11 +184,28 @@ def _change(bench: Bench, other: str, *, pairs: int) -> None:
 
 
 def _neighbour(bench: Bench, release: str) -> float:
-    """Blocks that a second environment adds to the root, of those that it has in all."""
-    before = _blocks(bench.root)
+    """Of the distributions that both environments have at one version: new blocks of those that they take in all."""
     bench.build("neighbour", release)
-    added = _blocks(bench.root) - before
-    return added / _blocks(Path(os.path.realpath(bench.root / "neighbour")))
+    builds = [live_build(str(bench.root), name) for name in ("first", "neighbour")]
+    first, second = (build for build in builds if build is not None and build.record is not None)
+    shared = dict(first.packages.items() & second.packages.items())
+    seen = {status.st_ino for status in _statuses(first, shared)}
+    found = _statuses(second, shared)
+    added = sum(status.st_blocks for status in found if status.st_ino not in seen)
+    return added / sum(status.st_blocks for status in found)
+
+
+def _statuses(build: Build, packages: Mapping[str, str]) -> list[os.stat_result]:
+    """Of the files of these distributions, with the bytecode of their modules."""
+    assert build.record is not None
+    site_packages = Path(build.path, build.record["site_packages"])
+    found = []
+    for name, installed in distributions_in(os.listdir(site_packages)).items():
+        rows = read_rows(str(site_packages / installed[0][1] / "RECORD")) if name in packages else None
+        for path in (site_packages / row[0] for row in rows or ()):
+            compiled = (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc") if path.suffix == ".py" else ()
+            found += [os.lstat(one) for one in (path, *compiled) if one.exists()]
+    return found
 
 
 def verdicts(medians: dict[str, float], shares: dict[str, float]) -> list[str]:

@@ -31,6 +31,9 @@ from ansible.module_utils.tensorflow_stack import variables
 from ansible.module_utils.tensorflow_stack.archives import manifest as archives_manifest
 from ansible.module_utils.tensorflow_stack.archives import prefix
 from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
+from ansible.module_utils.tensorflow_stack.bundle import checking as bundle_checking
+from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_manifest
+from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
 from ansible.module_utils.tensorflow_stack.check import doctor, log_text, probe
 from ansible.module_utils.tensorflow_stack.environment import (
     bytecode,
@@ -522,6 +525,30 @@ def as_bytes(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+BUNDLED = {"path": "wheels/a.whl", "sha256": "0" * 64, "bytes": 3, "kind": "wheel", "name": "a", "version": "1"}
+PLANNED = {"host": "a", "release": "2.8.0", "flavour": "cpu", "python": "3.10", "architecture": "x86_64"}
+BUNDLE = {"schema": 1, "made_at": "2026-11-26T12:00:00Z", "plans": [PLANNED], "files": [BUNDLED]}
+
+
+def read_bundle(root: Path, text: bytes) -> None:
+    bundle = bundle_checking.open_bundle(str(write(root / "bundle" / "manifest.json", text).parent))
+    bundle_manifest.render_manifest(bundle.manifest)
+    assert bundle.manifest.by_path.keys() >= {file.path for file in bundle.manifest.files}
+    bundle_checking.find_damaged(bundle, bundle.manifest.files, tools=str(root / "tools"))
+
+
+def read_bundle_record(root: Path, text: bytes) -> None:
+    write(root / "bundle" / "manifest.json", BUNDLE)
+    bundle = bundle_checking.open_bundle(str(root / "bundle"))
+    write(root / "tools" / "bundles" / f"{bundle.sha256[:32]}.json", text)
+    bundle_checking.find_damaged(bundle, bundle.manifest.files, tools=str(root / "tools"))
+
+
+def read_bundled_page(root: Path, text: bytes) -> None:
+    bundle_wheels._rows_of(str(write(root / "index.json", text)))
+    bundle_wheels.license_of(str(root / "index.json"))
+
+
 class Reader(NamedTuple):
     """What is read, the files of module_utils that read it, and a good text of it."""
 
@@ -535,6 +562,10 @@ class Reader(NamedTuple):
 _LOCK = next(iter(sorted((RELEASE_FILES / "locks" / "tensorflow-2.8.0").glob("*cpu.txt")))).read_bytes()
 _PLACES = RELEASE_FILES / "tables"
 READERS = (
+    Reader("manifest of a bundle", ("bundle/manifest.py", "bundle/checking.py"), as_bytes(BUNDLE), read_bundle, 20),
+    Reader("page of a bundle", ("bundle/wheels.py",), as_bytes(PAGE), read_bundled_page),
+    Reader("wheel of a bundle", (), a_zip(), read_bundled_page),
+    Reader("record of a bundle", (), as_bytes({"wheels/a.whl": {"place": "x", "marks": []}}), read_bundle_record),
     Reader("manifest.json", ("records/manifest.py",), as_bytes(MANIFEST), read_manifest, 30),
     Reader("build.json", ("records/build.py",), as_bytes(BUILD_RECORD), read_build, 30),
     Reader(
@@ -717,6 +748,7 @@ READERS = (
 # Files that parse and are in no row, with the reason.
 ELSEWHERE = {
     "tables/load.py": "tables are of this toolkit, and each has a schema",
+    "bundle/pythons.py": "what the pinned uv printed",
     "locking/compile.py": "what the pinned uv wrote into a directory of its own a moment before",
 }
 PARSES = {"parse_object", "read_json", "json.loads", "json.load", "csv.reader", "tarfile.open", "zipfile.ZipFile"}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.parser import HeaderParser
@@ -19,7 +20,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ..errors import StackError
 from ..io.downloads import Source
-from ..io.index import read_page, sha256_of
+from ..io.index import MOST_BYTES, read_page, sha256_of
+from ..io.reading import read_json
 from ..io.writing import write_text
 from .fetching import Wanted
 from .manifest import BundledFile
@@ -168,8 +170,7 @@ def _write_page(directory: str, place: str, as_json: str, body: str, title: str)
 def _rows_of(path: str) -> dict[str, Row]:
     """What a page of the bundle says already, by file name."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            rows = json.load(stream)["files"]
+        rows = read_json(path, MOST_BYTES)["files"]
         return {row["filename"]: {key: row[key] for key in _SAID if key in row} for row in rows}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -184,7 +185,7 @@ def license_of(path: str) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
             fields = HeaderParser().parsestr(archive.read(names[0]).decode("utf-8", "replace")) if names else None
-    except (OSError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile):
         return None
     if fields is None:
         return None

@@ -60,17 +60,21 @@ class Shelf:
         """Raises StackError unless the file is there afterwards, and is the wanted one."""
         if self.has(wanted.path, wanted.sha256):
             return
-        target = self.path_of(wanted.path)
+        if not self.reuse(wanted.path, wanted.sha256):
+            self.fetch(wanted.path, wanted.url, wanted.source, sha256=wanted.sha256, size=wanted.bytes)
+        self._whole.add(wanted.path)
+
+    def reuse(self, path: str, sha256: str) -> bool:
+        """Take the file from an older bundle, if one has it whole."""
+        target = self.path_of(path)
         try:
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-            if self._reuse(wanted.sha256, target):
-                self.reused_bytes += os.path.getsize(target)
-                self._whole.add(wanted.path)
-                return
+            if not self._reuse(sha256, target):
+                return False
         except OSError as error:
             raise unwritable(target, error) from error
-        self.fetch(wanted.path, wanted.url, wanted.source, sha256=wanted.sha256, size=wanted.bytes)
-        self._whole.add(wanted.path)
+        self.reused_bytes += os.path.getsize(target)
+        return True
 
     def fetch(self, path: str, url: str, source: Source, *, sha256: str | None = None, size: int | None = None) -> None:
         """Without a sha256 the caller has to find out whether the file is the right one."""

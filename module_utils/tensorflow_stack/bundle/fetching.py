@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from dataclasses import dataclass, field
 
 from ..errors import StackError
@@ -37,6 +38,7 @@ class Shelf:
     reused_bytes: int = 0
     # Paths that were compared with their sha256 in this run.
     _whole: set[str] = field(default_factory=set)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def path_of(self, path: str) -> str:
         return os.path.join(self.directory, *path.split("/"))
@@ -73,8 +75,13 @@ class Shelf:
                 return False
         except OSError as error:
             raise unwritable(target, error) from error
-        self.reused_bytes += os.path.getsize(target)
+        self._count("reused_bytes", os.path.getsize(target))
         return True
+
+    def _count(self, name: str, size: int) -> None:
+        """Several files are brought at once."""
+        with self._counting:
+            setattr(self, name, getattr(self, name) + size)
 
     def fetch(self, path: str, url: str, source: Source, *, sha256: str | None = None, size: int | None = None) -> None:
         """Without a sha256 the caller has to find out whether the file is the right one."""
@@ -92,7 +99,7 @@ class Shelf:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(part)
-        self.fetched_bytes += os.path.getsize(target)
+        self._count("fetched_bytes", os.path.getsize(target))
 
     def file_at(self, path: str, *, kind: str, name: str = "", source: str | None = None) -> BundledFile:
         """A file that is there, as the manifest has it."""

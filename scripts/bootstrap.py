@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -67,13 +68,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         lock = os.path.join(TOOLS, ".locks", "bootstrap")
-        with exclusive_lock(lock, what=TOOLS, wait=600):
+        owner = f"give the checkout to yourself (sudo chown -R $(id -un) {shlex.quote(REPOSITORY)})"
+        with exclusive_lock(lock, what=TOOLS, wait=600, place_setting=owner):
             if options.lock:
                 refresh_locks()
             elif not is_built(wish):
                 build(wish, options.bundle)
     except StackError as error:
         print(f"bootstrap: {error.message}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"bootstrap: the tools cannot be installed into {REPOSITORY}: {error.filename}: {error.strerror}. They "
+            "need 200 MB, and a file system that is neither read-only nor mounted noexec. Use a checkout on one.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -7,6 +7,7 @@ They travel as JSON and are not templated, so that any character is safe. A vari
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import locale
 import os
@@ -15,6 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -75,11 +77,15 @@ MEANT_TARGETS = {
 OF_MAKE = ("PYTHON", "SHELL")
 # For Ansible, if the one of the environment is of another encoding or is not installed.
 UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
+# Choose a part of a playbook, which proves nothing.
+TAGS = ("ANSIBLE_RUN_TAGS", "ANSIBLE_SKIP_TAGS")
+# What Ansible puts into its directory of temporary files at once, and more.
+TEMPORARY_BYTES = 1 << 20
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
 ENDS = {
     REFUSED: "a node is refused or could not be planned: see above",
-    4: "a node could not be reached: see above",
+    4: "a node could not be reached, or the playbook could not be loaded: see above",
 }
 
 
@@ -233,6 +239,48 @@ def utf8_locale() -> str | None:
     )
 
 
+def check_temporary_files(environ: Mapping[str, str]) -> None:
+    """Raises StackError if Ansible cannot write its temporary files: it would end with a traceback."""
+    setting = next((name for name in ("ANSIBLE_LOCAL_TEMP", "ANSIBLE_HOME") if environ.get(name)), "HOME")
+    home = environ.get("ANSIBLE_HOME") or os.path.join("~", ".ansible")
+    local = os.path.expanduser(environ.get("ANSIBLE_LOCAL_TEMP") or os.path.join(home, "tmp"))
+    for directory, name in ((local, setting), (None, "TMPDIR")):
+        try:
+            if directory:
+                os.makedirs(directory, 0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory) as file:
+                file.write(bytes(TEMPORARY_BYTES))
+        except OSError as error:
+            raise StackError(
+                f"Ansible cannot write its temporary files to {directory or tempfile.gettempdir()}: {error.strerror}. "
+                f"Set {name} to a directory that you may write and that has free space. Nothing was done."
+            ) from None
+
+
+def forget_tags(environ: MutableMapping[str, str]) -> list[str]:
+    """Remove what would have every command do a part of its work and end well."""
+    names = [name for name in TAGS if environ.pop(name, "")]
+    return [f"ignored in the environment, because a part of a playbook proves nothing: {', '.join(names)}"] * bool(
+        names
+    )
+
+
+def callback_notes(environ: Mapping[str, str]) -> list[str]:
+    """A line if the environment asks for a screen of a collection: Ansible says only that it fails to load it."""
+    name = environ.get("ANSIBLE_STDOUT_CALLBACK", "")
+    known = os.path.join(
+        REPOSITORY, ".venv", "lib", "python*", "site-packages", "ansible", "plugins", "callback", "*.py"
+    )
+    paths = [*glob.glob(known), *glob.glob(os.path.join(REPOSITORY, "callback_plugins", "*.py"))]
+    if not name or name.rpartition("ansible.builtin.")[2] in [os.path.basename(path)[:-3] for path in paths]:
+        return []
+    return [
+        f"ANSIBLE_STDOUT_CALLBACK={name}: not part of ansible-core. If Ansible does not load it, unset it or install "
+        "its collection (.venv/bin/ansible-galaxy collection install ansible.posix for json). reports/<host>.json has "
+        "each result as JSON in any case."
+    ]
+
+
 def make_targets() -> list[tuple[str, str]]:
     """Each with what it does."""
     with open(os.path.join(REPOSITORY, "Makefile"), encoding="utf-8") as stream:
@@ -307,10 +355,12 @@ def main() -> int:
         found = settings(arguments.playbook, given, os.environ)
         command = command_line(arguments.playbook, found)
         locale_name = utf8_locale()
+        check_temporary_files(os.environ)
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
-    for line in [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ)]:
+    said = [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ), *forget_tags(os.environ)]
+    for line in [*said, *callback_notes(os.environ)]:
         say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap
@@ -321,9 +371,16 @@ def main() -> int:
     os.chdir(REPOSITORY)
     if locale_name:
         os.environ["LC_ALL"] = locale_name
-    if arguments.playbook != "plan":
-        os.execv(command[0], command)
-    code = wait_for(command)
+    try:
+        if arguments.playbook != "plan":
+            os.execv(command[0], command)
+        code = wait_for(command)
+    except OSError as error:
+        say(
+            f"run_playbook: {os.path.abspath(command[0])} cannot be started: {error.strerror}. If the checkout is on a "
+            "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
+        )
+        return 1
     code = REFUSED if code == 2 else code
     if code in ENDS:
         print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)

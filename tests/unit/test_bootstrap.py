@@ -127,6 +127,18 @@ def test_failed_build_is_said_and_tried_again(checkout: Checkout, capfd: pytest.
     assert (checkout.path / ".venv" / "stamp.json").exists()
 
 
+def test_a_checkout_without_programs_is_told_so(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(command: list[str], **_: object) -> None:
+        raise PermissionError(13, "Permission denied", command[0])
+
+    monkeypatch.setattr(bootstrap.subprocess, "Popen", refuse)
+    assert bootstrap.main([]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("bootstrap: ")]
+    assert "/uv: Permission denied. They need 200 MB, and a file system that is neither read-only nor" in line
+
+
 def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     assert bootstrap.main(["--lock"]) == 0
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"

@@ -45,6 +45,7 @@ class BuildLog:
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._path = path
         self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
 
     def __enter__(self) -> BuildLog:
@@ -60,12 +61,21 @@ class BuildLog:
         self._stream.write(f"== {text}\n".encode())
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
-        """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
+        """Run a command that writes to the log; BuildError with its last words unless it ends with 0.
+
+        Its working directory is `/`: what is in that of the caller is nothing to a program of a build.
+        """
         start = self._stream.seek(0, os.SEEK_END)
-        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout)
-        program = " ".join([os.path.basename(command[0]), *command[1:2]])
+        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout, cwd="/")
+        words = [word for word in command[1:] if word != "-I"]
+        program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
-            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
+            raise BuildError(
+                f"{program} did not end within {timeout:g} s and was stopped. Run again when the machine is less busy; "
+                f"what it printed is in {self._path}.",
+                cmd=command,
+                stderr="",
+            )
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")
@@ -163,10 +173,16 @@ def _count_modules(path: str) -> int:
 def _install_with_pip(
     spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
 ) -> None:
-    """The same by the interpreter's own pip, for a Python that uv does not drive."""
+    """The same by the interpreter's own pip, for a Python that uv does not drive.
+
+    -I: Python takes no module from a working directory, home or variable. pip reads no configuration, neither of the
+    machine nor of the user nor that of a variable.
+    """
+    environment = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
+    environment["PIP_CONFIG_FILE"] = os.devnull
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
-    pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+    log.run([spec.python, "-I", "-m", "venv", "--prompt", spec.name, path], environment)
+    pip = [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]

@@ -31,6 +31,9 @@ from ansible.module_utils.tensorflow_stack import variables
 from ansible.module_utils.tensorflow_stack.archives import manifest as archives_manifest
 from ansible.module_utils.tensorflow_stack.archives import prefix
 from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
+from ansible.module_utils.tensorflow_stack.bundle import checking
+from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_manifest
+from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
 from ansible.module_utils.tensorflow_stack.check import doctor, log_text, probe
 from ansible.module_utils.tensorflow_stack.environment import (
     bytecode,
@@ -187,6 +190,23 @@ FLEET = {
     "schema": 2,
     "written_at": "2026-11-26T12:00:00Z",
     "nodes": [{"host": "a", "state": "proven", "error": None, "environments": []}],
+}
+BUNDLE = {
+    "schema": 1,
+    "made_at": "2026-11-26T12:00:00Z",
+    "plans": [{"host": "a", "release": "2.8.0", "flavour": "cpu", "python": "3.10", "architecture": "x86_64"}],
+    "files": [
+        {
+            "path": f"wheels/{WHEEL}",
+            "sha256": "0" * 64,
+            "bytes": 10,
+            "kind": "wheel",
+            "name": "demo",
+            "version": "1",
+            "source": f"https://files.example/{WHEEL}",
+            "license": None,
+        }
+    ],
 }
 RAW_METADATA = {"metadata": {"tensorflow_gpu_stack": {"environment": "/x"}}, "display_name": "x"}
 
@@ -460,6 +480,22 @@ def read_drained(root: Path, text: bytes) -> None:
     drained.read_drained(str(root))
 
 
+def read_bundle(root: Path, text: bytes) -> None:
+    bundle_manifest.parse_manifest(text.decode("utf-8", "replace"), where="here")
+    write(root / "bundles" / f"{'0' * 32}.json", text)
+    checking._read_record(str(root / "bundles" / f"{'0' * 32}.json"))
+
+
+def read_bundled_page(root: Path, text: bytes) -> None:
+    write(root / "index.json", text)
+    bundle_wheels._rows_of(str(root / "index.json"))
+
+
+def read_license(root: Path, text: bytes) -> None:
+    write(root / "a.whl", text)
+    bundle_wheels.license_of(str(root / "a.whl"))
+
+
 def read_kernelspec(root: Path, text: bytes) -> None:
     fill_root(root)
     write(root / "kernels" / NAME / "kernel.json", text)
@@ -613,6 +649,9 @@ READERS = (
     ),
     Reader("fleet.json", ("fleet/recorded.py",), as_bytes(FLEET), read_fleet_record("fleet.json"), 20),
     Reader("record of a drained node", ("fleet/drained.py",), b"2026-11-26T12:00:00Z\n", read_drained),
+    Reader("manifest of a bundle", ("bundle/manifest.py", "bundle/checking.py"), as_bytes(BUNDLE), read_bundle, 30),
+    Reader("page in a bundle", ("bundle/wheels.py",), as_bytes(PAGE), read_bundled_page),
+    Reader("license of a wheel", (), a_zip(), read_license),
     Reader("kernel.json", ("environment/kernelspec.py",), as_bytes(RAW_METADATA), read_kernelspec),
     Reader(
         "requirements.txt",
@@ -717,6 +756,7 @@ READERS = (
 # Files that parse and are in no row, with the reason.
 ELSEWHERE = {
     "tables/load.py": "tables are of this toolkit, and each has a schema",
+    "bundle/pythons.py": "what the pinned uv printed",
     "locking/compile.py": "what the pinned uv wrote into a directory of its own a moment before",
 }
 PARSES = {"parse_object", "read_json", "json.loads", "json.load", "csv.reader", "tarfile.open", "zipfile.ZipFile"}

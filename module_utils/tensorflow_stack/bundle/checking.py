@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import StackError
 from ..io.downloads import Source, as_url, has_credentials
 from ..io.flock import exclusive_lock
-from ..io.reading import digest_of
+from ..io.reading import digest_of, read_json
 from ..io.writing import write_json
 from ..records.lockfile import Lock
 from .manifest import MANIFEST, SIGNATURES, BundledFile, BundleManifest, parse_manifest
@@ -105,9 +105,7 @@ def find_damaged(bundle: OpenBundle, files: Sequence[BundledFile], *, tools: str
 
 def _read_record(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as stream:
-            found: dict[str, Any] = json.load(stream)
-        return found
+        return read_json(path, _MOST_BYTES)
     except (OSError, ValueError):
         return {}
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import StackError
+from ..io.reading import parse_object
 
 MANIFEST = "manifest.json"
 SBOM = "sbom.cdx.json"
@@ -89,7 +90,7 @@ def render_manifest(manifest: BundleManifest) -> str:
 def parse_manifest(text: str, *, where: str) -> BundleManifest:
     """The manifest that `text` is; StackError says what is wrong with it."""
     try:
-        content = json.loads(text)
+        content = parse_object(text)
         if content["schema"] != _SCHEMA:
             raise StackError(
                 f"The bundle {where} has a manifest of schema {content['schema']}, and this toolkit reads {_SCHEMA}. "
@@ -97,7 +98,7 @@ def parse_manifest(text: str, *, where: str) -> BundleManifest:
             )
         return BundleManifest(
             str(content["made_at"]),
-            tuple(PlannedFor(**row) for row in content["plans"]),
+            tuple(_read_plan(row) for row in content["plans"]),
             tuple(_read_file(row) for row in content["files"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -107,11 +108,21 @@ def parse_manifest(text: str, *, where: str) -> BundleManifest:
         ) from error
 
 
+def _read_plan(row: Mapping[str, Any]) -> PlannedFor:
+    plan = PlannedFor(**row)
+    if not all(isinstance(value, str) for value in row.values()):
+        raise ValueError(f"{row} is no plan")
+    return plan
+
+
 def _read_file(row: Mapping[str, Any]) -> BundledFile:
     file = BundledFile(**row)
+    texts = [file.path, file.sha256, file.kind, file.name, *filter(None, (file.version, file.source, file.license))]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{row} is no file")
     if not is_inside(file.path) or file.path in OWN_FILES:
         raise ValueError(f"{file.path!r} is no path of a file in a bundle")
-    if not _SHA256.fullmatch(file.sha256) or not isinstance(file.bytes, int) or file.bytes < 0:
+    if not _SHA256.fullmatch(file.sha256) or type(file.bytes) is not int or file.bytes < 0:
         raise ValueError(f"{file.path} has no sha256 and size")
     return file
 

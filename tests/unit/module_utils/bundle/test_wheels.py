@@ -86,7 +86,7 @@ def test_the_pages_are_an_index(tmp_path: Path) -> None:
     assert "simple/tiny-thing/index.html" in paths
     assert all((tmp_path / path).is_file() for path in paths)
     page = Source(f"{tmp_path.as_uri()}/simple/tiny-thing/index.html", name="page", settings="")
-    body = page.get(page.shown, what="page").body.decode()
+    body = page.get(page.shown, what="page", limit=1 << 20).body.decode()
     assert f'href="../../wheels/tiny_thing-1.0-py3-none-any.whl#sha256={files[0].sha256}"' in body
     assert 'data-requires-python="&gt;=3.8"' in body
     as_json = json.loads((tmp_path / "simple/tiny-thing/index.json").read_text())

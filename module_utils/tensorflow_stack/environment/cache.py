@@ -37,6 +37,7 @@ class CacheOutcome(NamedTuple):
     wheels: tuple[CachedWheel, ...]
     bytecode: tuple[str, ...]
     freed_bytes: int
+    cache_bytes: int  # afterwards, of wheels and bytecode that no build shares
 
 
 def list_places(root: str) -> tuple[Place, ...]:
@@ -73,9 +74,15 @@ def find_superfluous(root: str) -> tuple[CachedWheel, ...]:
 
 def plan_prune(root: str) -> CacheOutcome:
     """What prune would remove; the bytes are not known beforehand. Reads only."""
+    cache = os.path.join(root, ".cache")
     return CacheOutcome(
-        list_places(root), find_superfluous(root), find_unshared(os.path.join(root, ".cache", "bytecode")), 0
+        list_places(root), find_superfluous(root), find_unshared(os.path.join(cache, "bytecode")), 0, _own_bytes(cache)
     )
+
+
+def is_over(root: str, limit: int) -> bool:
+    """Whether the cache takes more bytes than it may; without a limit (0) it always does."""
+    return not limit or _own_bytes(os.path.join(root, ".cache")) > limit
 
 
 def prune(root: str, uv: str) -> CacheOutcome:
@@ -92,7 +99,8 @@ def prune(root: str, uv: str) -> CacheOutcome:
             f"{error.filename} cannot be removed: {error.strerror}. Run as the owner of {root}.", path=error.filename
         ) from error
     prune_cache(uv, os.path.join(cache, "uv"))
-    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - _own_bytes(cache)))
+    after = _own_bytes(cache)
+    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - after), after)
 
 
 def _locked(build: str) -> Iterable[tuple[str, str]]:

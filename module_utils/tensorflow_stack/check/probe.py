@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 from ..environment.builds import Build
-from ..environment.damage import find_added
+from ..environment.damage import compare_build, find_added
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.clock import timestamp
@@ -142,10 +142,10 @@ def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
 
 
 def _evidence_digest(build: str, evidence: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    record = read_record(build)
+    found = Build(build, read_record(build))
     return evidence_digest(
         evidence=evidence,
-        additions=find_added(Build(build, record)) if record else (),
+        additions=find_added(found, compare_build(found)) if found.record else (),
         variables=deciding_variables(os.environ),
         build=os.path.basename(build),
         **expected,

@@ -20,7 +20,7 @@ from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
 from .bytecode import find_store, link_bytecode
-from .damage import Damage, find_damage
+from .damage import Comparison, compare_build, describe_file
 from .installed_files import correct_metadata_row, find_foreign
 from .source_builds import build_sources
 
@@ -211,10 +211,10 @@ def compare(
     """
     log.say("Comparing every file with its wheel")
 
-    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, list[Damage], list[str]]:
+    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, Comparison, list[str]]:
         build = describe()
-        found = find_damage(build, hashed=spec.lock.packages, progress=progress)
-        return build, found, sorted({package for package, _ in found if package})
+        found = compare_build(build, hashed=spec.lock.packages, is_new=True, progress=progress)
+        return build, found, sorted({package for package, _ in found.damage if package})
 
     build, found, spoiled = look(_Counted(log).say)
     if installer.uv and spoiled:
@@ -223,8 +223,8 @@ def compare(
     # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
     if spoiled and _correct_metadata_rows(build, spoiled):
         build, found, spoiled = look()
-    if found:
-        texts = "; ".join(text for _, text in found[:5])
+    if found.damage:
+        texts = "; ".join(text for _, text in found.damage[:5])
         fault = (
             f" The wheel itself is wrong, even after another download: name another version of {', '.join(spoiled)} in "
             "tensorflow_requirements, or another index in tensorflow_index_url."
@@ -232,6 +232,9 @@ def compare(
             else ""
         )
         raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
+    if found.inside and build.record:
+        # A wheel may have files that its RECORD does not list.
+        build.record["unlisted"] = {name: describe_file(path, name) for name in found.inside}
     foreign = find_foreign(path)
     if foreign:
         raise BuildError(

@@ -26,6 +26,7 @@ from typing import Iterable, Iterator, NamedTuple
 from ..errors import BusyError, UnwritableError
 from ..io.flock import exclusive_lock
 from ..io.reading import read_json, read_whole
+from ..io.writing import write_new
 from ..records.distributions import contents_digest, distributions_in, read_rows
 
 _LOCK = ".lock"
@@ -183,8 +184,7 @@ def _keep(store: Store, site_packages: str, found: _Distribution) -> None:
             index[name] = hashlib.sha256(data).hexdigest()
     if index:
         # Not synced, as nothing here is: what a power cut damages does not have the sha256 of the index, or no index.
-        with open(os.path.join(filling, _INDEX), "x", encoding="utf-8") as stream:
-            json.dump(index, stream)
+        write_new(os.path.join(filling, _INDEX), json.dumps(index))
         if os.path.isdir(found.entry):
             shutil.rmtree(found.entry)
         os.rename(filling, found.entry)

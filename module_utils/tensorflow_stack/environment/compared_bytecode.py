@@ -24,13 +24,15 @@ _CHUNK = 1000
 # Run by the interpreter of the build, so in the grammar of Python 3.6. What has another magic number or other times
 # than its source is not run by Python, unless its flags say that it is not to be compared with the source.
 _COMPARE = """
-import importlib.util, json, marshal, os, sys
+import importlib.util, json, marshal, os, stat, sys
+def read(path):
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as stream:
+        return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
 behind = 16 if sys.version_info >= (3, 7) else 12
 changed = []
 for number, (source, name, level) in enumerate(json.load(sys.stdin)):
     try:
-        with open(name, "rb") as stream:
-            compiled = stream.read()
+        compiled = read(name)
         if compiled[:4] != importlib.util.MAGIC_NUMBER:
             continue
         status = os.stat(source)
@@ -38,8 +40,7 @@ for number, (source, name, level) in enumerate(json.load(sys.stdin)):
         noted = [int.from_bytes(compiled[place:place + 4], "little") for place in (behind - 8, behind - 4)]
         if not any(compiled[4:behind - 8]) and noted != times:
             continue
-        with open(source, "rb") as stream:
-            text = stream.read()
+        text = read(source)
         is_same = marshal.loads(compiled[behind:]) == compile(text, source, "exec", 0, True, level)
     except Exception:
         is_same = False

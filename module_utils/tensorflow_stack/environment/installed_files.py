@@ -162,7 +162,8 @@ class _Look:
                     continue
                 path = f"{self._site_packages}/{name}"
                 self.problem = self.problem or _problem(name, path, status, str(status.st_size), None)
-                self.bytecode.append(Bytecode(self._package, source, name))
+                if stat.S_ISREG(status.st_mode):
+                    self.bytecode.append(Bytecode(self._package, source, name))
 
     def _weakness_above(self, folder: str) -> str | None:
         """The directory of a file, and those between it and site-packages; each is looked at once."""

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 import shlex
-import tempfile
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,7 +13,9 @@ from typing import Callable
 
 from ..errors import BuildError
 from ..io.commands import run_into
+from ..io.trust import private_directory
 from ..io.uv import explain_fetch, uv_environment
+from ..io.writing import open_to_write, write_new
 from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
@@ -42,8 +43,7 @@ class BuildLog:
     """The log of one build: what the programs say that it runs, and its own phases between them."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
+        self._stream = open_to_write(path)
 
     def __enter__(self) -> BuildLog:
         return self
@@ -93,11 +93,9 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     Gives back the packages whose bytecode was compiled: the store of shared bytecode lacks it.
     """
     lock_path = os.path.join(path, "lock.txt")
-    with open(lock_path, "x", encoding="utf-8") as stream:
-        stream.write(spec.lock.text)
+    write_new(lock_path, spec.lock.text)
     if spec.lock.built_with:
-        with open(os.path.join(path, _BUILD_CONSTRAINTS), "x", encoding="utf-8") as stream:
-            stream.write(spec.lock.build_constraints)
+        write_new(os.path.join(path, _BUILD_CONSTRAINTS), spec.lock.build_constraints)
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
@@ -165,10 +163,10 @@ def _install_with_pip(
     # First: the interpreter's own may be too old for the other wheels, and should not replace itself among them.
     own = tuple(found for found in spec.lock.distributions if found.name == "pip")
     if own:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as stream:
-            stream.write(dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
-            stream.flush()
-            log.run([*command, "-r", stream.name], environment)
+        with private_directory("tensorflow-pip-") as directory:
+            lines = os.path.join(directory, "pip.txt")
+            write_new(lines, dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
+            log.run([*command, "-r", lines], environment)
     # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
     command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
     log.say(f"Fetching {len(spec.lock.packages)} packages")

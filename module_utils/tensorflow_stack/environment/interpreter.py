@@ -8,10 +8,14 @@ from typing import Iterable
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
 from ..io.flock import exclusive_lock
+from ..io.reading import read_tail
 from ..io.uv import uv_environment
+from ..io.writing import open_to_write
+from .own_pythons import note_python
 from .root import PLACE_SETTING
 
 _START_SECONDS = 10.0
+_LOG_BYTES = 1 << 20
 
 
 def find_fault(path: str, minor: str) -> str | None:
@@ -66,15 +70,16 @@ def fetch(
     lock = os.path.join(root, ".locks", "pythons")
     with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
-        with open(log, "wb") as stream:
+        with open_to_write(log) as stream:
             # As a build says its phases.
             stream.write(f"== Fetching Python {minor}\n".encode())
-            stream.flush()
-            code = run_into(command, stream, stream, env=environment)
-    if code == 0 and runs_as(path, minor):
-        return
-    with open(log, encoding="utf-8", errors="replace") as stream_text:
-        said = [line.strip() for line in stream_text if line.strip()]
+            code = run_into(command, stream, stream, env=environment, cwd="/")
+    if code == 0:
+        note_python(root, path)
+        if runs_as(path, minor):
+            return
+    text = read_tail(log, _LOG_BYTES, follow=False).decode("utf-8", "replace")
+    said = [line.strip() for line in text.splitlines() if line.strip()]
     tried = mirror or downloads or " or ".join(places) or "the default place of uv"
     raise BuildError(
         f"Python {minor} could not be fetched from {tried}"

@@ -23,7 +23,7 @@ from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
 from ..records.build import BUILD_RECORD
 from ..records.environment import EnvironmentSpec
-from ..records.lockfile import parse_lock
+from ..records.lockfile import LOCK_BYTES, parse_lock
 from .bookkeeping import leftovers
 from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
 from .bytecode import find_store, keep_bytecode
@@ -39,10 +39,9 @@ from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
 from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
-from .root import PLACE_SETTING, check_root
+from .own_pythons import check_python
+from .root import PLACE_SETTING, check_cache, check_root
 from .scripts import name_environment
-
-_LOCK_BYTES = 16 << 20
 
 
 def apply_present(
@@ -139,7 +138,7 @@ def lock_in_use(root: str, name: str) -> str:
         raise BuildError(f"There is no environment {name} in {root}: {listed_environments(environment_names(root))}.")
     path = os.path.join(live.path, "lock.txt")
     try:
-        text = read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8")
+        text = read_whole(path, LOCK_BYTES, follow=False).decode("utf-8")
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
         found = "is not the one from which it was built"
@@ -193,6 +192,8 @@ def _fill(
     seconds: dict[str, float],
 ) -> Build:
     log.say(f"Building {os.path.basename(path)}")
+    check_cache(spec.root)
+    check_python(spec.root, spec.python)
     os.mkdir(path, 0o755)
     started = time.monotonic()
     compiled = install(spec, installer, path, log)

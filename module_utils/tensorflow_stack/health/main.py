@@ -6,7 +6,6 @@ hangs is the one whose result matters.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -16,9 +15,12 @@ from ..check.probe import look
 from ..environment.in_use import read_link
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
+from ..io.reading import read_json
 from ..io.writing import write_json, write_text
 from ..records import manifest
 from .findings import Finding, as_json, metrics, status_line
+
+_SETTINGS_BYTES = 1 << 20
 
 # What nobody checked in full yet: its kind is all that is known.
 _MINIMUM = {"gpu_count": 0, "gpu_addresses": [], "cudnn_floor": None}
@@ -27,8 +29,7 @@ _MINIMUM = {"gpu_count": 0, "gpu_addresses": [], "cudnn_floor": None}
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if the result was written, whatever it is."""
     [path] = arguments
-    with open(path, encoding="utf-8") as stream:
-        settings = json.load(stream)
+    settings = read_json(path, _SETTINGS_BYTES)
     began, started = int(time.time()), time.monotonic()
     found = find(settings["root"], settings["environment"], time_limit=settings["time_limit"])
     finding = Finding(checked_at=began, seconds=time.monotonic() - started, **found)

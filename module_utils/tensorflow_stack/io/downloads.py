@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
 from ..errors import StackError
+from .writing import open_to_write
 
 _ATTEMPTS = 3
 _TIMEOUT = 30.0
@@ -78,7 +79,7 @@ class Source:
 
         def write(response: Any) -> tuple[int, str]:
             digest, count = hashlib.sha256(), 0
-            with open(path, "wb") as stream:
+            with open_to_write(path) as stream:
                 while limit is None or count < limit:
                     block = response.read(_BLOCK if limit is None else min(_BLOCK, limit - count))
                     if not block:

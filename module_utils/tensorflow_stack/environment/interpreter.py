@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
+from ..io.downloads import Source
 from ..io.flock import exclusive_lock
-from ..io.reading import read_tail
+from ..io.reading import parse_object, read_tail, read_whole
+from ..io.trust import private_directory
 from ..io.uv import uv_environment
-from ..io.writing import open_to_write
+from ..io.writing import open_to_write, write_bytes
 from .own_pythons import note_python
 from .root import PLACE_SETTING
 
 _START_SECONDS = 10.0
 _LOG_BYTES = 1 << 20
+_LIST_BYTES = 64 << 20
 
 
 def find_fault(path: str, minor: str) -> str | None:
@@ -61,14 +66,17 @@ def fetch(
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
-    # Not as options, which everybody reads in the list of processes.
-    for name, address in (("UV_PYTHON_INSTALL_MIRROR", mirror), ("UV_PYTHON_DOWNLOADS_JSON_URL", downloads)):
-        if address:
-            environment[name] = address
+    # Not as an option, which everybody reads in the list of processes.
+    if mirror:
+        environment["UV_PYTHON_INSTALL_MIRROR"] = mirror
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
     lock = os.path.join(root, ".locks", "pythons")
-    with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
+    with contextlib.ExitStack() as held:
+        held.enter_context(exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING))
+        if downloads:
+            scratch = held.enter_context(private_directory("tensorflow-pythons-"))
+            environment["UV_PYTHON_DOWNLOADS_JSON_URL"] = _checked_list(downloads, minor, scratch)
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
         with open_to_write(log) as stream:
             # As a build says its phases.
@@ -90,3 +98,27 @@ def fetch(
         rc=code,
         stderr="\n".join(said[-20:]),
     )
+
+
+def _checked_list(downloads: str, minor: str, scratch: str) -> str:
+    """A copy of the list of builds, in which each of this minor has a sha256: uv installs others unchecked."""
+    try:
+        if "://" in downloads:
+            source = Source(downloads, name="list of Pythons", settings="python_downloads")
+            data = source.get(downloads, what="It", limit=_LIST_BYTES).body
+        else:
+            data = read_whole(downloads, _LIST_BYTES)
+        rows = parse_object(data)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BuildError(f"The list of Pythons {downloads} cannot be read: {reason}. Set python_downloads.") from error
+    for name, row in rows.items():
+        is_wanted = isinstance(row, dict) and f"{row.get('major')}.{row.get('minor')}" == minor
+        if is_wanted and not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
+            raise BuildError(
+                f"The list of Pythons {downloads} has no sha256 of {name}, and only builds with one are installed. Add "
+                "it, or unset python_downloads."
+            )
+    path = os.path.join(scratch, "pythons.json")
+    write_bytes(path, data)
+    return path

@@ -24,7 +24,7 @@ _SHOWN = 3
 def note_python(root: str, path: str) -> None:
     """Note each file of the Python that was unpacked just now."""
     home = home_of(root, path)
-    if home:
+    if home and os.path.isdir(home):
         write_json(_note_of(home), dict(_files_of(home)))
 
 
@@ -34,7 +34,7 @@ def check_python(root: str, path: str) -> None:
     One that an earlier version of this toolkit fetched has no note: of that only owners and modes are looked at.
     """
     home = home_of(root, path)
-    if home is None:
+    if home is None or not os.path.isdir(home):
         return
     for place in _places_below(home):
         weakness = judge(place, os.lstat(place), shared=False)

@@ -185,6 +185,16 @@ def gpu_proofs() -> str:
     return _table(titles, rows)
 
 
+def companions() -> str:
+    """The table of companions that were used with each release: release by companion, each cell a version."""
+    proofs = load_tables(str(RELEASE_FILES / "tables")).companion_proofs
+    projects = sorted({proof.project for proof in proofs})
+    versions = {(proof.release, proof.python, proof.project): proof.version for proof in proofs}
+    targets = list(dict.fromkeys((proof.release, proof.python) for proof in reversed(proofs)))
+    rows = [(*target, *(versions.get((*target, project), "none") for project in projects)) for target in targets]
+    return _table(("release", "Python", *projects), rows)
+
+
 def kernels() -> str:
     """The table of the kinds of kernels of each release."""
     tables = load_tables(str(RELEASE_FILES / "tables"))
@@ -335,6 +345,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
         REPOSITORY / "docs" / "compatibility.md": {
             "every_release": every_release,
             "gpu_proofs": gpu_proofs,
+            "companions": companions,
             "kernels": kernels,
             "known_breaks": known_breaks,
             "from_source": from_source,

@@ -27,6 +27,8 @@ from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
+# fact: uv 0.13 uses py_compile.PycInvalidationMode, which Python 3.7 introduced, 2026-11-26
+_NOT_COMPILED_BY_UV = ("3.6",)
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,8 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
     not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
     if not_compiled:
-        # With nothing left to install; in a step of its own so that the log says what takes so long.
-        log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-        log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+        # In a step of its own, so that the log says what takes so long.
+        _compile(spec, command, path, environment, log)
     return not_compiled
 
 
@@ -137,6 +138,24 @@ def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str
         if explained is None:
             raise
         raise BuildError(f"{spec.name} was not built: {explained}", **error.details) from error
+
+
+def _compile(
+    spec: EnvironmentSpec, sync_command: list[str], path: str, environment: dict[str, str], log: BuildLog
+) -> None:
+    """Compile every module of a build, in which uv has nothing left to install."""
+    if spec.lock.python in _NOT_COMPILED_BY_UV:
+        _compile_by_itself(path, environment, log)
+        return
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    log.run(sync_command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+
+
+def _compile_by_itself(path: str, environment: dict[str, str], log: BuildLog) -> None:
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    python = os.path.join(path, "bin", "python")
+    # It ends with 1 if a file is of another grammar, as templates and some tests are; uv passes over these, too.
+    _succeeds([python, "-I", "-m", "compileall", "-q", os.path.join(path, "lib")], environment, log)
 
 
 def _count_modules(path: str) -> int:
@@ -175,8 +194,7 @@ def _install_with_pip(
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
     if extra:
         log.run(pip + ["uninstall", "--yes"] + extra, environment)
-    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run([python, "-I", "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
+    _compile_by_itself(path, environment, log)
 
 
 def _sync_command(uv: str, path: str, lock: Lock) -> list[str]:
@@ -275,8 +293,9 @@ def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Buil
         )
     log.say(f"Fetching {', '.join(packages)} again: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
-    command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
+    command = _sync_command(uv, path, spec.lock)
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
+    _compile(spec, command, path, environment, log)
 
 
 def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:

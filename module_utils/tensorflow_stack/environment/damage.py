@@ -12,7 +12,6 @@ from ..records.additions import TOOLS, Addition, find_additions, is_empty, is_pa
 from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .builds import Build, builds_of
-from .compared_bytecode import find_changed_bytecode
 from .installed_files import Bytecode, Recorded, compare_files, find_changed, sha256_or_none
 
 
@@ -88,14 +87,25 @@ def compare_build(
             in_question += looked.in_question
             bytecode += looked.bytecode
             folders.update(looked.folders)
-    changed = [*find_changed(in_question), *find_changed_bytecode(build.path, site_packages, bytecode)]
     named = {package for package, _ in damage}
+    changed = _changed_contents(build.path, site_packages, in_question, bytecode)
     damage += [Damage(name, f"{name}: {text}") for name, text in changed if name not in named]
     damage += _link_damage(build.path, build.record["links"])
     # What a wheel has and does not list: uv adds it to the RECORD, without a hash.
     without_hash = [os.path.join(build.record["site_packages"], file.name) for file in in_question if not file.hash]
     more, inside = _compare_unlisted(build.path, build.record, folders, without_hash)
     return Comparison(damage + more, inside + without_hash if is_new else inside)
+
+
+def _changed_contents(
+    path: str, site_packages: str, files: list[Recorded], bytecode: list[Bytecode]
+) -> list[tuple[str, str]]:
+    changed = find_changed(files)
+    if bytecode:
+        from .compared_bytecode import find_changed_bytecode  # a run that changes nothing does without the import
+
+        changed += find_changed_bytecode(path, site_packages, bytecode)
+    return changed
 
 
 def _compare_unlisted(

@@ -14,7 +14,7 @@ import re
 import stat
 
 from ..io.reading import read_whole
-from ..io.writing import write_bytes
+from ..io.writing import write_new
 from ..records.distributions import RECORD_BYTES, record_fields
 
 _SCRIPT_BYTES = 1 << 20
@@ -58,4 +58,5 @@ def _update_record(record: str, site_packages: str, changed: dict[str, tuple[str
 
 def _write(path: str, content: bytes, mode: int) -> None:
     """A new file, because the old one may be that of an installer's cache, too."""
-    write_bytes(path, content, mode=mode)
+    os.unlink(path)
+    write_new(path, content, mode=mode)

@@ -57,10 +57,11 @@ def opened_directory(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def write_new(path: str, text: str) -> None:
+def write_new(path: str, content: str | bytes, *, mode: int = 0o644) -> None:
     """A file where none is, nor a link; raises OSError. It is not synced: its writer syncs all that it wrote."""
-    with os.fdopen(os.open(path, _NEW, 0o644), "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with os.fdopen(os.open(path, _NEW, 0o600), "wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def open_to_write(path: str) -> IO[bytes]:

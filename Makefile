@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # With -E, no PYTHONPATH or PYTHONHOME of the shell counts.
-PLAYBOOKS := workstation add fleet report plan verify doctor history rollback kernel health pull cache remove lock
+PLAYBOOKS := workstation add fleet bundle report plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -10,8 +10,8 @@ OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-o
   integration slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL JOBS ONLY RELEASE SCENARIO,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are JOBS, ONLY, RELEASE and SCENARIO))
+UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS ONLY RELEASE SCENARIO,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, ONLY, RELEASE and SCENARIO))
 endif
 endif
 
@@ -22,6 +22,7 @@ help: ## Show this help
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
 add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
+bundle: ## Fetch all that an inventory needs into a directory: make bundle TENSORFLOW=2.8.0 BUNDLE=/srv/bundle; CHECK=1 checks it
 report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
@@ -45,7 +46,7 @@ $(PLAYBOOKS):
 
 .PHONY: tools test-tools test-packages lock-tools
 tools: ## Install the tools that run the playbooks into .venv
-	@$(PYTHON) -E scripts/bootstrap.py
+	@$(PYTHON) -E scripts/bootstrap.py $(if $(BUNDLE),--bundle '$(BUNDLE)')
 
 test-tools: ## Install the tools that test and lint into .venv as well
 	@$(PYTHON) -E scripts/bootstrap.py --group test

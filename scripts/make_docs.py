@@ -53,7 +53,9 @@ def inventory_variable(default: object) -> tuple[str, object] | None:
         return None
     match Environment().parse(default).body:
         case [nodes.Output(nodes=[nodes.Filter(node=nodes.Name(name=name), name="default", args=[value, *_])])]:
-            return name, value.as_const()
+            # Of a bundle, if there is one; else what the table shows.
+            shown = value.expr2 if isinstance(value, nodes.CondExpr) and value.expr2 else value
+            return name, shown.as_const()
     return None
 
 

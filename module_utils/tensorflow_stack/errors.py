@@ -66,7 +66,7 @@ class UnwritableError(StackError, OSError):
 class NotStartedError(StackError, OSError):
     """A program cannot be started; an OSError as well, for callers to whom that is an answer."""
 
-    def __init__(self, argv: Sequence[str], reason: str) -> None:
-        message = f"{argv[0]} cannot be started: {reason}. Install its package."
+    def __init__(self, argv: Sequence[str], reason: str, advice: str = "Install its package.") -> None:
+        message = f"{argv[0]} cannot be started: {reason}. {advice}"
         super().__init__(message, cmd=list(argv))
         self.reason = reason

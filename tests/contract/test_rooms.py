@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kernel": {"io", "node"},
     "archives": {"io", "records"},
     "fleet": {"io", "records"},
+    "bundle": {"io", "packages", "records", "repositories", "tables"},
     "health": {"check", "environment", "io", "records"},
     "report": {"io"},
     "screen": set(),
@@ -44,6 +45,9 @@ PURE = {"planning"}
 # Files of other rooms that are as pure.
 PURE_FILES = {
     "archives/manifest.py",
+    "bundle/apt.py",
+    "bundle/manifest.py",
+    "bundle/needs.py",
     "check/line_search.py",
     "check/expected_gpus.py",
     "check/log_judge.py",

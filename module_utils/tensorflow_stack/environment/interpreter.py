@@ -9,7 +9,7 @@ from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
-from ..io.downloads import Source
+from ..io.downloads import Source, as_url
 from ..io.flock import exclusive_lock
 from ..io.reading import parse_object, read_tail, read_whole
 from ..io.trust import private_directory
@@ -68,7 +68,7 @@ def fetch(
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
     # Not as an option, which everybody reads in the list of processes.
     if mirror:
-        environment["UV_PYTHON_INSTALL_MIRROR"] = mirror
+        environment["UV_PYTHON_INSTALL_MIRROR"] = as_url(mirror)
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
     lock = os.path.join(root, ".locks", "pythons")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import subprocess
 from typing import IO, Any, Mapping, NamedTuple, Sequence
 
 from ..errors import NotStartedError
+from .space import is_noexec
 
 # After SIGKILL. What hangs in a broken driver cannot be reaped, and its caller has to go on.
 _REAP_SECONDS = 10.0
@@ -114,6 +116,9 @@ def _start(argv: Sequence[str], *, env: Mapping[str, str] | None, **how: Any) ->
     try:
         return subprocess.Popen(list(argv), env=c_locale() if env is None else env, **how)
     except OSError as error:
+        if error.errno == errno.EACCES and is_noexec(argv[0]):
+            advice = "Its file system is mounted noexec: mount it with exec, or use a directory of another one."
+            raise NotStartedError(argv, str(error.strerror), advice) from error
         raise NotStartedError(argv, str(error.strerror)) from error
 
 

@@ -7,6 +7,7 @@ import email.message
 import hashlib
 import http.client
 import netrc
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -37,7 +38,7 @@ class Source:
     def __init__(
         self, url: str, *, name: str, settings: str, opener: urllib.request.OpenerDirector | None = None
     ) -> None:
-        self.parts = urllib.parse.urlsplit(url.rstrip("/"))
+        self.parts = urllib.parse.urlsplit(as_url(url).rstrip("/"))
         if self.parts.scheme not in ("http", "https", "file"):
             raise StackError(f"The {name} {url!r} is no http, https or file URL. Set {settings}.")
         # Credentials are not for messages, and urllib takes none from a URL.
@@ -56,6 +57,22 @@ class Source:
 
         return self._open(url, read, what=what, accept=accept)
 
+    def find(self, url: str, *, what: str, limit: int | None = None) -> Answer | None:
+        """The same, None if the server or directory does not have it."""
+        try:
+            return self.get(url, what=what, limit=limit)
+        except StackError as error:
+            cause = error.__cause__
+            is_absent = self.directory is not None or getattr(cause, "code", None) in (403, 404)
+            if not is_absent:
+                raise
+            return None
+
+    @property
+    def directory(self) -> str | None:
+        """Of a file URL."""
+        return urllib.request.url2pathname(self.parts.path) if self.parts.scheme == "file" else None
+
     def get_part(self, url: str, *, what: str, part: str, limit: int) -> Answer:
         """The bytes `part` (`bytes=-1000`) of what is at `url`, or all of it where the server gives no parts.
 
@@ -73,8 +90,19 @@ class Source:
 
         return self._open(url, read, what=what, part=part)
 
-    def save(self, url: str, path: str, *, what: str, sha256: str, size: int | None) -> None:
-        """Write the file at `url` to `path`; raises StackError unless its sha256 and, where known, its size fit."""
+    def state_of(self, url: str, *, what: str) -> dict[str, Any]:
+        """By what a file at `url` is known again, without its contents: size, and what the server says of its state."""
+
+        def read(response: Any) -> dict[str, Any]:
+            headers = response.headers
+            size = headers.get("Content-Length")
+            marks = [str(headers.get(name) or "") for name in ("ETag", "Last-Modified")]
+            return {"bytes": None if size is None else int(size), "marks": marks}
+
+        return self._open(url, read, what=what, method="HEAD")
+
+    def save(self, url: str, path: str, *, what: str, sha256: str | None, size: int | None) -> None:
+        """Write the file at `url` to `path`; raises StackError unless its sha256 and size, each if known, fit."""
         limit = None if size is None else size + 1
 
         def write(response: Any) -> tuple[int, str]:
@@ -91,7 +119,7 @@ class Source:
             return count, digest.hexdigest()
 
         count, found = self._open(url, write, what=what)
-        if found != sha256 or (size is not None and count != size):
+        if sha256 not in (None, found) or (size is not None and count != size):
             seen = "more" if size is not None and count > size else f"{count} bytes with sha256 {found}"
             expected = f"sha256 {sha256}" if size is None else f"{size} bytes with sha256 {sha256}"
             raise StackError(
@@ -101,9 +129,17 @@ class Source:
             )
 
     def _open(
-        self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*", part: str | None = None
+        self,
+        url: str,
+        consume: Callable[[Any], T],
+        *,
+        what: str,
+        accept: str = "*/*",
+        part: str | None = None,
+        method: str = "GET",
     ) -> T:
-        request = urllib.request.Request(url, headers={"Accept": accept, **({"Range": part} if part else {})})
+        headers = {"Accept": accept, **({"Range": part} if part else {})}
+        request = urllib.request.Request(url, headers=headers, method=method)
         credentials = self._credentials(url)
         if credentials:
             # Unredirected: not to be sent to another server.
@@ -168,6 +204,11 @@ def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
     except ValueError:
         return None
     return (parts.scheme, parts.hostname, port) if parts.hostname else None
+
+
+def as_url(place: str) -> str:
+    """A directory by its absolute path is the file URL of it; a URL stays as it is."""
+    return "file://" + urllib.request.pathname2url(place) if os.path.isabs(place) else place
 
 
 def has_credentials(url: str) -> bool:

@@ -14,6 +14,12 @@ from .clock import timestamp
 from .reading import check_regular
 
 _POLL_SECONDS = 0.2
+# What helps if a lock cannot be written, unless it is to be its owner.
+_ADVICE = {
+    errno.EROFS: "Mount the file system of {} writable",
+    errno.ENOSPC: "Free some space below {}",
+    errno.EDQUOT: "Free some space below {}",
+}
 
 
 @contextlib.contextmanager
@@ -62,9 +68,9 @@ def exclusive_lock(
             os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
         except OSError as error:
             elsewhere = f", or {place_setting}" if place_setting else ""
+            advice = _ADVICE.get(error.errno or 0, "Run as the owner of {}").format(os.path.dirname(path))
             raise UnwritableError(
-                f"The lock {path} cannot be written: {error.strerror}. "
-                f"Run as the owner of {os.path.dirname(path)}{elsewhere}.",
+                f"The lock {path} cannot be written: {error.strerror}. {advice}{elsewhere}.",
                 lock=path,
             ) from error
         yield

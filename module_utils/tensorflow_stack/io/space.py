@@ -1,4 +1,4 @@
-"""Whether there is room for what is about to be written."""
+"""What a file system allows: whether there is room on it, and whether programs start from it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ def nearest_directory(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
+
+
+def is_noexec(path: str) -> bool:
+    """Whether the file system that `path` is or will be on is mounted noexec, as far as that can be read."""
+    try:
+        return bool(os.statvfs(nearest_directory(os.path.abspath(path))).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
 
 
 def check_free_space(path: str, needed: int, *, what: str, setting: str = "") -> None:

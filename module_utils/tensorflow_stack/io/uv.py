@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from ..errors import StackError, hide_credentials
 from .commands import run
-from .downloads import Answer, Source, has_credentials
+from .downloads import Answer, Source, as_url, has_credentials
 from .index import ACCEPT
 from .reading import digest_of
 from .writing import open_to_write
@@ -97,7 +97,7 @@ def uv_environment(
     if cache:
         environment["UV_CACHE_DIR"] = cache
     if index_url:
-        environment[INDEX_VARIABLE] = index_url
+        environment[INDEX_VARIABLE] = as_url(index_url)
     if _is_wheel_directory(environment.get(INDEX_VARIABLE, "")):
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))

@@ -504,6 +504,10 @@ def _file_in_its_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(site.root).write_text("a file")
 
 
+def _without_programs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "is_noexec", lambda path: path == site.root)
+
+
 def _writable_for_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     os.makedirs(site.root)
     os.chmod(site.root, 0o777)
@@ -530,6 +534,10 @@ def _below_a_directory_of_others(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     ("spoil", "message"),
     [
         (_file_in_its_place, r"The environments' root .* cannot be written: .* is no directory\. Set tensorflow_root"),
+        (
+            _without_programs,
+            r"root .* is on a file system that is mounted noexec, .* Set tensorflow_root to a directory",
+        ),
         (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
         (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
         (_of_another_user, r"could be changed by others \(owner \d+, mode 07\d\d\)"),

@@ -74,6 +74,14 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, path: str) -> None:
         assert isinstance(caught.value, OSError)
 
 
+def test_a_program_on_a_file_system_without_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_text("")
+    monkeypatch.setattr(commands, "is_noexec", lambda path: path == str(program))
+    with pytest.raises(StackError, match="Its file system is mounted noexec: mount it with exec, or use a directory"):
+        run([str(program)])
+
+
 def test_at_the_time_limit_the_whole_group_is_killed_and_its_words_are_kept() -> None:
     done = run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout=0.3)
     assert done.code is None

@@ -17,15 +17,15 @@ def fail(number: int) -> object:
 
 
 @pytest.mark.parametrize(
-    ("function", "number"),
+    ("function", "number", "advice"),
     [
-        pytest.param("makedirs", errno.EACCES, id="directory of another user"),
-        pytest.param("open", errno.EROFS, id="file system that is read only"),
-        pytest.param("pwrite", errno.ENOSPC, id="full disk"),
+        pytest.param("makedirs", errno.EACCES, "Run as the owner of {}", id="directory of another user"),
+        pytest.param("open", errno.EROFS, "Mount the file system of {} writable", id="file system that is read only"),
+        pytest.param("pwrite", errno.ENOSPC, "Free some space below {}", id="full disk"),
     ],
 )
 def test_a_lock_that_cannot_be_written_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, advice: str
 ) -> None:
     directory = tmp_path / ".locks"
     monkeypatch.setattr(os, function, fail(number))
@@ -36,7 +36,7 @@ def test_a_lock_that_cannot_be_written_says_what_to_do(
             pytest.fail("is not held")
     assert caught.value.message == (
         f"The lock {directory}/pythons cannot be written: {os.strerror(number)}. "
-        f"Run as the owner of {directory}, or set tensorflow_root to a directory of yours."
+        f"{advice.format(directory)}, or set tensorflow_root to a directory of yours."
     )
 
 

@@ -7,11 +7,11 @@ PLAYBOOKS := workstation add fleet bundle report plan verify doctor history roll
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS ONLY RELEASE SCENARIO,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, ONLY, RELEASE and SCENARIO))
+UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO and SEED))
 endif
 endif
 
@@ -99,12 +99,23 @@ integration: test-packages ## Tests with real installs and playbook runs
 	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" -n 2 --dist loadfile \
 	  --no-loadscope-reorder --cpu 20
 
+.PHONY: faults fuzz bench
+faults: test-packages ## Kill, fill and cut off what there is, 500 random moments among it; KILLS=20 SEED=7 for others
+	KILLS=$(or $(KILLS),500) SEED=$(SEED) .venv/bin/python -m pytest tests/faults -rs --cpu 20 \
+	  --ignore tests/faults/test_fleet_hosts.py
+
+fuzz: test-tools ## Feed each reader of a file or an answer with 2,000 damaged inputs
+	READER_EXAMPLES=2000 .venv/bin/python -m pytest tests/contract/test_readers.py --cpu 20
+
+bench: test-tools ## Measure builds, checks and disk next to uv, cp and Ansible's pip, in turn; RELEASE=2.8.0
+	.venv/bin/python -m tests.bench.all --release $(or $(RELEASE),2.8.0)
+
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow test-oldest-all mutations prove
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow

@@ -8,11 +8,13 @@ import time
 from typing import Any
 
 import ansible.module_utils
+from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 try:
     from ..module_utils.tensorflow_stack import report, variables  # type: ignore[import-not-found,misc]
+    from ..module_utils.tensorflow_stack.boundary import failing_by_result  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.bundle.checking import find_plan_faults  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet.decision import check_environments  # type: ignore[import-not-found,misc]
@@ -30,6 +32,7 @@ except ImportError:  # in a checkout, where this file is not in a package
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import report, variables
+    from ansible.module_utils.tensorflow_stack.boundary import failing_by_result
     from ansible.module_utils.tensorflow_stack.bundle.checking import find_plan_faults
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet.decision import check_environments
@@ -44,6 +47,7 @@ load.preload_tables(os.path.join(_ROOT, "roles", "tensorflow_release", "files", 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
 
+    @failing_by_result("tensorflow_stack_info", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}

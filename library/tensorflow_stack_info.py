@@ -321,6 +321,7 @@ use:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.planning import door, options
 
 
@@ -329,10 +330,11 @@ def main() -> None:
         argument_spec=options.OPTIONS,
         supports_check_mode=True,
     )
-    result, failed = door.answer(module.params)
-    if failed:
-        module.fail_json(msg=failed, **result)
-    module.exit_json(changed=False, **result)
+    with failing_by_message(module):
+        result, failed = door.answer(module.params)
+        if failed:
+            module.fail_json(msg=failed, **result)
+        module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -44,28 +44,19 @@ from tensorflow_stack.tables.rows import CompanionProof, Release  # noqa: E402
 
 TABLES = REPOSITORY / "roles/tensorflow_release/files/tables"
 PROOFS = TABLES / "companion_proofs.yml"
-# What shows that it works with this TensorFlow: most fail at import, some only once an operation of theirs is called.
-USES = {
-    "keras-cv": "import keras_cv; keras_cv.layers.Grayscale()",
-    "keras-hub": "import keras_hub; keras_hub.layers.SinePositionEncoding()(numpy.ones((1, 4, 6), 'float32'))",
-    "tensorflow-addons": (
-        "import tensorflow_addons; tensorflow_addons.image.euclidean_dist_transform(numpy.ones((4, 4, 1), 'uint8'))"
-    ),
-    "tensorflow-datasets": "import tensorflow_datasets; tensorflow_datasets.features.Image()",
-    "tensorflow-hub": "import tensorflow_hub; tensorflow_hub.KerasLayer(lambda value: value)(numpy.ones((1, 2)))",
-    "tensorflow-io": (
-        "import tensorflow_io; tensorflow_io.experimental.color.rgb_to_bgr(numpy.ones((2, 2, 3), 'uint8'))"
-    ),
-    "tensorflow-probability": (
-        "import tensorflow_probability; tensorflow_probability.distributions.Normal(0.0, 1.0).log_prob(0.5)"
-    ),
-    "tensorflow-text": "import tensorflow_text; tensorflow_text.WhitespaceTokenizer().tokenize(['two words'])",
-    "tf-keras": "import tf_keras; tf_keras.layers.Dense(2)(numpy.ones((1, 3), 'float32'))",
-    "tf2onnx": (
-        "import tf2onnx; tf2onnx.convert.from_function(tensorflow.function(lambda value: value * 2.0), "
-        "input_signature=[tensorflow.TensorSpec((2,), tensorflow.float32)])"
-    ),
-}
+# Each has a function in companion_uses.py.
+PROJECTS = (
+    "keras-cv",
+    "keras-hub",
+    "tensorflow-addons",
+    "tensorflow-datasets",
+    "tensorflow-hub",
+    "tensorflow-io",
+    "tensorflow-probability",
+    "tensorflow-text",
+    "tf-keras",
+    "tf2onnx",
+)
 # tensorflow-datasets requires it, and it has no wheel.
 SOURCE_BUILDS = ("promise",)
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -110,10 +101,8 @@ class Prover:
         spec = EnvironmentSpec("companion", self._directory, lock.release, "cpu", self._pythons[lock.python], lock)
         installer = Installer(uv=self._uv, cache=os.path.join(self._directory, ".cache", "uv"))
         venv.apply_present(spec, installer=lambda: installer, keep=1, lock_timeout=0)
-        eager = "tensorflow.compat.v1.enable_eager_execution()" if lock.release.startswith("1.") else "pass"
-        code = f"import numpy, tensorflow\n{eager}\n{USES[project]}\n"
         done = subprocess.run(
-            [os.path.join(spec.path, "bin", "python"), "-I", "-c", code],
+            [os.path.join(spec.path, "bin", "python"), "-I", str(REPOSITORY / "scripts/companion_uses.py"), project],
             env={**ENVIRONMENT, "HOME": self._directory},
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
@@ -139,7 +128,7 @@ def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="*")
-    parser.add_argument("--project", choices=sorted(USES))
+    parser.add_argument("--project", choices=PROJECTS)
     arguments = parser.parse_args()
     tables = load_tables(str(TABLES))
     newest = {Version(row.version).release[:2]: row for row in tables.releases}
@@ -152,7 +141,7 @@ def main() -> int:
             if python is None:
                 print(f"{release.version}: no Python for it on this machine", flush=True)
                 continue
-            for project in [arguments.project] if arguments.project else sorted(USES):
+            for project in [arguments.project] if arguments.project else PROJECTS:
                 failed += not prove(prover, release.version, python, project)
     return 1 if failed else 0
 

@@ -70,3 +70,17 @@ class NotStartedError(StackError, OSError):
         message = f"{argv[0]} cannot be started: {reason}. {advice}"
         super().__init__(message, cmd=list(argv))
         self.reason = reason
+
+
+class TimedOutError(StackError):
+    """A program did not end in its time, and was ended."""
+
+    def __init__(self, argv: Sequence[str], seconds: float, setting: str, output: str = "") -> None:
+        last = output.rstrip().rpartition("\n")[2][-300:]
+        said = f" It last printed: {last}." if last else ""
+        longer = f", or raise {setting}" if setting else ""
+        super().__init__(
+            f"{' '.join(argv[:3])} did not end within {seconds:g} s and was stopped.{said} Find out what it waits for"
+            f"{longer}, and run again.",
+            cmd=list(argv),
+        )

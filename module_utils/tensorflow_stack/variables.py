@@ -107,7 +107,7 @@ def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
     if text.lstrip().startswith("["):
         try:
             items = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             items = None
     else:
         items = [item.strip() for item in text.split(",")]

@@ -45,6 +45,7 @@ class BuildLog:
     """The log of one build: what the programs say that it runs, and its own phases between them."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._stream = open_to_write(path)
 
     def __enter__(self) -> BuildLog:
@@ -69,7 +70,12 @@ class BuildLog:
         words = [word for word in command[1:] if word != "-I"]
         program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
-            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
+            raise BuildError(
+                f"{program} did not end within {timeout:g} s and was stopped. Run again when the machine is less busy; "
+                f"what it printed is in {self._path}.",
+                cmd=command,
+                stderr="",
+            )
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")

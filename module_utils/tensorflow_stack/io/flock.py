@@ -6,11 +6,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import time
 from typing import Iterator
 
 from ..errors import BusyError, UnwritableError
 from .clock import timestamp
+from .processes import name_processes, processes_locking
 from .reading import check_regular
 
 _POLL_SECONDS = 0.2
@@ -55,7 +57,7 @@ def exclusive_lock(
             deadline = time.monotonic() + wait
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
+                    holder = _holder(descriptor)
                     longer = f", or {wait_setting}" if wait_setting else ""
                     raise BusyError(
                         f"{what} is in use by {holder}; waited {wait:g} s. Run again when it has ended{longer}.",
@@ -74,6 +76,19 @@ def exclusive_lock(
                 lock=path,
             ) from error
         yield
+
+
+def _holder(descriptor: int) -> str:
+    """Who has the lock: the process that took it, or else one that it started and that has outlived it."""
+    noted = "".join(filter(str.isprintable, os.pread(descriptor, 200, 0).decode("ascii", "replace"))).strip()
+    holders = processes_locking(descriptor)
+    if holders:
+        since = noted.rpartition(" since ")[2] if f"process {holders[0]} " in noted else ""
+        return name_processes(holders) + (f" since {since}" if since else "")
+    number = re.match("process ([0-9]{1,9}) ", noted)
+    if number and not os.path.exists(f"/proc/{number.group(1)}"):
+        return f"a program that was started by {noted}, which has ended"
+    return noted or "an unknown process"
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import BuildError
@@ -37,3 +38,13 @@ def check_free_space(path: str, needed: int, *, what: str, setting: str = "") ->
             needed_bytes=needed,
             free_bytes=free,
         )
+
+
+def why_full(path: str, said: str) -> str:
+    """What is full of the file system of `path`, in a sentence; empty if what was `said` is of something else."""
+    if os.strerror(errno.ENOSPC) not in said:
+        return ""
+    status = os.statvfs(nearest_directory(path))
+    if status.f_files and status.f_favail == 0:
+        return f"The file system of {path} has no inodes left: remove files from it, however small they are."
+    return f"The file system of {path} is full: free some space there."

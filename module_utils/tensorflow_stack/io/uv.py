@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import html.parser
-import json
 import os
 import re
 import shutil
@@ -12,12 +10,13 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from typing import Any, Callable, Mapping, NamedTuple
 
 from ..errors import StackError, hide_credentials
 from .commands import run
-from .downloads import Answer, Source, as_url, has_credentials
-from .index import ACCEPT
+from .downloads import Source, as_url, has_credentials
+from .index import ACCEPT, MOST_BYTES, rows_of
 from .reading import digest_of
 from .writing import open_to_write
 
@@ -204,49 +203,30 @@ class _Index:
                 if os.path.isfile(path):
                     return "file://" + urllib.request.pathname2url(path)
             page += "index.html"
-        links = _read_links(self._source.get(page, what=project, accept=ACCEPT))
+        answer = self._source.get(page, what=project, accept=ACCEPT, limit=MOST_BYTES)
+        links = {_name_of(row["url"]): row["url"] for row in rows_of(self._source, answer, f"The page of {project}")}
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
                 f"Set {_INDEX_SETTINGS} to one that mirrors {project}."
             )
-        return links[filename]
+        return str(links[filename])
 
 
-class _AnchorParser(html.parser.HTMLParser):
-    """Collects the `href` of every link of a PEP 503 page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.targets += [value for name, value in attrs if tag == "a" and name == "href" and value]
-
-
-def _read_links(page: Answer) -> dict[str, str]:
-    """File name to absolute URL, from either form of a project's page."""
-    text = page.body.decode("utf-8")
-    if page.headers.get_content_type() == "application/vnd.pypi.simple.v1+json":
-        targets = [row["url"] for row in json.loads(text)["files"]]
-    else:
-        parser = _AnchorParser()
-        parser.feed(text)
-        targets = parser.targets
-    links = {}
-    for target in targets:
-        url = urllib.parse.urldefrag(urllib.parse.urljoin(page.url, target)).url
-        links[urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])] = url
-    return links
+def _name_of(url: str) -> str:
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 def _extract(wheel: str, target: str, *, name: str) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
-        if len(members) != 1:
-            raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
-        with archive.open(members[0]) as source, open_to_write(target) as stream:
-            shutil.copyfileobj(source, stream)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
+            if len(members) != 1:
+                raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
+            with archive.open(members[0]) as source, open_to_write(target) as stream:
+                shutil.copyfileobj(source, stream)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise StackError(f"{name} is no wheel that can be unpacked: {error}.") from error
     os.chmod(target, 0o755)
 
 

@@ -484,7 +484,7 @@ def test_leftovers_are_swept_by_a_run_that_changes_nothing_but_not_from_under_an
 def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
     with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="the first run"):
         started = time.monotonic()
-        with pytest.raises(BusyError, match=rf"is in use by process {os.getpid()} since .*; waited 0\.5 s"):
+        with pytest.raises(BusyError, match=rf"is in use by process {os.getpid()} \(.*\) since .*; waited 0\.5 s"):
             site.apply(lock_timeout=0.5)
         assert time.monotonic() - started >= 0.5
     assert site.apply().action == "build"

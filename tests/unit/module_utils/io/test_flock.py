@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,30 @@ def test_an_error_of_the_work_itself_passes(tmp_path: Path) -> None:
             os.stat(tmp_path / "missing")
     with exclusive_lock(str(tmp_path / "lock"), what="the tools"):
         pass
+
+
+def test_the_process_that_really_holds_it_is_named(tmp_path: Path) -> None:
+    """A program that a run started holds its lock after the run was killed."""
+    path = tmp_path / "lock"
+    path.write_text("process 999999999 since 2026-11-26T12:00:00Z\n")
+    program = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            holder.stdout.readline()
+            with pytest.raises(BusyError) as caught, exclusive_lock(str(path), what="the tools", wait=0.3):
+                pytest.fail("is not held")
+        finally:
+            holder.kill()
+    assert f"is in use by process {holder.pid} ({os.path.basename(sys.executable)})" in caught.value.message
+    assert "999999999" not in caught.value.message
+
+
+def test_its_own_run_is_named_with_its_beginning(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with (
+        exclusive_lock(path, what="the tools"),
+        pytest.raises(BusyError, match=rf"process {os.getpid()} \(.*\) since 2"),
+    ):
+        with exclusive_lock(path, what="the tools"):
+            pytest.fail("is not held")

@@ -19,6 +19,7 @@ OPENS_ITSELF = {
     "environment/installed_files.py": "a directory, to look at files relative to it",
     "io/files.py": "a descriptor to sync a file system by",
     "io/flock.py": "helper",
+    "io/mounts.py": "reads what the kernel makes up",
     "io/processes.py": "reads what the kernel makes up",
     "io/reading.py": "helper",
     "io/received.py": "reads what the kernel makes up",

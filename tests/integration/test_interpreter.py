@@ -82,6 +82,11 @@ def test_fetched_from_a_mirror_in_four_runs(run_module, arguments: dict[str, Any
         [arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True
     )
     assert said.strip() == VERSION
+    library = Path(os.path.realpath(arguments["path"])).parents[1] / "lib" / f"python{MINOR}" / "os.py"
+    with library.open("a") as stream:
+        stream.write("# mine\n")
+    edited = run_module("tensorflow_interpreter", **wish)
+    assert f"is not as it was unpacked: lib/python{MINOR}/os.py changed" in edited["msg"]
 
 
 def test_an_environment_on_a_fetched_interpreter_is_kept_by_the_next_run(
@@ -114,6 +119,16 @@ def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirro
     result = run_module("tensorflow_interpreter", **arguments, **mirror)
     assert result["failed"]
     assert f"Python {MINOR} could not be fetched from {mirror['mirror']}" in result["msg"]
+    assert not os.path.exists(arguments["path"])
+
+
+def test_a_build_without_a_sha256_is_refused(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:
+    listed = json.loads(Path(mirror["downloads"]).read_text())
+    for row in listed.values():
+        row["sha256"] = None
+    Path(mirror["downloads"]).write_text(json.dumps(listed))
+    result = run_module("tensorflow_interpreter", **arguments, **mirror)
+    assert "has no sha256 of cpython-" in result["msg"] and "unset python_downloads" in result["msg"]
     assert not os.path.exists(arguments["path"])
 
 

@@ -14,12 +14,10 @@ from ..errors import BuildError, StackError
 from ..io.reading import read_whole
 from ..io.uv import CachedWheel, list_cached, prune_cache
 from ..records.build import read_record
-from ..records.lockfile import parse_lock
+from ..records.lockfile import LOCK_BYTES, parse_lock
 from .builds import environment_names
 from .bytecode import find_unshared, remove_unshared
 from .root import check_root
-
-_LOCK_BYTES = 16 << 20
 
 
 class Place(NamedTuple):
@@ -107,7 +105,7 @@ def _locked(build: str) -> Iterable[tuple[str, str]]:
     """What a build that is not complete, or whose record cannot be read, is installed from."""
     path = os.path.join(build, "lock.txt")
     try:
-        return parse_lock(read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8"), path=path).packages.items()
+        return parse_lock(read_whole(path, LOCK_BYTES, follow=False).decode("utf-8"), path=path).packages.items()
     except (OSError, ValueError, StackError):
         return ()
 

@@ -3,7 +3,7 @@
 A path is opened from the top down, each directory by its descriptor relative to the one above it, so that what is
 looked at is what is entered. Links on it are followed as the kernel would. Whoever may change a directory may put
 something else in the place of all that is below it. What has passed nobody else can change
-(docs/decisions/0020-who-may-change-a-path.md and 0044-what-is-opened-is-what-was-looked-at.md).
+(docs/decisions/0020-who-may-change-a-path.md and 0042-what-is-opened-is-what-was-looked-at.md).
 """
 
 from __future__ import annotations

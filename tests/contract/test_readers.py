@@ -42,7 +42,9 @@ from ansible.module_utils.tensorflow_stack.environment import (
     going_back,
     history_table,
     installed_files,
+    interpreter,
     kernelspec,
+    own_pythons,
     scripts,
     venv,
 )
@@ -252,8 +254,7 @@ def read_build(root: Path, text: bytes) -> None:
 
 def look_at_build(root: Path, directory: Path) -> None:
     build = Build(str(directory), build_record.read_record(str(directory)))
-    found = damage.find_damage(build, hashed=build.packages)
-    damage.find_added(build, found)
+    damage.find_added(build, damage.compare_build(build, hashed=build.packages))
     cache.plan_prune(str(root))
     plan(root)
     with contextlib.suppress(StackError):
@@ -296,6 +297,16 @@ def read_venv_configuration(root: Path, text: bytes) -> None:
     write(directory / "pyvenv.cfg", text)
     bytecode.find_store(str(root / ".cache/uv"), str(directory))
     look_at_build(root, directory)
+
+
+def read_list_of_pythons(root: Path, text: bytes) -> None:
+    interpreter._checked_list(str(write(root / "pythons.json", text)), "3.10", str(root))
+
+
+def read_note_of_python(root: Path, text: bytes) -> None:
+    python = write(root / ".pythons/cpython-3.10.13/bin/python3.10", b"")
+    write(root / ".pythons/.cpython-3.10.13.json", text)
+    own_pythons.check_python(str(root), str(python))
 
 
 def read_bytecode_index(root: Path, text: bytes) -> None:
@@ -586,6 +597,18 @@ READERS = (
     Reader(
         "index of bytecode", (), as_bytes({"demo/__pycache__/__init__.cpython-310.pyc": "0" * 64}), read_bytecode_index
     ),
+    Reader(
+        "list of Pythons",
+        ("environment/interpreter.py",),
+        as_bytes({"cpython-3.10": {"major": 3, "minor": 10, "sha256": "0" * 64}}),
+        read_list_of_pythons,
+    ),
+    Reader(
+        "note of a Python",
+        ("environment/own_pythons.py",),
+        as_bytes({"bin/python3.10": f"sha256:{hashlib.sha256(b'').hexdigest()}"}),
+        read_note_of_python,
+    ),
     Reader("lock", ("records/lockfile.py", "environment/cache.py", "environment/venv.py"), _LOCK, read_lock),
     Reader("record of packages", ("packages/record.py",), as_bytes(PACKAGES_RECORD), read_component, 20),
     Reader(
@@ -749,6 +772,7 @@ READERS = (
 ELSEWHERE = {
     "tables/load.py": "tables are of this toolkit, and each has a schema",
     "bundle/pythons.py": "what the pinned uv printed",
+    "environment/compared_bytecode.py": "what a program of this toolkit printed",
     "locking/compile.py": "what the pinned uv wrote into a directory of its own a moment before",
 }
 PARSES = {"parse_object", "read_json", "json.loads", "json.load", "csv.reader", "tarfile.open", "zipfile.ZipFile"}

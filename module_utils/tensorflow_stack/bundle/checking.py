@@ -138,8 +138,7 @@ def _state_of(bundle: OpenBundle, file: BundledFile) -> dict[str, Any]:
 
 def _compare(bundle: OpenBundle, file: BundledFile) -> None:
     if bundle.source.directory is None:
-        url = bundle.url_of(file)
-        bundle.source.save(url, os.devnull, what=file.path, sha256=file.sha256, size=file.bytes)
+        bundle.source.compare(bundle.url_of(file), what=file.path, sha256=file.sha256, size=file.bytes)
         return
     found = digest_of(os.path.join(bundle.source.directory, file.path)).hex()
     if found != file.sha256:

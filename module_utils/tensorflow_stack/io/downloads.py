@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.message
 import hashlib
 import http.client
@@ -121,15 +122,23 @@ class Source:
 
     def save(self, url: str, path: str, *, what: str, sha256: str | None, size: int | None) -> None:
         """Write the file at `url` to `path`; raises StackError unless its sha256 and size, each if known, fit."""
+        self._receive(url, path, what=what, sha256=sha256, size=size)
+
+    def compare(self, url: str, *, what: str, sha256: str, size: int) -> None:
+        """The same, and keep nothing of it."""
+        self._receive(url, None, what=what, sha256=sha256, size=size)
+
+    def _receive(self, url: str, path: str | None, *, what: str, sha256: str | None, size: int | None) -> None:
         limit = (_MOST_BYTES if size is None else size) + 1
 
         def write(response: Any) -> tuple[int, str]:
             digest, count = hashlib.sha256(), 0
-            with open_to_write(path) as stream:
+            with open_to_write(path) if path else contextlib.nullcontext() as stream:
                 for block in self._blocks(response, what, limit):
                     count += len(block)
                     digest.update(block)
-                    _write(stream, block, path)
+                    if path:
+                        _write(stream, block, path)
             _check_length(response, count, limit)
             return count, digest.hexdigest()
 

@@ -87,8 +87,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import cache
-from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 
 
@@ -103,8 +103,8 @@ def main() -> None:
         required_if=[("prune", True, ("uv",))],
         supports_check_mode=True,
     )
-    root, is_pruned = module.params["root"], module.params["prune"]
-    try:
+    with failing_by_message(module):
+        root, is_pruned = module.params["root"], module.params["prune"]
         if is_pruned and not module.check_mode and os.path.isdir(os.path.join(root, ".cache", "uv")):
             uv = ensure_uv(
                 directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
@@ -112,19 +112,17 @@ def main() -> None:
             outcome = cache.prune(root, uv)
         else:
             outcome = cache.plan_prune(root)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
-    names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
-    text = "".join(f"{name}\n" for name in names)
-    module.exit_json(
-        changed=is_pruned and bool(names or outcome.freed_bytes),
-        places=[place._asdict() for place in outcome.places],
-        superfluous=names,
-        freed_bytes=outcome.freed_bytes,
-        lines=_lines(outcome, is_pruned=is_pruned and not module.check_mode),
-        diff={"before": text, "after": "" if is_pruned else text},
-    )
+        names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
+        names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
+        text = "".join(f"{name}\n" for name in names)
+        module.exit_json(
+            changed=is_pruned and bool(names or outcome.freed_bytes),
+            places=[place._asdict() for place in outcome.places],
+            superfluous=names,
+            freed_bytes=outcome.freed_bytes,
+            lines=_lines(outcome, is_pruned=is_pruned and not module.check_mode),
+            diff={"before": text, "after": "" if is_pruned else text},
+        )
 
 
 def _lines(outcome: cache.CacheOutcome, *, is_pruned: bool) -> list[str]:

@@ -246,7 +246,7 @@ def _parse_records(text: str) -> list[Mapping[str, Any]]:
     """Site hooks may print before the child starts, and a death may cut the last line: both are skipped."""
     records: list[Mapping[str, Any]] = []
     for line in text.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and "stage" in record:
                 records.append(record)

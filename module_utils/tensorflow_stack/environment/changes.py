@@ -9,7 +9,7 @@ from typing import Container, Iterable
 
 from ..errors import BuildError
 from ..io.processes import processes_using
-from ..io.space import check_free_space
+from ..io.space import check_free_space, is_noexec
 from ..io.uv import cached_wheels
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, projects_of
 from ..records.build import BUILD_RECORD, read_record
@@ -182,6 +182,12 @@ def listed_environments(names: list[str]) -> str:
 
 
 def _check_writable(root: str) -> None:
+    if is_noexec(root):
+        raise BuildError(
+            f"The environments' root {root} is on a file system that is mounted noexec, so no Python starts there. "
+            "Set tensorflow_root to a directory of another one, or mount it with exec. Nothing was changed.",
+            path=root,
+        )
     for path in (os.path.join(root, ".builds"), root):
         if os.path.lexists(path):
             if not os.path.isdir(path):

@@ -26,6 +26,8 @@ from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
+# fact: uv 0.13 uses py_compile.PycInvalidationMode, which Python 3.7 introduced, 2026-11-26
+_NOT_COMPILED_BY_UV = ("3.6",)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class BuildLog:
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._path = path
         self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
 
     def __enter__(self) -> BuildLog:
@@ -58,12 +61,21 @@ class BuildLog:
         self._stream.write(f"== {text}\n".encode())
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
-        """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
+        """Run a command that writes to the log; BuildError with its last words unless it ends with 0.
+
+        Its working directory is `/`: what is in that of the caller is nothing to a program of a build.
+        """
         start = self._stream.seek(0, os.SEEK_END)
-        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout)
-        program = " ".join([os.path.basename(command[0]), *command[1:2]])
+        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout, cwd="/")
+        words = [word for word in command[1:] if word != "-I"]
+        program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
-            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
+            raise BuildError(
+                f"{program} did not end within {timeout:g} s and was stopped. Run again when the machine is less busy; "
+                f"what it printed is in {self._path}.",
+                cmd=command,
+                stderr="",
+            )
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")
@@ -121,9 +133,8 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
     not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
     if not_compiled:
-        # With nothing left to install; in a step of its own so that the log says what takes so long.
-        log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-        log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+        # In a step of its own, so that the log says what takes so long.
+        _compile(spec, command, path, environment, log)
     return not_compiled
 
 
@@ -137,6 +148,24 @@ def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str
         raise BuildError(f"{spec.name} was not built: {explained}", **error.details) from error
 
 
+def _compile(
+    spec: EnvironmentSpec, sync_command: list[str], path: str, environment: dict[str, str], log: BuildLog
+) -> None:
+    """Compile every module of a build, in which uv has nothing left to install."""
+    if spec.lock.python in _NOT_COMPILED_BY_UV:
+        _compile_by_itself(path, environment, log)
+        return
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    log.run(sync_command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+
+
+def _compile_by_itself(path: str, environment: dict[str, str], log: BuildLog) -> None:
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    python = os.path.join(path, "bin", "python")
+    # It ends with 1 if a file is of another grammar, as templates and some tests are; uv passes over these, too.
+    _succeeds([python, "-I", "-m", "compileall", "-q", os.path.join(path, "lib")], environment, log)
+
+
 def _count_modules(path: str) -> int:
     return sum(name.endswith(".py") for _, _, names in os.walk(path) for name in names)
 
@@ -144,10 +173,16 @@ def _count_modules(path: str) -> int:
 def _install_with_pip(
     spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
 ) -> None:
-    """The same by the interpreter's own pip, for a Python that uv does not drive."""
+    """The same by the interpreter's own pip, for a Python that uv does not drive.
+
+    -I: Python takes no module from a working directory, home or variable. pip reads no configuration, neither of the
+    machine nor of the user nor that of a variable.
+    """
+    environment = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
+    environment["PIP_CONFIG_FILE"] = os.devnull
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
-    pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+    log.run([spec.python, "-I", "-m", "venv", "--prompt", spec.name, path], environment)
+    pip = [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
@@ -167,8 +202,7 @@ def _install_with_pip(
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
     if extra:
         log.run(pip + ["uninstall", "--yes"] + extra, environment)
-    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
+    _compile_by_itself(path, environment, log)
 
 
 def _sync_command(uv: str, path: str, lock: Lock) -> list[str]:
@@ -264,8 +298,9 @@ def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Buil
         )
     log.say(f"Fetching {', '.join(packages)} again: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
-    command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
+    command = _sync_command(uv, path, spec.lock)
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
+    _compile(spec, command, path, environment, log)
 
 
 def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:

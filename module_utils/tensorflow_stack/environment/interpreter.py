@@ -7,6 +7,7 @@ from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
+from ..io.downloads import as_url
 from ..io.flock import exclusive_lock
 from ..io.uv import uv_environment
 from .root import PLACE_SETTING
@@ -57,10 +58,13 @@ def fetch(
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
+    # Not as options, which everybody reads in the list of processes.
+    if mirror:
+        environment["UV_PYTHON_INSTALL_MIRROR"] = as_url(mirror)
+    if downloads:
+        environment["UV_PYTHON_DOWNLOADS_JSON_URL"] = downloads
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
-    command += ["--mirror", mirror] if mirror else []
-    command += ["--python-downloads-json-url", downloads] if downloads else []
     lock = os.path.join(root, ".locks", "pythons")
     with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)

@@ -9,6 +9,7 @@ import stat
 from typing import Callable
 
 from ..errors import BuildError
+from ..io.mounts import check_answers
 from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judge
 
 # What a user sets who may not write it.
@@ -21,6 +22,7 @@ def check_root(root: str) -> None:
     """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
     if not os.path.isabs(root) or "\0" in root:
         raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
+    check_answers(root, setting="set tensorflow_root to a directory of another one")
     check_place(
         root,
         why="an environment there would run their code.",
@@ -35,6 +37,7 @@ def check_program(path: str) -> None:
 
     Another user may well run what the administrator of a cluster has installed under a name of their own.
     """
+    check_answers(path, setting="set python_source or tensorflow_python to another interpreter")
     weakness = find_weakness(path) if os.geteuid() == 0 else None
     if weakness:
         raise BuildError(

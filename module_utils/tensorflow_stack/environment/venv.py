@@ -19,6 +19,7 @@ from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
+from ..io.space import why_full
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
 from ..records.build import BUILD_RECORD
@@ -38,6 +39,7 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
+from .interpreter import find_fault
 from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .root import PLACE_SETTING, check_root
 from .scripts import name_environment
@@ -179,8 +181,12 @@ def _build(
     with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
             return _fill(spec, installer, path, log, import_timeout, seconds)
-        except BaseException:
+        except BaseException as error:
+            full = why_full(spec.root, f"{error} {getattr(error, 'details', '')}")
             shutil.rmtree(path, ignore_errors=True)
+            if full:
+                message = f"{spec.name} was not built. {full} The environment in use is unchanged."
+                raise BuildError(message, **getattr(error, "details", {})) from error
             raise
 
 
@@ -193,6 +199,9 @@ def _fill(
     seconds: dict[str, float],
 ) -> Build:
     log.say(f"Building {os.path.basename(path)}")
+    fault = find_fault(spec.python, spec.lock.python)
+    if fault:
+        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     os.mkdir(path, 0o755)
     started = time.monotonic()
     compiled = install(spec, installer, path, log)

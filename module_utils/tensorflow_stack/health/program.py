@@ -16,7 +16,7 @@ from . import main
 
 _PACKAGE = "tensorflow_stack"
 # Of those that the program needs; others may be loaded besides.
-_ROOMS = ("check", "environment", "errors", "health", "io", "records")
+_ROOMS = ("boundary", "check", "environment", "errors", "health", "io", "records")
 _START = f"import sys\nfrom {_PACKAGE}.health.main import main\nsys.exit(main(sys.argv[1:]))\n"
 # Of every file in it, so that the same modules are the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)

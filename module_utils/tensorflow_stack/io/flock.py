@@ -6,13 +6,21 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import time
 from typing import Iterator
 
 from ..errors import BusyError, UnwritableError
 from .clock import timestamp
+from .processes import name_processes, processes_locking
 
 _POLL_SECONDS = 0.2
+# What helps if a lock cannot be written, unless it is to be its owner.
+_ADVICE = {
+    errno.EROFS: "Mount the file system of {} writable",
+    errno.ENOSPC: "Free some space below {}",
+    errno.EDQUOT: "Free some space below {}",
+}
 
 
 @contextlib.contextmanager
@@ -42,7 +50,7 @@ def exclusive_lock(
             deadline = time.monotonic() + wait
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
+                    holder = _holder(descriptor)
                     longer = f", or {wait_setting}" if wait_setting else ""
                     raise BusyError(
                         f"{what} is in use by {holder}; waited {wait:g} s. Run again when it has ended{longer}.",
@@ -55,12 +63,25 @@ def exclusive_lock(
             os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
         except OSError as error:
             elsewhere = f", or {place_setting}" if place_setting else ""
+            advice = _ADVICE.get(error.errno or 0, "Run as the owner of {}").format(os.path.dirname(path))
             raise UnwritableError(
-                f"The lock {path} cannot be written: {error.strerror}. "
-                f"Run as the owner of {os.path.dirname(path)}{elsewhere}.",
+                f"The lock {path} cannot be written: {error.strerror}. {advice}{elsewhere}.",
                 lock=path,
             ) from error
         yield
+
+
+def _holder(descriptor: int) -> str:
+    """Who has the lock: the process that took it, or else one that it started and that has outlived it."""
+    noted = "".join(filter(str.isprintable, os.pread(descriptor, 200, 0).decode("ascii", "replace"))).strip()
+    holders = processes_locking(descriptor)
+    if holders:
+        since = noted.rpartition(" since ")[2] if f"process {holders[0]} " in noted else ""
+        return name_processes(holders) + (f" since {since}" if since else "")
+    number = re.match("process ([0-9]{1,9}) ", noted)
+    if number and not os.path.exists(f"/proc/{number.group(1)}"):
+        return f"a program that was started by {noted}, which has ended"
+    return noted or "an unknown process"
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -36,6 +36,7 @@ def read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
         nearest = os.path.dirname(nearest)
     writable, free_bytes = False, None
     try:
+        files.host_path(root)  # if its own file system hangs, what is above it does not count
         host = files.host_path(nearest)
         writable = os.path.isdir(host) and os.access(host, os.W_OK | os.X_OK)
         usage = os.statvfs(host)

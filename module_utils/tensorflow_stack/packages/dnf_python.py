@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable
 
 from ..errors import BusyError, StackError
+from ..io.processes import name_processes
 from .versionlock import split_version
 
 MODULES = "/etc/dnf/modules.d/{}.module"
@@ -54,7 +55,7 @@ class DnfPython:
             except self.dnf.exceptions.LockError as error:
                 if time.monotonic() >= deadline:
                     pid = getattr(error, "pid", None)
-                    holder = f"process {pid} ({_command(pid)})" if pid else "another process"
+                    holder = name_processes([int(pid)], "ended") if pid else "another process"
                     raise BusyError(
                         f"A lock of dnf is held by {holder}; waited {self._lock_timeout:g} s. "
                         "Run again when it has ended, or raise package_lock_timeout.",
@@ -98,7 +99,3 @@ def read_file(path: str) -> str | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _command(pid: int) -> str:
-    return (read_file(f"/proc/{pid}/comm") or "ended").strip()

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -397,4 +399,84 @@ def test_controller_is_killed(fleet: Fleet, whole: None, moment: str, host: str)
     assert run.code == 0, run.output
     assert fleet.states == dict.fromkeys(NAMES, "proven")
     assert ({line.split()[1] for line in fleet.asked()}, fleet.drained) == ({host, *rest}, [])
+    assert whole_prints(fleet).items() >= before.items()
+
+
+# --- Reboots ------------------------------------------------------------------------------------------------
+
+# What looks like a kernel, and says that it has the driver's module.
+KERNEL = r"""
+mkdir -p /lib/modules/6.1.0-1-amd64
+touch /boot/vmlinuz-6.1.0-1-amd64
+rm /sbin/modinfo
+printf '#!/bin/sh\necho "version:        570.86.15"\necho "license:        NVIDIA"\n' > /sbin/modinfo
+chmod +x /sbin/modinfo
+"""
+NEEDS_REBOOT: dict[str, Any] = {
+    "nvidia_driver_kernel_result": {
+        "changed": False,
+        "reboot_required": True,
+        "reboot_reasons": ["nouveau is loaded"],
+        "machine": {"boot_id": "of a node", "machine_id": None},
+    },
+    # With which it looks at the kernel side after its reboot.
+    "nvidia_driver_plan": {
+        "driver": {"kernel_modules": "proprietary", "fabric_manager": False, "kernels": ["6.1.0-1-amd64"]}
+    },
+    "nvidia_driver_result": {"version": "570.86.15-1", "packages": [], "changed": False, "pending": False},
+}
+
+
+def test_reboots_only_with_permission_one_batch_at_a_time_and_never_the_controller(fleet: Fleet, whole: None) -> None:
+    """The canary and the two batches after it need a reboot. n05 says that it is the controller."""
+    bare = ["n01", "n02", "n05"]
+    for host in bare:
+        fleet.forget(host)
+        fleet.inside(host, KERNEL)
+    before = fleet.prints(but(*bare))
+    here = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    kernel_side = {**NEEDS_REBOOT["nvidia_driver_kernel_result"], "machine": {"boot_id": here, "machine_id": None}}
+    fleet.write_inventory(
+        n01=NEEDS_REBOOT, n02=NEEDS_REBOOT, n05={**NEEDS_REBOOT, "nvidia_driver_kernel_result": kernel_side}
+    )
+    is_over = threading.Event()
+
+    def power() -> None:
+        """Containers that shut down start again, as machines do."""
+        while not is_over.wait(0.5):
+            for host in bare:
+                if not fleet.is_running(host):
+                    fleet.note(f"reboot {host}")
+                    fleet.restart(host)
+
+    thread = threading.Thread(target=power)
+    thread.start()
+    try:
+        without = fleet.play()
+        asked, states, drained = fleet.asked(), fleet.states, fleet.drained
+        # Of one kind with the two others again.
+        fleet.forget("n01")
+        run = fleet.play(nvidia_driver_reboot=True)
+    finally:
+        is_over.set()
+        thread.join()
+        fleet.write_inventory()
+    assert without.code != 0, without.output
+    assert "Reboot the node and run again, or set nvidia_driver_reboot to true." in without.output
+    assert (asked, drained) == (["drain n01"], ["n01"])
+    assert states == {**dict.fromkeys(NAMES, "proven"), "n01": "failed", "n02": "not_begun", "n05": "not_begun"}
+
+    assert run.code != 0, run.output
+    assert "it is the machine that runs this play" in " ".join(run.output.split())
+    rebooted = [f"{word} {host}" for host in ("n01", "n02") for word in ("drain", "reboot", "undrain")]
+    assert fleet.asked() == [*rebooted, "drain n05"]
+    assert fleet.states == {**dict.fromkeys(NAMES, "proven"), "n05": "failed"}
+    assert fleet.drained == ["n05"]
+
+    # Somebody has rebooted it.
+    run = fleet.play()
+    assert run.code == 0, run.output
+    # Verdicts of the two others are of the boot before, so they may be checked again.
+    assert "undrain n05" in fleet.asked()
+    assert fleet.drained == []
     assert whole_prints(fleet).items() >= before.items()

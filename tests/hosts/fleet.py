@@ -33,6 +33,17 @@ ROOT = "/opt/tensorflow"
 # Of the double: while this file exists, importing TensorFlow does not end.
 HELD = "/run/hold_import"
 
+# What Found has.
+LOOK = f"""
+for link in {ROOT}/*; do
+    [ -e "$link/build.json" ] && [ "$link" != {ROOT}/current ] && echo "live $link"
+done
+for build in {ROOT}/.builds/*/; do
+    [ -d "$build" ] && [ ! -e "$build/build.json" ] && echo "left $build"
+done
+find {ROOT} /etc /usr/local -not -path '{ROOT}/.tools*' -not -path '{ROOT}/.cache*' \\
+    -printf '%p %T@ %s %l\\n' 2>/dev/null | sort | sha256sum
+"""
 # The double of TensorFlow, in the check's own process, lists a GPU for each of the node and calls every stage right.
 TENSORFLOW = f"""
 import glob, os, sys, time, types
@@ -96,6 +107,18 @@ class Host:
     is_real: bool = False
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is on a host."""
+
+    # Environments that are live: the links of its root, each of which is to a complete build.
+    installed: list[str]
+    # Builds that no run has completed.
+    leftovers: list[str]
+    # Of every file that a run may change, with the time of its change.
+    digest: str
+
+
 @dataclass
 class Injected:
     """What a test does to a host when the scheduler is asked about it."""
@@ -127,6 +150,8 @@ class Fleet:
         self._engine = Engine(CACHE)
         self._common = dict(common)
         self._injected: list[Injected] = []
+        # A test has seen that every host has what the inventory asks for.
+        self.is_whole = False
         self.reports = directory / "reports"
 
     # --- Making -----------------------------------------------------------------------------------------
@@ -210,13 +235,17 @@ class Fleet:
         self._podman("run", "--detach", "--systemd=always", *names, *network, *volumes, tag)
 
     def place(self, host: str) -> None:
-        """Lets the key in and mounts the stand-ins, which disappear when a container ends."""
+        """Mounts the stand-ins, which disappear when a container ends, and lets the key in; each start is a boot."""
         made = self.directory / "stand-ins" / host
+        boot_id = "/proc/sys/kernel/random/boot_id"
+        self.inside(
+            host,
+            f"cat /proc/sys/kernel/random/uuid > /root/boot-id; mount --bind /root/boot-id {boot_id}",
+            privileged=True,
+        )
         for name, place in PLACES.items():
             if (made / name).is_dir():
                 self.inside(host, f"mount --bind /srv/stand-ins/{name} {place}", privileged=True)
-        public = (self.directory / "id_ed25519.pub").read_text().strip()
-        self.inside(host, f"umask 077; mkdir -p /root/.ssh; echo '{public}' > /root/.ssh/authorized_keys")
         if "testhost_pci" in self.hosts[host].variables:
             self.inside(host, "for index in 0 1 2 3 4 5 6 7; do touch /dev/nvidia$index; done")
         driver = self.hosts[host].variables.get("testhost_driver")
@@ -228,6 +257,13 @@ class Fleet:
                 host,
                 f"cp -L {libraries}/libdl.so.2 {libcuda}; ln -sf {libcuda} {libraries}/libcuda.so.1; ldconfig",
             )
+        # Last, and in a place that a boot empties: nobody sees the host as it is before that.
+        public = (self.directory / "id_ed25519.pub").read_text().strip()
+        self.inside(
+            host,
+            f"umask 077; mkdir -p /root/.ssh; echo '{public}' > /run/authorized_keys; "
+            "ln -sf /run/authorized_keys /root/.ssh/authorized_keys",
+        )
 
     def _known(self, host: str, number: int) -> str:
         key = " ".join(self.inside(host, "cat /etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
@@ -266,6 +302,10 @@ class Fleet:
             threading.Thread(target=injected.act, daemon=True).start()
             self._injected.append(injected)
 
+    def forget_injected(self) -> None:
+        for path in (self.directory / "at").glob("*"):
+            path.unlink()
+
     def check_injected(self) -> None:
         """That everything happened that was to happen."""
         assert [f"{one.host}: {one.outcome}" for one in self._injected if one.outcome != "done"] == []
@@ -273,6 +313,11 @@ class Fleet:
     def hang(self, word: str, host: str) -> None:
         """Has the scheduler not answer, once."""
         (self.directory / "at" / f"{word}-{host}").write_text("sleep 600")
+
+    def note(self, line: str) -> None:
+        """Among what the scheduler was asked for."""
+        with (self.directory / "asked").open("a") as stream:
+            stream.write(f"{line}\n")
 
     def has_asked(self, line: str) -> bool:
         log = self.directory / "asked"
@@ -292,15 +337,36 @@ class Fleet:
         self._podman("start", self.container(host))
         self.wait_for(host, "systemctl is-system-running --wait")
         self.place(host)
-        # Its address has another hardware address now, which this machine may learn late.
-        address = self._address(list(self.hosts).index(host))
-        key, known = self.directory / "id_ed25519", self.directory / "known_hosts"
-        command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", f"UserKnownHostsFile={known}"]
-        deadline = time.monotonic() + 120
-        while subprocess.run([*command, "-i", str(key), f"root@{address}", "true"], check=False).returncode:
+        self.wait_for_ssh(host)
+
+    def ssh(self, host: str, command: str) -> str | None:
+        """What the command says by a connection of its own; None if there is none, or the command fails."""
+        known = f"UserKnownHostsFile={self.directory / 'known_hosts'}"
+        options = [
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=5",
+            "-o",
+            known,
+            "-i",
+            str(self.directory / "id_ed25519"),
+        ]
+        address = f"root@{self._address(list(self.hosts).index(host))}"
+        done = subprocess.run(["ssh", *options, address, command], capture_output=True, text=True, check=False)
+        return None if done.returncode else done.stdout
+
+    def wait_for_ssh(self, host: str, seconds: float = 120) -> None:
+        """A host that was started again has another hardware address, which this machine may learn late."""
+        deadline = time.monotonic() + seconds
+        while self.ssh(host, "true") is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{host}: no ssh after its restart")
+                raise TimeoutError(f"{host}: no ssh")
             time.sleep(1)
+
+    def is_running(self, host: str) -> bool:
+        state = self._podman("inspect", "--format={{.State.Running}}", self.container(host), check=False)
+        return state.strip() == "true"
 
     def kill(self, host: str) -> None:
         self._podman("kill", self.container(host))
@@ -314,12 +380,13 @@ class Fleet:
     def start_inside(self, host: str, *command: str) -> None:
         self._podman("exec", "--detach", self.container(host), *command)
 
-    def command(self, *options: str, **variables: Any) -> list[str]:
-        command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.directory / "hosts.yml"), "playbooks/fleet.yml", *options]
+    def command(self, *options: str, playbook: str = "fleet", **variables: Any) -> list[str]:
+        inventory = str(self.directory / "hosts.yml")
+        command = [str(ANSIBLE_PLAYBOOK), "-i", inventory, f"playbooks/{playbook}.yml", *options]
         return [*command, "-e", json.dumps(variables)]
 
-    def play(self, *options: str, **variables: Any) -> Run:
-        return run_playbook(self.command(*options, **variables), directory=REPOSITORY)
+    def play(self, *options: str, playbook: str = "fleet", **variables: Any) -> Run:
+        return run_playbook(self.command(*options, playbook=playbook, **variables), directory=REPOSITORY)
 
     def play_killed(self, when: Callable[[], bool]) -> str:
         """A run that is ended by SIGKILL, with everything that it started here, as soon as `when`; what it said."""
@@ -339,6 +406,8 @@ class Fleet:
                 time.sleep(0.1)
             kill_everything_about(about)
             process.wait()
+        # The scheduler may have ended before it had taken what it was to do.
+        self.forget_injected()
         return log.read_text(errors="replace")
 
     @property
@@ -350,9 +419,9 @@ class Fleet:
     def states(self) -> dict[str, str]:
         return {node["host"]: node["state"] for node in self.summary["nodes"]}
 
-    @property
-    def errors(self) -> dict[str, str]:
-        return {node["host"]: node["error"] or "" for node in self.summary["nodes"]}
+    def node(self, host: str) -> dict[str, Any]:
+        """What the report has of the host."""
+        return next(node for node in self.summary["nodes"] if node["host"] == host)
 
     @property
     def drained(self) -> list[str]:
@@ -366,27 +435,19 @@ class Fleet:
         log.unlink(missing_ok=True)
         return lines
 
-    def installed(self, host: str) -> list[str]:
-        """Environments that are live on the host: the links of its root, each of whose builds is complete."""
-        script = (
-            f'for link in {ROOT}/*; do [ -e "$link/build.json" ] && [ "$link" != {ROOT}/current ] && echo "$link"; done'
+    def look(self, host: str) -> Found:
+        *lines, digest = self.inside(host, LOOK).splitlines()
+        return Found(
+            sorted(os.path.basename(line) for line in lines if line.startswith("live ")),
+            [line.partition(" ")[2] for line in lines if line.startswith("left ")],
+            digest,
         )
-        return sorted(os.path.basename(line) for line in self.inside(host, f"{script}; true").splitlines())
 
-    def leftovers(self, host: str) -> list[str]:
-        """Builds that no run has completed."""
-        script = (
-            f'for build in {ROOT}/.builds/*/; do [ -d "$build" ] && [ ! -e "$build/build.json" ] && echo "$build"; done'
-        )
-        return self.inside(host, f"{script}; true").split()
+    def installed(self, host: str) -> list[str]:
+        return self.look(host).installed
 
     def prints(self, hosts: Iterable[str]) -> dict[str, str]:
-        """A digest for each host of every file that a run may change, with the time of its change."""
-        script = (
-            f"find {ROOT} /etc /usr/local -not -path '{ROOT}/.tools*' -not -path '{ROOT}/.cache*' "
-            "-printf '%p %T@ %s %l\\n' 2>/dev/null | sort | sha256sum"
-        )
-        return {host: self.inside(host, script) for host in hosts}
+        return {host: self.look(host).digest for host in hosts}
 
     def forget(self, host: str) -> None:
         """Makes the host bare again."""

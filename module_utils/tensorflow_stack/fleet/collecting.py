@@ -39,6 +39,12 @@ class FleetRun:
         self._plans.setdefault(host, {})[made["name"]] = made
 
     def report(self, host: str, report: Mapping[str, Any]) -> None:
+        # It has the last word on failures before it: the play goes on after one that it expects, as before a reboot.
+        if report["error"]:
+            self._errors[host] = report["error"]
+        elif report["succeeded"]:
+            self._errors.pop(host, None)
+            self._roles.pop(host, None)
         made = {**reported_entry(report, self._roles.get(host)), "error": report["error"]}
         self._reports.setdefault(host, {})[made["name"]] = made
 

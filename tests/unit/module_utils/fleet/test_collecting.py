@@ -73,3 +73,21 @@ def test_drained_nodes_that_a_limit_leaves_out_are_named(tmp_path: Path) -> None
         "still drained: a; run the playbook again when the cause is mended",
         "still drained, and not in this run: d; run the playbook on them, too",
     ]
+
+
+def test_failure_that_a_reboot_put_right_is_none(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    run.begin(["a"])
+    run.fail("a", "reboot_required: nouveau is loaded.", "tensorflow_check")
+    run.report("a", fleets.report_of(fleets.plan_of()))
+    run.end(ended=True)
+    assert states(tmp_path)["a"] == "proven"
+
+
+def test_failure_of_a_reboot_is_why_and_not_what_it_was_for(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    run.begin(["a"])
+    run.fail("a", "reboot_required: nouveau is loaded.", "tensorflow_check")
+    run.fail("a", "It is the machine that runs this play.", "nvidia_driver")
+    run.report("a", fleets.report_of(fleets.plan_of(), error="It is the machine that runs this play.", check=None))
+    assert "failed: a: It is the machine that runs this play." in run.end(ended=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from typing import Any
@@ -15,7 +16,6 @@ from ansible.plugins.action import ActionBase
 try:
     from ..module_utils.tensorflow_stack import report, variables  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.boundary import failing_by_result  # type: ignore[import-not-found,misc]
-    from ..module_utils.tensorflow_stack.bundle.checking import find_plan_faults  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet.decision import check_environments  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.planning import door  # type: ignore[import-not-found,misc]
@@ -33,7 +33,6 @@ except ImportError:  # in a checkout, where this file is not in a package
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import report, variables
     from ansible.module_utils.tensorflow_stack.boundary import failing_by_result
-    from ansible.module_utils.tensorflow_stack.bundle.checking import find_plan_faults
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet.decision import check_environments
     from ansible.module_utils.tensorflow_stack.planning import door
@@ -137,8 +136,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         plan = made["plan"]
         if not door.takes_from_bundle(plan):
             return made, None
+        # Here, because it loads the modules of http and ssl, which an unchanged node does not need.
+        checking = importlib.import_module(f"{door.__name__.rpartition('.planning.')[0]}.bundle.checking")
         try:
-            faults = find_plan_faults(
+            faults = checking.find_plan_faults(
                 options["bundle"],
                 plan,
                 door.lock_of(plan),

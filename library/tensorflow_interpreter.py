@@ -100,6 +100,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import interpreter
+from ..module_utils.tensorflow_stack.environment.own_pythons import check_python
 from ..module_utils.tensorflow_stack.environment.root import check_program, check_root
 from ..module_utils.tensorflow_stack.errors import BuildError
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
@@ -128,6 +129,7 @@ def main() -> None:
         check_program(path)
         if module.params["source"] == "uv":
             check_root(module.params["root"])
+            check_python(module.params["root"], path)
         missing = not interpreter.runs_as(path, minor)
         # A package is the package manager's change, which came before.
         changed = missing and module.params["source"] == "uv"

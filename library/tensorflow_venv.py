@@ -139,8 +139,9 @@ options:
     default: false
   verify:
     description: How to compare an existing environment with its build. V(sizes) compares the kind, size, owner and mode
-      of every file, and reads those that were written since the build. V(hashes) reads them all, about a second for
-      each GB.
+      of every file but bytecode, and reads those that were written since the build. V(hashes) reads them all, bytecode
+      included, about a second for each GB. What was added inside of packages is an addition, by V(sizes) if the
+      directory was written to since the build.
     type: str
     choices: [sizes, hashes]
     default: sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,16 @@ class TestPlan:
         run = run_playbook(command, directory=Path("/"), environ=environ)
         assert run.code == 0, run.output
         assert (plans / "reports" / "ada.plan.json").exists()
+
+    def test_a_project_of_ones_own_has_the_lines_of_the_page(self, tmp_path: Path) -> None:
+        page = (REPOSITORY / "docs" / "operations.md").read_text()
+        (lines,) = re.findall(r"^```ini\n(\[defaults\]\nroles_path.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        (tmp_path / "ansible.cfg").write_text(lines.replace("/srv/tensorflow-gpu-stack", str(REPOSITORY)))
+        tasks = [{"name": "Plan", "ansible.builtin.import_role": {"name": "tensorflow_release"}}]
+        (tmp_path / "site.yml").write_text(json.dumps([{"name": "Plan", "hosts": "all", "tasks": tasks}]))
+        command = [str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "--syntax-check", "site.yml"]
+        run = run_playbook(command, directory=tmp_path)
+        assert run.code == 0, run.output
 
     def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
         run = plan(plans, {"ada": {}, "bob": {"tensorflow_gpu": "required"}})

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ def find_plan_faults(
     ]
     wanted = {file.path: file for file in [*files, *_around(bundle.manifest, files)]}
     damaged = find_damaged(bundle, list(wanted.values()), tools=tools)
-    return faults + [{"component": "environment", "found": text} for text in damaged]
+    return faults + [{"component": "bundle", "found": text} for text in damaged]
 
 
 def _around(manifest: BundleManifest, files: Sequence[BundledFile]) -> list[BundledFile]:
@@ -139,9 +138,8 @@ def _state_of(bundle: OpenBundle, file: BundledFile) -> dict[str, Any]:
 
 def _compare(bundle: OpenBundle, file: BundledFile) -> None:
     if bundle.source.directory is None:
-        with tempfile.NamedTemporaryFile() as scratch:
-            url = bundle.url_of(file)
-            bundle.source.save(url, scratch.name, what=file.path, sha256=file.sha256, size=file.bytes)
+        url = bundle.url_of(file)
+        bundle.source.save(url, os.devnull, what=file.path, sha256=file.sha256, size=file.bytes)
         return
     found = digest_of(os.path.join(bundle.source.directory, file.path)).hex()
     if found != file.sha256:

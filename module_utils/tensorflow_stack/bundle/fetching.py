@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from dataclasses import dataclass, field
 
 from ..errors import StackError
@@ -37,6 +38,7 @@ class Shelf:
     reused_bytes: int = 0
     # Paths that were compared with their sha256 in this run.
     _whole: set[str] = field(default_factory=set)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def path_of(self, path: str) -> str:
         return os.path.join(self.directory, *path.split("/"))
@@ -60,17 +62,26 @@ class Shelf:
         """Raises StackError unless the file is there afterwards, and is the wanted one."""
         if self.has(wanted.path, wanted.sha256):
             return
-        target = self.path_of(wanted.path)
+        if not self.reuse(wanted.path, wanted.sha256):
+            self.fetch(wanted.path, wanted.url, wanted.source, sha256=wanted.sha256, size=wanted.bytes)
+        self._whole.add(wanted.path)
+
+    def reuse(self, path: str, sha256: str) -> bool:
+        """Take the file from an older bundle, if one has it whole."""
+        target = self.path_of(path)
         try:
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-            if self._reuse(wanted.sha256, target):
-                self.reused_bytes += os.path.getsize(target)
-                self._whole.add(wanted.path)
-                return
+            if not self._reuse(sha256, target):
+                return False
         except OSError as error:
             raise unwritable(target, error) from error
-        self.fetch(wanted.path, wanted.url, wanted.source, sha256=wanted.sha256, size=wanted.bytes)
-        self._whole.add(wanted.path)
+        self._count("reused_bytes", os.path.getsize(target))
+        return True
+
+    def _count(self, name: str, size: int) -> None:
+        """Several files are brought at once."""
+        with self._counting:
+            setattr(self, name, getattr(self, name) + size)
 
     def fetch(self, path: str, url: str, source: Source, *, sha256: str | None = None, size: int | None = None) -> None:
         """Without a sha256 the caller has to find out whether the file is the right one."""
@@ -88,7 +99,7 @@ class Shelf:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(part)
-        self.fetched_bytes += os.path.getsize(target)
+        self._count("fetched_bytes", os.path.getsize(target))
 
     def file_at(self, path: str, *, kind: str, name: str = "", source: str | None = None) -> BundledFile:
         """A file that is there, as the manifest has it."""

@@ -88,7 +88,9 @@ class BundleOutcome:
 
     @property
     def changed(self) -> bool:
-        return self.before is None or self.before.files != self.manifest.files
+        """A manifest that is only planned has no time, and is of files alone."""
+        before = self.before or BundleManifest("", (), ())
+        return before.files != self.manifest.files if not self.manifest.made_at else before != self.manifest
 
 
 def read_bundle(directory: str | None) -> BundleManifest | None:
@@ -120,17 +122,22 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
         wish.directory, to_fetch, what="The bundle", setting="set bundle_directory to a directory with more space"
     )
     if check_mode:
+        known = before.by_path if before else {}
         planned = [_planned_file(one) for one in work.wanted]
-        manifest = BundleManifest("", (), merge_files(before.files if before else (), planned))
+        new = [file for file in planned if file.path not in known or known[file.path].sha256 != file.sha256]
+        manifest = BundleManifest("", (), merge_files(known.values(), new))
         return BundleOutcome(manifest, before, size_line, work.left_out, 0, 0, is_signed=False)
+    is_new = not os.path.isdir(wish.directory)
     with exclusive_lock(os.path.join(wish.directory, ".lock"), what=wish.directory):
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(shelf.bring, work.wanted))
         files = [_file_of(shelf, one) for one in work.wanted]
-        files += [_bring_python(wish, shelf, uv, need, before) for need in work.pythons]
+        known_before = [manifest for manifest in (before, older) if manifest]
+        files += [_bring_python(wish, shelf, uv, need, known_before) for need in work.pythons]
         for part, mirrored in work.repositories:
             files += write_indexes(shelf, part, mirrored)
         manifest = _write(wish, before, files, work)
+        _open_to_servers(wish.directory, is_new=is_new)
     return BundleOutcome(
         manifest,
         before,
@@ -189,11 +196,12 @@ def _collect(wish: BundleWish, uv: str) -> _Work:
     work.said.update(said)
     found = {one.path: one for one in [*locked, *tools]}
     found.update({one.path: one for one in _archives(wish, needs)})
-    for _, plan in wish.plans:
-        for part in parts_of_plan(plan, wish.repository_url):
-            mirrored = read_repository(part)
-            work.repositories.append((part, mirrored))
-            found.update({one.path: one for one in mirrored.wanted})
+    # Nodes of one kind take the same, and a repository is read once for all of them.
+    parts = {repr(part): part for _, plan in wish.plans for part in parts_of_plan(plan, wish.repository_url)}
+    for part in parts.values():
+        mirrored = read_repository(part)
+        work.repositories.append((part, mirrored))
+        found.update({one.path: one for one in mirrored.wanted})
     work.wanted = list(found.values())
     work.pythons = [need for need in needs if need.kind == "python"]
     return work
@@ -205,11 +213,17 @@ def need_of_controllers_uv(tables: Tables) -> list[BundleNeed]:
 
 
 def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
-    lock = None if plan["lock"]["state"] == "applied" else read_lock(plan["lock"]["path"])
+    path = plan["lock"]["path"]
+    if plan["lock"]["state"] == "applied":
+        raise StackError(
+            f"The plan of {host} has its lock on the node alone ({path}). Name the release or the requirements file "
+            "(make bundle TENSORFLOW=... or REQUIREMENTS=...), so that the lock is on this machine."
+        )
+    lock = read_lock(path)
     if lock is None:
         raise StackError(
-            f"The plan of {host} has its lock on the node alone ({plan['lock']['path']}). Name the release or the "
-            "requirements file (make bundle TENSORFLOW=... or REQUIREMENTS=...), so that the lock is on this machine."
+            f"The plan of {host} needs the lock {path}, which does not exist yet, so nobody knows what it has. In "
+            "check mode no lock is made: make it with make lock, or run make bundle without CHECK."
         )
     return lock
 
@@ -253,14 +267,14 @@ def _file_of(shelf: Shelf, wanted: Wanted) -> BundledFile:
 
 
 def _bring_python(
-    wish: BundleWish, shelf: Shelf, uv: str, need: BundleNeed, before: BundleManifest | None
+    wish: BundleWish, shelf: Shelf, uv: str, need: BundleNeed, before: Sequence[BundleManifest]
 ) -> BundledFile:
     """Only uv knows the sha256 of a build, so that uv checks what was fetched."""
     version, url, place = pythons.find_python(uv, need, wish.python_downloads)
     path = f"{pythons.DIRECTORY}/{place}"
-    known = before.by_path.get(path) if before else None
-    if known and shelf.has(path, known.sha256):
-        return known
+    for known in [manifest.by_path[path] for manifest in before if path in manifest.by_path]:
+        if shelf.has(path, known.sha256) or shelf.reuse(path, known.sha256):
+            return known
     row = load_tables(wish.tables).uv(need.architecture)
     faults = []
     for source in pythons.sources(url, place, wish.python_mirror, row.python_hosts if row else ()):
@@ -328,6 +342,13 @@ def _write(
     if wish.signing_key:
         sign(wish.directory, wish.signing_key)
     return manifest
+
+
+def _open_to_servers(directory: str, *, is_new: bool) -> None:
+    """A web server reads as another user, whatever the umask was. A directory that was there stays as it was."""
+    for path, _, _ in os.walk(directory):
+        if path != directory or is_new:
+            os.chmod(path, 0o755)
 
 
 def _is_made(file: BundledFile) -> bool:

@@ -98,7 +98,7 @@ def parse_manifest(text: str, *, where: str) -> BundleManifest:
             )
         return BundleManifest(
             str(content["made_at"]),
-            tuple(PlannedFor(**_texts(row)) for row in content["plans"]),
+            tuple(_read_plan(row) for row in content["plans"]),
             tuple(_read_file(row) for row in content["files"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -108,20 +108,23 @@ def parse_manifest(text: str, *, where: str) -> BundleManifest:
         ) from error
 
 
+def _read_plan(row: Mapping[str, Any]) -> PlannedFor:
+    plan = PlannedFor(**row)
+    if not all(isinstance(value, str) for value in row.values()):
+        raise ValueError(f"{row} is no plan")
+    return plan
+
+
 def _read_file(row: Mapping[str, Any]) -> BundledFile:
-    file = BundledFile(**_texts(row))
+    file = BundledFile(**row)
+    texts = [file.path, file.sha256, file.kind, file.name, *filter(None, (file.version, file.source, file.license))]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{row} is no file")
     if not is_inside(file.path) or file.path in OWN_FILES:
         raise ValueError(f"{file.path!r} is no path of a file in a bundle")
-    if not _SHA256.fullmatch(file.sha256) or not isinstance(file.bytes, int) or file.bytes < 0:
+    if not _SHA256.fullmatch(file.sha256) or type(file.bytes) is not int or file.bytes < 0:
         raise ValueError(f"{file.path} has no sha256 and size")
     return file
-
-
-def _texts(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    wrong = [key for key, value in row.items() if key != "bytes" and not isinstance(value, (str, type(None)))]
-    if wrong:
-        raise ValueError(f"its {wrong[0]} is no text")
-    return row
 
 
 def is_inside(path: str) -> bool:

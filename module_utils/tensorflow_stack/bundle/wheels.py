@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ..errors import StackError
 from ..io.downloads import Source
-from ..io.index import MOST_BYTES, read_page, sha256_of
+from ..io.index import read_page, sha256_of
 from ..io.reading import read_json
 from ..io.writing import write_text
 from .fetching import Wanted
@@ -34,6 +35,7 @@ _API = "1.1"  # fact: PEP 700, 2022-10-21
 _JSON = {"meta": {"api-version": _API}}
 # Of glibc, from the one of manylinux1 on; newer than any that a wheel asks for today.
 _GLIBC_MINORS = range(5, 60)
+_MOST_BYTES = 64 << 20
 # What a page says of a file beside its address.
 _SAID = ("requires-python", "size", "upload-time", "yanked")
 Row = dict[str, Any]
@@ -170,9 +172,9 @@ def _write_page(directory: str, place: str, as_json: str, body: str, title: str)
 def _rows_of(path: str) -> dict[str, Row]:
     """What a page of the bundle says already, by file name."""
     try:
-        rows = read_json(path, MOST_BYTES)["files"]
-        return {row["filename"]: {key: row[key] for key in _SAID if key in row} for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+        rows = read_json(path, _MOST_BYTES)["files"]
+        return {str(row["filename"]): {key: row[key] for key in _SAID if key in row} for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -185,13 +187,12 @@ def license_of(path: str) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
             fields = HeaderParser().parsestr(archive.read(names[0]).decode("utf-8", "replace")) if names else None
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, struct.error, zlib.error):
         return None
     if fields is None:
         return None
-    classifiers = [
-        text.rpartition(" :: ")[2] for text in fields.get_all("Classifier", []) if text.startswith("License")
-    ]
-    text = (fields["License"] or "").strip()
+    rows = [str(text) for text in fields.get_all("Classifier", [])]
+    classifiers = [text.rpartition(" :: ")[2] for text in rows if text.startswith("License")]
+    text = str(fields["License"] or "").strip()
     known = [name for name in classifiers if name != "OSI Approved"]
-    return fields["License-Expression"] or " and ".join(known) or (text if 0 < len(text) < 100 else None)
+    return str(fields["License-Expression"] or "") or " and ".join(known) or (text if 0 < len(text) < 100 else None)

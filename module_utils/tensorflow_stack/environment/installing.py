@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 import shlex
-import tempfile
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,13 +13,15 @@ from typing import Callable
 
 from ..errors import BuildError
 from ..io.commands import run_into
+from ..io.trust import private_directory
 from ..io.uv import explain_fetch, uv_environment
+from ..io.writing import open_to_write, write_new
 from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
 from .bytecode import find_store, link_bytecode
-from .damage import Damage, find_damage
+from .damage import Comparison, compare_build, describe_file
 from .installed_files import correct_metadata_row, find_foreign
 from .source_builds import build_sources
 
@@ -44,9 +45,8 @@ class BuildLog:
     """The log of one build: what the programs say that it runs, and its own phases between them."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._path = path
-        self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
+        self._stream = open_to_write(path)
 
     def __enter__(self) -> BuildLog:
         return self
@@ -101,11 +101,9 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     Gives back the packages whose bytecode was compiled: the store of shared bytecode lacks it.
     """
     lock_path = os.path.join(path, "lock.txt")
-    with open(lock_path, "x", encoding="utf-8") as stream:
-        stream.write(spec.lock.text)
+    write_new(lock_path, spec.lock.text)
     if spec.lock.built_with:
-        with open(os.path.join(path, _BUILD_CONSTRAINTS), "x", encoding="utf-8") as stream:
-            stream.write(spec.lock.build_constraints)
+        write_new(os.path.join(path, _BUILD_CONSTRAINTS), spec.lock.build_constraints)
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
@@ -190,10 +188,10 @@ def _install_with_pip(
     # First: the interpreter's own may be too old for the other wheels, and should not replace itself among them.
     own = tuple(found for found in spec.lock.distributions if found.name == "pip")
     if own:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as stream:
-            stream.write(dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
-            stream.flush()
-            log.run([*command, "-r", stream.name], environment)
+        with private_directory("tensorflow-pip-") as directory:
+            lines = os.path.join(directory, "pip.txt")
+            write_new(lines, dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
+            log.run([*command, "-r", lines], environment)
     # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
     command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
     log.say(f"Fetching {len(spec.lock.packages)} packages")
@@ -235,10 +233,10 @@ def compare(
     """
     log.say("Comparing every file with its wheel")
 
-    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, list[Damage], list[str]]:
+    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, Comparison, list[str]]:
         build = describe()
-        found = find_damage(build, hashed=spec.lock.packages, progress=progress)
-        return build, found, sorted({package for package, _ in found if package})
+        found = compare_build(build, hashed=spec.lock.packages, is_new=True, progress=progress)
+        return build, found, sorted({package for package, _ in found.damage if package})
 
     build, found, spoiled = look(_Counted(log).say)
     if installer.uv and spoiled:
@@ -247,8 +245,8 @@ def compare(
     # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
     if spoiled and _correct_metadata_rows(build, spoiled):
         build, found, spoiled = look()
-    if found:
-        texts = "; ".join(text for _, text in found[:5])
+    if found.damage:
+        texts = "; ".join(text for _, text in found.damage[:5])
         fault = (
             f" The wheel itself is wrong, even after another download: name another version of {', '.join(spoiled)} in "
             "tensorflow_requirements, or another index in tensorflow_index_url."
@@ -256,6 +254,9 @@ def compare(
             else ""
         )
         raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
+    if found.inside and build.record:
+        # A wheel may have files that its RECORD does not list.
+        build.record["unlisted"] = {name: describe_file(path, name) for name in found.inside}
     foreign = find_foreign(path)
     if foreign:
         raise BuildError(

@@ -14,6 +14,8 @@ from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judg
 
 # What a user sets who may not write it.
 PLACE_SETTING = "set tensorflow_root to a directory of yours"
+# Below `.cache`: down to the pointers by which uv finds a wheel, and to one distribution's bytecode.
+_CACHE_DEPTH = 3
 # The toolkit's own, below the root of environments.
 _OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/bytecode", ".tools", ".pythons")
 
@@ -30,6 +32,26 @@ def check_root(root: str) -> None:
         "or to you.",
     )
     _check_own(root)
+
+
+def check_cache(root: str) -> None:
+    """Raises BuildError where others could change which files a build is installed from. Only looks.
+
+    uv's index of what is where, and the store of bytecode; the files themselves are compared once they are installed.
+    """
+    cache = os.path.join(root, ".cache")
+    for directory, names, files in os.walk(cache):
+        depth = os.path.relpath(directory, cache).count("/")
+        for path in (os.path.join(directory, name) for name in names + files):
+            # Everybody may take uv's lock.
+            if not path.endswith("/.lock"):
+                weakness = judge(path, os.lstat(path), shared=False)
+                if weakness:
+                    raise BuildError(
+                        f"{path} {weakness.text}: builds are installed from it. {_mend(weakness)}", path=path
+                    )
+        if depth >= _CACHE_DEPTH or os.path.basename(directory).startswith("archive-"):
+            names.clear()
 
 
 def check_program(path: str) -> None:

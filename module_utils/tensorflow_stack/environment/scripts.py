@@ -15,6 +15,7 @@ import stat
 
 from ..errors import BuildError
 from ..io.reading import read_whole
+from ..io.writing import write_new
 from ..records.distributions import RECORD_BYTES, record_fields
 
 _SCRIPT_BYTES = 1 << 20
@@ -63,6 +64,4 @@ def _update_record(record: str, site_packages: str, changed: dict[str, tuple[str
 def _write(path: str, content: bytes, mode: int) -> None:
     """A new file, because the old one may be that of an installer's cache, too."""
     os.unlink(path)
-    with open(path, "xb") as stream:
-        stream.write(content)
-    os.chmod(path, mode)
+    write_new(path, content, mode=mode)

@@ -11,6 +11,7 @@ import zipfile
 from types import ModuleType
 
 from ..errors import StackError, UnwritableError
+from ..io.reading import read_whole
 from ..io.writing import write_bytes
 from . import main
 
@@ -43,9 +44,8 @@ def present(path: str, *, check_mode: bool) -> bool:
     _require_systemd()
     data = pack()
     with contextlib.suppress(OSError):
-        with open(path, "rb") as stream:
-            if stream.read() == data:
-                return False
+        if read_whole(path, len(data), follow=False) == data:
+            return False
     if not check_mode:
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

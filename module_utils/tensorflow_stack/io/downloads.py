@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, TypeVar
 
 from ..errors import StackError
+from .writing import open_to_write
 
 _ATTEMPTS = 3
 # For one answer of a server to what it was sent; uv has the same variable.
@@ -124,7 +125,7 @@ class Source:
 
         def write(response: Any) -> tuple[int, str]:
             digest, count = hashlib.sha256(), 0
-            with open(path, "wb") as stream:
+            with open_to_write(path) as stream:
                 for block in self._blocks(response, what, limit):
                     count += len(block)
                     digest.update(block)

@@ -13,6 +13,7 @@ from typing import Iterator
 from ..errors import BusyError, UnwritableError
 from .clock import timestamp
 from .processes import name_processes, processes_locking
+from .reading import check_regular
 
 _POLL_SECONDS = 0.2
 # What helps if a lock cannot be written, unless it is to be its owner.
@@ -44,8 +45,14 @@ def exclusive_lock(
     with contextlib.ExitStack() as held:
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+            # For its owner alone: who may open a file may hold it.
+            descriptor = os.open(path, flags, 0o600)
             held.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            check_regular(status, path)
+            if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+                os.fchmod(descriptor, 0o600)  # of an earlier version of this toolkit
             os.set_inheritable(descriptor, True)
             deadline = time.monotonic() + wait
             while not _try_lock(descriptor):

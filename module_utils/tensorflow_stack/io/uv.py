@@ -18,6 +18,7 @@ from .commands import run
 from .downloads import Source, as_url, has_credentials
 from .index import ACCEPT, MOST_BYTES, rows_of
 from .reading import digest_of
+from .writing import open_to_write
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 # uv's own variable: the index where the caller names none.
@@ -144,7 +145,8 @@ def list_cached(cache: str) -> list[CachedWheel]:
     for path in sorted(path for pattern in _CACHED for path in glob.glob(os.path.join(glob.escape(cache), pattern))):
         matched = _CACHED_NAME.match(os.path.basename(path))
         if matched and os.path.isdir(path):
-            files = (path, path + ".http", path + ".rev", path + ".lock")
+            # In the order in which they may be removed: uv fails if one of the others is there and the link is not.
+            files = (path + ".http", path + ".rev", path + ".lock", path)
             paths = tuple(file for file in files if os.path.islink(file) or os.path.isfile(file))
             version, pythons, abi = matched.groups()
             found.append(CachedWheel(os.path.basename(os.path.dirname(path)), version, pythons, abi, paths))
@@ -222,7 +224,7 @@ def _extract(wheel: str, target: str, *, name: str) -> None:
             members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
             if len(members) != 1:
                 raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
-            with archive.open(members[0]) as source, open(target, "wb") as stream:
+            with archive.open(members[0]) as source, open_to_write(target) as stream:
                 shutil.copyfileobj(source, stream)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise StackError(f"{name} is no wheel that can be unpacked: {error}.") from error

@@ -10,7 +10,10 @@ from typing import Any, Callable
 
 from ..errors import BusyError, StackError
 from ..io.processes import name_processes
+from ..io.reading import read_whole
 from .versionlock import split_version
+
+_TEXT_BYTES = 16 << 20
 
 MODULES = "/etc/dnf/modules.d/{}.module"
 _POLL_SECONDS = 1.0
@@ -95,7 +98,6 @@ def read_enabled_stream(module: str) -> str | None:
 
 def read_file(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read_whole(path, _TEXT_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None

@@ -18,7 +18,7 @@ _MOST_NAMED = 10
 def refuse_faults(made: dict[str, Any], faults: Sequence[Mapping[str, str]], place: str) -> dict[str, Any]:
     """The plan, refused if something is wrong with what it would take from the bundle at `place`."""
     refusals = [
-        Refusal(fault["component"], found=fault["found"], wanted=f"its files from the bundle {place}", set=_SET)
+        Refusal(fault["component"], found=fault["found"], wanted=f"all its files whole in {place}", set=_SET)
         for fault in faults[:_MOST_NAMED]
     ]
     return refuse(made["release"], tuple(refusals)) if refusals else made

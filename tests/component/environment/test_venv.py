@@ -146,8 +146,8 @@ def _garble_a_record(site: Site) -> None:
 
 def _link_to_another_file(site: Site) -> None:
     path = site.site_packages / "numpy" / "__init__.py"
-    path.rename(path.with_name("mine.py"))
-    path.symlink_to("mine.py")
+    path.rename(Path(site.root).with_name("mine.py"))
+    path.symlink_to(Path(site.root).with_name("mine.py"))
 
 
 def _link_to_nothing(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,30 @@ def test_what_was_in_a_bundle_stays_in_it(site: dict[str, Any], tmp_path: Path) 
     assert "tensorflow-2.8.0" in page
     assert "tensorflow-2.9.3" in page
     assert [row.host for row in merged.manifest.plans] == ["node1", "node2"]
+
+
+def test_another_user_can_serve_it_whatever_the_umask(site: dict[str, Any], tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        make(site)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").rglob("*") if path.is_dir()}
+    assert modes == {0o755}
+    files = [path for path in (tmp_path / "bundle").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+    assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_lock_that_check_mode_does_not_make_is_named(site: dict[str, Any]) -> None:
+    plan = {**site["plan"], "lock": {**site["plan"]["lock"], "state": "missing", "path": "/nowhere/lock.txt"}}
+    with pytest.raises(StackError, match="needs the lock /nowhere/lock.txt, which does not exist yet"):
+        make(site, check_mode=True, plans=(("node1", plan),))
+
+
+def test_check_mode_of_a_whole_bundle_is_no_change(site: dict[str, Any]) -> None:
+    make(site)
+    assert make(site, check_mode=True).changed is False
 
 
 def test_an_older_bundle_spares_the_fetching(site: dict[str, Any], tmp_path: Path) -> None:

@@ -252,8 +252,7 @@ def read_build(root: Path, text: bytes) -> None:
 
 def look_at_build(root: Path, directory: Path) -> None:
     build = Build(str(directory), build_record.read_record(str(directory)))
-    found = damage.find_damage(build, hashed=build.packages)
-    damage.find_added(build, found)
+    damage.find_added(build, damage.compare_build(build, hashed=build.packages))
     cache.plan_prune(str(root))
     plan(root)
     with contextlib.suppress(StackError):
@@ -749,6 +748,9 @@ READERS = (
 ELSEWHERE = {
     "tables/load.py": "tables are of this toolkit, and each has a schema",
     "bundle/pythons.py": "what the pinned uv printed",
+    "environment/compared_bytecode.py": "what the interpreter of a build printed; errors are handled at the call",
+    "environment/interpreter.py": "a list that uv reads afterwards; errors are handled at the call",
+    "environment/own_pythons.py": "by read_json; errors are handled at the call",
     "locking/compile.py": "what the pinned uv wrote into a directory of its own a moment before",
 }
 PARSES = {"parse_object", "read_json", "json.loads", "json.load", "csv.reader", "tarfile.open", "zipfile.ZipFile"}

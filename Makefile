@@ -2,16 +2,16 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # With -E, no PYTHONPATH or PYTHONHOME of the shell counts.
-PLAYBOOKS := workstation add fleet report plan verify doctor history rollback kernel health pull cache remove lock
+PLAYBOOKS := workstation add fleet bundle report plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL JOBS ONLY RELEASE SCENARIO,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are JOBS, ONLY, RELEASE and SCENARIO))
+UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO and SEED))
 endif
 endif
 
@@ -22,6 +22,7 @@ help: ## Show this help
 workstation: ## Install a TensorFlow release on this machine and prove it: make workstation TENSORFLOW=2.8.0
 add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
+bundle: ## Fetch all that an inventory needs into a directory: make bundle TENSORFLOW=2.8.0 BUNDLE=/srv/bundle; CHECK=1 checks it
 report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
@@ -45,7 +46,7 @@ $(PLAYBOOKS):
 
 .PHONY: tools test-tools test-packages lock-tools
 tools: ## Install the tools that run the playbooks into .venv
-	@$(PYTHON) -E scripts/bootstrap.py
+	@$(PYTHON) -E scripts/bootstrap.py $(if $(BUNDLE),--bundle '$(BUNDLE)')
 
 test-tools: ## Install the tools that test and lint into .venv as well
 	@$(PYTHON) -E scripts/bootstrap.py --group test
@@ -98,12 +99,23 @@ integration: test-packages ## Tests with real installs and playbook runs
 	.venv/bin/python -m pytest tests/integration tests/faults -m "not slow" -n 2 --dist loadfile \
 	  --no-loadscope-reorder --cpu 20
 
+.PHONY: faults fuzz bench
+faults: test-packages ## Kill, fill and cut off what there is, 500 random moments among it; KILLS=20 SEED=7 for others
+	KILLS=$(or $(KILLS),500) SEED=$(SEED) .venv/bin/python -m pytest tests/faults -rs --cpu 20 \
+	  --ignore tests/faults/test_fleet_hosts.py
+
+fuzz: test-tools ## Feed each reader of a file or an answer with 2,000 damaged inputs
+	READER_EXAMPLES=2000 .venv/bin/python -m pytest tests/contract/test_readers.py --cpu 20
+
+bench: test-tools ## Measure builds, checks and disk next to uv, cp and Ansible's pip, in turn; RELEASE=2.8.0
+	.venv/bin/python -m tests.bench.all --release $(or $(RELEASE),2.8.0)
+
 slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow test-oldest-all mutations prove
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow

@@ -7,9 +7,11 @@ import os
 from typing import Any
 
 import ansible.module_utils
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 try:
+    from ..module_utils.tensorflow_stack.boundary import failing_by_result  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet import door, drained  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.io.clock import timestamp  # type: ignore[import-not-found,misc]
@@ -17,6 +19,7 @@ except ImportError:  # in a checkout, where this file is not in a package
     _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
+    from ansible.module_utils.tensorflow_stack.boundary import failing_by_result
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet import door, drained
     from ansible.module_utils.tensorflow_stack.io.clock import timestamp
@@ -26,6 +29,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     _supports_check_mode = True
     _requires_connection = False
 
+    @failing_by_result("tensorflow_fleet_drained", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(argument_spec=door.DRAINED_OPTIONS)

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from typing import Any
 
 import ansible.module_utils
+from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 try:
     from ..module_utils.tensorflow_stack import report, variables  # type: ignore[import-not-found,misc]
+    from ..module_utils.tensorflow_stack.boundary import failing_by_result  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.errors import StackError  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.fleet.decision import check_environments  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.planning import door  # type: ignore[import-not-found,misc]
@@ -29,6 +32,7 @@ except ImportError:  # in a checkout, where this file is not in a package
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import report, variables
+    from ansible.module_utils.tensorflow_stack.boundary import failing_by_result
     from ansible.module_utils.tensorflow_stack.errors import StackError
     from ansible.module_utils.tensorflow_stack.fleet.decision import check_environments
     from ansible.module_utils.tensorflow_stack.planning import door
@@ -42,6 +46,7 @@ load.preload_tables(os.path.join(_ROOT, "roles", "tensorflow_release", "files", 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     _supports_check_mode = True
 
+    @failing_by_result("tensorflow_stack_info", (AnsibleError,))  # type: ignore[untyped-decorator]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
@@ -61,6 +66,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         plans = []
         for one in each:
             made, failed = self._plan(one, read, task_vars)
+            if options["bundle"] and not failed and not made["plan"]["refusals"]:
+                made, failed = self._compare_with_bundle(one, made)
             if options["node"] is None:
                 result["node"] = read["node"]
             if not failed and options["report"]:
@@ -122,6 +129,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if found.get("failed"):
             return found, str(found.get("msg"))
         refused, failed = door.with_users(options, made, found)
+        return refused, failed
+
+    def _compare_with_bundle(self, options: dict[str, Any], made: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The same, refused if the bundle lacks what would be installed, or has something else."""
+        plan = made["plan"]
+        if not door.takes_from_bundle(plan):
+            return made, None
+        # Here, because it loads the modules of http and ssl, which an unchanged node does not need.
+        checking = importlib.import_module(f"{door.__name__.rpartition('.planning.')[0]}.bundle.checking")
+        try:
+            faults = checking.find_plan_faults(
+                options["bundle"],
+                plan,
+                door.lock_of(plan),
+                signers=options["bundle_signers"],
+                tools=options["tools_directory"],
+            )
+        except StackError as error:
+            faults = [{"component": "bundle", "found": error.message}]
+        refused, failed = door.with_faults(options, made, faults)
         return refused, failed
 
     def _report_kept(

@@ -68,13 +68,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             return
         hosts = variables["ansible_play_hosts_all"]
         if self._run is None and hosts:
+            inventory = manager._inventory
             # Those of a node, because an inventory may set the directory.
-            of_node = manager.get_vars(play=play, host=manager._inventory.get_host(hosts[0]))
+            of_node = manager.get_vars(play=play, host=inventory.get_host(hosts[0]))
+            every_host = inventory.get_hosts(ignore_limits=True, ignore_restrictions=True)
             self._run = FleetRun(
                 hosts,
                 str(Templar(loader=play.get_loader(), variables=of_node).template(of_node["fleet_reports"])),
                 source=variables.get("fleet_source", "run"),
                 check_mode=bool(context.CLIARGS.get("check")),
+                inventory=[host.name for host in every_host],
             )
             self._watch()
         elif self._run is not None and self._run.decision is not None:

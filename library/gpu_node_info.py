@@ -324,6 +324,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.node.record import read_node
 
 
@@ -337,26 +338,27 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    filesystem_root = module.params["filesystem_root"]
-    environments_root = module.params["environments_root"]
-    for name in ("filesystem_root", "environments_root"):
-        value = module.params[name]
-        if value is not None and not os.path.isabs(value):
-            module.fail_json(msg=f"{name} is {value!r}; set it to an absolute path, such as /{value}")
-    if not os.path.isdir(filesystem_root):
-        module.fail_json(
-            msg=f"filesystem_root is {filesystem_root!r}, which is no directory; set it to the mount point of the "
-            "node's file system, or leave it out to read this node"
+    with failing_by_message(module):
+        filesystem_root = module.params["filesystem_root"]
+        environments_root = module.params["environments_root"]
+        for name in ("filesystem_root", "environments_root"):
+            value = module.params[name]
+            if value is not None and not os.path.isabs(value):
+                module.fail_json(msg=f"{name} is {value!r}; set it to an absolute path, such as /{value}")
+        if not os.path.isdir(filesystem_root):
+            module.fail_json(
+                msg=f"filesystem_root is {filesystem_root!r}, which is no directory; set it to the mount point of the "
+                "node's file system, or leave it out to read this node"
+            )
+        module.exit_json(
+            changed=False,
+            node=read_node(
+                filesystem_root=filesystem_root,
+                environments_root=environments_root,
+                environment=module.params["environment"],
+                environments=module.params["environments"],
+            ),
         )
-    module.exit_json(
-        changed=False,
-        node=read_node(
-            filesystem_root=filesystem_root,
-            environments_root=environments_root,
-            environment=module.params["environment"],
-            environments=module.params["environments"],
-        ),
-    )
 
 
 if __name__ == "__main__":

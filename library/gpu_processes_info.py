@@ -60,6 +60,7 @@ environment:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.node.files import NodeFiles
 from ..module_utils.tensorflow_stack.node.processes import find_users
 
@@ -69,7 +70,8 @@ def main() -> None:
         argument_spec={"gpu": {"type": "bool", "default": False}, "environment": {"type": "path"}},
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **find_users(NodeFiles("/"), **module.params))
+    with failing_by_message(module):
+        module.exit_json(changed=False, **find_users(NodeFiles("/"), **module.params))
 
 
 if __name__ == "__main__":

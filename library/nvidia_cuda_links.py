@@ -76,6 +76,7 @@ put_back:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.packages.cuda_links import CudaLinks
 
@@ -88,21 +89,22 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    links = CudaLinks()
-    act = {"recorded": links.record, "restored": links.restore, "linked": links.link}[module.params["state"]]
-    try:
-        change = act(module.params["prefix"], check=module.check_mode)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    except OSError as error:
-        module.fail_json(msg=f"The machine-wide links to a CUDA cannot be changed: {error}. Run as root.")
-    module.exit_json(
-        changed=change.before.lines != change.after.lines,
-        links={path: link.resolved for path, link in change.after.links.items()},
-        loader_files=sorted(change.after.loader_files),
-        put_back=list(change.put_back),
-        diff={"before": _text(change.before.lines), "after": _text(change.after.lines)},
-    )
+    with failing_by_message(module):
+        links = CudaLinks()
+        act = {"recorded": links.record, "restored": links.restore, "linked": links.link}[module.params["state"]]
+        try:
+            change = act(module.params["prefix"], check=module.check_mode)
+        except StackError:
+            raise
+        except OSError as error:
+            module.fail_json(msg=f"The machine-wide links to a CUDA cannot be changed: {error}. Run as root.")
+        module.exit_json(
+            changed=change.before.lines != change.after.lines,
+            links={path: link.resolved for path, link in change.after.links.items()},
+            loader_files=sorted(change.after.loader_files),
+            put_back=list(change.put_back),
+            diff={"before": _text(change.before.lines), "after": _text(change.after.lines)},
+        )
 
 
 def _text(lines: list[str]) -> str:

@@ -20,6 +20,10 @@ description:
 version_added: 0.2.0
 author: TensorFlow GPU Stack contributors
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   version:
     description: >-
       NVIDIA's own version of the installed driver, as M(nvidia_packages) returns it. Required when
@@ -142,7 +146,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.kernel.modules import ensure, give_back
 from ..module_utils.tensorflow_stack.kernel.state import ModuleRequest
 from ..module_utils.tensorflow_stack.records.component import upstream_version
@@ -151,6 +156,7 @@ from ..module_utils.tensorflow_stack.records.component import upstream_version
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "version": {"type": "str"},
             "modules": {"type": "str", "choices": ["open", "proprietary"]},
             "kernels": {"type": "list", "elements": "str"},
@@ -161,11 +167,10 @@ def main() -> None:
         required_if=[("state", "present", ("version", "modules"))],
         supports_check_mode=True,
     )
-    try:
+    with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
         result = _run(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 def _run(module: AnsibleModule) -> dict[str, Any]:

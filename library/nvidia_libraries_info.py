@@ -79,6 +79,7 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.node.files import NodeFiles
 from ..module_utils.tensorflow_stack.node.libraries import check_libraries
 from ..module_utils.tensorflow_stack.node.loader import read_loader
@@ -94,11 +95,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    loader = read_loader(NodeFiles("/"))
-    version, libraries, problems = check_libraries(
-        loader, module.params["component"], module.params["version"], module.params["directories"]
-    )
-    module.exit_json(changed=False, version=version, libraries=libraries, problems=problems)
+    with failing_by_message(module):
+        loader = read_loader(NodeFiles("/"))
+        version, libraries, problems = check_libraries(
+            loader, module.params["component"], module.params["version"], module.params["directories"]
+        )
+        module.exit_json(changed=False, version=version, libraries=libraries, problems=problems)
 
 
 if __name__ == "__main__":

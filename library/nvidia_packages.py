@@ -18,6 +18,10 @@ description:
   - The result is judged by the package manager's state afterwards, never by its exit code.
   - The lists of the repositories are not refreshed; M(nvidia_repository) does that.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   component:
     description: Name of the record and of the pins.
     type: str
@@ -185,7 +189,9 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import RefusedError, StackError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.packages import install
 from ..module_utils.tensorflow_stack.packages.model import PackageRequest, WantedPackage
 from ..module_utils.tensorflow_stack.packages.result import PackagesOutcome
@@ -195,6 +201,7 @@ from ..module_utils.tensorflow_stack.records.component import COMPONENTS
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "component": {"type": "str", "choices": [component.name for component in COMPONENTS], "required": True},
             "source": {"type": "str", "choices": ["nvidia_repo", "distro"]},
             "packages": {
@@ -214,27 +221,29 @@ def main() -> None:
         required_if=[("state", "present", ("source", "packages"))],
         supports_check_mode=True,
     )
-    os.umask(0o022)
-    try:
-        outcome = _run(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    except OSError as error:
-        module.fail_json(
-            msg=f"The packages of {module.params['component']} could not be managed: {error}. "
-            "Run as root on a node with apt or dnf."
+    with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
+        os.umask(0o022)
+        try:
+            outcome = _run(module)
+        except StackError:
+            raise
+        except OSError as error:
+            module.fail_json(
+                msg=f"The packages of {module.params['component']} could not be managed: {error}. "
+                "Run as root on a node with apt or dnf."
+            )
+        module.exit_json(
+            changed=outcome.changed,
+            pending=module.check_mode and outcome.changed,
+            version=outcome.version,
+            packages=[asdict(package) for package in outcome.packages],
+            transaction=outcome.transaction.texts(),
+            healed=list(outcome.healed),
+            drift=outcome.drift,
+            held_by_others=list(outcome.held_by_others),
+            diff=outcome.diff,
         )
-    module.exit_json(
-        changed=outcome.changed,
-        pending=module.check_mode and outcome.changed,
-        version=outcome.version,
-        packages=[asdict(package) for package in outcome.packages],
-        transaction=outcome.transaction.texts(),
-        healed=list(outcome.healed),
-        drift=outcome.drift,
-        held_by_others=list(outcome.held_by_others),
-        diff=outcome.diff,
-    )
 
 
 def _run(module: AnsibleModule) -> PackagesOutcome:

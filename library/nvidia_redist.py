@@ -174,7 +174,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.archives import redist
 from ..module_utils.tensorflow_stack.archives.manifest import Archive, check_archive
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.records.component import LIBRARIES
 
 _ARCHIVE = {
@@ -208,30 +208,28 @@ def main() -> None:
         mutually_exclusive=[("archives", "manifest")],
         supports_check_mode=True,
     )
-    # What root lays, everybody reads.
-    os.umask(0o022)
-    archives: list[Archive] = []
-    try:
+    with failing_by_message(module):
+        # What root lays, everybody reads.
+        os.umask(0o022)
+        archives: list[Archive] = []
         if module.params["state"] == "present":
             archives, outcome = _present(module)
         else:
             outcome = _absent(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(
-        changed=outcome.changed,
-        pending=module.check_mode and outcome.changed,
-        action=outcome.action,
-        prefix=module.params["prefix"],
-        version=module.params["version"] if module.params["state"] == "present" else None,
-        archives=[archive.row for archive in archives],
-        drift=list(outcome.drift),
-        bytes_to_fetch=outcome.bytes_to_fetch,
-        diff={
-            "before": _lines(outcome.before) + "".join(f"# {text}\n" for text in outcome.drift),
-            "after": _lines(outcome.after),
-        },
-    )
+        module.exit_json(
+            changed=outcome.changed,
+            pending=module.check_mode and outcome.changed,
+            action=outcome.action,
+            prefix=module.params["prefix"],
+            version=module.params["version"] if module.params["state"] == "present" else None,
+            archives=[archive.row for archive in archives],
+            drift=list(outcome.drift),
+            bytes_to_fetch=outcome.bytes_to_fetch,
+            diff={
+                "before": _lines(outcome.before) + "".join(f"# {text}\n" for text in outcome.drift),
+                "after": _lines(outcome.after),
+            },
+        )
 
 
 def _present(module: AnsibleModule) -> tuple[list[Archive], redist.TreeOutcome]:

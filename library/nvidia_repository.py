@@ -17,6 +17,10 @@ description:
     exists afterwards. If it is unavailable or not signed by the key, every file is restored.
   - Files are replaced as a whole and never written through a link.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   repositories:
     description: The repositories of the plan, in order.
     type: list
@@ -143,7 +147,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.files import FileChanges
 from ..module_utils.tensorflow_stack.repositories.apt import AptRepositories
 from ..module_utils.tensorflow_stack.repositories.common import VerificationError, Work, repository
@@ -164,6 +170,7 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "repositories": {
                 "type": "list",
                 "elements": "dict",
@@ -178,11 +185,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
+    with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "package_time_limit")
         result = _provide(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 def _provide(module: AnsibleModule) -> dict[str, Any]:

@@ -69,9 +69,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment.interpreter import find_fault
 from ..module_utils.tensorflow_stack.environment.root import check_program
-from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import cached_wheels
 
 
@@ -84,22 +84,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    root, minor, python = (module.params[name] for name in ("root", "minor", "python"))
-    fault = None
-    try:
+    with failing_by_message(module):
+        root, minor, python = (module.params[name] for name in ("root", "minor", "python"))
+        fault = None
         if python:
             check_program(python)
             fault = find_fault(python, minor)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(
-        changed=False,
-        fault=fault,
-        real_path=os.path.realpath(python) if python else None,
-        cached=sorted(
-            f"{name}=={version}" for name, version in cached_wheels(os.path.join(root, ".cache", "uv"), minor)
-        ),
-    )
+        module.exit_json(
+            changed=False,
+            fault=fault,
+            real_path=os.path.realpath(python) if python else None,
+            cached=sorted(
+                f"{name}=={version}" for name, version in cached_wheels(os.path.join(root, ".cache", "uv"), minor)
+            ),
+        )
 
 
 if __name__ == "__main__":

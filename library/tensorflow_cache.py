@@ -24,6 +24,12 @@ options:
     description: Remove what no build contains.
     type: bool
     default: false
+  limit:
+    description: >-
+      Megabytes that the cache may take, not counting what builds share with it. If it takes no more, O(prune) removes
+      nothing. V(0) for no limit.
+    type: int
+    default: 0
   uv:
     description: The pinned uv, a row of the table C(uv). Required if O(prune).
     type: dict
@@ -70,6 +76,11 @@ superfluous:
   type: list
   elements: str
   sample: [tensorflow==2.15.1]
+cache_bytes:
+  description: Bytes that the cache takes afterwards, not counting what builds share with it.
+  returned: success
+  type: int
+  sample: 1900000000
 freed_bytes:
   description: Bytes that were freed.
   returned: success
@@ -87,8 +98,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import cache
-from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 
 
@@ -97,14 +108,16 @@ def main() -> None:
         argument_spec={
             "root": {"type": "path", "required": True},
             "prune": {"type": "bool", "default": False},
+            "limit": {"type": "int", "default": 0},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
         },
         required_if=[("prune", True, ("uv",))],
         supports_check_mode=True,
     )
-    root, is_pruned = module.params["root"], module.params["prune"]
-    try:
+    with failing_by_message(module):
+        root, limit = module.params["root"], module.params["limit"] * 1000000
+        is_pruned = module.params["prune"] and cache.is_over(root, limit)
         if is_pruned and not module.check_mode and os.path.isdir(os.path.join(root, ".cache", "uv")):
             uv = ensure_uv(
                 directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
@@ -112,19 +125,21 @@ def main() -> None:
             outcome = cache.prune(root, uv)
         else:
             outcome = cache.plan_prune(root)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
-    names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
-    text = "".join(f"{name}\n" for name in names)
-    module.exit_json(
-        changed=is_pruned and bool(names or outcome.freed_bytes),
-        places=[place._asdict() for place in outcome.places],
-        superfluous=names,
-        freed_bytes=outcome.freed_bytes,
-        lines=_lines(outcome, is_pruned=is_pruned and not module.check_mode),
-        diff={"before": text, "after": "" if is_pruned else text},
-    )
+        names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
+        names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
+        text = "".join(f"{name}\n" for name in names)
+        module.exit_json(
+            changed=is_pruned and bool(names or outcome.freed_bytes),
+            places=[place._asdict() for place in outcome.places],
+            superfluous=names,
+            cache_bytes=outcome.cache_bytes,
+            freed_bytes=outcome.freed_bytes,
+            lines=[
+                *_lines(outcome, is_pruned=is_pruned and not module.check_mode),
+                *_about_limit(outcome, limit, is_pruned=is_pruned),
+            ],
+            diff={"before": text, "after": "" if is_pruned else text},
+        )
 
 
 def _lines(outcome: cache.CacheOutcome, *, is_pruned: bool) -> list[str]:
@@ -137,6 +152,16 @@ def _lines(outcome: cache.CacheOutcome, *, is_pruned: bool) -> list[str]:
     if not outcome.wheels and not outcome.bytecode:
         return [*lines, "there is nothing to prune"]
     return [*lines, f"make cache PRUNE=1 removes {found}"]
+
+
+def _about_limit(outcome: cache.CacheOutcome, limit: int, *, is_pruned: bool) -> list[str]:
+    if not limit:
+        return []
+    line = f"the cache takes {outcome.cache_bytes / 1e6:,.0f} MB, and tensorflow_cache_limit is {limit / 1e6:,.0f} MB"
+    if is_pruned and outcome.cache_bytes > limit:
+        # Without them a damaged build could not be repaired without a network.
+        line += "; the rest are wheels of builds, which make remove or a smaller tensorflow_keep would free"
+    return [line]
 
 
 if __name__ == "__main__":

@@ -146,9 +146,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.check.doctor import describe, examine_log, examine_node
 from ..module_utils.tensorflow_stack.check.log_text import Log, read_log, split_lines
-from ..module_utils.tensorflow_stack.errors import StackError
 
 
 def main() -> None:
@@ -167,22 +167,20 @@ def main() -> None:
         mutually_exclusive=[("environment", "python", "log", "text")],
         supports_check_mode=True,
     )
-    rows, line_rows = module.params.pop("diagnoses"), module.params.pop("log_lines")
-    path, text = module.params.pop("log"), module.params.pop("text")
-    for name, value in (("python", module.params["python"]), ("log", path)):
-        if value and not os.path.isabs(value):
-            module.fail_json(msg=f"{name} is {value!r}: give an absolute path.")
-    python = module.params["python"]
-    if python and os.path.isdir(python):
-        module.params["python"] = os.path.join(python, "bin", "python")
-    try:
+    with failing_by_message(module):
+        rows, line_rows = module.params.pop("diagnoses"), module.params.pop("log_lines")
+        path, text = module.params.pop("log"), module.params.pop("text")
+        for name, value in (("python", module.params["python"]), ("log", path)):
+            if value and not os.path.isabs(value):
+                module.fail_json(msg=f"{name} is {value!r}: give an absolute path.")
+        python = module.params["python"]
+        if python and os.path.isdir(python):
+            module.params["python"] = os.path.join(python, "bin", "python")
         if path or text is not None:
             examination = examine_log(rows, line_rows, read_log(path) if path else Log(split_lines(text)))
         else:
             examination = examine_node(rows, **module.params)
-    except StackError as error:
-        module.fail_json(msg=error.message, changed=False, **error.details)
-    module.exit_json(changed=False, lines=describe(examination), **dataclasses.asdict(examination))
+        module.exit_json(changed=False, lines=describe(examination), **dataclasses.asdict(examination))
 
 
 if __name__ == "__main__":

@@ -322,6 +322,7 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.check import probe
 from ..module_utils.tensorflow_stack.check.cpu import read_cpu
 from ..module_utils.tensorflow_stack.check.diagnose import diagnose_check
@@ -351,33 +352,34 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    rows = module.params.pop("diagnoses")
-    unused_gpu = module.params.pop("unused_gpu")
-    waiting = probe.not_run(
-        module.params["environment"],
-        pending=module.params.pop("pending"),
-        reboot_reasons=module.params.pop("reboot_reasons"),
-    )
-    try:
-        outcome = waiting or probe.check(**module.params, check_mode=module.check_mode)
-    except StackError as error:
-        nothing_run = {**dataclasses.asdict(probe.CheckOutcome("not_checked", error.message)), "causes": []}
-        module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
-    if unused_gpu and outcome.is_good:
-        # Not kept with the verdict: it is said of this run's plan.
-        outcome = dataclasses.replace(outcome, reason=f"{outcome.reason} {unused_gpu}")
-    # All of the log is for the diagnosis: a stage that fails early is in it long before the end.
-    seen = dataclasses.asdict(outcome)
-    result = {**seen, "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}
-    if outcome.is_good or outcome.verdict == "not_checked":
-        module.exit_json(changed=False, **result)
-    message = f"{outcome.verdict}: {outcome.reason}"
-    if rows:
-        expect_gpu = module.params["expect_gpu"]
-        causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=expect_gpu, cpu=read_cpu())
-        result["causes"] = [dataclasses.asdict(cause) for cause in causes]
-        message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
-    module.fail_json(msg=message, changed=False, **result)
+    with failing_by_message(module):
+        rows = module.params.pop("diagnoses")
+        unused_gpu = module.params.pop("unused_gpu")
+        waiting = probe.not_run(
+            module.params["environment"],
+            pending=module.params.pop("pending"),
+            reboot_reasons=module.params.pop("reboot_reasons"),
+        )
+        try:
+            outcome = waiting or probe.check(**module.params, check_mode=module.check_mode)
+        except StackError as error:
+            nothing_run = {**dataclasses.asdict(probe.CheckOutcome("not_checked", error.message)), "causes": []}
+            module.fail_json(msg=error.message, changed=False, **nothing_run, **error.details)
+        if unused_gpu and outcome.is_good:
+            # Not kept with the verdict: it is said of this run's plan.
+            outcome = dataclasses.replace(outcome, reason=f"{outcome.reason} {unused_gpu}")
+        # All of the log is for the diagnosis: a stage that fails early is in it long before the end.
+        seen = dataclasses.asdict(outcome)
+        result = {**seen, "stderr_tail": outcome.stderr_tail[-_TAIL_LINES:], "causes": []}
+        if outcome.is_good or outcome.verdict == "not_checked":
+            module.exit_json(changed=False, **result)
+        message = f"{outcome.verdict}: {outcome.reason}"
+        if rows:
+            expect_gpu = module.params["expect_gpu"]
+            causes = diagnose_check(rows, seen, node=read_node(), expect_gpu=expect_gpu, cpu=read_cpu())
+            result["causes"] = [dataclasses.asdict(cause) for cause in causes]
+            message += "".join(f" Cause ({cause.cause}): {cause.says} {cause.do}" for cause in causes[:1])
+        module.fail_json(msg=message, changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.health import program
 
 
@@ -64,12 +64,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    apply = program.present if module.params["state"] == "present" else program.absent
-    try:
+    with failing_by_message(module):
+        apply = program.present if module.params["state"] == "present" else program.absent
         changed = apply(module.params["path"], check_mode=module.check_mode)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(changed=changed, python=sys.executable)
+        module.exit_json(changed=changed, python=sys.executable)
 
 
 if __name__ == "__main__":

@@ -126,18 +126,16 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment.history_table import tell_history
-from ..module_utils.tensorflow_stack.errors import StackError
 from ..module_utils.tensorflow_stack.node.user import current_user, default_environments_root
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={"root": {"type": "path"}}, supports_check_mode=True)
-    root = module.params["root"] or default_environments_root(current_user(), os.environ)
-    try:
+    with failing_by_message(module):
+        root = module.params["root"] or default_environments_root(current_user(), os.environ)
         module.exit_json(changed=False, **tell_history(os.path.normpath(root)))
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
 
 
 if __name__ == "__main__":

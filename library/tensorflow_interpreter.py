@@ -12,6 +12,10 @@ description:
   - Makes sure that an interpreter of a minor version runs at a path. With O(source=uv), uv downloads a build below
     O(root). Otherwise the interpreter must exist; if it does not, the error says what is missing.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   path:
     description: Absolute path of the interpreter.
     type: path
@@ -94,15 +98,19 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import interpreter
+from ..module_utils.tensorflow_stack.environment.own_pythons import check_python
 from ..module_utils.tensorflow_stack.environment.root import check_program, check_root
-from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.errors import BuildError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "path": {"type": "path", "required": True},
             "minor": {"type": "str", "required": True},
             "source": {"type": "str", "choices": ["found", "distro", "uv"], "required": True},
@@ -115,20 +123,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    path, minor = module.params["path"], module.params["minor"]
-    try:
+    with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "python_interpreter_time_limit")
+        path, minor = module.params["path"], module.params["minor"]
         check_program(path)
         if module.params["source"] == "uv":
             check_root(module.params["root"])
+            check_python(module.params["root"], path)
         missing = not interpreter.runs_as(path, minor)
         # A package is the package manager's change, which came before.
         changed = missing and module.params["source"] == "uv"
         if missing and not module.check_mode:
             _provide(module)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    line = f"Python {minor} at {path}\n"
-    module.exit_json(changed=changed, interpreter=path, diff={"before": "" if changed else line, "after": line})
+        line = f"Python {minor} at {path}\n"
+        module.exit_json(changed=changed, interpreter=path, diff={"before": "" if changed else line, "after": line})
 
 
 def _provide(module: AnsibleModule) -> None:

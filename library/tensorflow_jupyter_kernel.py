@@ -81,8 +81,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import kernelspec
-from ..module_utils.tensorflow_stack.errors import StackError
 
 
 def main() -> None:
@@ -95,23 +95,21 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    directory = module.params["directory"] or kernelspec.default_directory(os.environ)
-    apply = kernelspec.present if module.params["state"] == "present" else kernelspec.absent
-    try:
+    with failing_by_message(module):
+        directory = module.params["directory"] or kernelspec.default_directory(os.environ)
+        apply = kernelspec.present if module.params["state"] == "present" else kernelspec.absent
         outcome = apply(module.params["root"], module.params["environment"], directory, check_mode=module.check_mode)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(
-        changed=outcome.changed,
-        kernelspec=outcome.path,
-        message=outcome.message,
-        diff={
-            "before": outcome.before,
-            "after": outcome.after,
-            "before_header": outcome.path,
-            "after_header": outcome.path,
-        },
-    )
+        module.exit_json(
+            changed=outcome.changed,
+            kernelspec=outcome.path,
+            message=outcome.message,
+            diff={
+                "before": outcome.before,
+                "after": outcome.after,
+                "before_header": outcome.path,
+                "after_header": outcome.path,
+            },
+        )
 
 
 if __name__ == "__main__":

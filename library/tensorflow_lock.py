@@ -344,7 +344,7 @@ notes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.tensorflow_stack.errors import StackError
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.locking import door
 
 
@@ -353,11 +353,9 @@ def main() -> None:
         argument_spec=door.OPTIONS,
         supports_check_mode=True,
     )
-    try:
+    with failing_by_message(module):
         result = door.answer(module.params, check_mode=module.check_mode)
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    module.exit_json(**result)
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

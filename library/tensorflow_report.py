@@ -118,6 +118,7 @@ path:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.report import OPTIONS, Asked, leave_report, use_lines
 
 
@@ -126,10 +127,11 @@ def main() -> None:
         argument_spec=OPTIONS,
         supports_check_mode=True,
     )
-    report, failed = leave_report(module.params, check_mode=module.check_mode)
-    if failed:
-        module.fail_json(msg=failed)
-    module.exit_json(changed=False, report=report, use=use_lines(report or {}, module.params, Asked()))
+    with failing_by_message(module):
+        report, failed = leave_report(module.params, check_mode=module.check_mode)
+        if failed:
+            module.fail_json(msg=failed)
+        module.exit_json(changed=False, report=report, use=use_lines(report or {}, module.params, Asked()))
 
 
 if __name__ == "__main__":

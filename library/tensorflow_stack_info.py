@@ -200,6 +200,18 @@ options:
         M(tensorflow_report) does. If it is not set, no report is written.
       - With several O(environments) the name of the environment is put before the suffix.
     type: path
+  bundle:
+    description:
+      - URL or directory of a bundle of M(tensorflow_bundle) from which everything is installed. A plan that would
+        install something is refused if the bundle lacks a file for it, or has it cut or changed.
+    type: str
+  bundle_signers:
+    description: File with the keys that may sign O(bundle). If it is not set, the bundle need not be signed.
+    type: path
+  tools_directory:
+    description: >-
+      Directory of the controller's own tools, for the record of what was compared in O(bundle). Required for that.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -309,6 +321,7 @@ use:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.planning import door, options
 
 
@@ -317,10 +330,11 @@ def main() -> None:
         argument_spec=options.OPTIONS,
         supports_check_mode=True,
     )
-    result, failed = door.answer(module.params)
-    if failed:
-        module.fail_json(msg=failed, **result)
-    module.exit_json(changed=False, **result)
+    with failing_by_message(module):
+        result, failed = door.answer(module.params)
+        if failed:
+            module.fail_json(msg=failed, **result)
+        module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ description:
   - What was applied last has a stable path, the link C(current) in O(root). The manifest in O(root) has a history of
     what was in use.
 options:
+  time_limit:
+    type: float
+    default: 7200
+    description: Seconds that each program may run for that the module starts; then it is stopped, and the module fails.
   name:
     description:
       - Name of the environment; its path is O(root)/O(name).
@@ -135,8 +139,9 @@ options:
     default: false
   verify:
     description: How to compare an existing environment with its build. V(sizes) compares the kind, size, owner and mode
-      of every file, and reads those that were written since the build. V(hashes) reads them all, about a second for
-      each GB.
+      of every file but bytecode, and reads those that were written since the build. V(hashes) reads them all, bytecode
+      included, about a second for each GB. What was added inside of packages is an addition, by V(sizes) if the
+      directory was written to since the build.
     type: str
     choices: [sizes, hashes]
     default: sizes
@@ -274,6 +279,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.tensorflow_stack.boundary import failing_by_message
 from ..module_utils.tensorflow_stack.environment import changes, going_back, in_use, venv
 from ..module_utils.tensorflow_stack.environment.bookkeeping import (
     Done,
@@ -283,7 +289,8 @@ from ..module_utils.tensorflow_stack.environment.bookkeeping import (
 )
 from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
-from ..module_utils.tensorflow_stack.errors import BuildError, StackError
+from ..module_utils.tensorflow_stack.errors import BuildError, StackError, UnwritableError
+from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records import manifest
 from ..module_utils.tensorflow_stack.records.build import read_record
@@ -295,6 +302,7 @@ def main() -> None:
     library = {"version": {"type": "str", "required": True}, "source": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
+            "time_limit": {"type": "float", "default": 7200},
             "name": {"type": "str"},
             "root": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "previous", "absent"], "default": "present"},
@@ -320,28 +328,40 @@ def main() -> None:
         required_if=[("state", "present", ("name", "python")), ("state", "absent", ("name",))],
         supports_check_mode=True,
     )
-    if module.params["keep"] < 1:
-        module.fail_json(
-            msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."
-        )
-    # What root builds, others run.
-    os.umask(0o022)
-    back = None
+    with failing_by_message(module):
+        limit_programs(module.params["time_limit"], "tensorflow_venv_time_limit")
+        if module.params["keep"] < 1:
+            module.fail_json(
+                msg=f"keep is {module.params['keep']}, and the build in use counts. Set tensorflow_keep to 1 or more."
+            )
+        # What root builds, others run.
+        os.umask(0o022)
+        back = None
+        try:
+            outcome = _run(module)
+            if not module.check_mode:
+                _record_if_possible(module, outcome)
+                back = going_back.next_back(module.params["root"])
+        except StackError:
+            raise
+        except OSError as error:
+            what = module.params["name"] or "The rollback"
+            module.fail_json(
+                msg=f"{what} below {module.params['root']} was not finished: {error}. "
+                "The environment in use is unchanged. Correct the cause and run again."
+            )
+        rollback = dict(back._asdict()) if back else None
+        module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+
+
+def _record_if_possible(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
+    """Nothing has to be recorded of an environment that is unchanged, as on a file system that is read-only."""
     try:
-        outcome = _run(module)
-        if not module.check_mode:
-            _record(module, outcome)
-            back = going_back.next_back(module.params["root"])
-    except StackError as error:
-        module.fail_json(msg=error.message, **error.details)
-    except OSError as error:
-        what = module.params["name"] or "The rollback"
-        module.fail_json(
-            msg=f"{what} below {module.params['root']} was not finished: {error}. "
-            "The environment in use is unchanged. Correct the cause and run again."
-        )
-    rollback = dict(back._asdict()) if back else None
-    module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+        _record(module, outcome)
+    except UnwritableError as error:
+        if outcome.changed:
+            raise
+        module.warn(error.message)
 
 
 def _record(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:

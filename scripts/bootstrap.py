@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -34,8 +35,10 @@ class Wish(NamedTuple):
     minors: tuple[str, ...]
 
 
-CONTROLLER = Wish(".venv", "controller.txt", ("test.txt",), ("3.10", "3.11", "3.12", "3.13", "3.14"))
+CONTROLLER = Wish(".venv", "controller.txt", ("bundle.txt", "test.txt"), ("3.10", "3.11", "3.12", "3.13", "3.14"))
+BUNDLE = CONTROLLER._replace(lock="bundle.txt", wider_locks=("test.txt",))
 TEST = CONTROLLER._replace(lock="test.txt", wider_locks=())
+GROUPS = {"controller": CONTROLLER, "bundle": BUNDLE, "test": TEST}
 # Of the image that execution_environment/ defines; nothing here installs it.
 IMAGE_LOCK = "execution_environment.txt"
 OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
@@ -43,7 +46,8 @@ OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--group", choices=["controller", "test"], default="controller", help="what to install")
+    parser.add_argument("--group", choices=list(GROUPS), default="controller", help="what to install")
+    parser.add_argument("--bundle", help="URL or directory of a bundle (make bundle) that has the tools")
     parser.add_argument("--lock", action="store_true", help="refresh the locks in requirements/ instead")
     parser.add_argument(
         "--core",
@@ -52,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="ansible-core: the newest, or in .venv-oldest the oldest supported with the tools to test it",
     )
     options = parser.parse_args(arguments)
-    wish = OLDEST if options.core == "oldest" else TEST if options.group == "test" else CONTROLLER
+    wish = OLDEST if options.core == "oldest" else GROUPS[options.group]
     if not options.lock and is_built(wish):
         return 0
-    if wish is CONTROLLER and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
+    if wish is not OLDEST and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
         wish = TEST  # A playbook is no reason to remove the test tools.
     # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
@@ -64,13 +68,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         lock = os.path.join(TOOLS, ".locks", "bootstrap")
-        with exclusive_lock(lock, what=TOOLS, wait=600):
+        owner = f"give the checkout to yourself (sudo chown -R $(id -un) {shlex.quote(REPOSITORY)})"
+        with exclusive_lock(lock, what=TOOLS, wait=600, place_setting=owner):
             if options.lock:
                 refresh_locks()
             elif not is_built(wish):
-                build(wish)
+                build(wish, options.bundle)
     except StackError as error:
         print(f"bootstrap: {error.message}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"bootstrap: the tools cannot be installed into {REPOSITORY}: {error.filename}: {error.strerror}. They "
+            "need 200 MB, and a file system that is neither read-only nor mounted noexec. Use a checkout on one.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
@@ -94,17 +106,23 @@ def identity(wish: Wish, lock: str) -> dict[str, str]:
     return {"directory": directory, "lock_sha256": digest, "python": python if os.path.isfile(python) else ""}
 
 
-def build(wish: Wish) -> None:
-    uv = bring_uv()
-    python = choose_python(wish, uv)
+def build(wish: Wish, bundle: str | None = None) -> None:
+    from tensorflow_stack.io.downloads import as_url
+
+    place = None
+    if bundle:
+        place = as_url(bundle if "://" in bundle else os.path.abspath(os.path.expanduser(bundle))).rstrip("/")
+    index = f"{place}/simple" if place else None
+    uv = bring_uv(index)
+    python = choose_python(wish, uv, f"{place}/python" if place else None)
     directory = os.path.join(REPOSITORY, wish.directory)
     say(f"Installing requirements/{wish.lock} into {wish.directory} with {python}")
-    run([uv, "venv", "--quiet", "--clear", "--python", python, directory])
+    run([uv, "venv", "--quiet", "--clear", "--python", python, directory], index)
     lock = os.path.join(REQUIREMENTS, wish.lock)
     # Bytecode now: where Python may not write it, every start of ansible-playbook would compile all it imports.
     sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
     started = time.monotonic()
-    run([*sync, "--python", directory, lock])
+    run([*sync, "--python", directory, lock], index)
     say(f"Installed the tools in {time.monotonic() - started:.0f} s")
     with open(os.path.join(directory, "stamp.json"), "w", encoding="utf-8") as stream:
         json.dump(identity(wish, wish.lock), stream)
@@ -114,7 +132,7 @@ def refresh_locks() -> None:
     """Newest versions into every lock, each for all Pythons; all but the oldest follow the controller's."""
     uv = bring_uv()
     locks = [(wish.lock, wish.minors[0]) for wish in (CONTROLLER, TEST, OLDEST)]
-    for lock, minor in [*locks, (IMAGE_LOCK, CONTROLLER.minors[0])]:
+    for lock, minor in [*locks, *((lock, CONTROLLER.minors[0]) for lock in (BUNDLE.lock, IMAGE_LOCK))]:
         say(f"Locking requirements/{lock}")
         command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
         command += ["--no-header", "--python-version", minor, "--output-file", lock]
@@ -122,18 +140,18 @@ def refresh_locks() -> None:
         run([*command, lock.replace(".txt", ".in")])
 
 
-def bring_uv() -> str:
+def bring_uv(index: str | None = None) -> str:
     from tensorflow_stack.io.uv import ensure_uv
 
-    return ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=None, report=say)
+    return ensure_uv(directory=TOOLS, record=pinned_uv(platform.machine()), index_url=index, report=say)
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], index: str | None = None) -> None:
     """Run uv in requirements/, its words on stderr; raises StackError when it fails."""
     from tensorflow_stack.errors import StackError
     from tensorflow_stack.io.uv import uv_environment
 
-    environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"))
+    environment = uv_environment(cache=os.environ.get("UV_CACHE_DIR"), index_url=index)
     with subprocess.Popen(command, cwd=REQUIREMENTS, env=environment, stdout=sys.stderr) as process:
         try:
             code = wait_for(process)
@@ -179,7 +197,7 @@ def pinned_uv(architecture: str) -> dict[str, str | int]:
     )
 
 
-def choose_python(wish: Wish, uv: str) -> str:
+def choose_python(wish: Wish, uv: str, mirror: str | None = None) -> str:
     """The newest suitable interpreter of this machine, else one that uv fetches into the checkout."""
     from tensorflow_stack.environment import interpreter
     from tensorflow_stack.errors import BuildError, StackError
@@ -202,7 +220,7 @@ def choose_python(wish: Wish, uv: str) -> str:
     )
     log = os.path.join(TOOLS, "python.log")
     try:
-        interpreter.fetch(path, FETCHED_PYTHON, root=TOOLS, uv=uv, mirror=None, downloads=None, log=log)
+        interpreter.fetch(path, FETCHED_PYTHON, root=TOOLS, uv=uv, mirror=mirror, downloads=None, log=log)
     except BuildError as error:
         raise StackError(
             f"{error.message} Here the mirror is set by the environment variable UV_PYTHON_INSTALL_MIRROR."

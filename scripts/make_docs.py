@@ -53,7 +53,9 @@ def inventory_variable(default: object) -> tuple[str, object] | None:
         return None
     match Environment().parse(default).body:
         case [nodes.Output(nodes=[nodes.Filter(node=nodes.Name(name=name), name="default", args=[value, *_])])]:
-            return name, value.as_const()
+            # Of a bundle, if there is one; else what the table shows.
+            shown = value.expr2 if isinstance(value, nodes.CondExpr) and value.expr2 else value
+            return name, shown.as_const()
     return None
 
 
@@ -183,6 +185,16 @@ def gpu_proofs() -> str:
     ]  # fmt: skip
     titles = ("release", "GPU", "driver", "CUDA", "cuDNN", "Python", "cases as expected", "first check", "date")
     return _table(titles, rows)
+
+
+def companions() -> str:
+    """The table of companions that were used with each release: release by companion, each cell a version."""
+    proofs = load_tables(str(RELEASE_FILES / "tables")).companion_proofs
+    projects = sorted({proof.project for proof in proofs})
+    versions = {(proof.release, proof.python, proof.project): proof.version for proof in proofs}
+    targets = list(dict.fromkeys((proof.release, proof.python) for proof in reversed(proofs)))
+    rows = [(*target, *(versions.get((*target, project), "none") for project in projects)) for target in targets]
+    return _table(("release", "Python", *projects), rows)
 
 
 def kernels() -> str:
@@ -335,6 +347,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
         REPOSITORY / "docs" / "compatibility.md": {
             "every_release": every_release,
             "gpu_proofs": gpu_proofs,
+            "companions": companions,
             "kernels": kernels,
             "known_breaks": known_breaks,
             "from_source": from_source,

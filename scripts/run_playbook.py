@@ -7,6 +7,7 @@ They travel as JSON and are not templated, so that any character is safe. A vari
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import locale
 import os
@@ -15,6 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -46,9 +48,11 @@ VARIABLES = (
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
+    Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, where to make it"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
+BUNDLE_VARIABLE = "stack_bundle_url"
 FRONT = {variable.name: variable for variable in VARIABLES}
 # What others call it, or another target takes; a name that is merely like one is found by itself.
 MEANT = {
@@ -73,11 +77,15 @@ MEANT_TARGETS = {
 OF_MAKE = ("PYTHON", "SHELL")
 # For Ansible, if the one of the environment is of another encoding or is not installed.
 UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
+# Choose a part of a playbook, which proves nothing.
+TAGS = ("ANSIBLE_RUN_TAGS", "ANSIBLE_SKIP_TAGS")
+# What Ansible puts into its directory of temporary files at once, and more.
+TEMPORARY_BYTES = 1 << 20
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
 ENDS = {
     REFUSED: "a node is refused or could not be planned: see above",
-    4: "a node could not be reached: see above",
+    4: "a node could not be reached, or the playbook could not be loaded: see above",
 }
 
 
@@ -118,7 +126,9 @@ def known_variables() -> dict[str, dict[str, Any]]:
     return variables.read_variables(os.path.join(REPOSITORY, "playbooks", "variables.json"))
 
 
-def _sets(name: str) -> str:
+def _sets(playbook: str, name: str) -> str:
+    if name == "BUNDLE" and playbook == "bundle":
+        return "bundle_directory"
     return (FRONT[name].sets if name in FRONT else None) or name
 
 
@@ -132,7 +142,7 @@ def settings(playbook: str, given: Mapping[str, str], exported: Mapping[str, str
     for source in (_counting(playbook, exported, known), given):
         named: dict[str, str] = {}
         for name, text in source.items():
-            sets = _sets(name)
+            sets = _sets(playbook, name)
             if name not in FRONT and name not in known:
                 raise unknown(playbook, name, known)
             if sets in named:
@@ -162,6 +172,8 @@ def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> 
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
+    if _sets(playbook, name) == BUNDLE_VARIABLE:
+        return variables.parse_place(name, text if "://" in text else os.path.abspath(os.path.expanduser(text)))
     return variables.parse(name, text, variable)
 
 
@@ -169,9 +181,11 @@ def notes(playbook: str, given: Mapping[str, str], exported: Mapping[str, str]) 
     """A line for each variable that counts from the environment, and one for those that do not."""
     known = known_variables()
     counting = _counting(playbook, exported, known)
-    set_by_given = {_sets(name) for name in given}
+    set_by_given = {_sets(playbook, name) for name in given}
     lines = [
-        f"{name}={text} from the environment" for name, text in counting.items() if _sets(name) not in set_by_given
+        f"{name}={text} from the environment"
+        for name, text in counting.items()
+        if _sets(playbook, name) not in set_by_given
     ]
     left = [name for name in FRONT if exported.get(name) and name not in given and name not in counting]
     if left:
@@ -196,6 +210,12 @@ def command_line(playbook: str, found: Mapping[str, Any]) -> list[str]:
     return command
 
 
+def tools_options(playbook: str, found: Mapping[str, Any]) -> list[str]:
+    """How bootstrap.py has to install the tools of a playbook."""
+    place = found.get(BUNDLE_VARIABLE)
+    return [*(["--group", "bundle"] if playbook == "bundle" else []), *(["--bundle", place] if place else [])]
+
+
 def unsafe(value: Any) -> Any:
     """A value that Ansible does not template. Only a text with a brace could be one, so that others stay readable."""
     if isinstance(value, list):
@@ -217,6 +237,48 @@ def utf8_locale() -> str | None:
         f"Ansible needs a UTF-8 locale, and this machine has none of {', '.join(UTF8_LOCALES)}. Install one "
         "(localedef -i C -f UTF-8 C.UTF-8), or set LC_ALL to one that 'locale -a' lists."
     )
+
+
+def check_temporary_files(environ: Mapping[str, str]) -> None:
+    """Raises StackError if Ansible cannot write its temporary files: it would end with a traceback."""
+    setting = next((name for name in ("ANSIBLE_LOCAL_TEMP", "ANSIBLE_HOME") if environ.get(name)), "HOME")
+    home = environ.get("ANSIBLE_HOME") or os.path.join("~", ".ansible")
+    local = os.path.expanduser(environ.get("ANSIBLE_LOCAL_TEMP") or os.path.join(home, "tmp"))
+    for directory, name in ((local, setting), (None, "TMPDIR")):
+        try:
+            if directory:
+                os.makedirs(directory, 0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory) as file:
+                file.write(bytes(TEMPORARY_BYTES))
+        except OSError as error:
+            raise StackError(
+                f"Ansible cannot write its temporary files to {directory or tempfile.gettempdir()}: {error.strerror}. "
+                f"Set {name} to a directory that you may write and that has free space. Nothing was done."
+            ) from None
+
+
+def forget_tags(environ: MutableMapping[str, str]) -> list[str]:
+    """Remove what would have every command do a part of its work and end well."""
+    names = [name for name in TAGS if environ.pop(name, "")]
+    return [f"ignored in the environment, because a part of a playbook proves nothing: {', '.join(names)}"] * bool(
+        names
+    )
+
+
+def callback_notes(environ: Mapping[str, str]) -> list[str]:
+    """A line if the environment asks for a screen of a collection: Ansible says only that it fails to load it."""
+    name = environ.get("ANSIBLE_STDOUT_CALLBACK", "")
+    known = os.path.join(
+        REPOSITORY, ".venv", "lib", "python*", "site-packages", "ansible", "plugins", "callback", "*.py"
+    )
+    paths = [*glob.glob(known), *glob.glob(os.path.join(REPOSITORY, "callback_plugins", "*.py"))]
+    if not name or name.rpartition("ansible.builtin.")[2] in [os.path.basename(path)[:-3] for path in paths]:
+        return []
+    return [
+        f"ANSIBLE_STDOUT_CALLBACK={name}: not part of ansible-core. If Ansible does not load it, unset it or install "
+        "its collection (.venv/bin/ansible-galaxy collection install ansible.posix for json). reports/<host>.json has "
+        "each result as JSON in any case."
+    ]
 
 
 def make_targets() -> list[tuple[str, str]]:
@@ -293,23 +355,32 @@ def main() -> int:
         found = settings(arguments.playbook, given, os.environ)
         command = command_line(arguments.playbook, found)
         locale_name = utf8_locale()
+        check_temporary_files(os.environ)
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
-    for line in [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ)]:
+    said = [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ), *forget_tags(os.environ)]
+    for line in [*said, *callback_notes(os.environ)]:
         say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap
 
-    if bootstrap.main([]):
+    if bootstrap.main(tools_options(arguments.playbook, found)):
         return 1
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
     if locale_name:
         os.environ["LC_ALL"] = locale_name
-    if arguments.playbook != "plan":
-        os.execv(command[0], command)
-    code = wait_for(command)
+    try:
+        if arguments.playbook != "plan":
+            os.execv(command[0], command)
+        code = wait_for(command)
+    except OSError as error:
+        say(
+            f"run_playbook: {os.path.abspath(command[0])} cannot be started: {error.strerror}. If the checkout is on a "
+            "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
+        )
+        return 1
     code = REFUSED if code == 2 else code
     if code in ENDS:
         print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .io.clock import timestamp
+from .io.trust import refuse_planted_link
 from .io.writing import write_json
 
 Result = Mapping[str, Any]
@@ -216,6 +217,7 @@ def leave_report(options: Mapping[str, Any], *, check_mode: bool) -> tuple[dict[
     )
     if not check_mode:
         try:
+            refuse_planted_link(path)
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             write_json(path, report)
         except OSError as error:

@@ -21,6 +21,10 @@ _CUT = " ... "
 _STATE = re.compile(r"(?:Nothing|No \w+) (?:was|were) [a-z]+\.")
 # What Ansible says of every command that fails, alone or in a sentence.
 _OF_A_COMMAND = "non-zero return code"
+# What Ansible says if Python ended before it could print a result.
+_NO_RESULT = "Module result deserialization failed"
+_NO_SPACE = re.compile(r".*\[Errno 28\] No space left on device")
+_FULL = "Free some space in the directory for temporary files (TMPDIR or /tmp) and in ~/.ansible/tmp."
 
 
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
@@ -92,10 +96,25 @@ def message_of(said: Mapping[str, Any]) -> str:
         return str(said["censored"])
     if _OF_A_COMMAND in str(said.get("msg")) and said.get("cmd"):
         return _error_of_command(said)
+    if _NO_RESULT in str(said.get("msg")):
+        return _end_of_module(said)
     text = str(said.get("msg") or said.get("reason") or said.get("stderr") or "it gave no reason")
     for start in ("Task failed: ", "Action failed: ", "Module failed: "):
         text = text[len(start) :] if text.startswith(start) else text
-    return text.strip()
+    return _with_place(text.strip())
+
+
+def _with_place(text: str) -> str:
+    """An error of a full disk that does not say which: only what Ansible writes for itself has no name."""
+    return f"{text}. {_FULL}" if _NO_SPACE.fullmatch(text) else text
+
+
+def _end_of_module(said: Mapping[str, Any]) -> str:
+    """What Python said last on the node, which Ansible's message leaves out."""
+    names = ("module_stdout", "module_stderr")
+    printed = [line.strip() for name in names for line in str(said.get(name, "")).splitlines()]
+    last = next((line for line in reversed(printed) if line), "it printed nothing")
+    return _with_place(f"The module ended with {said.get('rc')} and without a result: {last}")
 
 
 def _error_of_command(said: Mapping[str, Any]) -> str:

@@ -13,8 +13,12 @@ from .errors import StackError
 
 ON = ("true", "yes", "on", "1", "y", "t")
 OFF = ("false", "no", "off", "0", "n", "f")
+_URL_OR_DIRECTORY = ("stack_bundle_url",)
+_URL = re.compile("(https?|file)://.")
 # Of difflib. `verison` and `version` are at 0.86, `port` and `root` at 0.5.
 _ALIKE = 0.8
+# Ends of the names of variables that are addresses.
+_ADDRESSES = ("_url", "_mirror", "python_downloads", "interpreter_downloads")
 
 
 def read_variables(path: str) -> dict[str, dict[str, Any]]:
@@ -83,16 +87,27 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
         raise StackError(f"{name} is a mapping, which make does not accept. Set it in an inventory.")
     if choices and text not in choices:
         raise _malformed(name, text, "one of " + ", ".join(choices))
-    if name.endswith("_url") and not re.match("(https?|file)://.", text):
+    if name.endswith(_ADDRESSES):
+        _refuse_credentials(name, text)
+    if name in _URL_OR_DIRECTORY:
+        return parse_place(name, text)
+    if name.endswith("_url") and not _URL.match(text):
         raise _malformed(name, text, "an http, https or file URL")
     return os.path.abspath(os.path.expanduser(text)) if kind == "path" else text
+
+
+def parse_place(name: str, text: str) -> str:
+    """A URL or the absolute path of a directory."""
+    if not os.path.isabs(text) and not _URL.match(text):
+        raise _malformed(name, text, "an http, https or file URL, or an absolute path")
+    return text
 
 
 def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
     if text.lstrip().startswith("["):
         try:
             items = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             items = None
     else:
         items = [item.strip() for item in text.split(",")]
@@ -102,6 +117,16 @@ def _parse_list(name: str, text: str, choices: list[str] | None) -> list[str]:
         if choices and item not in choices:
             raise _malformed(name, item, "one of " + ", ".join(choices) + ", or several, with commas")
     return items
+
+
+def _refuse_credentials(name: str, text: str) -> None:
+    """A variable is shown by make, by Ansible with -vvv, and in the list of processes."""
+    _, _, rest = text.partition("://")
+    if "@" in rest.partition("/")[0] or "?" in rest:
+        raise StackError(
+            f"{name} contains credentials or a query, which the output of every task would show. Give the address "
+            "alone, and put the credentials into ~/.netrc (mode 0600) of the user who runs the tasks."
+        )
 
 
 def _malformed(name: str, text: str, wanted: str) -> StackError:

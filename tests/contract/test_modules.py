@@ -24,7 +24,7 @@ MODULES = sorted(path.stem for path in LIBRARY.glob("*.py"))
 
 OLDEST_NODE_PYTHON = (3, 7)
 # Where the name of a distribution is not that of what is imported.
-IMPORT_NAMES = {"PyYAML": "yaml"}
+IMPORT_NAMES = {"PyYAML": "yaml", "cyclonedx-python-lib": "cyclonedx", "packageurl-python": "packageurl"}
 TYPES = {"str", "int", "float", "bool", "list", "dict", "path", "raw", "jsonarg", "json", "bytes", "bits"}
 RETURN_TYPES = {"str", "path", "int", "float", "bool", "list", "dict", "complex", "raw"}
 

@@ -42,6 +42,7 @@ ORDER: dict[str, Callable[[dict[str, Any]], Any]] = {
     "addresses": lambda row: row["name"],
     "base_systems": lambda row: row["codename"],
     "companions": lambda row: (row["project"], row["kind"], _first_release(row)),
+    "companion_proofs": lambda row: (Version(row["release"]), Version(row["python"]), row["project"]),
     "components": _distribution,
     "constraints": _requirement,
     "cuda_drivers": lambda row: Version(row["cuda"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import bookkeeping, going_back, in_use, venv
+from ansible.module_utils.tensorflow_stack.environment import bookkeeping, builds, going_back, in_use, venv
 from ansible.module_utils.tensorflow_stack.records import history, manifest
 
 from tests.component.environment.test_going_back import NEW, OLD, Machine
@@ -25,6 +25,7 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "the_stable_path_not_in_place": (in_use.os, "symlink", "last"),
     "the_stable_path_and_not_the_manifest": (bookkeeping, "point_to", "after"),
     "the_manifest_not_in_place": (manifest, "write_json", "before"),
+    "in_the_middle_of_a_removed_build": (builds.shutil, "rmtree", "half"),
     "all_of_it": (manifest, "write_json", "after"),
 }
 
@@ -33,6 +34,9 @@ def _dying(owner: Any, name: str, moment: str) -> None:
     original = getattr(owner, name)
 
     def killed(*arguments: Any, **options: Any) -> Any:
+        if moment == "half":
+            next(path for path in Path(arguments[0]).rglob("*") if path.is_file()).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
         is_ours = moment != "last" or arguments[0] in (NEW, OLD)
         if moment in ("before", "last") and is_ours:
             os.kill(os.getpid(), signal.SIGKILL)

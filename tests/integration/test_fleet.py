@@ -136,6 +136,8 @@ def test_batch_that_fails_is_the_last_one(fleet: Fleet) -> None:
     assert fleet.asked == ["drain ada", "undrain ada"]
     assert fleet.drained == ["bob"]
     assert "still drained: bob; run the playbook again when the cause is mended" in run.output
+    limited = fleet.play("--check", "--limit", "ada")
+    assert "still drained, and not in this run: bob; run the playbook on them, too" in limited.output
 
 
 def test_again_does_what_is_missing_and_nothing_else(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.bundle import pythons
+from ansible.module_utils.tensorflow_stack.bundle.fetching import Shelf
+from ansible.module_utils.tensorflow_stack.bundle.needs import BundleNeed
+from ansible.module_utils.tensorflow_stack.errors import StackError
 
 from tests.integration.test_additions import MINOR, RELEASE, Machine
 
@@ -77,6 +82,11 @@ def test_fetched_from_a_mirror_in_four_runs(run_module, arguments: dict[str, Any
         [arguments["path"], "-c", "import ssl, sys; print(sys.version.split()[0])"], text=True
     )
     assert said.strip() == VERSION
+    library = Path(os.path.realpath(arguments["path"])).parents[1] / "lib" / f"python{MINOR}" / "os.py"
+    with library.open("a") as stream:
+        stream.write("# mine\n")
+    edited = run_module("tensorflow_interpreter", **wish)
+    assert f"is not as it was unpacked: lib/python{MINOR}/os.py changed" in edited["msg"]
 
 
 def test_an_environment_on_a_fetched_interpreter_is_kept_by_the_next_run(
@@ -112,6 +122,16 @@ def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirro
     assert not os.path.exists(arguments["path"])
 
 
+def test_a_build_without_a_sha256_is_refused(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:
+    listed = json.loads(Path(mirror["downloads"]).read_text())
+    for row in listed.values():
+        row["sha256"] = None
+    Path(mirror["downloads"]).write_text(json.dumps(listed))
+    result = run_module("tensorflow_interpreter", **arguments, **mirror)
+    assert "has no sha256 of cpython-" in result["msg"] and "unset python_downloads" in result["msg"]
+    assert not os.path.exists(arguments["path"])
+
+
 def test_unreachable_mirror_says_how_to_provide_one(run_module, arguments: dict[str, Any], tmp_path: Path) -> None:
     result = run_module("tensorflow_interpreter", **arguments, mirror=(tmp_path / "nowhere").as_uri())
     assert result["failed"]
@@ -133,3 +153,23 @@ def test_a_package_that_brought_no_interpreter_is_seen(run_module, arguments: di
     assert result["failed"]
     assert "was planned at" in result["msg"]
     assert "none starts there. Install it, or set python_source to auto." in result["msg"]
+
+
+def test_a_bundle_has_a_build_that_uv_takes_and_refuses_another_one(
+    tmp_path: Path, run_module, arguments: dict[str, Any], mirror: dict[str, str], uv: str
+) -> None:
+    need = BundleNeed("python", "cpython", MINOR, architecture=platform.machine(), component="python")
+    version, url, place = pythons.find_python(uv, need, mirror["downloads"])
+    assert (version, url.rpartition("/")[2]) == (VERSION, place.rpartition("/")[2])
+    (source,) = pythons.sources(url, place, mirror["mirror"], ())
+    shelf = Shelf(str(tmp_path / "bundle"))
+    shelf.fetch(f"python/{place}", source.shown, source)
+    file = shelf.file_at(f"python/{place}", kind="python", name="cpython")
+    file = dataclasses.replace(file, version=version)
+    pythons.check_python(uv, shelf.directory, file, mirror["downloads"])
+    # A directory by its path, as stack_bundle_url may be.
+    wish = {**arguments, "mirror": str(tmp_path / "bundle/python"), "downloads": mirror["downloads"]}
+    assert run_module("tensorflow_interpreter", **wish)["changed"]
+    Path(shelf.path_of(file.path)).write_bytes(b"another")
+    with pytest.raises(StackError, match="is not the build that uv knows"):
+        pythons.check_python(uv, shelf.directory, file, mirror["downloads"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,39 @@ class TestPlan:
         assert plan(plans, {"ada": {}}, tensorflow_version="2.17.99").code == 2
         content = json.loads((plans / "reports" / "ada.plan.json").read_text())
         assert "2.17.99 is not a known release" in content["plan"]["refusals"][0]["message"]
+
+    @pytest.mark.parametrize("spoil", ["tags", slow("reports")])
+    def test_what_was_not_planned_or_not_saved_does_not_end_well(self, plans: Path, spoil: str) -> None:
+        if spoil == "reports":
+            (plans / "reports").rmdir()
+        run = plan(plans, {"ada": {}}, *(["--tags", "foo"] if spoil == "tags" else []), tensorflow_version="2.17.1")
+        assert run.code == 2, run.output
+        message = {"tags": "Only a part of the play ran, so nothing was planned.", "reports": "The plan is not saved: "}
+        assert message[spoil] in run.output
+        assert ("use a checkout of your own." in " ".join(run.output.split())) is (spoil == "reports")
+
+    def test_it_starts_from_anywhere_and_under_the_settings_of_another_project(self, plans: Path) -> None:
+        """That was: couldn't resolve module/action 'tensorflow_inventory'."""
+        other = plans / "other.cfg"
+        other.write_text("[defaults]\nlibrary = none\nroles_path = none\n")
+        environ = {"ANSIBLE_CONFIG": str(other), "ANSIBLE_MODULE_UTILS": "none", "ANSIBLE_ACTION_PLUGINS": "none"}
+        inventory = plans / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"vars": LOCAL, "hosts": {"ada": {}}}}))
+        command = [str(ANSIBLE_PLAYBOOK), "-i", str(inventory), str(plans / "playbooks" / "plan.yml")]
+        command += ["-e", json.dumps({"tensorflow_version": "2.17.1"})]
+        run = run_playbook(command, directory=Path("/"), environ=environ)
+        assert run.code == 0, run.output
+        assert (plans / "reports" / "ada.plan.json").exists()
+
+    def test_a_project_of_ones_own_has_the_lines_of_the_page(self, tmp_path: Path) -> None:
+        page = (REPOSITORY / "docs" / "operations.md").read_text()
+        (lines,) = re.findall(r"^```ini\n(\[defaults\]\nroles_path.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        (tmp_path / "ansible.cfg").write_text(lines.replace("/srv/tensorflow-gpu-stack", str(REPOSITORY)))
+        tasks = [{"name": "Plan", "ansible.builtin.import_role": {"name": "tensorflow_release"}}]
+        (tmp_path / "site.yml").write_text(json.dumps([{"name": "Plan", "hosts": "all", "tasks": tasks}]))
+        command = [str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "--syntax-check", "site.yml"]
+        run = run_playbook(command, directory=tmp_path)
+        assert run.code == 0, run.output
 
     def test_with_no_release_one_that_runs_is_enough(self, plans: Path) -> None:
         run = plan(plans, {"ada": {}, "bob": {"tensorflow_gpu": "required"}})

@@ -106,6 +106,30 @@ def test_a_terminal_without_colours(site: Site, name: str, value: str) -> None:
     assert not seen.is_coloured and seen.broken == []
 
 
+@pytest.mark.slow  # repeats in a terminal what test_names.py shows without one
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("stdout", ["stack_screen", "default"])
+def test_junit_and_other_screens_beside_our_own_lines(site: Site, columns: int, stdout: str) -> None:
+    environ = {
+        "ANSIBLE_STDOUT_CALLBACK": stdout,
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml" if columns == 80 else "json",
+        "ANSIBLE_CALLBACKS_ENABLED": "junit",
+        "JUNIT_OUTPUT_DIR": str(site.path / "junit"),
+        "STACK_PROGRESS_INTERVAL": "0.5",
+    }
+    command = site.command("workstation", "--check", tensorflow_version="2.15.1", tensorflow_gpu="none")
+    seen = Terminal(site.path, command, columns=columns, **environ)
+    assert seen.code == 0, seen.text
+    said = " ".join(seen.text.split())
+    assert f"localhost: TensorFlow 2.15.1 (cpu) at {site.root}/tensorflow-2.15.1: " in said
+    assert "localhost: not_checked: " in said and "s] Read the node and resolve" in said
+    assert "[ERROR]" not in said and "Traceback" not in said and "Skipping callback" not in said
+    if stdout == "stack_screen":
+        assert seen.broken == []
+    (written,) = (site.path / "junit").glob("*.xml")
+    assert "<testcase" in written.read_text()
+
+
 @pytest.mark.parametrize("columns", [80, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "playbook", "variables", "code"),

@@ -27,19 +27,19 @@ class Checkout:
         self.path = path
         self._monkeypatch = monkeypatch
         (path / "requirements").mkdir(parents=True)
-        for lock in ("controller.txt", "test.txt", "oldest.txt"):
+        for lock in ("controller.txt", "bundle.txt", "test.txt", "oldest.txt"):
             (path / "requirements" / lock).write_text(f"# {lock}\n")
         monkeypatch.setattr(bootstrap, "REPOSITORY", str(path))
         monkeypatch.setattr(bootstrap, "TOOLS", str(path / ".tools"))
         monkeypatch.setattr(bootstrap, "REQUIREMENTS", str(path / "requirements"))
-        monkeypatch.setattr(bootstrap, "choose_python", lambda wish, uv: sys.executable)
+        monkeypatch.setattr(bootstrap, "choose_python", lambda wish, uv, mirror: sys.executable)
         self.uv_fails(0)
 
     def uv_fails(self, code: int) -> None:
         uv = self.path / "uv"
         uv.write_text(FAKE_UV.format(log=self.path / "asked.txt", pip_code=code))
         uv.chmod(0o755)
-        self._monkeypatch.setattr(bootstrap, "bring_uv", lambda: str(uv))
+        self._monkeypatch.setattr(bootstrap, "bring_uv", lambda index=None: str(uv))
 
     def asked(self) -> list[str]:
         """What uv was asked since the last call."""
@@ -127,14 +127,49 @@ def test_failed_build_is_said_and_tried_again(checkout: Checkout, capfd: pytest.
     assert (checkout.path / ".venv" / "stamp.json").exists()
 
 
+def test_a_checkout_without_programs_is_told_so(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(command: list[str], **_: object) -> None:
+        raise PermissionError(13, "Permission denied", command[0])
+
+    monkeypatch.setattr(bootstrap.subprocess, "Popen", refuse)
+    assert bootstrap.main([]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("bootstrap: ")]
+    assert "/uv: Permission denied. They need 200 MB, and a file system that is neither read-only nor" in line
+
+
 def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     assert bootstrap.main(["--lock"]) == 0
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"
     assert checkout.asked() == [
         f"~/requirements: pip compile {options} --output-file {name}.txt {name}.in"
-        for name in ("controller", "test", "oldest", "execution_environment")
+        for name in ("controller", "test", "oldest", "bundle", "execution_environment")
     ]
     assert not (checkout.path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [("https://bundle.example/", "https://bundle.example"), ("/mnt/a bundle", "file:///mnt/a%20bundle")],
+)
+def test_everything_comes_from_a_bundle(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, given: str, place: str
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(bootstrap, "bring_uv", lambda index: asked.append(index) or "uv")
+    monkeypatch.setattr(bootstrap, "choose_python", lambda wish, uv, mirror: asked.append(mirror) or sys.executable)
+    monkeypatch.setattr(bootstrap, "run", lambda command, index: asked.append(index))
+    (checkout.path / ".venv").mkdir()
+    assert bootstrap.main(["--bundle", given]) == 0
+    assert asked == [f"{place}/simple", f"{place}/python", f"{place}/simple", f"{place}/simple"]
+
+
+def test_tools_for_a_bundle_are_enough_for_other_playbooks(checkout: Checkout) -> None:
+    assert bootstrap.main(["--group", "bundle"]) == 0
+    assert checkout.asked() == asked_for(".venv", "bundle.txt")
+    assert bootstrap.main([]) == 0
+    assert checkout.asked() == []
 
 
 def test_pinned_uv_is_the_tables_row() -> None:

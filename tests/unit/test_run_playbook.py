@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -271,6 +273,75 @@ def test_what_the_shell_says_to_every_python_does_not_count(checkout: Path, valu
     assert said.count("because the tools have packages of their own: ") == len(told)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("HOME", "{}/none/at/all", "Permission denied"),
+        ("HOME", "{}/file", "Not a directory"),
+        ("ANSIBLE_HOME", "{}/file", "Not a directory"),
+        ("ANSIBLE_LOCAL_TEMP", "{}/file/tmp", "Not a directory"),
+    ],
+)
+def test_without_a_place_for_temporary_files_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    path = value.format(tmp_path)
+    monkeypatch.setenv(name, path)
+    if reason == "Permission denied":  # which root never sees
+        monkeypatch.setattr(os, "makedirs", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, reason)))
+    with pytest.raises(StackError) as caught:
+        run_playbook.check_temporary_files(os.environ)
+    below = {"HOME": "/.ansible/tmp", "ANSIBLE_HOME": "/tmp", "ANSIBLE_LOCAL_TEMP": ""}[name]
+    assert caught.value.message == (
+        f"Ansible cannot write its temporary files to {path}{below}: {reason}. Set {name} to a directory that you may "
+        "write and that has free space. Nothing was done."
+    )
+
+
+def test_a_full_disk_of_temporary_files_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: io.BytesIO() if dir else Full())
+    place = tempfile.gettempdir()
+    with pytest.raises(StackError, match=f"temporary files to {place}: No space left on device. Set TMPDIR to"):
+        run_playbook.check_temporary_files({"HOME": place})
+
+
+def test_tags_of_the_environment_do_not_have_a_part_of_a_playbook_end_well(checkout: Path) -> None:
+    environ = {"ANSIBLE_RUN_TAGS": "foo", "ANSIBLE_SKIP_TAGS": "always"}
+    (checkout / ".venv" / "bin" / "ansible-playbook").write_text("#!/bin/sh\nenv\n")
+    ended = make(checkout, "plan", **environ)
+    assert ended.returncode == 0 and not any(name in ended.stdout for name in environ)
+    assert "a part of a playbook proves nothing: ANSIBLE_RUN_TAGS, ANSIBLE_SKIP_TAGS +" in " ".join(
+        ended.stderr.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"),
+    [("", False), ("default", False), ("ansible.builtin.minimal", False), ("stack_screen", False), ("json", True)],
+)
+def test_a_screen_that_ansible_may_not_have_is_named(name: str, is_said: bool) -> None:
+    lines = run_playbook.callback_notes({"ANSIBLE_STDOUT_CALLBACK": name})
+    assert bool(lines) is is_said
+    if is_said:
+        assert lines[0].startswith(
+            "ANSIBLE_STDOUT_CALLBACK=json: not part of ansible-core. If Ansible does not load it,"
+        )
+
+
+@pytest.mark.parametrize("playbook", ["plan", "workstation"])
+def test_tools_that_cannot_be_started(checkout: Path, playbook: str) -> None:
+    (checkout / ".venv" / "bin" / "ansible-playbook").chmod(0o644)  # as if mounted noexec
+    ended = run(checkout, [sys.executable, "scripts/run_playbook.py", playbook])
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    path = checkout / ".venv" / "bin" / "ansible-playbook"
+    assert f"run_playbook: {path} cannot be started: Permission denied." in " ".join(ended.stderr.split())
+
+
 def test_an_error_fits_the_screen(checkout: Path) -> None:
     lines = make(checkout, "plan", "TENSORFLW=2.8.0", COLUMNS="80").stderr.splitlines()
     assert max(map(len, lines)) <= 80 and lines[1] == "  Nothing was done."
@@ -288,7 +359,7 @@ def test_other_targets_know_their_own_variables(checkout: Path) -> None:
     [
         ("plan", "0", 0, ""),
         ("plan", "2", 3, "a node is refused or could not be planned"),
-        ("plan", "4", 4, "a node could not be reached"),
+        ("plan", "4", 4, "a node could not be reached, or the playbook could not be loaded"),
         ("plan", "1", 1, ""),
         ("workstation", "2", 2, ""),
     ],
@@ -316,3 +387,30 @@ def test_a_target_that_is_none_is_refused_with_the_nearest(checkout: Path, name:
     assert said.startswith(
         f"run_playbook: make has no target {name}. Did you mean make {meant}? Nothing was done. make help lists all."
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("https://bundle.example/b", "https://bundle.example/b"),
+        ("/mnt/bundle", "/mnt/bundle"),
+        ("bundle", os.path.abspath("bundle")),
+    ],
+)
+def test_a_bundle_is_a_url_or_a_directory_from_which_tools_are_installed_as_well(given: str, place: str) -> None:
+    found = run_playbook.settings("workstation", {"BUNDLE": given}, {})
+    assert found == {"stack_bundle_url": place}
+    assert run_playbook.tools_options("workstation", found) == ["--bundle", place]
+
+
+def test_a_bundle_that_is_made_is_not_installed_from(tmp_path: Path) -> None:
+    found = run_playbook.settings("bundle", {"BUNDLE": str(tmp_path)}, {})
+    assert found == {"bundle_directory": str(tmp_path)}
+    assert run_playbook.tools_options("bundle", found) == ["--group", "bundle"]
+
+
+def test_a_bundle_that_is_neither_is_refused() -> None:
+    with pytest.raises(StackError, match="stack_bundle_url is 'ftp://x', .*file URL, or an absolute path"):
+        run_playbook.settings("workstation", {"stack_bundle_url": "ftp://x"}, {})
+    with pytest.raises(StackError, match="BUNDLE is 'ftp://x', but must be an http, https or file URL"):
+        run_playbook.settings("workstation", {"BUNDLE": "ftp://x"}, {})

@@ -60,7 +60,7 @@ def read_manifest(
     try:
         content = json.loads(text)
         rows = {key: row for key, row in content.items() if isinstance(row, dict)}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise StackError(f"{name} is no manifest of NVIDIA's: {error}.") from error
     missing = sorted(set(components) - set(rows))
     if missing:

@@ -21,7 +21,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 def read_tree(prefix: str) -> dict[str, Any] | None:
     """The record of the tree at a prefix; None where none was laid by this toolkit, or its record is damaged."""
     record = read_json_or_none(os.path.join(prefix, TREE_RECORD))
-    return record if record and record.keys() >= {"identity", "files", "version", "archives"} else None
+    if not record or not record.keys() >= {"identity", "files", "version", "archives"}:
+        return None
+    files, texts = record["files"], (record["identity"], record["version"])
+    is_listed = isinstance(files, dict) and all(isinstance(value, (int, str)) for value in files.values())
+    are_texts = all(isinstance(text, str) for text in texts) and isinstance(record["archives"], list)
+    return record if is_listed and are_texts else None
 
 
 def read_json_or_none(path: str) -> dict[str, Any] | None:

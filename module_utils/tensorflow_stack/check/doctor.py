@@ -178,11 +178,20 @@ def _distributions(python: str) -> dict[str, str]:
     """Name to version of what is installed for a Python, by its metadata; nothing where it does not start."""
     found: dict[str, str] = {}
     # As the check runs it: without the user's own packages, and from nowhere.
-    for directory in json.loads(_run([python, "-I", "-c", _SEARCH_PATH]) or "[]"):
+    for directory in _search_path(python):
         entries = os.listdir(directory) if os.path.isdir(directory) else []
         for match in filter(None, map(_METADATA.match, sorted(entries))):
             found.setdefault(match.group("name").lower().replace("_", "-"), match.group("version"))
     return found
+
+
+def _search_path(python: str) -> list[str]:
+    """Nothing of a Python that does not start, or whose start prints something of its own."""
+    try:
+        found = json.loads((_run([python, "-I", "-c", _SEARCH_PATH]).splitlines() or ["[]"])[-1])
+    except (ValueError, RecursionError):
+        return []
+    return [str(directory) for directory in found] if isinstance(found, list) else []
 
 
 def _shown(distributions: Mapping[str, str]) -> dict[str, str]:

@@ -12,15 +12,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from ..environment.builds import Build
-from ..environment.damage import find_added
+from ..environment.damage import compare_build, find_added
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.clock import timestamp
 from ..io.commands import run_into
+from ..io.trust import private_directory
+from ..io.writing import write_new
 from ..records import history, manifest
 from ..records.build import read_record
 from ..records.evidence import deciding_variables, evidence_digest
@@ -142,10 +144,10 @@ def _without_environment(environment: str, *, check_mode: bool) -> CheckOutcome:
 
 
 def _evidence_digest(build: str, evidence: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    record = read_record(build)
+    found = Build(build, read_record(build))
     return evidence_digest(
         evidence=evidence,
-        additions=find_added(Build(build, record)) if record else (),
+        additions=find_added(found, compare_build(found)) if found.record else (),
         variables=deciding_variables(os.environ),
         build=os.path.basename(build),
         **expected,
@@ -222,7 +224,7 @@ def observe(python: str, *, time_limit: float, has_gpu: bool, level: str = "full
         # An environment for the CPU is proven on the CPU, also on a node whose GPU TensorFlow would find.
         environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # Files, not pipes: what was written is there whatever became of the writer.
-    with TemporaryDirectory() as directory, TemporaryFile() as stdout, TemporaryFile() as stderr:
+    with private_directory("tensorflow-check-") as directory, TemporaryFile() as stdout, TemporaryFile() as stderr:
         _write_child(directory)
         command = [python, "-I", "-c", _RUN_CHILD, directory, level, str(time_limit), "gpu" if has_gpu else "cpu"]
         exit_status = run_into(command, stdout, stderr, env=environ, timeout=time_limit, cwd="/")
@@ -238,15 +240,14 @@ def _write_child(directory: str) -> None:
     os.mkdir(package)
     for module in _CHILD:
         name = module.__name__.rpartition(".")[2]
-        with open(os.path.join(package, f"{name}.py"), "x", encoding="utf-8") as file:
-            file.write(_source(module))
+        write_new(os.path.join(package, f"{name}.py"), _source(module))
 
 
 def _parse_records(text: str) -> list[Mapping[str, Any]]:
     """Site hooks may print before the child starts, and a death may cut the last line: both are skipped."""
     records: list[Mapping[str, Any]] = []
     for line in text.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and "stage" in record:
                 records.append(record)

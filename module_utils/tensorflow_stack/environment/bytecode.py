@@ -26,6 +26,7 @@ from typing import Iterable, Iterator, NamedTuple
 from ..errors import BusyError, UnwritableError
 from ..io.flock import exclusive_lock
 from ..io.reading import read_json, read_whole
+from ..io.writing import write_new
 from ..records.distributions import contents_digest, distributions_in, read_rows
 
 _LOCK = ".lock"
@@ -33,7 +34,7 @@ _LOCK = ".lock"
 _MOST_SECONDS = 60
 _INDEX = "index.json"
 _INDEX_BYTES = 64 << 20
-_BYTECODE_BYTES = 64 << 20
+BYTECODE_BYTES = 64 << 20
 _VERSION = re.compile(r"^version_info *= *(?P<version>(?P<major>\d+)\.(?P<minor>\d+)\.[\w.+]+) *$", re.MULTILINE)
 
 
@@ -77,6 +78,17 @@ def link_bytecode(store: Store, site_packages: str, packages: Iterable[str]) -> 
     return [
         found.name for found in _with_sources(store, site_packages, packages) if not _link(store, site_packages, found)
     ]
+
+
+def known_digests(store: Store, site_packages: str, packages: Iterable[str]) -> dict[str, str]:
+    """The sha256 of each file of bytecode that the store has of these packages, by its path below site-packages."""
+    known: dict[str, str] = {}
+    for found in _with_sources(store, site_packages, packages):
+        try:
+            known.update(read_json(os.path.join(found.entry, _INDEX), _INDEX_BYTES, follow=False))
+        except (OSError, ValueError):
+            continue
+    return known
 
 
 def keep_bytecode(store: Store, site_packages: str, packages: Iterable[str]) -> None:
@@ -139,7 +151,7 @@ def _link(store: Store, site_packages: str, found: _Distribution) -> bool:
             if name not in index:
                 continue  # a file that does not compile, as templates and tests of other grammars do
             kept, linked = os.path.join(found.entry, name), os.path.join(site_packages, name)
-            data = read_whole(kept, _BYTECODE_BYTES, follow=False)
+            data = read_whole(kept, BYTECODE_BYTES, follow=False)
             if hashlib.sha256(data).hexdigest() != index[name]:
                 return False
             if data[4:16] != _validity(os.lstat(os.path.join(site_packages, source))):
@@ -163,7 +175,7 @@ def _keep(store: Store, site_packages: str, found: _Distribution) -> None:
         name = _bytecode_of(source, store.tag)
         compiled, kept = os.path.join(site_packages, name), os.path.join(filling, name)
         try:
-            data = read_whole(compiled, _BYTECODE_BYTES, follow=False)
+            data = read_whole(compiled, BYTECODE_BYTES, follow=False)
         except OSError:
             continue
         if data[4:16] == _validity(os.lstat(os.path.join(site_packages, source))):
@@ -172,8 +184,7 @@ def _keep(store: Store, site_packages: str, found: _Distribution) -> None:
             index[name] = hashlib.sha256(data).hexdigest()
     if index:
         # Not synced, as nothing here is: what a power cut damages does not have the sha256 of the index, or no index.
-        with open(os.path.join(filling, _INDEX), "x", encoding="utf-8") as stream:
-            json.dump(index, stream)
+        write_new(os.path.join(filling, _INDEX), json.dumps(index))
         if os.path.isdir(found.entry):
             shutil.rmtree(found.entry)
         os.rename(filling, found.entry)

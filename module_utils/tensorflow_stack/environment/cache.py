@@ -14,12 +14,10 @@ from ..errors import BuildError, StackError
 from ..io.reading import read_whole
 from ..io.uv import CachedWheel, list_cached, prune_cache
 from ..records.build import read_record
-from ..records.lockfile import parse_lock
+from ..records.lockfile import LOCK_BYTES, parse_lock
 from .builds import environment_names
 from .bytecode import find_unshared, remove_unshared
 from .root import check_root
-
-_LOCK_BYTES = 16 << 20
 
 
 class Place(NamedTuple):
@@ -37,6 +35,7 @@ class CacheOutcome(NamedTuple):
     wheels: tuple[CachedWheel, ...]
     bytecode: tuple[str, ...]
     freed_bytes: int
+    cache_bytes: int  # afterwards, of wheels and bytecode that no build shares
 
 
 def list_places(root: str) -> tuple[Place, ...]:
@@ -73,9 +72,15 @@ def find_superfluous(root: str) -> tuple[CachedWheel, ...]:
 
 def plan_prune(root: str) -> CacheOutcome:
     """What prune would remove; the bytes are not known beforehand. Reads only."""
+    cache = os.path.join(root, ".cache")
     return CacheOutcome(
-        list_places(root), find_superfluous(root), find_unshared(os.path.join(root, ".cache", "bytecode")), 0
+        list_places(root), find_superfluous(root), find_unshared(os.path.join(cache, "bytecode")), 0, _own_bytes(cache)
     )
+
+
+def is_over(root: str, limit: int) -> bool:
+    """Whether the cache takes more bytes than it may; without a limit (0) it always does."""
+    return not limit or _own_bytes(os.path.join(root, ".cache")) > limit
 
 
 def prune(root: str, uv: str) -> CacheOutcome:
@@ -92,14 +97,15 @@ def prune(root: str, uv: str) -> CacheOutcome:
             f"{error.filename} cannot be removed: {error.strerror}. Run as the owner of {root}.", path=error.filename
         ) from error
     prune_cache(uv, os.path.join(cache, "uv"))
-    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - _own_bytes(cache)))
+    after = _own_bytes(cache)
+    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - after), after)
 
 
 def _locked(build: str) -> Iterable[tuple[str, str]]:
     """What a build that is not complete, or whose record cannot be read, is installed from."""
     path = os.path.join(build, "lock.txt")
     try:
-        return parse_lock(read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8"), path=path).packages.items()
+        return parse_lock(read_whole(path, LOCK_BYTES, follow=False).decode("utf-8"), path=path).packages.items()
     except (OSError, ValueError, StackError):
         return ()
 

@@ -9,14 +9,14 @@ from typing import Container, Iterable
 
 from ..errors import BuildError
 from ..io.processes import processes_using
-from ..io.space import check_free_space
+from ..io.space import check_free_space, is_noexec
 from ..io.uv import cached_wheels
 from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, projects_of
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
 from ..records.history import CURRENT_LINK
 from .builds import Build, builds_of, environment_names, live_build
-from .damage import Damage, find_added, find_damage
+from .damage import Damage, compare_build, find_added
 from .root import check_program, check_root
 
 # Installed bytes (bytecode included) over wheel bytes: 2.6 for TensorFlow 2.8.0 (1,417 MB from 553 MB of wheels).
@@ -63,8 +63,9 @@ def plan_present(
     live = live_build(spec.root, spec.name)
     wanted = spec.lock.packages
     hashed = wanted if hashes else ()
-    damage = find_damage(live, hashed=hashed) if live else []
-    additions = find_added(live, damage) if live else []
+    compared = compare_build(live, hashed=hashed) if live else None
+    damage = compared.damage if compared else []
+    additions = find_added(live, compared) if live else []
     is_wanted = live is not None and live.record is not None and live.record["digest"] == spec.digest
     if live and is_wanted and not damage:
         return EnvironmentOutcome("keep", live, wanted, build=live.name, additions=tuple(additions))
@@ -104,8 +105,11 @@ def _build_to_switch_to(
     """The action, the newest whole build of the wanted lock (one that has the additions, too, first), what it has."""
     found: list[tuple[str, str | None, list[Addition]]] = []
     for build in reversed(builds_of(spec.root, spec.name)):
-        if build.record and build.record["digest"] == spec.digest and not find_damage(build, hashed=hashed):
-            theirs = find_added(build)
+        if not build.record or build.record["digest"] != spec.digest:
+            continue
+        compared = compare_build(build, hashed=hashed)
+        if not compared.damage:
+            theirs = find_added(build, compared)
             if not lost_additions(additions, spec.lock.packages, theirs, named=projects_of(spec.lock.added)):
                 return "switch", build.name, theirs
             found.append(("switch", build.name, theirs))
@@ -140,7 +144,7 @@ def superfluous_builds(
     others.sort(key=lambda build: before is not None and build.name == before.name)
     removed, kept = [], []
     for build in others[: max(0, len(others) - max(0, keep - 1))]:
-        theirs = [] if additions is None else find_added(build, find_damage(build))
+        theirs = [] if additions is None else find_added(build, compare_build(build))
         if lost_additions(theirs, spec.lock.packages, additions or ()):
             kept.append(build)
         elif not processes_using([build.path]):
@@ -158,7 +162,7 @@ def plan_absent(root: str, name: str) -> EnvironmentOutcome:
     builds = builds_of(root, name)
     if live is None and not builds:
         return EnvironmentOutcome("keep", None, {})
-    added = [addition for build in builds if build.record for addition in find_added(build, find_damage(build))]
+    added = [addition for build in builds if build.record for addition in find_added(build, compare_build(build))]
     return EnvironmentOutcome(
         "remove",
         live,
@@ -182,6 +186,12 @@ def listed_environments(names: list[str]) -> str:
 
 
 def _check_writable(root: str) -> None:
+    if is_noexec(root):
+        raise BuildError(
+            f"The environments' root {root} is on a file system that is mounted noexec, so no Python starts there. "
+            "Set tensorflow_root to a directory of another one, or mount it with exec. Nothing was changed.",
+            path=root,
+        )
     for path in (os.path.join(root, ".builds"), root):
         if os.path.lexists(path):
             if not os.path.isdir(path):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from typing import Callable, Container, Iterable, NamedTuple
+import stat
+from typing import Any, Callable, Container, Iterable, NamedTuple
 
 from ..io.trust import judge
-from ..records.additions import TOOLS, Addition, find_additions
+from ..records.additions import TOOLS, Addition, find_additions, is_empty, is_passing
 from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .builds import Build, builds_of
-from .installed_files import Recorded, compare_files, find_changed, sha256_or_none
+from .installed_files import Bytecode, Recorded, compare_files, find_changed, sha256_or_none
 
 
 class Damage(NamedTuple):
@@ -21,26 +22,47 @@ class Damage(NamedTuple):
     text: str
 
 
+class Comparison(NamedTuple):
+    """Of a build with what was installed: what is wrong, and what was added inside of its packages' directories."""
+
+    damage: list[Damage]
+    inside: list[str]
+
+
 def find_damage(
     build: Build, *, hashed: Container[str] = (), progress: Callable[[int, int], None] | None = None
 ) -> list[Damage]:
-    """What is wrong with a complete build; empty when all that it was built from is in it, whole.
+    return compare_build(build, hashed=hashed, progress=progress).damage
+
+
+def compare_build(
+    build: Build,
+    *,
+    hashed: Container[str] = (),
+    is_new: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """What is wrong with a complete build; no damage when all that it was built from is in it, whole.
 
     What was added to it is no damage (see additions.py), nor is another version of a tool. Name, kind, size and mode of
-    every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents of the packages in `hashed`, and of
-    files that were written to since the build was complete. `progress` is told how many packages were compared, and of
-    how many.
+    every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents and bytecode of the packages in
+    `hashed`, and of files that were written to since the build was complete. Additions inside are looked for in the
+    directories of the packages in `hashed`, and in those that were written to. Bytecode of a build that `is_new` was
+    compiled or compared just now. `progress` is told how many packages were compared, and of how many.
     """
     if build.record is None:
-        return [Damage(None, f"{build.name} is not complete")]
+        return Comparison([Damage(None, f"{build.name} is not complete")], [])
     damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
         installed = distributions_in(os.listdir(site_packages))
     except OSError as error:
-        return damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")]
+        return Comparison(damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")], [])
     complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
-    doubtful: list[Recorded] = []
+    tag = "cpython-" + build.record["python"]["minor"].replace(".", "")
+    in_question: list[Recorded] = []
+    bytecode: list[Bytecode] = []
+    folders: set[str] = set()
     for number, (name, version) in enumerate(sorted(build.packages.items())):
         if progress:
             progress(number, len(build.packages))
@@ -51,7 +73,7 @@ def find_damage(
         elif others:
             damage += [] if name in TOOLS else [Damage(name, f"{name} is {others[0]}, not {version}")]
         else:
-            text, in_question = compare_files(
+            looked = compare_files(
                 name,
                 site_packages,
                 found[0][1],
@@ -59,17 +81,94 @@ def find_damage(
                 contents_sha256=(build.record.get("contents") or {}).get(name),
                 hashes=name in hashed,
                 complete_since=complete_since,
+                tag=None if is_new else tag,
             )
-            damage += [Damage(name, f"{name}: {text}")] if text else []
-            doubtful += in_question
-    damage += [Damage(name, f"{name}: {text}") for name, text in find_changed(doubtful)]
-    for link, target in sorted(build.record["links"].items()):
-        path = os.path.join(build.path, link)
-        if not os.path.islink(path) or os.readlink(path) != target:
+            damage += [Damage(name, f"{name}: {looked.problem}")] if looked.problem else []
+            in_question += looked.in_question
+            bytecode += looked.bytecode
+            folders.update(looked.folders)
+    named = {package for package, _ in damage}
+    changed = _changed_contents(build.path, site_packages, in_question, bytecode)
+    damage += [Damage(name, f"{name}: {text}") for name, text in changed if name not in named]
+    damage += _link_damage(build.path, build.record["links"])
+    # What a wheel has and does not list: uv adds it to the RECORD, without a hash.
+    without_hash = [os.path.join(build.record["site_packages"], file.name) for file in in_question if not file.hash]
+    more, inside = _compare_unlisted(build.path, build.record, folders, without_hash)
+    return Comparison(damage + more, inside + without_hash if is_new else inside)
+
+
+def _changed_contents(
+    path: str, site_packages: str, files: list[Recorded], bytecode: list[Bytecode]
+) -> list[tuple[str, str]]:
+    changed = find_changed(files)
+    if bytecode:
+        from .compared_bytecode import find_changed_bytecode  # a run that changes nothing does without the import
+
+        changed += find_changed_bytecode(path, site_packages, bytecode)
+    return changed
+
+
+def _compare_unlisted(
+    path: str, record: dict[str, Any], folders: Iterable[str], without_hash: Iterable[str]
+) -> tuple[list[Damage], list[str]]:
+    """Of what is in these directories and no RECORD has a hash of: what changed since it was built, what is new."""
+    # additions.py looks at the directory of all packages, and beside it.
+    inner = [folder for folder in folders if folder and not folder.startswith("..")]
+    found = find_unlisted(path, record, inner) if inner else []
+    known = record.get("unlisted") or {}
+    damage = [
+        Damage(None, f"the contents of {name} differ from what was installed")
+        for name in [*found, *without_hash]
+        if name in known and describe_file(path, name) != known[name]
+    ]
+    return damage, [name for name in found if name not in known]
+
+
+def _link_damage(path: str, links: dict[str, str]) -> list[Damage]:
+    damage = []
+    for link, target in sorted(links.items()):
+        place = os.path.join(path, link)
+        if not os.path.islink(place) or os.readlink(place) != target:
             damage.append(Damage(None, f"the library link {link} is not there"))
-        elif not os.path.exists(path):
+        elif not os.path.exists(place):
             damage.append(Damage(None, f"the library {target} behind {link} is gone"))
     return damage
+
+
+def find_unlisted(path: str, record: dict[str, Any], folders: Iterable[str]) -> list[str]:
+    """What no distribution lists of what is in these directories below site-packages, by its path below the build."""
+    below = record["site_packages"]
+    site_packages = os.path.join(path, below)
+    expected: dict[str, set[str]] = {}
+
+    def expect(name: str) -> None:
+        folder, _, entry = name.rpartition("/")
+        while entry not in expected.setdefault(folder, set()):
+            expected[folder].add(entry)
+            folder, _, entry = folder.rpartition("/")
+
+    for found in distributions_in(os.listdir(site_packages)).values():
+        for _, dist_info in found:
+            for row in read_rows(os.path.join(site_packages, dist_info, "RECORD")) or []:
+                expect(row[0])
+    for link in record["links"]:
+        expect(os.path.relpath(link, below))
+    added = []
+    for folder in sorted(folders):
+        try:
+            entries = os.listdir(os.path.join(site_packages, folder))
+        except OSError:
+            continue  # which is damage, and was said
+        for entry in sorted(set(entries) - expected.get(folder, set())):
+            name = os.path.join(below, folder, entry)
+            if not is_passing(entry) and not is_empty(os.path.join(path, name)):
+                added.append(name)
+    return added
+
+
+def describe_file(path: str, name: str) -> str:
+    place = os.path.join(path, name)
+    return "link:" + os.readlink(place) if os.path.islink(place) else "sha256:" + (sha256_or_none(place) or "")
 
 
 def _written_at(path: str) -> int | None:
@@ -82,12 +181,16 @@ def _written_at(path: str) -> int | None:
 def describe_frame(path: str) -> dict[str, str]:
     """What makes a directory a venv of its interpreter, and what runs at its start: for the build's record."""
     at_start = glob.glob(os.path.join(glob.escape(path), "lib", "python*", "site-packages", "*.pth"))
-    texts = ["pyvenv.cfg", *(os.path.relpath(file, path) for file in at_start)]
-    frame = {name: "sha256:" + (sha256_or_none(os.path.join(path, name)) or "") for name in texts}
+    texts = ["pyvenv.cfg", "lock.txt", *(os.path.relpath(file, path) for file in at_start)]
     for name in sorted(os.listdir(os.path.join(path, "bin"))):
-        if name.startswith("python") and os.path.islink(os.path.join(path, "bin", name)):
-            frame[f"bin/{name}"] = "link:" + os.readlink(os.path.join(path, "bin", name))
-    return frame
+        # What a shell reads; programs of packages are in their RECORDs.
+        if name.lower().startswith(("activate", "deactivate")):
+            texts.append(f"bin/{name}")
+    links = [f"bin/{name}" for name in os.listdir(os.path.join(path, "bin")) if name.startswith("python")] + ["lib64"]
+    return {
+        **{name: describe_file(path, name) for name in texts},
+        **{name: describe_file(path, name) for name in sorted(links) if os.path.islink(os.path.join(path, name))},
+    }
 
 
 def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
@@ -100,10 +203,16 @@ def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
         return [f"{error.filename} cannot be read: {error.strerror}"]
     changed = [f"{name} was changed" for name in sorted(frame) if found.get(name) != frame[name]]
     lib = os.path.join(path, "lib")
-    directories = [path, os.path.join(path, "bin"), lib, *glob.glob(os.path.join(glob.escape(lib), "python*", ""))]
-    for directory in directories:
-        weakness = judge(directory, os.lstat(directory), shared=False)
+    below_lib = glob.glob(os.path.join(glob.escape(lib), "python*"))
+    below_lib += [os.path.join(directory, "site-packages") for directory in below_lib]
+    for directory in [path, os.path.join(path, "bin"), lib, *below_lib]:
+        try:
+            status = os.lstat(directory)
+        except FileNotFoundError:
+            continue
+        weakness = judge(directory, status, shared=False)
         changed += [f"{directory} {weakness.text}"] if weakness else []
+        changed += [] if stat.S_ISDIR(status.st_mode) else [f"{directory} is no longer a directory"]
     return changed
 
 
@@ -122,12 +231,16 @@ def describe_records(path: str, site_packages: str, packages: dict[str, str]) ->
     return {"records": records, "contents": contents}
 
 
-def find_added(build: Build, damage: Iterable[Damage] = ()) -> list[Addition]:
-    """What somebody added to a build or replaced in it (see additions.py); `damage` is what find_damage says of it."""
+def find_added(build: Build, compared: Comparison | None = None) -> list[Addition]:
+    """What somebody added to a build or replaced in it (see additions.py); `compared` is what compare_build says.
+
+    Without that, what was added inside of packages is not among it.
+    """
     if build.record is None:
         # Nothing says what it was made of: whatever is in it may be somebody's.
         is_filled = os.path.isdir(os.path.join(build.path, "lib"))
         return [Addition(f"whatever is in {build.path}, whose {BUILD_RECORD} cannot be read")] if is_filled else []
+    damage, inside = compared or Comparison([], [])
     site_packages = os.path.join(build.path, build.record["site_packages"])
     suspects = {package for package, _ in damage if package}
     installed = distributions_in(os.listdir(site_packages)) if suspects else {}
@@ -136,7 +249,7 @@ def find_added(build: Build, damage: Iterable[Damage] = ()) -> list[Addition]:
         for name in suspects & installed.keys()
         if _is_installed_again(name, site_packages, installed[name][0][1], build.record["records"][name])
     }
-    return find_additions(build.path, build.record, again)
+    return find_additions(build.path, build.record, again, inside)
 
 
 def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
@@ -148,7 +261,7 @@ def other_builds_with(build: Build, additions: list[Addition]) -> list[str]:
     return sorted(
         other.record["digest"]
         for other in others
-        if other.record and other.name != build.name and wanted <= set(find_added(other))
+        if other.record and other.name != build.name and wanted <= set(find_added(other, compare_build(other)))
     )
 
 
@@ -159,5 +272,5 @@ def _is_installed_again(name: str, site_packages: str, dist_info: str, record_sh
     rows = read_rows(record)
     if not rows or own_sha256 is None or own_sha256 == record_sha256:
         return False
-    problem, _ = compare_files(name, site_packages, dist_info, own_sha256)
+    problem = compare_files(name, site_packages, dist_info, own_sha256).problem
     return problem is None and f"{dist_info}/METADATA" in {row[0] for row in rows}

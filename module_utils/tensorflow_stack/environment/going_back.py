@@ -21,7 +21,7 @@ from ..records.history import (
 )
 from .builds import Build, builds_of, environment_names, live_build
 from .changes import EnvironmentOutcome, listed_environments
-from .damage import find_added, find_damage
+from .damage import compare_build, find_added, find_damage
 from .in_use import find_position
 from .root import check_root
 
@@ -127,13 +127,13 @@ def _outcome(
     passed_over: list[str],
 ) -> EnvironmentOutcome:
     before, left = None, []
-    theirs = find_added(build)
+    theirs = find_added(build, compare_build(build))
     if from_here:
         path = os.path.join(root, ".builds", from_here.build)
         before = Build(path, read_record(path))
         # These stay in their build, which is not removed for it.
         if before.record:
-            left = lost_additions(find_added(before, find_damage(before)), build.packages, theirs)
+            left = lost_additions(find_added(before, compare_build(before)), build.packages, theirs)
     return EnvironmentOutcome(
         "rollback",
         before,

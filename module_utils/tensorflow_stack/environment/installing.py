@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 import shlex
-import tempfile
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,18 +13,22 @@ from typing import Callable
 
 from ..errors import BuildError
 from ..io.commands import run_into
+from ..io.trust import private_directory
 from ..io.uv import explain_fetch, uv_environment
+from ..io.writing import open_to_write, write_new
 from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
 from .bytecode import find_store, link_bytecode
-from .damage import Damage, find_damage
+from .damage import Comparison, compare_build, describe_file
 from .installed_files import correct_metadata_row, find_foreign
 from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
 _BUILD_CONSTRAINTS = "build-constraints.txt"
+# fact: uv 0.13 uses py_compile.PycInvalidationMode, which Python 3.7 introduced, 2026-11-26
+_NOT_COMPILED_BY_UV = ("3.6",)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class BuildLog:
     """The log of one build: what the programs say that it runs, and its own phases between them."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._stream = os.fdopen(os.open(path, flags, 0o644), "w+b", buffering=0)
+        self._path = path
+        self._stream = open_to_write(path)
 
     def __enter__(self) -> BuildLog:
         return self
@@ -58,12 +61,21 @@ class BuildLog:
         self._stream.write(f"== {text}\n".encode())
 
     def run(self, command: list[str], environment: dict[str, str], *, timeout: float | None = None) -> None:
-        """Run a command that writes to the log; BuildError with its last words unless it ends with 0."""
+        """Run a command that writes to the log; BuildError with its last words unless it ends with 0.
+
+        Its working directory is `/`: what is in that of the caller is nothing to a program of a build.
+        """
         start = self._stream.seek(0, os.SEEK_END)
-        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout)
-        program = " ".join([os.path.basename(command[0]), *command[1:2]])
+        code = run_into(command, self._stream, self._stream, env=environment, timeout=timeout, cwd="/")
+        words = [word for word in command[1:] if word != "-I"]
+        program = " ".join([os.path.basename(command[0]), *words[: 2 if words[0] == "-m" else 1]])
         if code is None:
-            raise BuildError(f"{program} did not end within {timeout:g} s.", cmd=command, stderr="")
+            raise BuildError(
+                f"{program} did not end within {timeout:g} s and was stopped. Run again when the machine is less busy; "
+                f"what it printed is in {self._path}.",
+                cmd=command,
+                stderr="",
+            )
         if code:
             self._stream.seek(start)
             text = self._stream.read().decode("utf-8", "replace")
@@ -89,11 +101,9 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     Gives back the packages whose bytecode was compiled: the store of shared bytecode lacks it.
     """
     lock_path = os.path.join(path, "lock.txt")
-    with open(lock_path, "x", encoding="utf-8") as stream:
-        stream.write(spec.lock.text)
+    write_new(lock_path, spec.lock.text)
     if spec.lock.built_with:
-        with open(os.path.join(path, _BUILD_CONSTRAINTS), "x", encoding="utf-8") as stream:
-            stream.write(spec.lock.build_constraints)
+        write_new(os.path.join(path, _BUILD_CONSTRAINTS), spec.lock.build_constraints)
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
@@ -121,9 +131,8 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
     not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
     if not_compiled:
-        # With nothing left to install; in a step of its own so that the log says what takes so long.
-        log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-        log.run(command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+        # In a step of its own, so that the log says what takes so long.
+        _compile(spec, command, path, environment, log)
     return not_compiled
 
 
@@ -137,6 +146,24 @@ def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str
         raise BuildError(f"{spec.name} was not built: {explained}", **error.details) from error
 
 
+def _compile(
+    spec: EnvironmentSpec, sync_command: list[str], path: str, environment: dict[str, str], log: BuildLog
+) -> None:
+    """Compile every module of a build, in which uv has nothing left to install."""
+    if spec.lock.python in _NOT_COMPILED_BY_UV:
+        _compile_by_itself(path, environment, log)
+        return
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    log.run(sync_command + ["--compile-bytecode", "--offline", "--quiet"], environment)
+
+
+def _compile_by_itself(path: str, environment: dict[str, str], log: BuildLog) -> None:
+    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
+    python = os.path.join(path, "bin", "python")
+    # It ends with 1 if a file is of another grammar, as templates and some tests are; uv passes over these, too.
+    _succeeds([python, "-I", "-m", "compileall", "-q", os.path.join(path, "lib")], environment, log)
+
+
 def _count_modules(path: str) -> int:
     return sum(name.endswith(".py") for _, _, names in os.walk(path) for name in names)
 
@@ -144,10 +171,16 @@ def _count_modules(path: str) -> int:
 def _install_with_pip(
     spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
 ) -> None:
-    """The same by the interpreter's own pip, for a Python that uv does not drive."""
+    """The same by the interpreter's own pip, for a Python that uv does not drive.
+
+    -I: Python takes no module from a working directory, home or variable. pip reads no configuration, neither of the
+    machine nor of the user nor that of a variable.
+    """
+    environment = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
+    environment["PIP_CONFIG_FILE"] = os.devnull
     python = os.path.join(path, "bin", "python")
-    log.run([spec.python, "-m", "venv", "--prompt", spec.name, path], environment)
-    pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+    log.run([spec.python, "-I", "-m", "venv", "--prompt", spec.name, path], environment)
+    pip = [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
     index = ["--index-url", installer.index_url] if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
@@ -155,10 +188,10 @@ def _install_with_pip(
     # First: the interpreter's own may be too old for the other wheels, and should not replace itself among them.
     own = tuple(found for found in spec.lock.distributions if found.name == "pip")
     if own:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as stream:
-            stream.write(dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
-            stream.flush()
-            log.run([*command, "-r", stream.name], environment)
+        with private_directory("tensorflow-pip-") as directory:
+            lines = os.path.join(directory, "pip.txt")
+            write_new(lines, dataclasses.replace(spec.lock, distributions=own, built_with=()).text)
+            log.run([*command, "-r", lines], environment)
     # With the setuptools that came with the interpreter: what pip would fetch for a build has no hash.
     command += [*_source_options(spec.lock), "--no-build-isolation"] if spec.lock.from_source else []
     log.say(f"Fetching {len(spec.lock.packages)} packages")
@@ -167,8 +200,7 @@ def _install_with_pip(
     extra = [name for name in ("setuptools", "wheel", "pip") if name not in spec.lock.packages]
     if extra:
         log.run(pip + ["uninstall", "--yes"] + extra, environment)
-    log.say(f"Compiling {_count_modules(path):,} files to bytecode")
-    log.run([python, "-m", "compileall", "-q", os.path.join(path, "lib")], environment)
+    _compile_by_itself(path, environment, log)
 
 
 def _sync_command(uv: str, path: str, lock: Lock) -> list[str]:
@@ -201,10 +233,10 @@ def compare(
     """
     log.say("Comparing every file with its wheel")
 
-    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, list[Damage], list[str]]:
+    def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, Comparison, list[str]]:
         build = describe()
-        found = find_damage(build, hashed=spec.lock.packages, progress=progress)
-        return build, found, sorted({package for package, _ in found if package})
+        found = compare_build(build, hashed=spec.lock.packages, is_new=True, progress=progress)
+        return build, found, sorted({package for package, _ in found.damage if package})
 
     build, found, spoiled = look(_Counted(log).say)
     if installer.uv and spoiled:
@@ -213,8 +245,8 @@ def compare(
     # The archive has the hash of the lock and was unpacked just now: a METADATA that differs was so when it was made.
     if spoiled and _correct_metadata_rows(build, spoiled):
         build, found, spoiled = look()
-    if found:
-        texts = "; ".join(text for _, text in found[:5])
+    if found.damage:
+        texts = "; ".join(text for _, text in found.damage[:5])
         fault = (
             f" The wheel itself is wrong, even after another download: name another version of {', '.join(spoiled)} in "
             "tensorflow_requirements, or another index in tensorflow_index_url."
@@ -222,6 +254,9 @@ def compare(
             else ""
         )
         raise BuildError(f"{spec.name} was installed but is not what its lock says: {texts}.{fault}")
+    if found.inside and build.record:
+        # A wheel may have files that its RECORD does not list.
+        build.record["unlisted"] = {name: describe_file(path, name) for name in found.inside}
     foreign = find_foreign(path)
     if foreign:
         raise BuildError(
@@ -264,8 +299,9 @@ def _reinstall(spec: EnvironmentSpec, installer: Installer, path: str, log: Buil
         )
     log.say(f"Fetching {', '.join(packages)} again: the cache was damaged")
     log.run([uv, "cache", "clean", "--quiet"] + packages, environment)
-    command = _sync_command(uv, path, spec.lock) + ["--compile-bytecode"]
+    command = _sync_command(uv, path, spec.lock)
     log.run(command + [option for name in packages for option in ("--reinstall-package", name)], environment)
+    _compile(spec, command, path, environment, log)
 
 
 def import_tensorflow(spec: EnvironmentSpec, path: str, log: BuildLog, *, timeout: float) -> None:

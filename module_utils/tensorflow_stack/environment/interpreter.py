@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from typing import Iterable
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
+from ..io.downloads import Source, as_url
 from ..io.flock import exclusive_lock
+from ..io.reading import parse_object, read_tail, read_whole
+from ..io.trust import private_directory
 from ..io.uv import uv_environment
+from ..io.writing import open_to_write, write_bytes
+from .own_pythons import note_python
 from .root import PLACE_SETTING
 
 _START_SECONDS = 10.0
+_LOG_BYTES = 1 << 20
+_LIST_BYTES = 64 << 20
 
 
 def find_fault(path: str, minor: str) -> str | None:
@@ -57,22 +66,28 @@ def fetch(
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
+    # Not as an option, which everybody reads in the list of processes.
+    if mirror:
+        environment["UV_PYTHON_INSTALL_MIRROR"] = as_url(mirror)
     directory = os.path.join(root, ".pythons")
     command = [uv, "python", "install", "--no-bin", "--install-dir", directory, minor]
-    command += ["--mirror", mirror] if mirror else []
-    command += ["--python-downloads-json-url", downloads] if downloads else []
     lock = os.path.join(root, ".locks", "pythons")
-    with exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING):
+    with contextlib.ExitStack() as held:
+        held.enter_context(exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING))
+        if downloads:
+            scratch = held.enter_context(private_directory("tensorflow-pythons-"))
+            environment["UV_PYTHON_DOWNLOADS_JSON_URL"] = _checked_list(downloads, minor, scratch)
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
-        with open(log, "wb") as stream:
+        with open_to_write(log) as stream:
             # As a build says its phases.
             stream.write(f"== Fetching Python {minor}\n".encode())
-            stream.flush()
-            code = run_into(command, stream, stream, env=environment)
-    if code == 0 and runs_as(path, minor):
-        return
-    with open(log, encoding="utf-8", errors="replace") as stream_text:
-        said = [line.strip() for line in stream_text if line.strip()]
+            code = run_into(command, stream, stream, env=environment, cwd="/")
+    if code == 0:
+        note_python(root, path)
+        if runs_as(path, minor):
+            return
+    text = read_tail(log, _LOG_BYTES, follow=False).decode("utf-8", "replace")
+    said = [line.strip() for line in text.splitlines() if line.strip()]
     tried = mirror or downloads or " or ".join(places) or "the default place of uv"
     raise BuildError(
         f"Python {minor} could not be fetched from {tried}"
@@ -83,3 +98,27 @@ def fetch(
         rc=code,
         stderr="\n".join(said[-20:]),
     )
+
+
+def _checked_list(downloads: str, minor: str, scratch: str) -> str:
+    """A copy of the list of builds, in which each of this minor has a sha256: uv installs others unchecked."""
+    try:
+        if "://" in downloads:
+            source = Source(downloads, name="list of Pythons", settings="python_downloads")
+            data = source.get(downloads, what="It", limit=_LIST_BYTES).body
+        else:
+            data = read_whole(downloads, _LIST_BYTES)
+        rows = parse_object(data)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BuildError(f"The list of Pythons {downloads} cannot be read: {reason}. Set python_downloads.") from error
+    for name, row in rows.items():
+        is_wanted = isinstance(row, dict) and f"{row.get('major')}.{row.get('minor')}" == minor
+        if is_wanted and not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
+            raise BuildError(
+                f"The list of Pythons {downloads} has no sha256 of {name}, and only builds with one are installed. Add "
+                "it, or unset python_downloads."
+            )
+    path = os.path.join(scratch, "pythons.json")
+    write_bytes(path, data)
+    return path

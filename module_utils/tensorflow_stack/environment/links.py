@@ -7,6 +7,7 @@ import os
 import re
 from itertools import chain
 
+from ..io.writing import write_new
 from ..records.libraries import COMPILER, OPENED, OPENED_BESIDE
 
 # There is much else in the same directories.
@@ -90,17 +91,14 @@ def point_to_compiler(path: str, site_packages: str, release: str) -> None:
     if looks_there or not os.path.isdir(os.path.join(place, "nvvm")):
         return
     flag = f"--xla_gpu_cuda_data_dir='{place}'"
-    with open(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), "x", encoding="utf-8") as stream:
-        stream.write(_COMPILER_STARTUP.format(flag=flag))
+    write_new(os.path.join(path, site_packages, _COMPILER_STARTUP_FILE), _COMPILER_STARTUP.format(flag=flag))
 
 
 def hide_gpus(path: str, site_packages: str, visible: str) -> None:
     """Have the environment's Python see only these GPUs, unless somebody chose others."""
-    with open(os.path.join(path, site_packages, _GPUS_STARTUP_FILE), "x", encoding="utf-8") as stream:
-        stream.write(_GPUS_STARTUP.format(visible=visible))
+    write_new(os.path.join(path, site_packages, _GPUS_STARTUP_FILE), _GPUS_STARTUP.format(visible=visible))
 
 
 def keep_compiled_kernels(path: str, site_packages: str) -> None:
     """Have the driver keep all kernels that it compiles for TensorFlow, whoever starts Python."""
-    with open(os.path.join(path, site_packages, _CACHE_STARTUP_FILE), "x", encoding="utf-8") as stream:
-        stream.write(_CACHE_STARTUP)
+    write_new(os.path.join(path, site_packages, _CACHE_STARTUP_FILE), _CACHE_STARTUP)

@@ -9,10 +9,13 @@ import stat
 from typing import Callable
 
 from ..errors import BuildError
+from ..io.mounts import check_answers
 from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judge
 
 # What a user sets who may not write it.
 PLACE_SETTING = "set tensorflow_root to a directory of yours"
+# Below `.cache`: down to the pointers by which uv finds a wheel, and to one distribution's bytecode.
+_CACHE_DEPTH = 3
 # The toolkit's own, below the root of environments.
 _OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/bytecode", ".tools", ".pythons")
 
@@ -21,6 +24,7 @@ def check_root(root: str) -> None:
     """Raises BuildError where somebody else could change what this user runs from below `root`. Only looks."""
     if not os.path.isabs(root) or "\0" in root:
         raise BuildError(f"The environments' root is {root!r}. Set tensorflow_root to an absolute path.")
+    check_answers(root, setting="set tensorflow_root to a directory of another one")
     check_place(
         root,
         why="an environment there would run their code.",
@@ -30,11 +34,32 @@ def check_root(root: str) -> None:
     _check_own(root)
 
 
+def check_cache(root: str) -> None:
+    """Raises BuildError where others could change which files a build is installed from. Only looks.
+
+    uv's index of what is where, and the store of bytecode; the files themselves are compared once they are installed.
+    """
+    cache = os.path.join(root, ".cache")
+    for directory, names, files in os.walk(cache):
+        depth = os.path.relpath(directory, cache).count("/")
+        for path in (os.path.join(directory, name) for name in names + files):
+            # Everybody may take uv's lock.
+            if not path.endswith("/.lock"):
+                weakness = judge(path, os.lstat(path), shared=False)
+                if weakness:
+                    raise BuildError(
+                        f"{path} {weakness.text}: builds are installed from it. {_mend(weakness)}", path=path
+                    )
+        if depth >= _CACHE_DEPTH or os.path.basename(directory).startswith("archive-"):
+            names.clear()
+
+
 def check_program(path: str) -> None:
     """Raises BuildError where others could change a program that root is about to run.
 
     Another user may well run what the administrator of a cluster has installed under a name of their own.
     """
+    check_answers(path, setting="set python_source or tensorflow_python to another interpreter")
     weakness = find_weakness(path) if os.geteuid() == 0 else None
     if weakness:
         raise BuildError(

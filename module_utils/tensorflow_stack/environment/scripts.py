@@ -13,7 +13,9 @@ import os
 import re
 import stat
 
+from ..errors import BuildError
 from ..io.reading import read_whole
+from ..io.writing import write_new
 from ..records.distributions import RECORD_BYTES, record_fields
 
 _SCRIPT_BYTES = 1 << 20
@@ -43,21 +45,23 @@ def name_environment(path: str, site_packages: str, name: str) -> None:
 
 
 def _update_record(record: str, site_packages: str, changed: dict[str, tuple[str, str]]) -> None:
-    rows = list(csv.reader(io.StringIO(read_whole(record, RECORD_BYTES, follow=False).decode("utf-8"), newline="")))
+    try:
+        text = read_whole(record, RECORD_BYTES, follow=False).decode("utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except (ValueError, csv.Error) as error:
+        raise BuildError(f"{record} is not the list of files of a wheel: {error}. Take that package out.") from error
     found = [(row, os.path.normpath(os.path.join(site_packages, row[0]))) for row in rows if len(row) == 3]
     mended = [(row, changed[file]) for row, file in found if file in changed and row[2]]
     if not mended:
         return
     for row, fields in mended:
         row[1:] = fields
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    _write(record, text.getvalue().encode("utf-8"), 0o644)
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    _write(record, written.getvalue().encode("utf-8"), 0o644)
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
     """A new file, because the old one may be that of an installer's cache, too."""
     os.unlink(path)
-    with open(path, "xb") as stream:
-        stream.write(content)
-    os.chmod(path, mode)
+    write_new(path, content, mode=mode)

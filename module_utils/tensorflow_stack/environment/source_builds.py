@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 from ..errors import BuildError
 from ..io.commands import run
 from ..io.downloads import Source
 from ..io.index import read_page, sha256_of
+from ..io.reading import read_whole
+from ..io.trust import private_directory
 from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE, uv_environment
+from ..io.writing import write_bytes, write_new
 from ..records.lockfile import Distribution, Lock
 
 if TYPE_CHECKING:
     from .installing import BuildLog, Installer
 
 _SETTINGS = "tensorflow_index_url"
+# Of an archive of sources that is kept.
+_MOST_BYTES = 1 << 30
 # As root, and as a user for whom the kernel makes a network of its own.
 _WITHOUT_NETWORK = (["unshare", "--net"], ["unshare", "--user", "--map-current-user", "--net"])
 
@@ -27,15 +31,13 @@ def build_sources(lock: Lock, installer: Installer, path: str, log: BuildLog) ->
     """Install into the venv at `path` what the lock has from source, before anything large is fetched."""
     own = [found for found in lock.distributions if found.from_source]
     log.say(f"Building {', '.join(found.name for found in own)} from source")
-    with tempfile.TemporaryDirectory(prefix="tensorflow-sources-") as directory:
+    with private_directory("tensorflow-sources-") as directory:
         for found in (*own, *lock.built_with):
             _fetch(found, installer, directory)
         lines = os.path.join(directory, "sources.txt")
-        with open(lines, "w", encoding="utf-8") as stream:
-            stream.write(dataclasses.replace(lock, distributions=tuple(own), built_with=()).text)
+        write_new(lines, dataclasses.replace(lock, distributions=tuple(own), built_with=()).text)
         limits = os.path.join(directory, "built-with.txt")
-        with open(limits, "w", encoding="utf-8") as stream:
-            stream.write(lock.build_constraints)
+        write_new(limits, lock.build_constraints)
         command = [str(installer.uv), "pip", "install", "--python", os.path.join(path, "bin", "python"), "--no-deps"]
         command += ["--offline", "--no-index", "--find-links", directory, "--require-hashes", "--no-cache"]
         command += [option for found in own for option in ("--no-binary", found.name)]
@@ -95,12 +97,14 @@ def _fetch(found: Distribution, installer: Installer, directory: str) -> None:
             f"Set {_SETTINGS} to one that has."
         )
     sha256 = str(sha256_of(row))
-    path = os.path.join(directory, row["filename"])
-    source.save(row["url"], path, what=row["filename"], sha256=sha256, size=row.get("size"))
+    # An index may name a file as it likes.
+    name = os.path.basename(row["filename"])
+    path = os.path.join(directory, name)
+    source.save(row["url"], path, what=name, sha256=sha256, size=row.get("size"))
     if kept:
         try:
             os.makedirs(os.path.join(kept, sha256), exist_ok=True)
-            shutil.copyfile(path, os.path.join(kept, sha256, row["filename"]))
+            write_bytes(os.path.join(kept, sha256, name), read_whole(path, _MOST_BYTES))
         except OSError:
             # Only saves the next download.
             shutil.rmtree(os.path.join(kept, sha256), ignore_errors=True)

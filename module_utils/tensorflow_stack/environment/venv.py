@@ -19,11 +19,12 @@ from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import name_processes, processes_using
 from ..io.reading import read_whole
+from ..io.space import why_full
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
 from ..records.build import BUILD_RECORD
 from ..records.environment import EnvironmentSpec
-from ..records.lockfile import parse_lock
+from ..records.lockfile import LOCK_BYTES, parse_lock
 from .bookkeeping import leftovers
 from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
 from .bytecode import find_store, keep_bytecode
@@ -38,11 +39,11 @@ from .changes import (
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install
+from .interpreter import find_fault
 from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
-from .root import PLACE_SETTING, check_root
+from .own_pythons import check_python
+from .root import PLACE_SETTING, check_cache, check_root
 from .scripts import name_environment
-
-_LOCK_BYTES = 16 << 20
 
 
 def apply_present(
@@ -139,7 +140,7 @@ def lock_in_use(root: str, name: str) -> str:
         raise BuildError(f"There is no environment {name} in {root}: {listed_environments(environment_names(root))}.")
     path = os.path.join(live.path, "lock.txt")
     try:
-        text = read_whole(path, _LOCK_BYTES, follow=False).decode("utf-8")
+        text = read_whole(path, LOCK_BYTES, follow=False).decode("utf-8")
         if parse_lock(text, path=path).sha256 == live.record["lock_sha256"]:
             return text
         found = "is not the one from which it was built"
@@ -179,8 +180,12 @@ def _build(
     with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
             return _fill(spec, installer, path, log, import_timeout, seconds)
-        except BaseException:
+        except BaseException as error:
+            full = why_full(spec.root, f"{error} {getattr(error, 'details', '')}")
             shutil.rmtree(path, ignore_errors=True)
+            if full:
+                message = f"{spec.name} was not built. {full} The environment in use is unchanged."
+                raise BuildError(message, **getattr(error, "details", {})) from error
             raise
 
 
@@ -193,6 +198,11 @@ def _fill(
     seconds: dict[str, float],
 ) -> Build:
     log.say(f"Building {os.path.basename(path)}")
+    check_cache(spec.root)
+    check_python(spec.root, spec.python)
+    fault = find_fault(spec.python, spec.lock.python)
+    if fault:
+        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     os.mkdir(path, 0o755)
     started = time.monotonic()
     compiled = install(spec, installer, path, log)

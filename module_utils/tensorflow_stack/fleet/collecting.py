@@ -10,14 +10,18 @@ from ..errors import StackError
 from ..io.clock import timestamp
 from .drained import read_drained
 from .entries import planned_entry, reported_entry
-from .summary import lines, summarise
+from .summary import lines, names_of, summarise
 
 
 class FleetRun:
     """One run. It keeps of each environment what the report has, because a thousand whole results take gigabytes."""
 
-    def __init__(self, hosts: Sequence[str], reports: str, *, source: str, check_mode: bool) -> None:
+    def __init__(
+        self, hosts: Sequence[str], reports: str, *, source: str, check_mode: bool, inventory: Sequence[str] = ()
+    ) -> None:
         self.hosts = list(hosts)
+        # The hosts of the inventory that a limit leaves out, too. Reports may be shared with other inventories.
+        self._left_out = set(inventory) - set(hosts)
         self.reports = os.path.normpath(reports)
         self.source = source
         self.check_mode = check_mode
@@ -79,13 +83,18 @@ class FleetRun:
 
     def end(self, *, ended: bool) -> list[str]:
         """Write everything, and what to say on the screen. Raises StackError if it cannot be written."""
-        made = self.summary(ended=ended)
+        drained = self._drained()
+        made = self.summary(ended=ended, drained=drained)
+        shown = lines(made)
+        left_out = sorted(self._left_out & drained.keys())
+        if left_out:
+            shown.append(f"still drained, and not in this run: {names_of(left_out)}; run the playbook on them, too")
         if self.check_mode:
-            return lines(made)
+            return shown
         from .files import write_all
 
         try:
             page = write_all(self.reports, made)
         except StackError as error:
-            return [*lines(made), error.message]
-        return [*lines(made), f"Report: {page} (and .json, .csv, .xml, .prom, .txt next to it)"]
+            return [*shown, error.message]
+        return [*shown, f"Report: {page} (and .json, .csv, .xml, .prom, .txt next to it)"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..errors import StackError
+from ..io.reading import read_head
 from ..io.writing import write_text
 
 DIRECTORY = "drained"
@@ -32,8 +33,7 @@ def drained_since(reports: str, host: str) -> str | None:
     """When the host was drained; None if it is not recorded as drained."""
     path = os.path.join(reports, DIRECTORY, host)
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read(_MOST_BYTES).strip()
+        return read_head(path, _MOST_BYTES).decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import StackError
+from ..io.trust import refuse_planted_link
 from ..io.writing import write_json, write_text
 from . import exports
 from .page import page
@@ -34,6 +35,7 @@ def write_record(directory: str, summary: Mapping[str, Any]) -> None:
     """fleet.json alone, as while a run is at work. Raises StackError."""
     path = os.path.join(directory, RECORD)
     try:
+        refuse_planted_link(path)
         os.makedirs(directory, exist_ok=True)
         write_json(path, summary)
     except OSError as error:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..io.reading import read_json
 from .drained import read_drained
 from .entries import reported_entry
 from .files import RECORD
+from .shape import is_environment, is_node
 from .summary import SCHEMA, complete
 
+_MOST_BYTES = 256 << 20
 # Of report.schema.json, what is read here.
 _REPORT = {"additions", "check", "done", "error", "host", "plan", "release", "succeeded", "system", "written_at"}
 
@@ -20,8 +22,8 @@ def recorded(directory: str, hosts: Sequence[str], *, written_at: str) -> dict[s
     """The content of a new fleet.json. Raises StackError if the record of drained nodes cannot be read."""
     found = _read(os.path.join(directory, RECORD))
     before: Mapping[str, Any] = {"written_at": "", "nodes": []}
-    if isinstance(found, Mapping) and found.get("schema") == SCHEMA:
-        before = found
+    if found.get("schema") == SCHEMA and isinstance(found.get("nodes"), list):
+        before = {"written_at": str(found.get("written_at", "")), "nodes": filter(is_node, found["nodes"])}
     nodes = {node["host"]: node for node in before["nodes"]}
     newer = _reports(directory, set(hosts), since=before["written_at"])
     drained = read_drained(directory)
@@ -56,6 +58,7 @@ def _node(host: str, before: Mapping[str, Any] | None, reports: Sequence[Mapping
 
 def _reports(directory: str, hosts: set[str], *, since: str) -> dict[str, list[dict[str, Any]]]:
     """By host, the reports that are newer than fleet.json; a node with several environments has one for each."""
+    # A report of a node that is damaged is none: the node's state is then unknown, and the others are reported.
     found: dict[str, list[dict[str, Any]]] = {}
     try:
         names = sorted(os.listdir(directory))
@@ -65,16 +68,24 @@ def _reports(directory: str, hosts: set[str], *, since: str) -> dict[str, list[d
         if not name.endswith(".json") or name.endswith(".plan.json") or name == RECORD:
             continue
         report = _read(os.path.join(directory, name))
-        is_report = isinstance(report, dict) and report.keys() >= _REPORT
-        if is_report and report["host"] in hosts and report["written_at"] > since:
+        if _is_report(report) and report["host"] in hosts and report["written_at"] > since:
             found.setdefault(report["host"], []).append(report)
     return found
 
 
-def _read(path: str) -> Any:
-    """None for a file that does not exist, or that is none of ours."""
+def _is_report(report: dict[str, Any]) -> bool:
+    if not report.keys() >= _REPORT or not isinstance(report["error"], (str, type(None))):
+        return False
     try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+        entry = reported_entry(report)
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return False
+    return isinstance(report["host"], str) and isinstance(report["written_at"], str) and is_environment(entry)
+
+
+def _read(path: str) -> dict[str, Any]:
+    """Empty for a file that does not exist, or that is none of ours."""
+    try:
+        return read_json(path, _MOST_BYTES)
     except (OSError, ValueError):
-        return None
+        return {}

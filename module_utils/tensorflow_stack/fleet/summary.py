@@ -28,7 +28,7 @@ SAYS = {
 NEED_SOMEBODY = ("failed", "unreachable", "refused", "unfinished", "unknown")
 # Where the nodes' states are from: a run of fleet.yml, its reports on the controller, or the nodes themselves.
 SOURCES = ("run", "recorded", "read")
-# On the screen, at most, beside the first line, those of drained nodes and of the file.
+# On the screen, at most, besides the first line, two of drained nodes and that of the file.
 _MOST_LINES = 15
 _MOST_NAMES = 8
 _MOST_CHARACTERS = 200
@@ -163,7 +163,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     room = _MOST_LINES - 2
     has_steps = 2 * len(waiting) <= room
     for group in waiting[:room]:
-        shown.append(f"{SAYS[group['state']]}: {_names(group['hosts'])}: {_first_line(group['cause'])}")
+        shown.append(f"{SAYS[group['state']]}: {names_of(group['hosts'])}: {_first_line(group['cause'])}")
         if has_steps:
             shown.append(f"  next: {_first_line(group['next_step'])}")
     left = sum(len(group["hosts"]) for group in waiting[room:])
@@ -172,10 +172,10 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     for state in ("not_begun", "unknown"):
         names = [node["host"] for node in summary["nodes"] if node["state"] == state]
         if names:
-            shown.append(f"{SAYS[state]}: {_names(names)}")
+            shown.append(f"{SAYS[state]}: {names_of(names)}")
     drained = [node["host"] for node in summary["nodes"] if node["drained_since"]]
     if drained:
-        shown.append(f"still drained: {_names(drained)}; run the playbook again when the cause is mended")
+        shown.append(f"still drained: {names_of(drained)}; run the playbook again when the cause is mended")
     return shown
 
 
@@ -184,6 +184,6 @@ def _first_line(text: str | None) -> str:
     return first if len(first) <= _MOST_CHARACTERS else first[: _MOST_CHARACTERS - 4].rstrip() + " ..."
 
 
-def _names(names: Sequence[str]) -> str:
+def names_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more

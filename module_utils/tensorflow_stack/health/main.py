@@ -6,29 +6,37 @@ hangs is the one whose result matters.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from typing import Any, Mapping, Sequence
 
+from ..boundary import failure
 from ..check.probe import look
 from ..environment.in_use import read_link
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
+from ..io.reading import read_json
 from ..io.writing import write_json, write_text
 from ..records import manifest
 from .findings import Finding, as_json, metrics, status_line
 
+_MOST_BYTES = 1 << 20
 # What nobody checked in full yet: its kind is all that is known.
 _MINIMUM = {"gpu_count": 0, "gpu_addresses": [], "cudnn_floor": None}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if the result was written, whatever it is."""
-    [path] = arguments
-    with open(path, encoding="utf-8") as stream:
-        settings = json.load(stream)
+    try:
+        return _run(*arguments)
+    except Exception as error:  # this is the boundary
+        print(failure(error, "tensorflow_health")["msg"], file=sys.stderr)
+        return 1
+
+
+def _run(path: str) -> int:
+    settings = _read_settings(path)
     began, started = int(time.time()), time.monotonic()
     found = find(settings["root"], settings["environment"], time_limit=settings["time_limit"])
     finding = Finding(checked_at=began, seconds=time.monotonic() - started, **found)
@@ -39,6 +47,17 @@ def main(arguments: Sequence[str]) -> int:
     write_text(os.path.join(directory, "status"), line)
     print(line.split(" ", 2)[2], end="")
     return 0
+
+
+def _read_settings(path: str) -> dict[str, Any]:
+    try:
+        settings = read_json(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise StackError(f"{path} cannot be read: {error}. Run make health again.") from error
+    texts = [settings.get(name) for name in ("root", "environment", "results")]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(settings.get("time_limit"), (int, float)):
+        raise StackError(f"{path} lacks a setting. Run make health again.")
+    return settings
 
 
 def find(root: str, name: str, *, time_limit: float) -> dict[str, Any]:
@@ -58,6 +77,8 @@ def find(root: str, name: str, *, time_limit: float) -> dict[str, Any]:
         return {**found, "reason": error.message}
     except OSError as error:
         return {**found, "reason": f"{error.filename}: {error.strerror}."}
+    except Exception as error:  # an old result would be taken for the present one
+        return {**found, "reason": failure(error, "tensorflow_health")["msg"]}
 
 
 def _look(environment: str, entry: Mapping[str, Any], *, time_limit: float) -> dict[str, Any]:

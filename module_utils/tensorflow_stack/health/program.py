@@ -11,12 +11,13 @@ import zipfile
 from types import ModuleType
 
 from ..errors import StackError, UnwritableError
+from ..io.reading import read_whole
 from ..io.writing import write_bytes
 from . import main
 
 _PACKAGE = "tensorflow_stack"
 # Of those that the program needs; others may be loaded besides.
-_ROOMS = ("check", "environment", "errors", "health", "io", "records")
+_ROOMS = ("boundary", "check", "environment", "errors", "health", "io", "records")
 _START = f"import sys\nfrom {_PACKAGE}.health.main import main\nsys.exit(main(sys.argv[1:]))\n"
 # Of every file in it, so that the same modules are the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -43,9 +44,8 @@ def present(path: str, *, check_mode: bool) -> bool:
     _require_systemd()
     data = pack()
     with contextlib.suppress(OSError):
-        with open(path, "rb") as stream:
-            if stream.read() == data:
-                return False
+        if read_whole(path, len(data), follow=False) == data:
+            return False
     if not check_mode:
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

@@ -7,18 +7,30 @@ import email.message
 import hashlib
 import http.client
 import netrc
+import os
+import re
+import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Iterator, TypeVar
 
 from ..errors import StackError
+from .writing import open_to_write
 
 _ATTEMPTS = 3
+# For one answer of a server to what it was sent; uv has the same variable.
 _TIMEOUT = 30.0
+_TIMEOUT_VARIABLE = "UV_HTTP_TIMEOUT"
+# For all of a file: so many seconds, and as many more as its bytes take at the slowest speed.
+_MOST_SECONDS = 300.0
+_SLOWEST = 16 << 10
 _BLOCK = 1 << 20
+_MOST_OF_A_MESSAGE = 300
+# Of a file whose size nobody wrote down.
+_MOST_BYTES = 16 << 30
 
 T = TypeVar("T")
 
@@ -36,24 +48,48 @@ class Source:
     def __init__(
         self, url: str, *, name: str, settings: str, opener: urllib.request.OpenerDirector | None = None
     ) -> None:
-        self.parts = urllib.parse.urlsplit(url.rstrip("/"))
+        self.parts = urllib.parse.urlsplit(as_url(url).rstrip("/"))
         if self.parts.scheme not in ("http", "https", "file"):
             raise StackError(f"The {name} {url!r} is no http, https or file URL. Set {settings}.")
         # Credentials are not for messages, and urllib takes none from a URL.
         self.shown = urllib.parse.urlunsplit(self.parts._replace(netloc=self.parts.netloc.rpartition("@")[2]))
         self._name = name
         self._settings = settings
-        self._opener = opener or urllib.request.build_opener()
+        self._opener = opener or urllib.request.build_opener(_Redirects())
 
-    def get(self, url: str, *, what: str, accept: str = "*/*", limit: int | None = None) -> Answer:
-        """What is at `url`, at most `limit` bytes of it. Raises StackError naming `what` when it cannot be had."""
+    def unusable(self, what: str, found: str) -> StackError:
+        return StackError(
+            f"{what} cannot be used: the {self._name} {self.shown} {found}. Set {self._settings} to another one.",
+            url=self.shown,
+        )
+
+    def get(self, url: str, *, what: str, accept: str = "*/*", limit: int) -> Answer:
+        """What is at `url`. Raises StackError naming `what` if it is not to be had, or has more than `limit` bytes."""
 
         def read(response: Any) -> Answer:
-            body = response.read(limit)
+            body = b"".join(self._blocks(response, what, limit + 1))
+            if len(body) > limit:
+                raise self.unusable(what, f"sent more than {limit >> 10:,} KiB")
             _check_length(response, len(body), limit)
             return Answer(body, response.headers, response.geturl())
 
         return self._open(url, read, what=what, accept=accept)
+
+    def find(self, url: str, *, what: str, limit: int = _MOST_BYTES) -> Answer | None:
+        """The same, None if the server or directory does not have it."""
+        try:
+            return self.get(url, what=what, limit=limit)
+        except StackError as error:
+            cause = error.__cause__
+            is_absent = self.directory is not None or getattr(cause, "code", None) in (403, 404)
+            if not is_absent:
+                raise
+            return None
+
+    @property
+    def directory(self) -> str | None:
+        """Of a file URL."""
+        return urllib.request.url2pathname(self.parts.path) if self.parts.scheme == "file" else None
 
     def get_part(self, url: str, *, what: str, part: str, limit: int) -> Answer:
         """The bytes `part` (`bytes=-1000`) of what is at `url`, or all of it where the server gives no parts.
@@ -62,7 +98,7 @@ class Source:
         """
 
         def read(response: Any) -> Answer:
-            body = response.read(limit + 1)
+            body = b"".join(self._blocks(response, what, limit + 1))
             _check_length(response, len(body), limit + 1)
             if len(body) > limit:
                 raise StackError(
@@ -72,17 +108,25 @@ class Source:
 
         return self._open(url, read, what=what, part=part)
 
-    def save(self, url: str, path: str, *, what: str, sha256: str, size: int | None) -> None:
-        """Write the file at `url` to `path`; raises StackError unless its sha256 and, where known, its size fit."""
-        limit = None if size is None else size + 1
+    def state_of(self, url: str, *, what: str) -> dict[str, Any]:
+        """By what a file at `url` is known again, without its contents: size, and what the server says of its state."""
+
+        def read(response: Any) -> dict[str, Any]:
+            headers = response.headers
+            size = headers.get("Content-Length")
+            marks = [str(headers.get(name) or "") for name in ("ETag", "Last-Modified")]
+            return {"bytes": None if size is None else int(size), "marks": marks}
+
+        return self._open(url, read, what=what, method="HEAD")
+
+    def save(self, url: str, path: str, *, what: str, sha256: str | None, size: int | None) -> None:
+        """Write the file at `url` to `path`; raises StackError unless its sha256 and size, each if known, fit."""
+        limit = (_MOST_BYTES if size is None else size) + 1
 
         def write(response: Any) -> tuple[int, str]:
             digest, count = hashlib.sha256(), 0
-            with open(path, "wb") as stream:
-                while limit is None or count < limit:
-                    block = response.read(_BLOCK if limit is None else min(_BLOCK, limit - count))
-                    if not block:
-                        break
+            with open_to_write(path) as stream:
+                for block in self._blocks(response, what, limit):
                     count += len(block)
                     digest.update(block)
                     _write(stream, block, path)
@@ -90,7 +134,7 @@ class Source:
             return count, digest.hexdigest()
 
         count, found = self._open(url, write, what=what)
-        if found != sha256 or (size is not None and count != size):
+        if sha256 not in (None, found) or (size is not None and count != size):
             seen = "more" if size is not None and count > size else f"{count} bytes with sha256 {found}"
             expected = f"sha256 {sha256}" if size is None else f"{size} bytes with sha256 {sha256}"
             raise StackError(
@@ -99,56 +143,135 @@ class Source:
                 found=found,
             )
 
+    def _blocks(self, response: Any, what: str, limit: int) -> Iterator[bytes]:
+        """At most `limit` bytes of an answer as they come. Raises StackError if they come too slowly to ever end."""
+        started, count = time.monotonic(), 0
+        while count < limit:
+            block = response.read1(min(_BLOCK, limit - count))
+            if not block:
+                break
+            count += len(block)
+            seconds = time.monotonic() - started
+            if seconds > _MOST_SECONDS + count / _SLOWEST:
+                raise self.unusable(what, f"sent {count:,} bytes in {seconds:.0f} s, which is too slow to wait for")
+            yield block
+
     def _open(
-        self, url: str, consume: Callable[[Any], T], *, what: str, accept: str = "*/*", part: str | None = None
+        self,
+        url: str,
+        consume: Callable[[Any], T],
+        *,
+        what: str,
+        accept: str = "*/*",
+        part: str | None = None,
+        method: str = "GET",
     ) -> T:
-        request = urllib.request.Request(url, headers={"Accept": accept, **({"Range": part} if part else {})})
-        credentials = self._credentials(urllib.parse.urlsplit(url).hostname)
+        timeout = _timeout()
+        headers = {"Accept": accept, **({"Range": part} if part else {})}
+        request = urllib.request.Request(_quoted(url), headers=headers, method=method)
+        credentials = self._credentials(url)
         if credentials:
-            # Unredirected: not to be sent to another host.
+            # Unredirected: not to be sent to another server.
             encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
             request.add_unredirected_header("Authorization", "Basic " + encoded)
         attempt = 1
         while True:
             try:
-                with self._opener.open(request, timeout=_TIMEOUT) as response:
+                with self._opener.open(request, timeout=timeout) as response:
                     return consume(response)
-            except (OSError, http.client.HTTPException) as error:
-                if isinstance(error, StackError):
-                    raise
-                final = False
+            except StackError:
+                raise
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                # A ValueError is about an address or a header that cannot be one.
+                final = isinstance(error, ValueError)
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
                     final = error.code < 500
                 if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
                     raise StackError(
-                        f"{what} cannot be fetched: the {self._name} {self.shown} answers '{error}'. "
-                        f"Set {self._settings} to one that this machine can reach, or HTTPS_PROXY to the proxy.",
+                        f"{what} cannot be fetched: the {self._name} {self.shown} answers '{_one_line(error)}'. "
+                        f"Set {self._settings} to one that this machine can reach, or HTTPS_PROXY to the proxy"
+                        f"{_longer(error, timeout)}.",
                         url=self.shown,
                     ) from error
             time.sleep(attempt)
             attempt += 1
 
-    def _credentials(self, host: str | None) -> tuple[str, str] | None:
-        """For the source's own host, from its URL or ~/.netrc: urllib reads neither."""
-        if host is None or host != self.parts.hostname:
+    def _credentials(self, url: str) -> tuple[str, str] | None:
+        """For the source's own origin, from its URL or ~/.netrc: urllib reads neither."""
+        origin = origin_of(url)
+        if origin is None or origin != origin_of(self.parts.geturl()):
             return None
         if self.parts.username:
             return urllib.parse.unquote(self.parts.username), urllib.parse.unquote(self.parts.password or "")
         try:
-            entry = netrc.netrc().authenticators(host)
+            entry = netrc.netrc().authenticators(str(self.parts.hostname))
         except (OSError, netrc.NetrcParseError):
             return None
         return (entry[0], entry[2] or "") if entry else None
 
 
+def as_url(place: str) -> str:
+    """A directory by its absolute path is the file URL of it; a URL stays as it is."""
+    return "file://" + urllib.request.pathname2url(place) if os.path.isabs(place) else place
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """A server that redirects to itself is sent the credentials again; any other is not."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if request is not None and authorization and origin_of(newurl) == origin_of(req.full_url):
+            request.add_unredirected_header("Authorization", authorization)
+        return request
+
+
+def origin_of(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port: who is given credentials for one of them is not given those for another.
+
+    None for what is no address of a server.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+
+
 def has_credentials(url: str) -> bool:
-    return "@" in urllib.parse.urlsplit(url).netloc
+    """Also in its query, as the address of a file that was signed for somebody has them."""
+    parts = urllib.parse.urlsplit(url)
+    return "@" in parts.netloc or bool(parts.query)
 
 
-def _check_length(response: Any, count: int, limit: int | None) -> None:
-    length = int(response.headers.get("Content-Length") or count)
-    if count < min(length, limit or length):
+def _timeout() -> float:
+    text = os.environ.get(_TIMEOUT_VARIABLE, "")
+    return float(text) if re.fullmatch("[1-9][0-9]{0,4}", text) else _TIMEOUT
+
+
+def _longer(error: Exception, timeout: float) -> str:
+    is_slow = isinstance(error, socket.timeout) or isinstance(getattr(error, "reason", None), socket.timeout)
+    return f", or {_TIMEOUT_VARIABLE} to more than {timeout:g} seconds" if is_slow else ""
+
+
+def _quoted(url: str) -> str:
+    """An address in ASCII, as an address in a page need not be."""
+    return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error)[:_MOST_OF_A_MESSAGE].split())
+
+
+def _check_length(response: Any, count: int, limit: int) -> None:
+    text = response.headers.get("Content-Length") or ""
+    # What is no length, such as -5, is none.
+    length = int(text) if re.fullmatch("[0-9]{1,18}", text) else count
+    if count < min(length, limit):
         raise ConnectionError(f"connection closed after {count} of {length} bytes")
 
 

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Callable, Iterator
 
 from ..errors import StackError, UnwritableError
+from .reading import open_regular, read_open
 from .writing import write_bytes
+
+# Of a file of settings.
+_MOST_BYTES = 16 << 20
 
 
 def sync_file_system(path: str) -> None:
@@ -108,9 +112,13 @@ class FileChanges:
         try:
             found = os.lstat(place)
             link = os.readlink(place) if stat.S_ISLNK(found.st_mode) else None
-            with open(place, "rb") as file:
-                status = os.fstat(file.fileno())
-                return _File(file.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), link)
+            descriptor = open_regular(place)
+            try:
+                status = os.fstat(descriptor)
+                data = read_open(descriptor, _MOST_BYTES)
+            finally:
+                os.close(descriptor)
+            return _File(data, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), link)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -6,13 +6,22 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import time
 from typing import Iterator
 
 from ..errors import BusyError, UnwritableError
 from .clock import timestamp
+from .processes import name_processes, processes_locking
+from .reading import check_regular
 
 _POLL_SECONDS = 0.2
+# What helps if a lock cannot be written, unless it is to be its owner.
+_ADVICE = {
+    errno.EROFS: "Mount the file system of {} writable",
+    errno.ENOSPC: "Free some space below {}",
+    errno.EDQUOT: "Free some space below {}",
+}
 
 
 @contextlib.contextmanager
@@ -36,13 +45,19 @@ def exclusive_lock(
     with contextlib.ExitStack() as held:
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+            # For its owner alone: who may open a file may hold it.
+            descriptor = os.open(path, flags, 0o600)
             held.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+            check_regular(status, path)
+            if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+                os.fchmod(descriptor, 0o600)  # of an earlier version of this toolkit
             os.set_inheritable(descriptor, True)
             deadline = time.monotonic() + wait
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    holder = os.pread(descriptor, 200, 0).decode("ascii", "replace").strip() or "an unknown process"
+                    holder = _holder(descriptor)
                     longer = f", or {wait_setting}" if wait_setting else ""
                     raise BusyError(
                         f"{what} is in use by {holder}; waited {wait:g} s. Run again when it has ended{longer}.",
@@ -55,12 +70,25 @@ def exclusive_lock(
             os.pwrite(descriptor, f"process {os.getpid()} since {started}\n".encode("ascii"), 0)
         except OSError as error:
             elsewhere = f", or {place_setting}" if place_setting else ""
+            advice = _ADVICE.get(error.errno or 0, "Run as the owner of {}").format(os.path.dirname(path))
             raise UnwritableError(
-                f"The lock {path} cannot be written: {error.strerror}. "
-                f"Run as the owner of {os.path.dirname(path)}{elsewhere}.",
+                f"The lock {path} cannot be written: {error.strerror}. {advice}{elsewhere}.",
                 lock=path,
             ) from error
         yield
+
+
+def _holder(descriptor: int) -> str:
+    """Who has the lock: the process that took it, or else one that it started and that has outlived it."""
+    noted = "".join(filter(str.isprintable, os.pread(descriptor, 200, 0).decode("ascii", "replace"))).strip()
+    holders = processes_locking(descriptor)
+    if holders:
+        since = noted.rpartition(" since ")[2] if f"process {holders[0]} " in noted else ""
+        return name_processes(holders) + (f" since {since}" if since else "")
+    number = re.match("process ([0-9]{1,9}) ", noted)
+    if number and not os.path.exists(f"/proc/{number.group(1)}"):
+        return f"a program that was started by {noted}, which has ended"
+    return noted or "an unknown process"
 
 
 def _try_lock(descriptor: int) -> bool:

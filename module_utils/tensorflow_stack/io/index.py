@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import os
 import re
 import urllib.error
@@ -13,11 +12,11 @@ from typing import Any, Mapping
 
 from ..errors import StackError
 from .downloads import Answer, Source
-from .reading import digest_of
+from .reading import digest_of, parse_object
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-_MOST_BYTES = 64 << 20
+MOST_BYTES = 64 << 20
 
 
 def read_page(source: Source, project: str) -> list[Mapping[str, Any]] | None:
@@ -28,12 +27,12 @@ def read_page(source: Source, project: str) -> list[Mapping[str, Any]] | None:
     if source.parts.scheme == "file":
         return _listed(urllib.request.url2pathname(source.parts.path), project)
     try:
-        answer = source.get(f"{source.shown}/{project}/", what=project, accept=ACCEPT, limit=_MOST_BYTES)
+        answer = source.get(f"{source.shown}/{project}/", what=project, accept=ACCEPT, limit=MOST_BYTES)
     except StackError as error:
         if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code in (403, 404):
             return None
         raise
-    return [{**row, "url": urllib.parse.urljoin(answer.url, row["url"])} for row in _rows(answer)]
+    return rows_of(source, answer, f"The page of {project}")
 
 
 def sha256_of(row: Mapping[str, Any]) -> str | None:
@@ -45,13 +44,47 @@ def sha256_of(row: Mapping[str, Any]) -> str | None:
     return str(said) if said else None
 
 
-def _rows(answer: Answer) -> list[dict[str, Any]]:
-    text = answer.body.decode("utf-8", "replace")
+def rows_of(source: Source, answer: Answer, what: str) -> list[Mapping[str, Any]]:
+    """The rows of a page, with whole addresses; a row that names no file is left out. Raises StackError for no page."""
     if answer.headers.get_content_type() == _JSON:
-        return list(json.loads(text)["files"])
-    parser = _Anchors()
-    parser.feed(text)
-    return parser.rows
+        rows = _listed_rows(source, answer.body, what)
+    else:
+        parser = _Anchors()
+        parser.feed(answer.body.decode("utf-8", "replace"))
+        rows = parser.rows
+    return [row for row in (_row(row, answer.url) for row in rows) if row is not None]
+
+
+def _listed_rows(source: Source, body: bytes, what: str) -> list[Any]:
+    try:
+        rows = parse_object(body).get("files")
+    except ValueError as error:
+        raise source.unusable(what, f"sent a page that is {error}") from error
+    if not isinstance(rows, list):
+        raise source.unusable(what, "sent a page that lists no files")
+    return rows
+
+
+def _row(row: Any, base: str) -> Mapping[str, Any] | None:
+    """A row with the types of PEP 691; what is of another type is left out of it."""
+    if not isinstance(row, dict) or not isinstance(row.get("filename"), str) or not isinstance(row.get("url"), str):
+        return None
+    try:
+        url = urllib.parse.urljoin(base, row["url"])
+    except ValueError:  # such as http://[
+        return None
+    found = {key: row.get(key) for key in ("requires-python", "upload-time") if isinstance(row.get(key), str)}
+    hashes = row.get("hashes")
+    texts = hashes.items() if isinstance(hashes, dict) else ()
+    return {
+        **row,
+        "requires-python": None,
+        "upload-time": None,
+        **found,
+        "size": row["size"] if isinstance(row.get("size"), int) else None,
+        "url": url,
+        "hashes": {kind: digest for kind, digest in texts if isinstance(digest, str)},
+    }
 
 
 class _Anchors(html.parser.HTMLParser):

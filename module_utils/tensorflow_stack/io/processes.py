@@ -22,9 +22,27 @@ def processes_using(paths: list[str]) -> list[int]:
     return sorted(found)
 
 
-def name_processes(numbers: list[int]) -> str:
-    """In the words of a message: "process 8 (jupyter-lab)"."""
-    named = [f"{number} ({name})" if name else str(number) for number, name in ((n, _program(n)) for n in numbers)]
+def processes_locking(descriptor: int) -> list[int]:
+    """Processes that hold a lock of flock(2) on the open file, as far as one may look. Those that wait hold none."""
+    own = os.fstat(descriptor)
+    found = set()
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            status = os.stat(link)
+            if (status.st_dev, status.st_ino) != (own.st_dev, own.st_ino):
+                continue
+            with open(link.replace("/fd/", "/fdinfo/"), encoding="ascii", errors="replace") as stream:
+                if any(line.startswith("lock:") and " FLOCK " in line for line in stream):
+                    found.add(int(link.split("/")[2]))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def name_processes(numbers: list[int], otherwise: str = "") -> str:
+    """In the words of a message: "process 8 (jupyter-lab)"; `otherwise` is the name of one that has ended."""
+    names = ((number, _program(number) or otherwise) for number in numbers)
+    named = [f"{number} ({name})" if name else str(number) for number, name in names]
     return ("process " if len(named) == 1 else "processes ") + ", ".join(named)
 
 

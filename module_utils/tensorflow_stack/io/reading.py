@@ -23,12 +23,12 @@ _DIGITS = 300
 
 def open_regular(path: str, *, follow: bool = True) -> int:
     """A descriptor to read a regular file; OSError for all else, which could block, never end, or act when opened."""
-    _check_regular(os.stat(path, follow_symlinks=follow), path)
+    check_regular(os.stat(path, follow_symlinks=follow), path)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, flags)
     try:
         # It may have been replaced in between.
-        _check_regular(os.fstat(descriptor), path)
+        check_regular(os.fstat(descriptor), path)
     except OSError:
         os.close(descriptor)
         raise
@@ -37,17 +37,21 @@ def open_regular(path: str, *, follow: bool = True) -> int:
 
 def read_head(path: str, size: int, *, follow: bool = True) -> bytes:
     """At most the first `size` bytes. What /proc and /sys make up has a size of 0, so it is read to its end."""
-    blocks = []
     descriptor = open_regular(path, follow=follow)
     try:
-        while size > 0:
-            block = os.read(descriptor, min(size, 1 << 20))
-            if not block:
-                break
-            blocks.append(block)
-            size -= len(block)
+        return _read(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    blocks = []
+    while size > 0:
+        block = os.read(descriptor, min(size, 1 << 20))
+        if not block:
+            break
+        blocks.append(block)
+        size -= len(block)
     return b"".join(blocks)
 
 
@@ -60,8 +64,17 @@ def read_tail(path: str, size: int, *, follow: bool = True) -> bytes:
 
 
 def read_whole(path: str, limit: int, *, follow: bool = True) -> bytes:
-    """The file, or OSError where it has more than `limit` bytes."""
-    data = read_head(path, limit + 1, follow=follow)
+    """The file, or OSError if it has more than `limit` bytes."""
+    descriptor = open_regular(path, follow=follow)
+    try:
+        return read_open(descriptor, limit, path)
+    finally:
+        os.close(descriptor)
+
+
+def read_open(descriptor: int, limit: int, path: str | None = None) -> bytes:
+    """The rest of an open file, or OSError if that has more than `limit` bytes."""
+    data = _read(descriptor, limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"has more than {limit >> 10:,} KiB", path)
     return data
@@ -84,6 +97,13 @@ def digest_of(path: str, algorithm: str = "sha256") -> bytes:
     return digest.digest()
 
 
+def check_regular(status: os.stat_result, path: str) -> None:
+    """Raises OSError for all but a regular file, saying what it is."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a link")
+        raise OSError(errno.ELOOP if kind == "a link" else errno.EINVAL, f"is {kind}, not a regular file", path)
+
+
 def parse_object(data: bytes | str) -> dict[str, Any]:
     """The JSON object in a text; ValueError says why there is none that JSON can be made of again."""
     try:
@@ -95,12 +115,6 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("JSON, but not an object")
     return value
-
-
-def _check_regular(status: os.stat_result, path: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a link")
-        raise OSError(errno.ELOOP if kind == "a link" else errno.EINVAL, f"is {kind}, not a regular file", path)
 
 
 def _check_shape(value: Any) -> None:

@@ -1,7 +1,8 @@
-"""Whether there is room for what is about to be written."""
+"""What a file system allows: whether there is room on it, and whether programs start from it."""
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import BuildError
@@ -12,6 +13,14 @@ def nearest_directory(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
+
+
+def is_noexec(path: str) -> bool:
+    """Whether the file system that `path` is or will be on is mounted noexec, as far as that can be read."""
+    try:
+        return bool(os.statvfs(nearest_directory(os.path.abspath(path))).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
 
 
 def check_free_space(path: str, needed: int, *, what: str, setting: str = "") -> None:
@@ -29,3 +38,13 @@ def check_free_space(path: str, needed: int, *, what: str, setting: str = "") ->
             needed_bytes=needed,
             free_bytes=free,
         )
+
+
+def why_full(path: str, said: str) -> str:
+    """What is full of the file system of `path`, in a sentence; empty if what was `said` is of something else."""
+    if os.strerror(errno.ENOSPC) not in said:
+        return ""
+    status = os.statvfs(nearest_directory(path))
+    if status.f_files and status.f_favail == 0:
+        return f"The file system of {path} has no inodes left: remove files from it, however small they are."
+    return f"The file system of {path} is full: free some space there."

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import html.parser
-import json
 import os
 import re
 import shutil
@@ -12,13 +10,15 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from typing import Any, Callable, Mapping, NamedTuple
 
-from ..errors import StackError
+from ..errors import StackError, hide_credentials
 from .commands import run
-from .downloads import Answer, Source, has_credentials
-from .index import ACCEPT
+from .downloads import Source, as_url, has_credentials
+from .index import ACCEPT, MOST_BYTES, rows_of
 from .reading import digest_of
+from .writing import open_to_write
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 # uv's own variable: the index where the caller names none.
@@ -96,7 +96,7 @@ def uv_environment(
     if cache:
         environment["UV_CACHE_DIR"] = cache
     if index_url:
-        environment[INDEX_VARIABLE] = index_url
+        environment[INDEX_VARIABLE] = as_url(index_url)
     if _is_wheel_directory(environment.get(INDEX_VARIABLE, "")):
         # uv takes wheels in a directory as links beside an index, and offline alone keeps it from the index.
         environment.update(UV_OFFLINE="1", UV_FIND_LINKS=environment.pop(INDEX_VARIABLE))
@@ -108,7 +108,7 @@ def explain_fetch(said: str) -> str | None:
     found = _FAILED_TO_FETCH.search(said)
     if not found:
         return None
-    url = re.sub("//[^/@]*@", "//", found.group("url"))
+    url = hide_credentials(found.group("url"))
     why = said.rpartition("cause: ")[2].strip().rstrip(".")
     return (
         f"{url} cannot be fetched ({why}). Set {_INDEX_SETTINGS} to an index that this machine can reach, "
@@ -145,7 +145,8 @@ def list_cached(cache: str) -> list[CachedWheel]:
     for path in sorted(path for pattern in _CACHED for path in glob.glob(os.path.join(glob.escape(cache), pattern))):
         matched = _CACHED_NAME.match(os.path.basename(path))
         if matched and os.path.isdir(path):
-            files = (path, path + ".http", path + ".rev", path + ".lock")
+            # In the order in which they may be removed: uv fails if one of the others is there and the link is not.
+            files = (path + ".http", path + ".rev", path + ".lock", path)
             paths = tuple(file for file in files if os.path.islink(file) or os.path.isfile(file))
             version, pythons, abi = matched.groups()
             found.append(CachedWheel(os.path.basename(os.path.dirname(path)), version, pythons, abi, paths))
@@ -203,49 +204,30 @@ class _Index:
                 if os.path.isfile(path):
                     return "file://" + urllib.request.pathname2url(path)
             page += "index.html"
-        links = _read_links(self._source.get(page, what=project, accept=ACCEPT))
+        answer = self._source.get(page, what=project, accept=ACCEPT, limit=MOST_BYTES)
+        links = {_name_of(row["url"]): row["url"] for row in rows_of(self._source, answer, f"The page of {project}")}
         if filename not in links:
             raise StackError(
                 f"The package index {self.shown} has no {filename} ({len(links)} files of {project} seen). "
                 f"Set {_INDEX_SETTINGS} to one that mirrors {project}."
             )
-        return links[filename]
+        return str(links[filename])
 
 
-class _AnchorParser(html.parser.HTMLParser):
-    """Collects the `href` of every link of a PEP 503 page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.targets += [value for name, value in attrs if tag == "a" and name == "href" and value]
-
-
-def _read_links(page: Answer) -> dict[str, str]:
-    """File name to absolute URL, from either form of a project's page."""
-    text = page.body.decode("utf-8")
-    if page.headers.get_content_type() == "application/vnd.pypi.simple.v1+json":
-        targets = [row["url"] for row in json.loads(text)["files"]]
-    else:
-        parser = _AnchorParser()
-        parser.feed(text)
-        targets = parser.targets
-    links = {}
-    for target in targets:
-        url = urllib.parse.urldefrag(urllib.parse.urljoin(page.url, target)).url
-        links[urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])] = url
-    return links
+def _name_of(url: str) -> str:
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 def _extract(wheel: str, target: str, *, name: str) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
-        if len(members) != 1:
-            raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
-        with archive.open(members[0]) as source, open(target, "wb") as stream:
-            shutil.copyfileobj(source, stream)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.endswith(".data/scripts/uv")]
+            if len(members) != 1:
+                raise StackError(f"{name} holds {len(members)} files scripts/uv, not one.")
+            with archive.open(members[0]) as source, open_to_write(target) as stream:
+                shutil.copyfileobj(source, stream)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise StackError(f"{name} is no wheel that can be unpacked: {error}.") from error
     os.chmod(target, 0o755)
 
 

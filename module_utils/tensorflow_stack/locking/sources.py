@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import email.parser
+import lzma
 import os
 import re
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,18 @@ else:
 _MOST_BYTES = 64 << 20
 # Of a file in it.
 _MOST_TEXT = 1 << 20
+_MOST_UNPACKED = 1 << 30
+# By what the archives of the standard library say that something is none.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 # What builds a source distribution that does not say.
 # fact: setuptools 82 has no pkg_resources, which the setup.py of many old ones imports; 2026-11-22
 _BUILT_WITH = ("setuptools<82", "wheel")
@@ -58,7 +72,7 @@ def read_source(name: str, version: str, archive: Mapping[str, Any], source: Sou
         source.save(archive["url"], path, what=what, sha256=sha256, size=size)
         try:
             texts = _texts(path)
-        except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
+        except _UNREADABLE as error:
             raise LockError(f"{what} cannot be unpacked: {error}.") from error
     return SourceRecord(name, version, _requires(texts), _built_with(texts))
 
@@ -74,6 +88,8 @@ def _texts(path: str) -> dict[str, str]:
     else:
         with tarfile.open(path) as tar:
             for row in tar:
+                if row.offset_data + row.size > _MOST_UNPACKED:
+                    raise ValueError(f"it unpacks to more than {_MOST_UNPACKED >> 20} MiB")
                 is_text = row.isfile() and _is_told(row.name) and row.size <= _MOST_TEXT
                 stream = tar.extractfile(row) if is_text else None
                 if stream is not None:
@@ -116,7 +132,7 @@ def _normal(text: str) -> str | None:
 def _built_with(texts: Mapping[str, str]) -> tuple[str, ...]:
     try:
         system = tomllib.loads(texts.get("pyproject.toml", "")).get("build-system", {})
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         system = {}
     requires = system.get("requires") if isinstance(system, dict) else None
     own = [text for text in map(_normal, map(str, requires if isinstance(requires, list) else ())) if text]

@@ -36,6 +36,7 @@ def read_environments_root(files: NodeFiles, root: str) -> dict[str, Any]:
         nearest = os.path.dirname(nearest)
     writable, free_bytes = False, None
     try:
+        files.host_path(root)  # if its own file system hangs, what is above it does not count
         host = files.host_path(nearest)
         writable = os.path.isdir(host) and os.access(host, os.W_OK | os.X_OK)
         usage = os.statvfs(host)
@@ -129,11 +130,11 @@ def _look_into(
         # Not loaded where it is not needed: it would cost every run some milliseconds.
         from ..environment.bookkeeping import find_unfinished
         from ..environment.builds import Build
-        from ..environment.damage import find_added, find_damage, other_builds_with
+        from ..environment.damage import compare_build, find_added, other_builds_with
 
         build = Build(host, record)
-        damage = find_damage(build)
-        additions = find_added(build, damage)
+        compared = compare_build(build)
+        additions = find_added(build, compared)
         row["also_in"] = other_builds_with(build, additions) if additions else []
         row["unfinished"] = find_unfinished(files.host_path(root), build, manifest or {"environments": {}})
     except (OSError, KeyError, TypeError, AttributeError, StackError) as error:
@@ -142,7 +143,7 @@ def _look_into(
     return {
         **row,
         "additions": [dict(addition._asdict()) for addition in additions],
-        "damage": [text for _, text in damage],
+        "damage": [text for _, text in compared.damage],
     }
 
 

@@ -12,6 +12,7 @@ import re
 import stat
 from typing import Any, Callable
 
+from ..io.mounts import ANSWER_SECONDS, remote_mounts, silent_paths
 from ..io.reading import parse_object, read_head, read_whole
 from .texts import natural_order
 
@@ -41,6 +42,7 @@ class NodeFiles:
         self._root = root.rstrip("/")
         self._links: dict[str, str | None] = {}
         self._names: dict[str, list[str]] = {}
+        self._silent: tuple[str, ...] | None = None
 
     def add_unread(self, fact: str, reason: str) -> None:
         row = {"fact": fact, "reason": reason}
@@ -76,6 +78,7 @@ class NodeFiles:
     def link_target(self, path: str) -> str | None:
         """What the link says, None where there is none; links in the directory part are not followed."""
         if path not in self._links:
+            self._refuse_silent(self._root + path)
             try:
                 target = os.readlink(self._root + path)
                 if not is_utf8(target):
@@ -88,8 +91,17 @@ class NodeFiles:
         return self._links[path]
 
     def host_path(self, path: str) -> str:
-        """Where the path is for the process that reads. Raises OSError for a loop."""
-        return self._root + self.resolve(path)
+        """Where the path is for the process that reads. Raises OSError for a loop, and below a silent mount."""
+        found = self._root + self.resolve(path)
+        self._refuse_silent(found)
+        return found
+
+    def _refuse_silent(self, path: str) -> None:
+        if self._silent is None:
+            # Once, and only of those mounts for which the kernel does not answer itself.
+            self._silent = tuple(silent_paths(remote_mounts()))
+        if path in self._silent or any(path.startswith(mount + "/") for mount in self._silent):
+            raise OSError(errno.ETIMEDOUT, f"its file system did not answer within {ANSWER_SECONDS:g} s", path)
 
     def exists(self, path: str, fact: str) -> bool:
         return self._mode(path, fact) != 0

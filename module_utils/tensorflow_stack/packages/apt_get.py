@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Callable
 
 from ..io.commands import c_locale, run
+from ..io.processes import name_processes
 from .apt_pins import read_foreign_pins, render_pins
 from .dpkg_lock import POLL_SECONDS, busy
 
@@ -25,7 +26,7 @@ _OPTIONS = (
     "-o=Acquire::Retries=3",
 )
 # Who holds a lock, as apt prints it since 1.9.
-_LOCKED = re.compile(r"Could not get lock (\S+?)\.? (?:It is held by process (\d+) \((.*?)\)|- open)")
+_LOCKED = re.compile(r"Could not get lock (\S+?)\.? (?:It is held by process ([0-9]+) \((.*?)\)|- open)")
 
 # Without the pins of the node: a broken file of them must not hide what is available.
 CACHE = ("apt-cache", "-o=Dir::Etc::preferences=/dev/null", "-o=Dir::Etc::preferencesparts=/dev/null")
@@ -89,7 +90,7 @@ class AptGet:
                 return output
             if time.monotonic() >= deadline:
                 path, pid, command = locked.groups()
-                process = f"process {pid} ({command})" if pid else "an unknown process"
+                process = name_processes([int(pid)], command) if pid else "an unknown process"
                 raise busy(path, process, waited=self._lock_timeout)
             time.sleep(POLL_SECONDS)
 

@@ -7,8 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from ..io.reading import read_whole
 from .model import without_architecture
 from .record import PackagesRecord
+
+_MOST_BYTES = 16 << 20
 
 PREFERENCES = "/etc/apt/preferences.d/tensorflow-gpu-stack-{}.pref"
 UNATTENDED = "/etc/apt/apt.conf.d/52tensorflow-gpu-stack"
@@ -51,6 +54,6 @@ def read_foreign_pins() -> str:
     read = [name for name in names if re.fullmatch(r"[\w-]+(\.pref)?", name) and not name.startswith(own)]
     texts = []
     for path in ["/etc/apt/preferences", *(os.path.join(directory, name) for name in read)]:
-        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
-            texts.append("\n" + file.read())
+        with contextlib.suppress(FileNotFoundError):
+            texts.append("\n" + read_whole(path, _MOST_BYTES).decode("utf-8", "replace"))
     return "\n".join(texts)

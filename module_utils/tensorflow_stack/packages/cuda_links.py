@@ -17,8 +17,11 @@ from typing import NamedTuple
 from ..errors import StackError
 from ..io.commands import run
 from ..io.files import FileChanges
-from ..io.reading import read_json
+from ..io.reading import read_json, read_whole
 from ..records.component import STATE_DIRECTORY
+
+# Of a text of the system.
+_TEXT_BYTES = 16 << 20
 
 RECORD = f"{STATE_DIRECTORY}/cuda-links.json"
 _LINKS = "/usr/local/cuda*"
@@ -179,8 +182,7 @@ def _priority(prefix: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        return read_whole(path, _TEXT_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -47,6 +47,8 @@ def compare_versions(left: str, right: str) -> int:
 
     def split(version: str) -> tuple[int, str, str]:
         epoch, colon, rest = version.partition(":")
+        # What is no number is no epoch, so that any two texts have an order.
+        colon = colon if re.fullmatch("[0-9]{1,9}", epoch) else ""
         rest = rest if colon else version
         upstream, dash, revision = rest.rpartition("-")
         return int(epoch) if colon else 0, upstream if dash else rest, revision if dash else ""

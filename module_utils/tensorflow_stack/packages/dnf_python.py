@@ -9,7 +9,11 @@ import time
 from typing import Any, Callable
 
 from ..errors import BusyError, StackError
+from ..io.processes import name_processes
+from ..io.reading import read_whole
 from .versionlock import split_version
+
+_TEXT_BYTES = 16 << 20
 
 MODULES = "/etc/dnf/modules.d/{}.module"
 _POLL_SECONDS = 1.0
@@ -54,7 +58,7 @@ class DnfPython:
             except self.dnf.exceptions.LockError as error:
                 if time.monotonic() >= deadline:
                     pid = getattr(error, "pid", None)
-                    holder = f"process {pid} ({_command(pid)})" if pid else "another process"
+                    holder = name_processes([int(pid)], "ended") if pid else "another process"
                     raise BusyError(
                         f"A lock of dnf is held by {holder}; waited {self._lock_timeout:g} s. "
                         "Run again when it has ended, or raise package_lock_timeout.",
@@ -94,11 +98,6 @@ def read_enabled_stream(module: str) -> str | None:
 
 def read_file(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read_whole(path, _TEXT_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
-
-
-def _command(pid: int) -> str:
-    return (read_file(f"/proc/{pid}/comm") or "ended").strip()

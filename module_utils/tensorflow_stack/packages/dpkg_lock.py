@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from ..errors import BusyError
+from ..io.processes import name_processes
 
 FRONTEND_LOCK = "/var/lib/dpkg/lock-frontend"
 POLL_SECONDS = 1.0
@@ -47,8 +48,4 @@ def find_holder(descriptor: int) -> str:
     pid = answer[4]
     if answer[0] == fcntl.F_UNLCK or pid <= 0:
         return "an unknown process"
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return f"process {pid} ({file.read().strip()})"
-    except OSError:
-        return f"process {pid}"
+    return name_processes([pid])

@@ -16,10 +16,11 @@ from typing import Any
 from ..errors import StackError, TableError
 from ..locking.added import shortened
 from ..records.environment import check_name
+from ..records.lockfile import Lock, read_lock
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, asked, plan, resolution, users
+from . import applied, asked, bundled, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -76,7 +77,29 @@ def with_users(
     options: Mapping[str, Any], result: Mapping[str, Any], found: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str | None]:
     """The same as of `answer`, when it is known which processes use what the plan changes."""
-    made = users.refuse_in_use(result["plan"], found)
+    return _with_plan(options, result, users.refuse_in_use(result["plan"], found))
+
+
+def takes_from_bundle(made: Mapping[str, Any]) -> bool:
+    """Whether a plan installs something."""
+    return any(step["action"] in ("install", "change") for step in made["steps"])
+
+
+def lock_of(made: Mapping[str, Any]) -> Lock | None:
+    """The lock of a plan, None if it has still to be made or is on the node alone."""
+    return read_lock(made["lock"]["path"]) if made["lock"]["state"] == "ready" else None
+
+
+def with_faults(
+    options: Mapping[str, Any], result: Mapping[str, Any], faults: Sequence[Mapping[str, str]]
+) -> tuple[dict[str, Any], str | None]:
+    """The same as of `answer`, when it is known what is wrong with the bundle."""
+    return _with_plan(options, result, bundled.refuse_faults(result["plan"], faults, options["bundle"]))
+
+
+def _with_plan(
+    options: Mapping[str, Any], result: Mapping[str, Any], made: dict[str, Any]
+) -> tuple[dict[str, Any], str | None]:
     if made is result["plan"]:
         return dict(result), None
     table = render(made, result["releases"])

@@ -69,6 +69,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "check_names": {"type": "bool", "default": False},
     "report": {"type": "path"},
+    "bundle": {"type": "str"},
+    "bundle_signers": {"type": "path"},
+    "tools_directory": {"type": "path"},
 }
 # What an item of `environments` overrides; its other keys override those of the policy.
 _OVERRIDDEN = {"version": "release", "requirements": "requirements", "environment": "environment"}

@@ -59,10 +59,13 @@ class Addition(NamedTuple):
         return f"{self.name} is {self.version}, not {self.replaces}"
 
 
-def find_additions(path: str, record: Mapping[str, Any], installed_again: Container[str] = ()) -> list[Addition]:
+def find_additions(
+    path: str, record: Mapping[str, Any], installed_again: Container[str] = (), inside: Iterable[str] = ()
+) -> list[Addition]:
     """What was added to the build at `path` or replaced in it; distributions that others required come last of these.
 
-    `record` is its build.json; `installed_again` are distributions that are not the lock's though their version is.
+    `record` is its build.json; `installed_again` are distributions that are not the lock's though their version is;
+    `inside` are files and directories that no distribution lists, in those of packages.
     """
     below = record["site_packages"]
     site_packages = os.path.join(path, below)
@@ -96,9 +99,10 @@ def find_additions(path: str, record: Mapping[str, Any], installed_again: Contai
     loose = [
         Addition(_shown(name))
         for name in sorted(files)
-        if not (_is_passing(name) or _is_empty(os.path.join(site_packages if name in entries else path, name)))
+        if not (is_passing(name) or is_empty(os.path.join(site_packages if name in entries else path, name)))
     ]
     required = _required(requires)
+    loose += [Addition(_shown(name)) for name in sorted(inside)]
     added = [addition._replace(is_required=normalised(addition.name) in required) for addition in added]
     added.sort(key=lambda addition: addition.is_required)
     return added + loose + replaced
@@ -145,13 +149,13 @@ def _entries_of(below: str, rows: Iterable[Sequence[str]]) -> set[str]:
     return entries
 
 
-def _is_passing(entry: str) -> bool:
+def is_passing(entry: str) -> bool:
     """What Python, pip (`~` is what an uninstall left) and file systems leave behind."""
     name = os.path.basename(entry)
     return name == "__pycache__" or name.startswith(("~", "."))
 
 
-def _is_empty(path: str) -> bool:
+def is_empty(path: str) -> bool:
     """A directory without a file: an uninstall leaves those of what it removed, and bytecode in them."""
     if os.path.islink(path) or not os.path.isdir(path):
         return False

@@ -63,6 +63,7 @@ _LATER: dict[str, Callable[[Any], bool]] = {
     "contents": _is_table_of_texts,
     "outside": _is_list_of_texts,
     "added": _is_list_of_texts,
+    "unlisted": _is_table_of_texts,
 }
 
 

@@ -11,7 +11,8 @@ import os
 import re
 from typing import Iterable, Mapping, Sequence
 
-from ..io.reading import read_whole
+from ..errors import hide_credentials
+from ..io.reading import read_json, read_whole
 
 RECORD_BYTES = 64 << 20
 METADATA_BYTES = 8 << 20
@@ -42,6 +43,8 @@ def read_rows(record: str) -> list[list[str]] | None:
 def parse_rows(content: bytes) -> list[list[str]]:
     """The rows of a RECORD; ValueError or csv.Error where it is none."""
     text = content.decode("utf-8")
+    if "\0" in text:
+        raise ValueError("it has a NUL, which no path has")
     # Twice as fast as the reader, which is needed if a name has a comma or a line ends otherwise.
     is_quoted = '"' in text or "\r" in text
     rows = csv.reader(io.StringIO(text, newline="")) if is_quoted else [line.split(",") for line in text.split("\n")]
@@ -90,7 +93,7 @@ def listing_digest(sizes: Mapping[str, int]) -> str:
 
 def sizes_in(rows: Iterable[Sequence[str]]) -> dict[str, int]:
     """Path to size, of the rows of a RECORD that have a size."""
-    return {row[0]: int(row[2]) for row in rows if row[2].isdigit()}
+    return {row[0]: int(row[2]) for row in rows if re.fullmatch("[0-9]{1,18}", row[2])}
 
 
 def read_origin(dist_info: str, rows: Iterable[Sequence[str]]) -> str | None:
@@ -103,8 +106,8 @@ def read_origin(dist_info: str, rows: Iterable[Sequence[str]]) -> str | None:
         is_editable = any(os.path.basename(row[0]).startswith("__editable__") for row in rows)
         return "an editable install" if is_editable else None
     try:
-        noted = json.loads(read_whole(path, METADATA_BYTES, follow=False).decode("utf-8"))
-        url = str(noted["url"])
+        noted = read_json(path, METADATA_BYTES, follow=False)
+        url = hide_credentials(str(noted["url"]))
         info = noted.get("dir_info") or {}
         if info.get("editable"):
             return f"an editable install of {url}"

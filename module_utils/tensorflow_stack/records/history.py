@@ -141,6 +141,7 @@ def find_misfit(history: Any) -> str | None:
 def _is_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
+        and entry.keys() >= {"at", "action", "by", "environment", "before", "after", "walked_back", "verdict"}
         and all(isinstance(entry.get(key), str) for key in ("at", "action", "environment"))
         and all(isinstance(entry.get(key), (str, type(None))) for key in ("by", "verdict"))
         and all(_is_position(entry.get(key)) for key in ("before", "after"))

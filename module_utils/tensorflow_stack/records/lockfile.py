@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import LockError
+from ..io.reading import read_whole
 from ..io.writing import write_text
+
+LOCK_BYTES = 16 << 20
 
 _HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
 _DISTRIBUTION = re.compile(
@@ -99,8 +102,7 @@ def lock_path(directory: str, *, release: str, python: str, platform: str, flavo
 def read_lock(path: str) -> Lock | None:
     """The lock at `path`, None when nothing is there; refuses what `parse_lock` refuses."""
     try:
-        with open(path, "rb") as stream:
-            raw = stream.read()
+        raw = read_whole(path, LOCK_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

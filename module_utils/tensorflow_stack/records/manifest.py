@@ -109,6 +109,11 @@ def update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
     Other writers wait. Readers see the old file or the new one, also after a power loss. Raises
     UnwritableError where it cannot be written.
     """
+    unlocked = read(root)
+    after = copy.deepcopy(unlocked)
+    change(after)
+    if after == unlocked:
+        return False  # without a lock, which cannot be written in a root that is read-only
     lock = os.path.join(root, ".locks", "manifest")
     setting = "set tensorflow_root to a directory of yours"
     with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, place_setting=setting):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import urllib.parse
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
@@ -64,6 +65,7 @@ class AptRepositories:
         key_path = f"{_KEYS_DIRECTORY}/{repository.name}.asc"
         own_path = f"{_SOURCES_DIRECTORY}/{repository.name}.sources"
         work.provide_key(key_path, repository)
+        uri = _uri_of(repository.url)
         reason = f"the same repository is in {own_path}, with its own key"
         for path, entries in self._entries(own_path).items():
             found = [entry for entry in entries if _is_in_the_way(entry, set(repository.places))]
@@ -74,9 +76,9 @@ class AptRepositories:
                 options = " ".join(f"{name}: {value}" for name, value in entry.options.items() if "\n" not in value)
                 shown = " ".join([*entry.types, *entry.uris, *entry.suites]) + (f" ({options})" if options else "")
                 work.report(path, shown, "disabled, " + reason)
-        work.files.write(own_path, stanza([repository.url], ["/"], [], {"Signed-By": key_path}).encode())
+        work.files.write(own_path, stanza([uri], ["/"], [], {"Signed-By": key_path}).encode())
         self._drop_retired_keys(key_path, repository)
-        self._indexes.append(_Index(f"The repository {repository.url}", repository.url))
+        self._indexes.append(_Index(f"The repository {repository.url}", uri))
 
     def add_components(self, components: Sequence[str]) -> None:
         """The distribution's own repositories with these components, too, at the addresses of its other ones."""
@@ -174,6 +176,12 @@ class AptRepositories:
             if work.run(["dpkg-query", "--search", path]).code != 0:
                 found.append(path)
         work.drop_retired_keys([path for path in found if path != key_path], repository)
+
+
+def _uri_of(url: str) -> str:
+    """As apt reads a repository. One in a directory is copied: apt's links to `file:` do not say when it read it."""
+    parts = urllib.parse.urlsplit(url)
+    return "copy:" + urllib.parse.unquote(parts.path) if parts.scheme == "file" else url
 
 
 def _is_in_the_way(entry: Entry, places: set[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 from ..errors import BusyError, StackError
 from ..io.commands import Completed, c_locale, run
-from ..io.downloads import Source, has_credentials
+from ..io.downloads import Source, as_url, has_credentials
 from ..io.files import FileChanges
 from .apt_sources import place_of
 from .openpgp import Key, armour, is_armoured, is_keybox, read_keys
@@ -38,7 +38,7 @@ class VerificationError(StackError):
 
 def repository(row: dict[str, Any], *, url: str, fingerprints: Sequence[str]) -> SignedRepository:
     """A row of the plan; unless empty, `url` and `fingerprints` of the inventory take the place of the row's."""
-    chosen = (url or row["url"]).rstrip("/") + "/"
+    chosen = as_url(url or row["url"]).rstrip("/") + "/"
     if has_credentials(chosen):
         raise StackError(
             "nvidia_repository_url contains credentials, which the output of every task would show, and a file that"

@@ -26,6 +26,7 @@ from .node_rows import BaseSystem, Glibc, NodeKindMeaning
 from .rows import (
     Address,
     Companion,
+    CompanionProof,
     Components,
     Constraint,
     CudaDriver,
@@ -83,6 +84,10 @@ class Tables:
     @cached_property
     def companions(self) -> tuple[Companion, ...]:
         return _load(self.directory, "companions", Companion)
+
+    @cached_property
+    def companion_proofs(self) -> tuple[CompanionProof, ...]:
+        return _load(self.directory, "companion_proofs", CompanionProof)
 
     @cached_property
     def torch_releases(self) -> tuple[TorchRelease, ...]:
@@ -268,7 +273,7 @@ def rows_for(rows: Sequence[_Distributed], distribution: Mapping[str, str | None
 
 
 # Read by the check and the doctor, and by no plan.
-_NOT_PLANNED_FROM = ("diagnoses", "gpu_proofs", "log_lines", "proofs")
+_NOT_PLANNED_FROM = ("companion_proofs", "diagnoses", "gpu_proofs", "log_lines", "proofs")
 
 
 def preload_tables(directory: str) -> None:

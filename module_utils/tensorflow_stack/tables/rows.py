@@ -51,6 +51,18 @@ class Companion(NamedTuple):
     source: tuple[str, ...]
 
 
+class CompanionProof(NamedTuple):
+    """`version` of `project` was installed next to a release from the lock with this digest, and worked."""
+
+    release: str
+    python: str
+    project: str
+    version: str
+    lock_sha256: str
+    date: str
+    source: tuple[str, ...]
+
+
 class TorchRelease(NamedTuple):
     """The newest torch that fits next to a release with CUDA as wheels, on the newest Python that has one."""
 

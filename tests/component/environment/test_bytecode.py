@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import venv
+from ansible.module_utils.tensorflow_stack.environment import installing, venv
 
 from tests.component.environment.test_venv import NAME, Site
 from tests.wheels import make_wheel
@@ -50,6 +50,15 @@ def test_only_a_package_that_is_new_is_compiled(site: Site) -> None:
     newer = make_wheel(site.wheels, "six", "1.16.0", {"six.py": "x = 1\n"})
     site.apply(site.spec(site.tensorflow, site.numpy, newer))
     assert _bytecode(site).stat().st_ino == inode
+    assert (site.site_packages / "__pycache__" / f"six.{TAG}.pyc").exists()
+
+
+def test_a_python_that_uv_does_not_compile_for_compiles_itself(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.6: no release could be built on it. What is of another grammar ends nothing."""
+    monkeypatch.setattr(installing, "_NOT_COMPILED_BY_UV", (site.spec().lock.python,))
+    grammar = make_wheel(site.wheels, "six", "1.16.0", {"six.py": "x = 1\n", "six_template.py": "class {{ name }}:\n"})
+    site.apply(site.spec(site.tensorflow, site.numpy, grammar))
+    assert _bytecode(site).exists()
     assert (site.site_packages / "__pycache__" / f"six.{TAG}.pyc").exists()
 
 

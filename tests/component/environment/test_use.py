@@ -200,5 +200,5 @@ def test_a_script_that_somebody_installs_runs_by_the_stable_path(
     assert said(root.live / "bin" / "extra") == f"3.0 {root.live}/bin/python"
     assert build not in (root.live / "bin" / "extra").read_text()
     (live,) = (found for found in builds.builds_of(str(root.path), NAME) if found.name == build)
-    added = damage.find_added(live, damage.find_damage(live))
+    added = damage.find_added(live, damage.compare_build(live))
     assert [(addition.name, addition.version) for addition in added] == [("extra", "3.0")]

@@ -146,8 +146,8 @@ def _garble_a_record(site: Site) -> None:
 
 def _link_to_another_file(site: Site) -> None:
     path = site.site_packages / "numpy" / "__init__.py"
-    path.rename(path.with_name("mine.py"))
-    path.symlink_to("mine.py")
+    path.rename(Path(site.root).with_name("mine.py"))
+    path.symlink_to(Path(site.root).with_name("mine.py"))
 
 
 def _link_to_nothing(site: Site) -> None:
@@ -484,7 +484,7 @@ def test_leftovers_are_swept_by_a_run_that_changes_nothing_but_not_from_under_an
 def test_the_second_run_waits_and_then_says_who_holds_the_lock(site: Site) -> None:
     with exclusive_lock(os.path.join(site.root, ".locks", NAME), what="the first run"):
         started = time.monotonic()
-        with pytest.raises(BusyError, match=rf"is in use by process {os.getpid()} since .*; waited 0\.5 s"):
+        with pytest.raises(BusyError, match=rf"is in use by process {os.getpid()} \(.*\) since .*; waited 0\.5 s"):
             site.apply(lock_timeout=0.5)
         assert time.monotonic() - started >= 0.5
     assert site.apply().action == "build"
@@ -502,6 +502,10 @@ def test_the_program_of_a_running_process_is_not_removed(site: Site) -> None:
 
 def _file_in_its_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(site.root).write_text("a file")
+
+
+def _without_programs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "is_noexec", lambda path: path == site.root)
 
 
 def _writable_for_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,6 +534,10 @@ def _below_a_directory_of_others(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     ("spoil", "message"),
     [
         (_file_in_its_place, r"The environments' root .* cannot be written: .* is no directory\. Set tensorflow_root"),
+        (
+            _without_programs,
+            r"root .* is on a file system that is mounted noexec, .* Set tensorflow_root to a directory",
+        ),
         (_writable_for_all, r"could be changed by others \(owner \d+, mode 0777\)"),
         (_writable_for_a_group, r"could be changed by others \(owner \d+, mode 0775\)"),
         (_of_another_user, r"could be changed by others \(owner \d+, mode 07\d\d\)"),

@@ -63,6 +63,35 @@ def test_what_to_do_stays_before_what_did_not_happen(state: str) -> None:
     assert is_cut and shown[-1].endswith("... Change the line.")
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            {
+                "msg": "Module result deserialization failed: No start of json char found",
+                "module_stdout": "",
+                "module_stderr": 'Traceback:\n  File "<stdin>"\nOSError: [Errno 28] No space left on device\n',
+                "rc": 1,
+            },
+            "The module ended with 1 and without a result: OSError: [Errno 28] No space left on device. Free some "
+            "space in the directory for temporary files (TMPDIR or /tmp) and in ~/.ansible/tmp.",
+        ),
+        (
+            {"msg": "Module result deserialization failed: x", "module_stderr": "", "module_stdout": "", "rc": -9},
+            "The module ended with -9 and without a result: it printed nothing",
+        ),
+        (
+            {"msg": "Task failed: [Errno 28] No space left on device"},
+            "[Errno 28] No space left on device. Free some space in the directory for temporary files (TMPDIR or /tmp) "
+            "and in ~/.ansible/tmp.",
+        ),
+        ({"msg": "/srv/x: [Errno 28] No space left on device: '/srv/x'"},) * 2,
+    ],
+)
+def test_what_ansible_says_without_a_place(said: dict[str, object], message: object) -> None:
+    assert screen.message_of(said) == (message if isinstance(message, str) else said["msg"])
+
+
 def test_a_short_error_is_whole() -> None:
     assert screen.shorten_error("wrong.\nSet x.", 80, lines=5) == (["wrong.", "Set x."], False)
 

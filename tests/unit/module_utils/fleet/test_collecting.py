@@ -62,3 +62,14 @@ def test_report_that_cannot_be_written_is_said_after_the_summary(tmp_path: Path)
     lines = run_of(tmp_path / "reports").end(ended=True)
     assert lines[0].startswith("Fleet of 3 nodes")
     assert "Set stack_report_directory to a directory of yours." in lines[-1]
+
+
+def test_drained_nodes_that_a_limit_leaves_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "drained").mkdir()
+    for host in ("a", "d", "of_another_inventory"):
+        (tmp_path / "drained" / host).write_text("2026-11-26T10:00:00Z\n")
+    run = FleetRun(["a"], str(tmp_path), source="run", check_mode=True, inventory=["a", "d"])
+    assert run.end(ended=True)[-2:] == [
+        "still drained: a; run the playbook again when the cause is mended",
+        "still drained, and not in this run: d; run the playbook on them, too",
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import pytest
-from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.errors import StackError, TimedOutError
 from ansible.module_utils.tensorflow_stack.io import commands
 from ansible.module_utils.tensorflow_stack.io.commands import Completed, c_locale, run, run_into
 
@@ -74,6 +74,14 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, path: str) -> None:
         assert isinstance(caught.value, OSError)
 
 
+def test_a_program_on_a_file_system_without_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_text("")
+    monkeypatch.setattr(commands, "is_noexec", lambda path: path == str(program))
+    with pytest.raises(StackError, match="Its file system is mounted noexec: mount it with exec, or use a directory"):
+        run([str(program)])
+
+
 def test_at_the_time_limit_the_whole_group_is_killed_and_its_words_are_kept() -> None:
     done = run(["sh", "-c", "sleep 600 & echo $!; wait"], timeout=0.3)
     assert done.code is None
@@ -120,3 +128,15 @@ def test_a_program_that_writes_to_files_dies_with_its_parent(tmp_path: Path) -> 
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     wait_until(lambda: not is_running(int(out.read_text())))
+
+
+def test_without_a_time_of_the_caller_the_module_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_limit", commands.Limit(0.3, "package_time_limit"))
+    with pytest.raises(TimedOutError) as caught:
+        run(["sh", "-c", "echo Unpacking x; sleep 600 & wait"])
+    assert caught.value.message == (
+        "sh -c echo Unpacking x; sleep 600 & wait did not end within 0.3 s and was stopped. It last printed: Unpacking "
+        "x. Find out what it waits for, or raise package_time_limit, and run again."
+    )
+    with TemporaryFile() as stream, pytest.raises(TimedOutError, match=r"sleep 600 did not end within 0\.3 s"):
+        run_into(["sleep", "600"], stream, stream)

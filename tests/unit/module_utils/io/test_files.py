@@ -110,7 +110,7 @@ def test_reads_what_is_planned(tmp_path: Path) -> None:
 
 def test_unreadable(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
-    with pytest.raises(StackError, match="/etc cannot be read: Is a directory"):
+    with pytest.raises(StackError, match="/etc cannot be read: is a directory, not a regular file"):
         FileChanges(str(tmp_path)).read("/etc")
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,15 @@ def fail(number: int) -> object:
 
 
 @pytest.mark.parametrize(
-    ("function", "number"),
+    ("function", "number", "advice"),
     [
-        pytest.param("makedirs", errno.EACCES, id="directory of another user"),
-        pytest.param("open", errno.EROFS, id="file system that is read only"),
-        pytest.param("pwrite", errno.ENOSPC, id="full disk"),
+        pytest.param("makedirs", errno.EACCES, "Run as the owner of {}", id="directory of another user"),
+        pytest.param("open", errno.EROFS, "Mount the file system of {} writable", id="file system that is read only"),
+        pytest.param("pwrite", errno.ENOSPC, "Free some space below {}", id="full disk"),
     ],
 )
 def test_a_lock_that_cannot_be_written_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, advice: str
 ) -> None:
     directory = tmp_path / ".locks"
     monkeypatch.setattr(os, function, fail(number))
@@ -36,7 +38,7 @@ def test_a_lock_that_cannot_be_written_says_what_to_do(
             pytest.fail("is not held")
     assert caught.value.message == (
         f"The lock {directory}/pythons cannot be written: {os.strerror(number)}. "
-        f"Run as the owner of {directory}, or set tensorflow_root to a directory of yours."
+        f"{advice.format(directory)}, or set tensorflow_root to a directory of yours."
     )
 
 
@@ -68,3 +70,30 @@ def test_an_error_of_the_work_itself_passes(tmp_path: Path) -> None:
             os.stat(tmp_path / "missing")
     with exclusive_lock(str(tmp_path / "lock"), what="the tools"):
         pass
+
+
+def test_the_process_that_really_holds_it_is_named(tmp_path: Path) -> None:
+    """A program that a run started holds its lock after the run was killed."""
+    path = tmp_path / "lock"
+    path.write_text("process 999999999 since 2026-11-26T12:00:00Z\n")
+    program = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            holder.stdout.readline()
+            with pytest.raises(BusyError) as caught, exclusive_lock(str(path), what="the tools", wait=0.3):
+                pytest.fail("is not held")
+        finally:
+            holder.kill()
+    assert f"is in use by process {holder.pid} ({os.path.basename(sys.executable)})" in caught.value.message
+    assert "999999999" not in caught.value.message
+
+
+def test_its_own_run_is_named_with_its_beginning(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with (
+        exclusive_lock(path, what="the tools"),
+        pytest.raises(BusyError, match=rf"process {os.getpid()} \(.*\) since 2"),
+    ):
+        with exclusive_lock(path, what="the tools"):
+            pytest.fail("is not held")

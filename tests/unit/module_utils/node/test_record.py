@@ -671,6 +671,8 @@ def test_only_files_under_the_root_are_read(name: str, tmp_path: Path) -> None:
     finally:
         events, _watched = _watched, None
     assert {event for event, _ in events} <= {"open", "os.listdir", "compile", "exec"}
+    # Who may change a path is asked from `/` down, by descriptors that nothing can be read from.
+    events = [row for row in events if row[0] != "open" or not row[1][2] & os.O_PATH]
     touched = [arguments for event, arguments in events if event in ("open", "os.listdir")]
     assert len(touched) > 20
     for arguments in touched:

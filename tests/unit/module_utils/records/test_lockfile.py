@@ -141,7 +141,7 @@ def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_places_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(LockError, match=r"cannot be read: Is a directory. Make it a readable file"):
+    with pytest.raises(LockError, match=r"cannot be read: is a directory, not a regular file. Make it a readable file"):
         read_lock(str(tmp_path))
     (tmp_path / "file").touch()
     with pytest.raises(LockError, match=r"cannot be written: Not a directory.*or set tensorflow_lock_directory"):

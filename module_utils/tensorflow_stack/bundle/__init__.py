@@ -1,0 +1,1 @@
+"""Fetches what plans need into one directory of static files, and checks such a bundle."""

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Install companions next to TensorFlow, use them, and record the versions in companion_proofs.yml.
+
+    scripts/prove_companions.py                       the newest patch of each minor, with each companion
+    scripts/prove_companions.py 2.15.1 2.8.4
+    scripts/prove_companions.py 2.15.1 --project tensorflow-text
+
+Each is locked as a requirements file of these two lines would be, on the newest Python that has a lock and is on this
+machine, built, and used by a few lines of Python in a process of its own (3 GB for a release, gone afterwards; TMPDIR
+says where). One line for each; ends with 1 if one is installed and does not work: then companions.yml lacks a bound. A
+companion that does not fit a release has no row. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.version import Version
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "module_utils"))
+
+from tensorflow_stack.environment import venv  # noqa: E402  # found by the line above
+from tensorflow_stack.environment.installing import Installer  # noqa: E402
+from tensorflow_stack.errors import StackError  # noqa: E402
+from tensorflow_stack.io.uv import ensure_uv  # noqa: E402
+from tensorflow_stack.locking.inputs import LockRequest, UnsatisfiableError, lock_inputs  # noqa: E402
+from tensorflow_stack.locking.resolver import resolve_lock  # noqa: E402
+from tensorflow_stack.locking.wheel_files import WheelFiles  # noqa: E402
+from tensorflow_stack.node.record import read_node  # noqa: E402
+from tensorflow_stack.records.environment import EnvironmentSpec  # noqa: E402
+from tensorflow_stack.records.lockfile import Lock  # noqa: E402
+from tensorflow_stack.requirements.parse import read_requirements  # noqa: E402
+from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
+from tensorflow_stack.tables.rows import CompanionProof, Release  # noqa: E402
+
+TABLES = REPOSITORY / "roles/tensorflow_release/files/tables"
+PROOFS = TABLES / "companion_proofs.yml"
+# Each has a function in companion_uses.py.
+PROJECTS = (
+    "keras-cv",
+    "keras-hub",
+    "tensorflow-addons",
+    "tensorflow-datasets",
+    "tensorflow-hub",
+    "tensorflow-io",
+    "tensorflow-probability",
+    "tensorflow-text",
+    "tf-keras",
+    "tf2onnx",
+)
+# tensorflow-datasets requires it, and it has no wheel.
+SOURCE_BUILDS = ("promise",)
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+class Prover:
+    """Uses companions in one environment, which has one release and Python after the other."""
+
+    def __init__(self, tables: Tables, directory: str) -> None:
+        self._tables = tables
+        self._directory = directory
+        self._cutoff = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
+        record = tables.uv(platform.machine())
+        assert record is not None
+        self._uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=record._asdict(), index_url=None)
+        self._files = WheelFiles(str(REPOSITORY / ".tools/wheel-files"))
+        self._pythons = {row["minor"]: row["path"] for row in reversed(read_node()["pythons"])}
+
+    def newest_python(self, release: Release) -> str | None:
+        return max((m for m in release.pythons["x86_64"] if m in self._pythons), key=Version, default=None)
+
+    def lock(self, release: str, python: str, project: str) -> Lock | None:
+        """The lock of both, None if no version of the companion fits."""
+        path = Path(self._directory, "requirements.txt")
+        path.write_text(f"{project}\n", encoding="utf-8")
+        request = LockRequest(
+            release, python, "linux_x86_64", "cpu", read_requirements(str(path)), source_builds=SOURCE_BUILDS
+        )
+        try:
+            return resolve_lock(
+                lock_inputs(request, self._tables),
+                uv=lambda: self._uv,
+                cutoff=self._cutoff,
+                list_files=self._files,
+                reader=self._files,
+            )
+        except UnsatisfiableError:
+            return None
+
+    def use(self, lock: Lock, project: str) -> str | None:
+        """Build the environment of the lock. The last line of what went wrong, None if the companion works."""
+        spec = EnvironmentSpec("companion", self._directory, lock.release, "cpu", self._pythons[lock.python], lock)
+        installer = Installer(uv=self._uv, cache=os.path.join(self._directory, ".cache", "uv"))
+        venv.apply_present(spec, installer=lambda: installer, keep=1, lock_timeout=0)
+        done = subprocess.run(
+            [os.path.join(spec.path, "bin", "python"), "-I", str(REPOSITORY / "scripts/companion_uses.py"), project],
+            env={**ENVIRONMENT, "HOME": self._directory},
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1] if done.returncode else None
+
+
+def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
+    """Put a proof in the place of the one before it."""
+    rows = {(row.release, row.python, row.project): row for row in (*proofs, proof)}
+    lines = [
+        f'  - {{release: "{row.release}", python: "{row.python}", project: {row.project}, version: "{row.version}", '
+        f'lock_sha256: {row.lock_sha256}, date: "{row.date}", source: [prove]}}\n'
+        for _, row in sorted(rows.items(), key=lambda item: (Version(item[0][0]), Version(item[0][1]), item[0][2]))
+    ]
+    head = PROOFS.read_text(encoding="utf-8").partition("rows:")[0]
+    PROOFS.write_text(f"{head}rows:\n{''.join(lines)}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("releases", nargs="*")
+    parser.add_argument("--project", choices=PROJECTS)
+    arguments = parser.parse_args()
+    tables = load_tables(str(TABLES))
+    newest = {Version(row.version).release[:2]: row for row in tables.releases}
+    chosen = [row for row in tables.releases if row.version in arguments.releases] or list(newest.values())
+    failed = 0
+    for release in chosen:
+        with tempfile.TemporaryDirectory(prefix="tensorflow-companions-") as directory:
+            prover = Prover(tables, directory)
+            python = prover.newest_python(release)
+            if python is None:
+                print(f"{release.version}: no Python for it on this machine", flush=True)
+                continue
+            for project in [arguments.project] if arguments.project else PROJECTS:
+                failed += not prove(prover, release.version, python, project)
+    return 1 if failed else 0
+
+
+def prove(prover: Prover, release: str, python: str, project: str) -> bool:
+    """Record whether it works; prints one line."""
+    what = f"{project} with {release} on Python {python}"
+    lock = prover.lock(release, python, project)
+    if lock is None:
+        print(f"{what}: none fits", flush=True)
+        return True
+    version = lock.packages[project]
+    proofs = load_tables(str(TABLES)).companion_proofs
+    digests = {(row.release, row.python, row.project): row.lock_sha256 for row in proofs}
+    if digests.get((release, python, project)) == lock.sha256:
+        return True
+    try:
+        fault = prover.use(lock, project)
+    except StackError as error:
+        fault = error.message
+    if fault is not None:
+        print(f"{what}: {version} FAILED: {fault}", flush=True)
+        return False
+    today = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}"
+    record(CompanionProof(release, python, project, version, lock.sha256, today, ("prove",)), proofs)
+    print(f"{what}: {version} works", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""A part of a double of NVIDIA's repository in a bundle, and what apt installs from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.tensorflow_stack.bundle import repositories
+from ansible.module_utils.tensorflow_stack.bundle.fetching import Shelf
+from ansible.module_utils.tensorflow_stack.bundle.repositories import RepositoryPart
+from ansible.module_utils.tensorflow_stack.errors import StackError
+
+from tests.chroots import chroot
+from tests.package_nodes import doubles  # noqa: F401  # a fixture
+from tests.repositories.serve import Server, serve
+
+pytestmark = pytest.mark.integration
+
+CUDNN = {
+    "source": "nvidia_repo",
+    "packages": [{"name": "libcudnn8", "version": "8.1.0.77-1+cuda11.2"}],
+    "belongs": ["libcudnn*", "cudnn*"],
+}
+
+
+DRIVER = {
+    "source": "nvidia_repo",
+    "branch": "535",
+    "packages": [
+        {"name": "nvidia-driver", "version": "535.*"},
+        {"name": "nvidia-kernel-dkms", "version": "535.*"},
+        {"name": "linux-headers-6.1.0-28-amd64", "version": None},
+    ],
+    "belongs": ["*nvidia*", "libcuda1"],
+}
+
+
+@pytest.fixture
+def double(doubles: Path) -> Path:  # noqa: F811
+    return doubles / "plain"
+
+
+@pytest.fixture
+def server(double: Path) -> Iterator[Server]:
+    with serve(double) as running:
+        yield running
+
+
+def part_of(double: Path, server: Server, **changes: Any) -> RepositoryPart:
+    key = next((double / "debian12/x86_64").glob("*.pub")).name
+    fingerprint = json.loads((double / "fingerprints.json").read_text())["first"]
+    row = {"kind": "nvidia", "manager": "apt", "name": "double", "key": key, "fingerprints": [fingerprint]}
+    return RepositoryPart({**row, **changes}, f"{server.url}/debian12/x86_64", "x86_64", {"cudnn": CUDNN})
+
+
+def bring(part: RepositoryPart, directory: Path) -> dict[str, str]:
+    """The packages that are in the bundle afterwards."""
+    mirrored = repositories.read_repository(part)
+    shelf = Shelf(str(directory))
+    for one in mirrored.wanted:
+        shelf.bring(one)
+    files = repositories.write_indexes(shelf, part, mirrored)
+    assert all(file.source == f"{part.url}/{file.path.rpartition('/')[2]}" for file in files)
+    return {one.name: str(one.version) for one in mirrored.wanted}
+
+
+def test_a_part_of_a_repository_keeps_its_signature_and_apt_installs_from_it(
+    double: Path, server: Server, tmp_path: Path
+) -> None:
+    part = part_of(double, server)
+    assert bring(part, tmp_path / "bundle") == {"libcudnn8": "8.1.0.77-1+cuda11.2"}
+    place = tmp_path / "bundle/repositories/double"
+    assert (place / "InRelease").read_bytes() == (double / "debian12/x86_64/InRelease").read_bytes()
+    with chroot("bookworm", tmp_path / "node") as node:
+        shutil.copytree(tmp_path / "bundle", node.path / "mnt/bundle")
+        rows = [{**part.row, "url": "https://nvidia.invalid/debian12/x86_64/"}]
+        added = node.module("nvidia_repository", repositories=rows, url="/mnt/bundle/repositories/double")
+        assert added.get("changed"), added
+        done = node.module("nvidia_packages", component="cudnn", lock_timeout=5, **CUDNN)
+        assert done.get("changed"), done
+        held_and_installed = node.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "libcudnn8")
+        assert held_and_installed.startswith("hi")
+
+
+def test_the_closure_of_a_driver_is_of_one_version(double: Path, server: Server, tmp_path: Path) -> None:
+    part = dataclasses.replace(part_of(double, server), parts={"driver": DRIVER})
+    versions = bring(part, tmp_path / "bundle")
+    assert versions["libcuda1"] == versions["nvidia-driver"] == versions["nvidia-kernel-dkms"] == "535.309.01-1"
+    assert repositories.read_repository(part).left_out == ("linux-headers-6.1.0-28-amd64",)
+
+
+def test_a_key_with_another_fingerprint_is_refused(double: Path, server: Server) -> None:
+    with pytest.raises(StackError, match="The key .* is [0-9A-F]{40}, not 0{40}. Set nvidia_repository_fingerprints"):
+        repositories.read_repository(part_of(double, server, fingerprints=["0" * 40]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("tamper:*/InRelease", "InRelease is not signed by the repository's key"),
+        ("tamper:*/Packages*", "Packages.* is not what its signed Release says"),
+        ("404:*Release*", "has no InRelease, and no Release with a signature"),
+        ("404:*/Packages*", "has no Packages, Packages.gz or Packages.xz that its Release lists"),
+    ],
+)
+def test_an_index_that_is_not_the_signed_one_is_refused(double: Path, server: Server, rule: str, said: str) -> None:
+    server.faults.append(rule)
+    with pytest.raises(StackError, match=said):
+        repositories.read_repository(part_of(double, server))
+
+
+def test_a_repository_of_dnf_is_refused_with_what_to_do(double: Path, server: Server) -> None:
+    with pytest.raises(StackError, match="is one of dnf, of which make bundle takes no packages"):
+        repositories.read_repository(part_of(double, server, manager="dnf"))

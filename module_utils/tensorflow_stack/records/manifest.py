@@ -109,29 +109,38 @@ def update(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
     Other writers wait. Readers see the old file or the new one, also after a power loss. Raises
     UnwritableError where it cannot be written.
     """
-    unlocked = read(root)
-    after = copy.deepcopy(unlocked)
-    change(after)
-    if after == unlocked:
-        return False  # without a lock, which cannot be written in a root that is read-only
     lock = os.path.join(root, ".locks", "manifest")
     setting = "set tensorflow_root to a directory of yours"
-    with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, place_setting=setting):
-        before = read(root)
-        after = copy.deepcopy(before)
-        change(after)
-        if after == before:
+    try:
+        with exclusive_lock(lock, what=path_of(root), wait=_LOCK_SECONDS, place_setting=setting):
+            return _write_changed(root, change)
+    except UnwritableError:
+        # A root that is read-only is as good as any other if there is nothing to write.
+        if _changed(read(root), change) is None:
             return False
-        path = path_of(root)
-        try:
-            write_json(path, after)
-        except OSError as error:
-            raise UnwritableError(
-                f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of {root}, and run "
-                "the playbook again.",
-                path=path,
-            ) from error
-        return True
+        raise
+
+
+def _write_changed(root: str, change: Callable[[dict[str, Any]], object]) -> bool:
+    after = _changed(read(root), change)
+    if after is None:
+        return False
+    path = path_of(root)
+    try:
+        write_json(path, after)
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror}. Free some space or run as the owner of {root}, and run "
+            "the playbook again.",
+            path=path,
+        ) from error
+    return True
+
+
+def _changed(content: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any] | None:
+    after = copy.deepcopy(content)
+    change(after)
+    return None if after == content else after
 
 
 def _unusable(path: str, found: str) -> StackError:

@@ -43,8 +43,8 @@ def check_cache(root: str) -> None:
     for directory, names, files in os.walk(cache):
         depth = os.path.relpath(directory, cache).count("/")
         for path in (os.path.join(directory, name) for name in names + files):
-            # Everybody may take uv's lock.
-            if not path.endswith("/.lock"):
+            # Everybody may take a lock of uv, which it makes so whatever the umask is.
+            if not path.endswith(".lock"):
                 weakness = judge(path, os.lstat(path), shared=False)
                 if weakness:
                     raise BuildError(

@@ -68,6 +68,8 @@ class Cluster:
         return run_playbook([*command, "-e", json.dumps(own)], directory=REPOSITORY, environ=environ)
 
 
+# The order of hooks is seen in test_fleet.py; this takes 14 CPU seconds.
+@pytest.mark.slow
 def test_nodes_are_cordoned_drained_and_uncordoned(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     run = cluster.play("drain", "gpu01", "--check")

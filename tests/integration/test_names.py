@@ -105,7 +105,7 @@ def test_junit_beside_our_own_callbacks(site: Site) -> None:
     [
         slow("default", "json"),
         ("default", "yaml"),
-        ("stack_screen", "json"),
+        slow("stack_screen", "json"),
         slow("stack_screen", "yaml"),
         slow("minimal", "json"),
         slow("minimal", "yaml"),

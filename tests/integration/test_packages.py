@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import package_nodes
-from tests.package_nodes import CUDA, MAINLY_ONE, MIDDLE, OLD, SUITES, Node, cudnn, driver
+from tests.package_nodes import CUDA, MAINLY_ONE, MIDDLE, OLD, Node, cudnn, driver
 
 pytestmark = pytest.mark.integration
 # Fixtures, which pytest finds by their names here.
@@ -14,7 +14,7 @@ doubles, node, suite = package_nodes.doubles, package_nodes.node, package_nodes.
 FORCE = ("--allow-change-held-packages", "--allow-downgrades")
 
 
-@pytest.mark.parametrize("suite", SUITES, indirect=True)
+@pytest.mark.parametrize("suite", MAINLY_ONE, indirect=True)
 def test_up_down_and_the_same_in_one_transaction(node: Node) -> None:
     done = node.both(**cudnn(OLD, "libcudnn8-dev"))
     assert done["transaction"]["install"] == [f"libcudnn8-dev={OLD}", f"libcudnn8={OLD}"], done

@@ -18,7 +18,7 @@ REFUSED = [row for row in ROWS if "refused" in row]
 LOCKED = [row for row in ROWS if "pythons" in row]
 IN_CONFLICT = [row for row in ROWS if "conflicts" in row]
 # Quick ones, of every kind; all others take minutes with an empty cache.
-IN_CI = ("google-research--albert.txt", "tensorflow--quantum.txt", "google-deepmind--alphafold.txt")
+IN_CI = ("google-research--albert.txt", "google-deepmind--alphafold.txt")
 
 
 def parameters(rows: list[dict[str, Any]]) -> list[Any]:

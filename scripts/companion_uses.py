@@ -45,6 +45,8 @@ def use_tensorflow_hub() -> None:
 def use_tensorflow_io() -> None:
     import tensorflow_io
 
+    if tensorflow.__version__.startswith("1."):
+        return  # of that time, without the operation below
     assert tensorflow_io.experimental.color.rgb_to_bgr(numpy.ones((2, 2, 3), "uint8")).shape == (2, 2, 3)
 
 
@@ -70,6 +72,8 @@ def use_tf_keras() -> None:
 def use_tf2onnx() -> None:
     import tf2onnx
 
+    if tensorflow.__version__.startswith("1."):
+        return  # it converts functions of TensorFlow 2 alone
     signature = [tensorflow.TensorSpec((2,), tensorflow.float32)]
     tf2onnx.convert.from_function(tensorflow.function(lambda value: value * 2.0), input_signature=signature)
 

@@ -228,10 +228,10 @@ FAULTS = {
         "n06",
         inside(FULL, privileged=True),
         inside(f"umount {ROOT}/.builds", privileged=True),
-        error="No space left on device",
+        error="is full: free some space there.",
     ),
     "another run changes the same environment": Fault(
-        "n07", hold_lock, inside("pkill -f 'sleep [9]87'"), error="is in use by an unknown process; waited 5 s."
+        "n07", hold_lock, inside("pkill -f 'sleep [9]87'"), error="(sleep); waited 5 s."
     ),
     # ssh would use a connection that exists.
     "it refuses the key": Fault(

@@ -13,7 +13,6 @@ from ..errors import StackError
 from ..io.clock import timestamp
 from ..io.downloads import Source, as_url
 from ..io.flock import exclusive_lock
-from ..io.reading import digest_of
 from ..io.space import check_free_space
 from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE, ensure_uv
 from ..io.writing import write_text
@@ -35,7 +34,7 @@ from .manifest import (
 from .needs import BundleNeed, needs_of_plan, unique
 from .repositories import Mirrored, RepositoryPart, parts_of_plan, read_repository, write_indexes
 from .sbom import render_sbom
-from .signing import kind_of_key, sign
+from .signing import kind_of_key, remove_signatures, sign
 
 _THREADS = 4
 _REDIST = "redist"
@@ -113,8 +112,9 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
     if wish.older and older is None:
         raise StackError(f"bundle_older is {wish.older}, which has no {MANIFEST}. Set it to an earlier bundle.")
     shelf = Shelf(wish.directory, ((str(wish.older), older),) if older else ())
-    uv = _uv(wish)
-    work = _collect(wish, uv)
+    tables = load_tables(wish.tables)
+    uv = _uv(wish, tables)
+    work = _collect(wish, tables)
     missing = [one for one in work.wanted if not shelf.seems_to_have(one)]
     to_fetch = sum(one.bytes or 0 for one in missing if not shelf.can_reuse(one.sha256))
     size_line = _size_line(work, missing, to_fetch, wish.directory)
@@ -133,10 +133,10 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
             list(pool.map(shelf.bring, work.wanted))
         files = [_file_of(shelf, one) for one in work.wanted]
         known_before = [manifest for manifest in (before, older) if manifest]
-        files += [_bring_python(wish, shelf, uv, need, known_before) for need in work.pythons]
+        files += [_bring_python(wish, shelf, tables, uv, need, known_before) for need in work.pythons]
         for part, mirrored in work.repositories:
             files += write_indexes(shelf, part, mirrored)
-        manifest = _write(wish, before, files, work)
+        manifest = _write(wish, shelf, before, files, work)
         _open_to_servers(wish.directory, is_new=is_new)
     return BundleOutcome(
         manifest,
@@ -159,22 +159,20 @@ def _size_line(work: _Work, missing: Sequence[Wanted], to_fetch: int, directory:
     )
 
 
-def _uv(wish: BundleWish) -> str:
-    row = load_tables(wish.tables).uv(platform.machine())
+def _uv(wish: BundleWish, tables: Tables) -> str:
+    row = tables.uv(platform.machine())
     if row is None:
         raise StackError(f"There is no pinned uv for {platform.machine()}, so no bundle can be made on this machine.")
-    record = {name: getattr(row, name) for name in ("version", "filename", "sha256", "bytes", "program_sha256")}
-    return ensure_uv(directory=wish.tools_directory, record=record, index_url=wish.index_url)
+    return ensure_uv(directory=wish.tools_directory, record=row._asdict(), index_url=wish.index_url)
 
 
 # --- Collecting -----------------------------------------------------------------------------------
 
 
-def _collect(wish: BundleWish, uv: str) -> _Work:
+def _collect(wish: BundleWish, tables: Tables) -> _Work:
     needs: list[BundleNeed] = []
     for host, plan in wish.plans:
         needs += needs_of_plan(plan, _lock_of(host, plan), all_of_it=True)
-    tables = load_tables(wish.tables)
     architectures = dict.fromkeys(str(plan["lock"]["architecture"]) for _, plan in wish.plans)
     needs += need_of_controllers_uv(tables)
     needs += [
@@ -190,8 +188,9 @@ def _collect(wish: BundleWish, uv: str) -> _Work:
     )
     work = _Work()
     locked, work.said = wheels.find_wheels(index, [need for need in needs if need.kind in ("wheel", "source")])
+    minors = wish.tools_pythons or sorted(tables.uv_pythons)
     tools, said = wheels.find_wheels(
-        index, _needs_of_tools(wish), fits=wheels.fitting(_pythons_of_tools(wish), platform.machine())
+        index, _needs_of_tools(wish, minors), fits=wheels.fitting(minors, platform.machine())
     )
     work.said.update(said)
     found = {one.path: one for one in [*locked, *tools]}
@@ -228,15 +227,11 @@ def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
     return lock
 
 
-def _needs_of_tools(wish: BundleWish) -> list[BundleNeed]:
+def _needs_of_tools(wish: BundleWish, minors: Sequence[str]) -> list[BundleNeed]:
     if not wish.tools_lock:
         return []
     with open(wish.tools_lock, encoding="utf-8") as stream:
-        return wheels.needs_of_tools(stream.read(), _pythons_of_tools(wish))
-
-
-def _pythons_of_tools(wish: BundleWish) -> Sequence[str]:
-    return wish.tools_pythons or sorted(load_tables(wish.tables).uv_pythons)
+        return wheels.needs_of_tools(stream.read(), minors)
 
 
 def _archives(wish: BundleWish, needs: Sequence[BundleNeed]) -> list[Wanted]:
@@ -267,7 +262,7 @@ def _file_of(shelf: Shelf, wanted: Wanted) -> BundledFile:
 
 
 def _bring_python(
-    wish: BundleWish, shelf: Shelf, uv: str, need: BundleNeed, before: Sequence[BundleManifest]
+    wish: BundleWish, shelf: Shelf, tables: Tables, uv: str, need: BundleNeed, before: Sequence[BundleManifest]
 ) -> BundledFile:
     """Only uv knows the sha256 of a build, so that uv checks what was fetched."""
     version, url, place = pythons.find_python(uv, need, wish.python_downloads)
@@ -275,7 +270,7 @@ def _bring_python(
     for known in [manifest.by_path[path] for manifest in before if path in manifest.by_path]:
         if shelf.has(path, known.sha256) or shelf.reuse(path, known.sha256):
             return known
-    row = load_tables(wish.tables).uv(need.architecture)
+    row = tables.uv(need.architecture)
     faults = []
     for source in pythons.sources(url, place, wish.python_mirror, row.python_hosts if row else ()):
         try:
@@ -283,15 +278,10 @@ def _bring_python(
         except StackError as error:
             faults.append(error.message)
             continue
-        file = BundledFile(
-            path,
-            digest_of(shelf.path_of(path)).hex(),
-            os.path.getsize(shelf.path_of(path)),
-            "python",
-            "cpython",
-            version,
-            source.shown,
-            "PSF-2.0",  # fact: its name in the list of SPDX, 2026-11-26
+        file = replace(
+            shelf.file_at(path, kind="python", name="cpython", source=source.shown),
+            version=version,
+            license="PSF-2.0",  # fact: its name in the list of SPDX, 2026-11-26
         )
         try:
             pythons.check_python(uv, wish.directory, file, wish.python_downloads)
@@ -314,7 +304,7 @@ def _shown(url: str) -> str:
 
 
 def _write(
-    wish: BundleWish, before: BundleManifest | None, files: Sequence[BundledFile], work: _Work
+    wish: BundleWish, shelf: Shelf, before: BundleManifest | None, files: Sequence[BundledFile], work: _Work
 ) -> BundleManifest:
     """Pages, bill of materials, manifest and signature, in this order; nothing is written if nothing changes."""
     kept = [file for file in before.files if not _is_made(file)] if before else []
@@ -324,21 +314,19 @@ def _write(
         paths = wheels.write_pages(
             wish.directory, [file for file in merged if file.kind in ("wheel", "source")], work.said
         )
-        pages = [_made_file(wish.directory, path, "index") for path in paths]
+        pages = [shelf.file_at(path, kind="index") for path in paths]
         content = merge_files(merged, pages)
         if before and plans == before.plans and _without_sbom(before.files) == content and _is_signed(wish):
             return before
         made_at = timestamp()
         write_text(os.path.join(wish.directory, SBOM), render_sbom(merged, made_at=made_at))
-        manifest = BundleManifest(made_at, plans, merge_files(content, [_made_file(wish.directory, SBOM, "sbom")]))
+        manifest = BundleManifest(made_at, plans, merge_files(content, [shelf.file_at(SBOM, kind="sbom")]))
         write_text(os.path.join(wish.directory, MANIFEST), render_manifest(manifest))
     except OSError as error:
         if isinstance(error, StackError):
             raise
         raise unwritable(str(error.filename or wish.directory), error) from error
-    for name in SIGNATURES.values():
-        if os.path.lexists(os.path.join(wish.directory, name)):
-            os.unlink(os.path.join(wish.directory, name))
+    remove_signatures(wish.directory)
     if wish.signing_key:
         sign(wish.directory, wish.signing_key)
     return manifest
@@ -365,11 +353,6 @@ def _is_signed(wish: BundleWish) -> bool:
 
 def _without_sbom(files: Sequence[BundledFile]) -> tuple[BundledFile, ...]:
     return tuple(file for file in files if file.kind != "sbom")
-
-
-def _made_file(directory: str, path: str, kind: str) -> BundledFile:
-    place = os.path.join(directory, path)
-    return BundledFile(path, digest_of(place).hex(), os.path.getsize(place), kind)
 
 
 def _planned_for(wish: BundleWish) -> list[PlannedFor]:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -65,11 +66,11 @@ class BundleManifest:
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
-    @property
+    @functools.cached_property
     def by_path(self) -> dict[str, BundledFile]:
         return {file.path: file for file in self.files}
 
-    @property
+    @functools.cached_property
     def by_sha256(self) -> dict[str, BundledFile]:
         return {file.sha256: file for file in self.files}
 

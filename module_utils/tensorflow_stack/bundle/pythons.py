@@ -66,7 +66,7 @@ def check_python(uv: str, bundle: str, file: BundledFile, downloads: str | None)
         mirror = as_url(os.path.join(bundle, DIRECTORY))
         command = [uv, "python", "install", "--no-bin", "--install-dir", scratch, "--mirror", mirror]
         command += ["--python-downloads-json-url", downloads] if downloads else []
-        environment = {**_environment(os.path.join(scratch, "cache")), "UV_PYTHON_DOWNLOADS": "manual"}
+        environment = _environment(os.path.join(scratch, "cache"))
         done = run([*command, f"cpython-{file.version}-linux-{_architecture(file)}-gnu"], env=environment)
     if done.code:
         said = [line.strip() for line in done.lines if line.strip()]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import StackError
-from ..io.commands import c_locale, run
 from ..io.downloads import Source
 from ..io.writing import write_bytes
 from ..repositories.openpgp import armour, read_keys
@@ -25,6 +24,7 @@ from . import apt
 from .apt import IndexedPackage
 from .fetching import Shelf, Wanted
 from .manifest import BundledFile
+from .signing import find_gpg_fault
 
 DIRECTORY = "repositories"
 _MOST_BYTES = 256 << 20
@@ -168,13 +168,10 @@ def check_signed(body: bytes, signature: bytes | None, key: bytes, *, what: str)
         write_bytes(paths["body"], body)
         if signature is not None:
             write_bytes(paths["signature"], signature)
-        gpg = ["gpg", "--batch", "--homedir", home]
-        run([*gpg, "--quiet", "--import", paths["key"]], env=c_locale(), timeout=60)
         files = [paths["body"]] if signature is None else [paths["signature"], paths["body"]]
-        done = run([*gpg, "--status-fd", "1", "--verify", *files], env=c_locale(), timeout=60)
-    if done.code or not re.search(r"^\[GNUPG:\] VALIDSIG ", done.output, re.MULTILINE):
-        said = [line.strip() for line in done.lines if line.strip() and "[GNUPG:]" not in line]
-        raise StackError(f"{what} is not signed by the repository's key: {said[-1] if said else 'gpg says nothing'}.")
+        fault = find_gpg_fault(paths["key"], files, home)
+    if fault:
+        raise StackError(f"{what} is not signed by the repository's key: {fault}.")
 
 
 def _check_digest(body: bytes, sha256: str, name: str, part: RepositoryPart) -> None:

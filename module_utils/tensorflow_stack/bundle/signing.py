@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 
 from ..errors import StackError
 from ..io.commands import c_locale, run
@@ -32,9 +34,7 @@ def sign(directory: str, key: str) -> str:
     """Sign the manifest in `directory`; the name of the signature. One by another kind of key is removed."""
     kind = kind_of_key(key)
     path, target = os.path.join(directory, MANIFEST), os.path.join(directory, SIGNATURES[kind])
-    for name in SIGNATURES.values():
-        if os.path.lexists(os.path.join(directory, name)):
-            os.unlink(os.path.join(directory, name))
+    remove_signatures(directory)
     if kind == "ssh":
         command = ["ssh-keygen", "-Y", "sign", "-q", "-f", key, "-n", _NAMESPACE, path]
     else:
@@ -48,6 +48,13 @@ def sign(directory: str, key: str) -> str:
         )
     os.chmod(target, 0o644)
     return SIGNATURES[kind]
+
+
+def remove_signatures(directory: str) -> None:
+    """They are of another manifest than the one that was written just now."""
+    for name in SIGNATURES.values():
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
 
 
 def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str, *, where: str) -> None:
@@ -86,13 +93,19 @@ def _check_by_ssh(paths: dict[str, str], signers: str, scratch: str, manifest: b
 
 
 def _check_by_gpg(paths: dict[str, str], signers: str, scratch: str, manifest: bytes) -> str | None:
-    home = ["gpg", "--batch", "--homedir", scratch]
-    imported = run([*home, "--quiet", "--import", signers], env=c_locale(), timeout=60)
+    return find_gpg_fault(signers, [paths["signature"], paths["manifest"]], scratch)
+
+
+def find_gpg_fault(keys: str, signed: Sequence[str], home: str) -> str | None:
+    """Why gpg does not take `signed` for signed by one of the keys in a file: a signature and its file, or one of both.
+
+    `home` is an empty directory.
+    """
+    gpg = ["gpg", "--batch", "--homedir", home]
+    imported = run([*gpg, "--quiet", "--import", keys], env=c_locale(), timeout=60)
     if imported.code:
         return f"gpg cannot read them ({_last(imported.output)})"
-    done = run(
-        [*home, "--status-fd", "1", "--verify", paths["signature"], paths["manifest"]], env=c_locale(), timeout=60
-    )
+    done = run([*gpg, "--status-fd", "1", "--verify", *signed], env=c_locale(), timeout=60)
     good = re.search(r"^\[GNUPG:\] VALIDSIG ", done.output, re.M)
     return None if good and not done.code else _last(done.output)
 

@@ -21,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ..errors import StackError
 from ..io.downloads import Source
-from ..io.index import read_page, sha256_of
+from ..io.index import MOST_BYTES, read_page, sha256_of
 from ..io.reading import read_json
 from ..io.writing import write_text
 from .fetching import Wanted
@@ -35,7 +35,6 @@ _API = "1.1"  # fact: PEP 700, 2022-10-21
 _JSON = {"meta": {"api-version": _API}}
 # Of glibc, from the one of manylinux1 on; newer than any that a wheel asks for today.
 _GLIBC_MINORS = range(5, 60)
-_MOST_BYTES = 64 << 20
 # What a page says of a file beside its address.
 _SAID = ("requires-python", "size", "upload-time", "yanked")
 Row = dict[str, Any]
@@ -172,7 +171,7 @@ def _write_page(directory: str, place: str, as_json: str, body: str, title: str)
 def _rows_of(path: str) -> dict[str, Row]:
     """What a page of the bundle says already, by file name."""
     try:
-        rows = read_json(path, _MOST_BYTES)["files"]
+        rows = read_json(path, MOST_BYTES)["files"]
         return {str(row["filename"]): {key: row[key] for key in _SAID if key in row} for row in rows}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

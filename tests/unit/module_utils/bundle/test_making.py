@@ -36,7 +36,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
     tool = make_wheel(tmp_path / "wheels", "jinja2", "3.1.6", {"jinja2/__init__.py": ""})
     (tmp_path / "controller.txt").write_text(f"jinja2==3.1.6 \\\n    --hash=sha256:{tool.hashes[0]}\n")
     archives = Shelf(tmp_path / "nvidia").cuda(tmp_path / "prefix").archives
-    monkeypatch.setattr(making, "_uv", lambda wish: "/bin/false")
+    monkeypatch.setattr(making, "_uv", lambda wish, tables: "/bin/false")
     monkeypatch.setattr(making, "need_of_controllers_uv", lambda tables: [])
     plan = {
         "release": "2.8.0",

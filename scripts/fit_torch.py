@@ -10,8 +10,6 @@ Each is resolved with the release, its CUDA wheels and torch alone; two distribu
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -21,33 +19,22 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
-from tensorflow_stack.io.uv import ensure_uv  # noqa: E402  # found by the line above
-from tensorflow_stack.locking.blame import without_clash  # noqa: E402
+from index_today import IndexToday  # noqa: E402  # beside this
+from tensorflow_stack.locking.blame import without_clash  # noqa: E402  # found by the line above
 from tensorflow_stack.locking.compile import ClashError  # noqa: E402
-from tensorflow_stack.locking.inputs import LockInputs, LockRequest, UnsatisfiableError, lock_inputs  # noqa: E402
+from tensorflow_stack.locking.inputs import LockInputs, UnsatisfiableError  # noqa: E402
 from tensorflow_stack.locking.resolver import resolve_versions  # noqa: E402
-from tensorflow_stack.locking.wheel_files import WheelFiles  # noqa: E402
-from tensorflow_stack.requirements.parse import read_requirements  # noqa: E402
 from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
 
 TABLES = REPOSITORY / "roles/tensorflow_release/files/tables"
 
 
 class Fit:
-    def __init__(self, tables: Tables, directory: str, cutoff: str) -> None:
-        self._tables = tables
-        self._directory = directory
-        self._cutoff = cutoff
-        record = tables.uv(platform.machine())
-        assert record is not None
-        self._uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=record._asdict(), index_url=None)
-        self._files = WheelFiles(str(REPOSITORY / ".tools/wheel-files"))
+    def __init__(self, tables: Tables, directory: str) -> None:
+        self._index = IndexToday(tables, directory)
 
     def torch(self, version: str, python: str) -> str | None:
-        path = Path(self._directory, "requirements.txt")
-        path.write_text(f"tensorflow=={version}\ntorch\n", encoding="utf-8")
-        request = LockRequest(version, python, "linux_x86_64", "cuda", read_requirements(str(path)))
-        inputs = lock_inputs(request, self._tables)
+        inputs = self._index.inputs(version, python, "cuda", f"tensorflow=={version}\ntorch\n")
         try:
             return self._resolve(inputs).get("torch")
         except ClashError as error:
@@ -56,7 +43,7 @@ class Fit:
             return None
 
     def _resolve(self, inputs: LockInputs) -> dict[str, str]:
-        return resolve_versions(inputs, uv=self._uv, cutoff=self._cutoff, list_files=self._files, reader=self._files)
+        return resolve_versions(inputs, uv=self._index.uv, **self._index.options)
 
 
 def main() -> None:
@@ -67,7 +54,7 @@ def main() -> None:
     newest = {Version(row.version).release[:2]: row for row in tables.releases if tables.cuda_wheels_for(row.version)}
     chosen = [row for row in tables.releases if row.version in arguments.releases] or list(newest.values())
     with tempfile.TemporaryDirectory(prefix="tensorflow-torch-") as directory:
-        fit = Fit(tables, directory, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z")
+        fit = Fit(tables, directory)
         for row in chosen:
             for python in reversed(row.pythons["x86_64"]):
                 torch = fit.torch(row.version, python)

@@ -14,9 +14,7 @@ companion that does not fit a release has no row. A run that was stopped goes on
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,17 +26,16 @@ from packaging.version import Version
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
+from index_today import TODAY, IndexToday  # noqa: E402  # beside this
+from prove import ENVIRONMENT  # noqa: E402
 from tensorflow_stack.environment import venv  # noqa: E402  # found by the line above
 from tensorflow_stack.environment.installing import Installer  # noqa: E402
 from tensorflow_stack.errors import StackError  # noqa: E402
-from tensorflow_stack.io.uv import ensure_uv  # noqa: E402
-from tensorflow_stack.locking.inputs import LockRequest, UnsatisfiableError, lock_inputs  # noqa: E402
+from tensorflow_stack.locking.inputs import UnsatisfiableError  # noqa: E402
 from tensorflow_stack.locking.resolver import resolve_lock  # noqa: E402
-from tensorflow_stack.locking.wheel_files import WheelFiles  # noqa: E402
 from tensorflow_stack.node.record import read_node  # noqa: E402
 from tensorflow_stack.records.environment import EnvironmentSpec  # noqa: E402
 from tensorflow_stack.records.lockfile import Lock  # noqa: E402
-from tensorflow_stack.requirements.parse import read_requirements  # noqa: E402
 from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
 from tensorflow_stack.tables.rows import CompanionProof, Release  # noqa: E402
 
@@ -59,20 +56,14 @@ PROJECTS = (
 )
 # tensorflow-datasets requires it, and it has no wheel.
 SOURCE_BUILDS = ("promise",)
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 class Prover:
     """Uses companions in one environment, which has one release and Python after the other."""
 
     def __init__(self, tables: Tables, directory: str) -> None:
-        self._tables = tables
         self._directory = directory
-        self._cutoff = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}T00:00:00Z"
-        record = tables.uv(platform.machine())
-        assert record is not None
-        self._uv = ensure_uv(directory=str(REPOSITORY / ".tools"), record=record._asdict(), index_url=None)
-        self._files = WheelFiles(str(REPOSITORY / ".tools/wheel-files"))
+        self._index = IndexToday(tables, directory)
         self._pythons = {row["minor"]: row["path"] for row in reversed(read_node()["pythons"])}
 
     def newest_python(self, release: Release) -> str | None:
@@ -80,26 +71,16 @@ class Prover:
 
     def lock(self, release: str, python: str, project: str) -> Lock | None:
         """The lock of both, None if no version of the companion fits."""
-        path = Path(self._directory, "requirements.txt")
-        path.write_text(f"{project}\n", encoding="utf-8")
-        request = LockRequest(
-            release, python, "linux_x86_64", "cpu", read_requirements(str(path)), source_builds=SOURCE_BUILDS
-        )
+        inputs = self._index.inputs(release, python, "cpu", f"{project}\n", source_builds=SOURCE_BUILDS)
         try:
-            return resolve_lock(
-                lock_inputs(request, self._tables),
-                uv=lambda: self._uv,
-                cutoff=self._cutoff,
-                list_files=self._files,
-                reader=self._files,
-            )
+            return resolve_lock(inputs, uv=lambda: self._index.uv, **self._index.options)
         except UnsatisfiableError:
             return None
 
     def use(self, lock: Lock, project: str) -> str | None:
         """Build the environment of the lock. The last line of what went wrong, None if the companion works."""
         spec = EnvironmentSpec("companion", self._directory, lock.release, "cpu", self._pythons[lock.python], lock)
-        installer = Installer(uv=self._uv, cache=os.path.join(self._directory, ".cache", "uv"))
+        installer = Installer(uv=self._index.uv, cache=os.path.join(self._directory, ".cache", "uv"))
         venv.apply_present(spec, installer=lambda: installer, keep=1, lock_timeout=0)
         done = subprocess.run(
             [os.path.join(spec.path, "bin", "python"), "-I", str(REPOSITORY / "scripts/companion_uses.py"), project],
@@ -165,8 +146,7 @@ def prove(prover: Prover, release: str, python: str, project: str) -> bool:
     if fault is not None:
         print(f"{what}: {version} FAILED: {fault}", flush=True)
         return False
-    today = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}"
-    record(CompanionProof(release, python, project, version, lock.sha256, today, ("prove",)), proofs)
+    record(CompanionProof(release, python, project, version, lock.sha256, TODAY, ("prove",)), proofs)
     print(f"{what}: {version} works", flush=True)
     return True
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from tests.integration.test_additions import MINOR, RELEASE, Machine
 from tests.integration.test_classic_cases import REPORT_SCHEMA
+from tests.playbooks import ANSIBLE_PLAYBOOK, LOCAL, REPOSITORY, run_playbook
 
 pytestmark = pytest.mark.integration
 
@@ -62,3 +65,35 @@ def test_another_failure_of_the_check_is_no_reason_to_reboot(machine: Machine) -
     assert run.code != 0
     assert "time_limit is 0" in run.output
     assert "Reboot the node" not in run.output
+
+
+EVIDENCE_OF_THE_PLAN = {"code": "c", "gpus": ["0000:01:00.0 A100"], "driver": None, "boot_id": "before"}
+KERNEL_AFTER = {"loaded": "570.86", "machine": {"boot_id": "after", "machine_id": "m"}}
+
+
+def test_a_verdict_is_of_the_driver_and_boot_that_the_check_found(tmp_path: Path) -> None:
+    """Those of the plan are of the time before, with which the next run would check again."""
+    apply = yaml.safe_load((REPOSITORY / "playbooks/tasks/apply.yml").read_text(encoding="utf-8"))
+    (evidence,) = [task["vars"]["tensorflow_check_evidence"] for task in apply if "block" in task]
+    cases = {
+        "loaded": ({"nvidia_driver_kernel_result": KERNEL_AFTER}, EVIDENCE_OF_THE_PLAN),
+        "no_driver_role": ({}, EVIDENCE_OF_THE_PLAN),
+        "another_environment": ({"nvidia_driver_kernel_result": {}}, EVIDENCE_OF_THE_PLAN),
+        "cpu": ({"nvidia_driver_kernel_result": KERNEL_AFTER}, {"code": "c", "gpus": []}),
+    }
+    write = {"ansible.builtin.copy": {"dest": str(tmp_path / "{{ case }}.json"), "content": "{{ evidence | to_json }}"}}
+    tasks = [
+        {**write, "vars": {"case": name, **facts, "stack_plan": {"evidence": planned}, "evidence": evidence}}
+        for name, (facts, planned) in cases.items()
+    ]
+    play = [{"hosts": "localhost", "gather_facts": False, "vars": LOCAL, "tasks": tasks}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+    run = run_playbook([str(ANSIBLE_PLAYBOOK), "-i", "localhost,", "play.yml"], directory=tmp_path)
+    assert run.code == 0, run.output
+    found = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in cases}
+    assert found == {
+        "loaded": {**EVIDENCE_OF_THE_PLAN, "driver": "570.86", "boot_id": "after"},
+        "no_driver_role": EVIDENCE_OF_THE_PLAN,
+        "another_environment": EVIDENCE_OF_THE_PLAN,
+        "cpu": {"code": "c", "gpus": []},
+    }

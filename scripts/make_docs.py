@@ -12,22 +12,21 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, nodes
-from packaging.version import Version
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
+import release_docs  # noqa: E402  # beside this
+from markdown_tables import outside_code, table  # noqa: E402
 from tensorflow_stack.check.diagnose import FACTS, KINDS  # noqa: E402  # found by the line above
 from tensorflow_stack.check.verdicts import VERDICTS  # noqa: E402
-from tensorflow_stack.records.lockfile import Lock, lock_path, read_lock  # noqa: E402  # found by the line above
-from tensorflow_stack.tables.load import Tables, load_tables  # noqa: E402
-from tensorflow_stack.tables.rows import Release  # noqa: E402
+from tensorflow_stack.tables.load import load_tables  # noqa: E402
 
 ROLES = REPOSITORY / "roles"
 PLAYBOOKS = REPOSITORY / "playbooks"
@@ -112,7 +111,7 @@ def variables(role: Path) -> str:
         choices = ", ".join(f"`{choice}`" for choice in option.get("choices", ()))
         meaning = _description(option) + (f" One of {choices}." if choices else "")
         rows.append((f"`{name}`", option.get("type", "str"), default, meaning))
-    return _table(("variable", "type", "default", "meaning"), rows)
+    return table(("variable", "type", "default", "meaning"), rows)
 
 
 def inventory() -> str:
@@ -121,153 +120,7 @@ def inventory() -> str:
         (f"`{name}`", _value(default), meaning, ", ".join(f"[{role}](roles/{role}/README.md)" for role in roles))
         for name, (default, meaning, roles) in inventory_variables(_roles()).items()
     ]
-    return _table(("variable", "default", "meaning", "taken by"), rows)
-
-
-def releases() -> str:
-    """The table of the newest patch of each minor."""
-    tables = load_tables(str(RELEASE_FILES / "tables"))
-    newest = {Version(row.version).release[:2]: row for row in tables.releases}
-    rows = []
-    for row in reversed(newest.values()):
-        wheels = tables.cuda_wheels_for(row.version)
-        rows.append(
-            (
-                row.version,
-                _span(row.pythons.get("x86_64", ())),
-                f"{row.cuda}, {row.cudnn}",
-                f"{wheels.cuda}, {wheels.cudnn}" if wheels else "none",
-                " ".join(row.gpu_code) if row.gpu_code else "not known",
-                "CPU" if row.pythons.get("aarch64") else "none",
-                ", ".join(_proven(tables, row)) or "no",
-                _seen_on(tables, row),
-            )
-        )
-    titles = (
-        *("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "proven on Python"),
-        "seen computing on",
-    )
-    return _table(titles, rows)
-
-
-def every_release() -> str:
-    """The table of all releases, with what there is of each and what of it was proven."""
-    tables = load_tables(str(RELEASE_FILES / "tables"))
-    dates = {proof.release: proof.date for proof in tables.proofs}
-    rows = []
-    for row in reversed(tables.releases):
-        wheels = tables.cuda_wheels_for(row.version)
-        cuda = tables.cuda_driver(wheels.cuda if wheels else row.cuda)
-        proven = _proven(tables, row)
-        rows.append(
-            (
-                row.version,
-                f"{row.cuda}, {row.cudnn}",
-                f"{wheels.cuda}, {wheels.cudnn}" if wheels else "none",
-                cuda.minor_compatibility_driver or cuda.driver,
-                *(
-                    ", ".join(_locked(row, f"linux_{architecture}", flavour)) or "none"
-                    for architecture, flavour in (("x86_64", "cpu"), ("x86_64", "cuda"), ("aarch64", "cpu"))
-                ),
-                f"{', '.join(proven)} ({dates[row.version]})" if proven else "no",
-            )
-        )
-    locks = ("locks, CPU", "locks, CUDA wheels", "locks, aarch64")
-    return _table(("release", "CUDA, cuDNN of its build", "as wheels", "driver from", *locks, "proven on Python"), rows)
-
-
-def gpu_proofs() -> str:
-    """The table of what computed on real GPUs."""
-    rows = [
-        (p.release, p.gpu, p.driver, p.cuda, p.cudnn, p.python, f"{len(p.verdicts)} of {len(p.verdicts)}",
-         f"{p.seconds} s", p.date)
-        for p in reversed(load_tables(str(RELEASE_FILES / "tables")).gpu_proofs)
-    ]  # fmt: skip
-    titles = ("release", "GPU", "driver", "CUDA", "cuDNN", "Python", "cases as expected", "first check", "date")
-    return _table(titles, rows)
-
-
-def companions() -> str:
-    """The table of companions that were used with each release: release by companion, each cell a version."""
-    proofs = load_tables(str(RELEASE_FILES / "tables")).companion_proofs
-    projects = sorted({proof.project for proof in proofs})
-    versions = {(proof.release, proof.python, proof.project): proof.version for proof in proofs}
-    targets = list(dict.fromkeys((proof.release, proof.python) for proof in reversed(proofs)))
-    rows = [(*target, *(versions.get((*target, project), "none") for project in projects)) for target in targets]
-    return _table(("release", "Python", *projects), rows)
-
-
-def kernels() -> str:
-    """The table of the kinds of kernels of each release."""
-    tables = load_tables(str(RELEASE_FILES / "tables"))
-    rows = []
-    for row in reversed(tables.kernels):
-        for kernel in row.kernels:
-            ptx = kernel["ptx"]
-            driver = tables.driver_for_ptx(ptx["version"])
-            machine_code = " ".join(kernel["machine_code"])
-            rows.append(
-                (
-                    f"`{row.releases}`",
-                    f"{kernel['count']:,}",
-                    machine_code,
-                    f"{ptx['version']}, {ptx['target']}",
-                    driver,
-                )
-            )
-    return _table(("releases", "kernels", "machine code", "PTX", "driver"), rows)
-
-
-def known_breaks() -> str:
-    """The table of what releases need beyond their metadata."""
-    tables = load_tables(str(RELEASE_FILES / "tables"))
-    kinds = {"constraint": "limit", "add": "addition"}
-    rows = [(f"`{c.releases}`", f"`{c.requirement}`", kinds[c.kind], f"`{c.symptom}`") for c in tables.constraints]
-    return _table(("releases", "requirement", "kind", "error without it"), rows)
-
-
-def from_source() -> str:
-    """The table of projects that have no wheel."""
-    tables = load_tables(str(RELEASE_FILES / "tables"))
-    return _table(
-        ("releases", "project"), [(f"`{s.releases}`", f"`{s.requirement}`") for s in tables.source_distributions]
-    )
-
-
-def _lock(row: Release, python: str, platform: str, flavour: str) -> Lock | None:
-    locks = str(RELEASE_FILES / "locks")
-    return read_lock(lock_path(locks, release=row.version, python=python, platform=platform, flavour=flavour))
-
-
-def _locked(row: Release, platform: str, flavour: str) -> list[str]:
-    """The Pythons that there is a lock for."""
-    pythons = row.pythons.get(platform.partition("_")[2], ())
-    return [python for python in pythons if _lock(row, python, platform, flavour)]
-
-
-def _proven(tables: Tables, row: Release) -> list[str]:
-    """The Pythons on which today's lock was proven; a lock that changed since is not."""
-    found = []
-    for proof in tables.proofs:
-        lock = _lock(row, proof.python, "linux_x86_64", proof.flavour) if proof.release == row.version else None
-        if lock and lock.sha256 == proof.lock_sha256:
-            found.append(proof.python + (" with CUDA" if proof.flavour == "cuda" else ""))
-    return found
-
-
-def _seen_on(tables: Tables, row: Release) -> str:
-    """The GPUs on which a patch of the release's minor computed; which patch, if it was another one."""
-    minor = Version(row.version).release[:2]
-    seen = []
-    for proof in tables.gpu_proofs:
-        if Version(proof.release).release[:2] == minor:
-            which = "" if proof.release == row.version else f" ({proof.release})"
-            seen.append(f"{proof.gpu.replace('NVIDIA ', '')}{which}")
-    return ", ".join(dict.fromkeys(seen)) or "none yet"
-
-
-def _span(versions: Sequence[str]) -> str:
-    return f"{versions[0]} to {versions[-1]}" if versions else "none"
+    return table(("variable", "default", "meaning", "taken by"), rows)
 
 
 def diagnoses() -> str:
@@ -295,7 +148,7 @@ def diagnoses() -> str:
 def _plain(text: str) -> str:
     """Placeholders as words, and parts that are left out if nothing is known as if all of it were."""
     text = re.sub(r"\[([^\[\]]*)\]", r"\1", text)
-    return _outside_code(re.sub(r"\{(\w+)\}", lambda match: f"<{match[1].replace('_', ' ')}>", text))
+    return outside_code(re.sub(r"\{(\w+)\}", lambda match: f"<{match[1].replace('_', ' ')}>", text))
 
 
 def _readable(pattern: str) -> str:
@@ -312,7 +165,7 @@ def node_kinds() -> str:
         "kept": "kept if it is good enough, else refused",
     }
     rows = load_tables(str(RELEASE_FILES / "tables")).node_kinds
-    return _table(
+    return table(
         ("kind", "recognised by", "driver", "packages", "instead of changing the driver"),
         [
             (
@@ -329,7 +182,7 @@ def node_kinds() -> str:
 
 def verdicts() -> str:
     """The table of the check's verdicts."""
-    return _table(("verdict", "meaning"), [(f"`{name}`", meaning) for name, meaning in VERDICTS.items()])
+    return table(("verdict", "meaning"), [(f"`{name}`", meaning) for name, meaning in VERDICTS.items()])
 
 
 def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
@@ -343,14 +196,14 @@ def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
 def documents() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     found: dict[Path, dict[str, Callable[[], str]]] = {
-        REPOSITORY / "README.md": {"inventory": inventory, "releases": releases, "verdicts": verdicts},
+        REPOSITORY / "README.md": {"inventory": inventory, "releases": release_docs.releases, "verdicts": verdicts},
         REPOSITORY / "docs" / "compatibility.md": {
-            "every_release": every_release,
-            "gpu_proofs": gpu_proofs,
-            "companions": companions,
-            "kernels": kernels,
-            "known_breaks": known_breaks,
-            "from_source": from_source,
+            "every_release": release_docs.every_release,
+            "gpu_proofs": release_docs.gpu_proofs,
+            "companions": release_docs.companions,
+            "kernels": release_docs.kernels,
+            "known_breaks": release_docs.known_breaks,
+            "from_source": release_docs.from_source,
         },
         REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
@@ -373,22 +226,6 @@ def _value(value: object) -> str:
     if value == "":
         return "empty"
     return f"`{' '.join(value.split()) if isinstance(value, str) else json.dumps(value)}`"
-
-
-def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [titles, ("---",) * len(titles), *(tuple(map(_cell, row)) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text in a table of Markdown: a bar would end the cell, and `<name>` outside of code be taken for HTML."""
-    return _outside_code(text.replace("|", "\\|"))
-
-
-def _outside_code(text: str) -> str:
-    """`<name>` outside of code would be taken for HTML."""
-    parts = text.split("`")
-    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import markdown_tables
 import pytest
 import yaml
 
@@ -154,7 +155,7 @@ class TestCheckers:
         assert make_docs.inventory_variable(default) == expected
 
     def test_a_bar_and_a_placeholder_in_a_table(self) -> None:
-        assert make_docs._cell("a | `<b>` <c>") == "a \\| `<b>` &lt;c>"
+        assert markdown_tables.cell("a | `<b>` <c>") == "a \\| `<b>` &lt;c>"
 
     def test_a_broken_link(self, tmp_path: Path) -> None:
         (tmp_path / "there.md").write_text("# One `title`, here\n")

@@ -1,4 +1,4 @@
-"""A picture is of its plan, and can be read on a light and on a dark screen. tests/data/plans has the ones that are shown."""
+"""A picture is of its plan, and can be read on a light and on a dark screen."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The README's commands on a machine that has Python, git, make and certificates, and nothing else.
 
-In CI a user plans and builds once; nightly, root and a user on both distributions do, and run `make test` there. The
-checkout is a clone of this one: what is not committed is not in it.
+In CI a user plans once, which installs the tools; nightly, root and a user on both distributions plan, build and run
+`make test` there. The checkout is a clone of this one: what is not committed is not in it.
 """
 
 from __future__ import annotations
@@ -89,9 +89,14 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
         yield Machine(root, base, user)
 
 
-def test_the_two_commands_of_the_readme(machine: Machine) -> None:
+def test_the_first_command_of_the_readme(machine: Machine) -> None:
     planned = machine.make("plan", f"TENSORFLOW={machine.release}")
     assert f"TensorFlow {machine.release} (cpu) at " in planned
+
+
+@pytest.mark.slow  # fetches and compiles a release; test_classic_cases.py has the same run outside of a fresh machine
+def test_the_two_commands_of_the_readme(machine: Machine) -> None:
+    machine.make("plan", f"TENSORFLOW={machine.release}")
     built = machine.make("workstation", f"TENSORFLOW={machine.release}")
     assert f"cpu_only_no_gpu: TensorFlow {machine.release} computed the right numbers" in built
     again = machine.make("workstation", f"TENSORFLOW={machine.release}")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ask for every address that a page links to, and name those that are gone.
 
-Ends with 1 if a server says that a page is gone (404, 410). A server that is not reached, or that answers browsers only,
+Ends with 1 if a server says that a page is gone (404, 410). A server that is not reached, or answers only browsers,
 is named and no error: that says nothing about the page.
 """
 

@@ -89,7 +89,7 @@ def test_a_bundle_has_what_a_new_node_of_the_plan_needs(site: dict[str, Any], tm
 
 
 def test_files_of_one_run_are_those_that_plans_change(site: dict[str, Any], tmp_path: Path) -> None:
-    """Without the controller's tools and a bill of materials; what was fetched for another run is not among the paths."""
+    """No tools of the controller and no bill of materials; what another run fetched is not among the paths."""
     make(site, for_one_run=True)
     steps = [{"component": "cuda", "action": "keep"}, {"component": "environment", "action": "install"}]
     outcome = make(site, for_one_run=True, plans=(("node1", {**site["plan"], "steps": steps}),), tools_lock=None)

@@ -7,7 +7,7 @@ PLAYBOOKS := workstation add fleet bundle report plan verify doctor history roll
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
@@ -114,8 +114,8 @@ slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
-nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove
+nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn, the site; takes hours
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
@@ -147,7 +147,15 @@ prove: test-tools ## Install releases from their locks, use them, record that: m
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
+.PHONY: site links
+site: ## Make a site of the pages in .cache/site; fails if a link or an anchor has no target
+	@$(PYTHON) -E scripts/bootstrap.py --group site
+	$(PYTHON) -E scripts/make_site.py
+
+links: test-tools ## Ask the servers that the pages link to whether what is linked exists
+	.venv/bin/python scripts/check_links.py
+
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
-	rm -rf .venv .venv-oldest .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-site .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

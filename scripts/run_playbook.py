@@ -93,7 +93,7 @@ def unknown(playbook: str, name: str, known: Iterable[str]) -> StackError:
     meant = MEANT.get(name.upper()) or variables.nearest(name, [*FRONT, *known])
     return StackError(
         f"make {playbook} has no variable {name}." + (f" Did you mean {meant}?" if meant else "") + " Nothing was "
-        f"done.\nIt takes {', '.join(FRONT)} and the variables of an inventory: README.md has them."
+        f"done.\nIt takes {', '.join(FRONT)} and the variables of an inventory: docs/variables.md has them."
     )
 
 
@@ -312,7 +312,7 @@ def help_lines(width: int | None) -> list[str]:
     lines = []
     for name, text in [*targets, ("", ""), *names]:
         lines += screen.fold(f"  {name:<{indent}}{text}".rstrip(), width, indent=" " * indent)
-    return [*lines, "  and each variable of an inventory by its own name: README.md, Variables"]
+    return [*lines, "  and each variable of an inventory by its own name: docs/variables.md"]
 
 
 def say(text: str) -> None:

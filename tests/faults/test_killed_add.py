@@ -61,11 +61,12 @@ def installing(machine: Machine, held: threading.Event) -> Callable[[], bool]:
     return is_installing
 
 
+@pytest.mark.slow  # a playbook and its repair for each moment; test_killed_build.py has the boundaries in CI
 @pytest.mark.parametrize(
     ("moment", "package"),
     [
-        pytest.param(resolving, "pandas==2.3.3", marks=pytest.mark.slow),
-        pytest.param(locked, "pandas==2.3.4", marks=pytest.mark.slow),
+        (resolving, "pandas==2.3.3"),
+        (locked, "pandas==2.3.4"),
         (installing, "scipy==1.14.0"),
     ],
 )

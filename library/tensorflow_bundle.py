@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_bundle
 short_description: Make a bundle of everything that plans need, or check one
+version_added: "1.0.0"
 description:
   - Fetches the wheels of the plans' locks, the pinned uv, the controller's own tools, builds of Python and NVIDIA's
     archives into one directory of static files. Each file is compared with its sha256 from the lock or table. uv
@@ -104,6 +105,7 @@ attributes:
     description: The files of the bundle with the beginning of their sha256.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_venv
 short_description: Build, roll back or remove the environment of one TensorFlow release
+version_added: "1.0.0"
 description:
   - Builds a virtual environment from a lock with hashes next to the one in use, imports TensorFlow in it, and only
     then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use unchanged.
@@ -163,6 +164,7 @@ attributes:
     description: The packages before and after, as sorted C(name==version) lines.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -24,6 +24,7 @@ OPENS_ITSELF = {
     "io/processes.py": "reads what the kernel makes up",
     "io/reading.py": "helper",
     "io/received.py": "reads what the kernel makes up",
+    "io/sharing.py": "helper",
     "io/trust.py": "helper",
     "io/writing.py": "helper",
     "packages/dpkg_lock.py": "dpkg's lock, which is root's, and what the kernel makes up",

@@ -118,4 +118,5 @@ def _lines(directory: str, outcome: BundleOutcome, *, check_mode: bool) -> list[
         "manifest.json is signed" if outcome.is_signed else "manifest.json is not signed: set bundle_signing_key",
     ]
     lines += left_out if outcome.left_out else []
-    return [*lines, f"Use it: make workstation BUNDLE={directory} TENSORFLOW={manifest.plans[-1].release}"]
+    release = manifest.plans[-1].release
+    return [*lines, f"Use it: make workstation BUNDLE={directory} TENSORFLOW={release}"]

@@ -231,7 +231,8 @@ def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
     if lock is None:
         raise StackError(
             f"The plan of {host} needs the lock {path}, which does not exist yet, so nobody knows what it has. In "
-            "check mode no lock is made: make it with make lock, or run make bundle without CHECK."
+            "check mode no lock is made: make it with make lock, "
+            "or run make bundle without CHECK."
         )
     return lock
 

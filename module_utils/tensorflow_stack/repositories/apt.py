@@ -191,8 +191,8 @@ def _is_in_the_way(entry: Entry, places: set[str]) -> bool:
 def _remedy(failure: str) -> str:
     if _OUT_OF_DATE.search(failure):
         return (
-            "Its list of packages is only valid for a time. Set the clock of the node if that is wrong. Otherwise whoever"
-            " keeps that mirror has to renew it; until then set nvidia_repository_url to another one (for the"
+            "Its list of packages is only valid for a time. Set the clock of the node if that is wrong. Otherwise"
+            " whoever keeps that mirror has to renew it; until then set nvidia_repository_url to another one (for the"
             " distribution's, correct its entry)."
         )
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_cache
 short_description: Show what the environments take on disk, and remove cached wheels that no build contains
+version_added: "1.0.0"
 description:
   - Lists uv's cache, the builds, the downloaded Pythons and the tools of a root, with the space that the removal of
     each would free. Files that builds and cache share are counted only for the root.
@@ -45,6 +46,7 @@ attributes:
     description: The cached wheels that no build contains, before and after.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -17,6 +17,7 @@ OPENS_ITSELF = {
     "check/child/main.py": "imports nothing of this toolkit; reads what the kernel makes up",
     "check/log_text.py": "a log that an operator names, bounded, and refused if it is no regular file",
     "environment/installed_files.py": "a directory, to look at files relative to it",
+    "io/file_server.py": "the null device",
     "io/files.py": "a descriptor to sync a file system by",
     "io/flock.py": "helper",
     "io/mounts.py": "reads what the kernel makes up",

@@ -66,7 +66,7 @@ def fetch(
 ) -> None:
     """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
 
-    `places` are the hosts that uv tries by itself; `archives` has by minor the sha256 that an archive must have, unless a
+    `places` are the hosts that uv tries by itself; `archives` has by minor the sha256 that an archive must have, if no
     list of `downloads` has its own. Raises BuildError saying from where it was tried and what else would do.
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))

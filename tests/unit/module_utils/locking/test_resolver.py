@@ -93,6 +93,7 @@ TABLES = Tables(
 )
 COMPANIONS = (
     Companion("==2.8.0", "tensorflow-probability", "tensorflow-probability<0.17", "constraint", "ImportError: TFP", ()),
+    Companion("==2.8.0", "tensorflow-addons", "tensorflow-addons<0.17", "prefer", "NotFoundError: TFA", ()),
     Companion("==2.21.0", "tensorflow-probability", "tf-keras", "add", "No module named 'tf_keras'", ()),
 )
 
@@ -295,15 +296,34 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
 def test_bound_of_a_companion_that_the_file_names(tmp_path: Path) -> None:
     inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-probability\n")), TABLES)
     assert "tensorflow-probability<0.17" in texts(inputs.constraints)
-    assert inputs.limits == ()
+    assert "tensorflow-probability<0.17" not in texts(inputs.limits)
 
 
 def test_bound_of_a_companion_that_something_else_may_require_is_no_input(tmp_path: Path) -> None:
     plain = users(tmp_path, "numpy\n")
     inputs = lock_inputs(request(requirements=plain), TABLES)
-    assert texts(inputs.limits) == ["tensorflow-probability<0.17"]
+    assert texts(inputs.limits) == ["tensorflow-probability<0.17", "tensorflow-addons<0.17"]
     assert inputs.sha256 == replace(inputs, limits=()).sha256
     assert lock_inputs(request(), TABLES).limits == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_preferred"),
+    [
+        ("tensorflow-addons", True),
+        ("tensorflow-addons==0.16.1", True),
+        ("tensorflow-addons>=0.15", True),
+        ("tensorflow-addons<0.20", True),
+        ("tensorflow-addons==0.17.1", False),
+        ("tensorflow-addons>=0.18,<0.20", False),
+        ('tensorflow-addons==0.17.1; python_version < "3.8"', True),
+    ],
+)
+def test_a_version_that_the_file_names_overrules_a_preference(tmp_path: Path, line: str, is_preferred: bool) -> None:
+    inputs = lock_inputs(request(requirements=users(tmp_path, f"{line}\n")), TABLES)
+    assert ("tensorflow-addons<0.17" in texts(inputs.constraints)) is is_preferred
+    told = [note for note in inputs.notes if note.endswith("NotFoundError: TFA. tensorflow-addons<0.17 works.")]
+    assert len(told) == (not is_preferred)
 
 
 def test_what_a_companion_needs_to_be_imported_is_added(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.version import Version
@@ -102,9 +101,12 @@ def fault_of(errors: str, code: int) -> str:
     return lines[-1] if lines else f"ended with {code}"
 
 
-def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
-    """Put a proof in the place of the one before it."""
-    rows = {(row.release, row.python, row.project): row for row in (*proofs, proof)}
+def record(release: str, project: str, proof: CompanionProof | None) -> None:
+    """Put a proof, or that there is none, in the place of what the table has of both."""
+    # Read now: another run may have added to it.
+    found = load_tables(str(TABLES)).companion_proofs
+    proofs = [row for row in found if (row.release, row.project) != (release, project)]
+    rows = {(row.release, row.python, row.project): row for row in (*proofs, *([proof] if proof else []))}
     lines = [
         f'  - {{release: "{row.release}", python: "{row.python}", project: {row.project}, version: "{row.version}", '
         f'lock_sha256: {row.lock_sha256}, date: "{row.date}", source: [prove]}}\n'
@@ -117,7 +119,7 @@ def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="*")
-    parser.add_argument("--project", choices=PROJECTS)
+    parser.add_argument("--project", choices=PROJECTS, action="append")
     arguments = parser.parse_args()
     tables = load_tables(str(TABLES))
     newest = {Version(row.version).release[:2]: row for row in tables.releases}
@@ -126,7 +128,7 @@ def main() -> int:
     for release in chosen:
         with tempfile.TemporaryDirectory(prefix="tensorflow-companions-") as directory:
             prover = Prover(tables, directory)
-            for project in [arguments.project] if arguments.project else PROJECTS:
+            for project in arguments.project or PROJECTS:
                 failed += not prove(prover, release, project)
     return 1 if failed else 0
 
@@ -137,6 +139,7 @@ def prove(prover: Prover, row: Release, project: str) -> bool:
     locks = ((python, prover.lock(release, python, project)) for python in prover.pythons(row))
     python, lock = next(((python, lock) for python, lock in locks if lock is not None), ("", None))
     if lock is None:
+        record(release, project, None)
         print(f"{project} with {release}: none fits", flush=True)
         return True
     what = f"{project} with {release} on Python {python}"
@@ -150,9 +153,10 @@ def prove(prover: Prover, row: Release, project: str) -> bool:
     except StackError as error:
         fault = error.message
     if fault is not None:
+        record(release, project, None)
         print(f"{what}: {version} FAILED: {fault}", flush=True)
         return False
-    record(CompanionProof(release, python, project, version, lock.sha256, TODAY, ("prove",)), proofs)
+    record(release, project, CompanionProof(release, python, project, version, lock.sha256, TODAY, ("prove",)))
     print(f"{what}: {version} works", flush=True)
     return True
 

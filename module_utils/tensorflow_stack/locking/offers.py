@@ -64,7 +64,9 @@ class IndexFile:
         return bool(self.tags)
 
     def fits(self, python: str, architecture: str) -> bool:
-        is_supported = self.requires_python.contains(full_version(python))
+        # uv ignores where a Requires-Python ends: dataclasses 0.8 says <3.7, and many files have it.
+        begins = SpecifierSet(",".join(str(one) for one in self.requires_python if one.operator not in ("<", "<=")))
+        is_supported = begins.contains(full_version(python))
         return is_supported and not self.tags.isdisjoint(_tag_set(python, architecture))
 
 

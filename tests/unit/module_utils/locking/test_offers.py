@@ -87,7 +87,7 @@ def test_a_requirement_without_its_local_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("python", "fits"), [(">=3.8.1", True), (">=3.8.10", True), (">=3.8.11", False), ("<3.8", False)]
+    ("python", "fits"), [(">=3.8.1", True), (">=3.8.10", True), (">=3.8.11", False), ("!=3.8.*", False), ("<3.8", True)]
 )
 def test_the_oldest_patch_of_a_supported_system_is_what_wheels_have_to_support(python: str, fits: bool) -> None:
     tags = frozenset(target_tags("3.8", "x86_64")[:1])

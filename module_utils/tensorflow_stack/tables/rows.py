@@ -46,7 +46,9 @@ class Companion(NamedTuple):
     releases: str
     project: str
     requirement: str
-    kind: str  # constraint (a limit on the project), add (what its import needs)
+    # constraint (a limit on the project), prefer (one that a version which the user names overrules), add (what its
+    # import needs)
+    kind: str
     symptom: str
     source: tuple[str, ...]
 

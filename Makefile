@@ -7,7 +7,8 @@ PLAYBOOKS := workstation add fleet bundle report plan verify doctor history roll
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links finding clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links finding \
+  collection clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED,$(GIVEN))
@@ -146,6 +147,10 @@ prove: test-tools ## Install releases from their locks, use them, record that: m
 .PHONY: docs
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
+
+.PHONY: collection
+collection: tools ## Build the Galaxy collection into dist/
+	@.venv/bin/python scripts/make_collection.py
 
 .PHONY: site links
 site: ## Make a site of the pages in .cache/site; fails if a link or an anchor has no target

@@ -66,7 +66,7 @@ class Machine:
             (root.path / self.home.lstrip("/")).mkdir(parents=True)
         clone = root.path / self.home.lstrip("/") / "project"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY.as_uri(), clone], check=True)
-        root.run("chown", "-R", f"{user}:", f"{self.home}/project")
+        root.run("chown", "-R", f"{user}:", self.home)
 
     def make(self, *words: str) -> str:
         """What make said; it has to end well."""

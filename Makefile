@@ -7,8 +7,8 @@ PLAYBOOKS := workstation add fleet bundle report plan verify doctor history roll
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links finding \
-  collection clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
+  collection finding clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED,$(GIVEN))

@@ -11,6 +11,7 @@ from ..io.trust import judge
 from ..records.additions import TOOLS, Addition, find_additions, is_empty, is_passing
 from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
+from ..records.image import note_path
 from .builds import Build, builds_of
 from .installed_files import Bytecode, Recorded, compare_files, find_changed, sha256_or_none
 
@@ -51,8 +52,14 @@ def compare_build(
     compiled or compared just now. `progress` is told how many packages were compared, and of how many.
     """
     if build.record is None:
-        return Comparison([Damage(None, f"{build.name} is not complete")], [])
+        is_image = os.path.lexists(note_path(build.path))
+        what = "is an image that is not mounted" if is_image else "is not complete"
+        return Comparison([Damage(None, f"{build.name} {what}")], [])
     damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
+    if build.record.get("image") and any(name in hashed for name in build.packages):
+        from .images import find_damage as find_damage_of_image
+
+        damage += [Damage(None, text) for text in find_damage_of_image(build.path, build.record)]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
         installed = distributions_in(os.listdir(site_packages))

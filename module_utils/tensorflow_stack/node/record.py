@@ -11,7 +11,7 @@ from .driver import read_driver
 from .environments import read_environments, read_environments_root, read_manifest, shown_manifest
 from .files import NodeFiles
 from .gpus import read_gpus
-from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
+from .kernels import read_headers, read_images, read_kernels, read_modules, read_secure_boot
 from .kind import read_kinds
 from .libraries import find_cuda, find_cudnn
 from .loader import read_c_library, read_glibc, read_loader
@@ -28,13 +28,14 @@ def read_node(
     environments_root: str | None = None,
     environment: str | None = None,
     environments: Collection[str] = (),
+    images: bool = False,
     user: User | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment`, or each of `environments`, is looked into, by default the one applied last. `user` and `environ` are
-    those of this process unless given.
+    `environment`, or each of `environments`, is looked into, by default the one applied last. What mounts images is
+    looked for if `images` are asked for. `user` and `environ` are those of this process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -72,6 +73,7 @@ def read_node(
         "dkms": files.exists("/usr/sbin/dkms", "dkms"),
         "yum_repositories": _read_yum_repositories(files),
         "managed": _read_managed(files),
+        **({"images": read_images(files, release)} if images else {}),
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
         "environments": read_environments(

@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: tensorflow_image
 short_description: Pack a proven environment as one image that nodes mount
 description:
-  - Packs the build in use as a read-only squashfs, with its hash tree for dm-verity and a manifest beside it, which a
-    key of the site can sign. M(tensorflow_venv) mounts it on nodes instead of building there.
+  - Packs the build in use as a read-only squashfs, and writes its hash tree for dm-verity and a manifest to the same
+    directory. A key of the site can sign the manifest. M(tensorflow_venv) mounts the image on nodes instead of building
+    there.
   - Only a build that is whole and that M(tensorflow_gpu_check) has proven on this machine is packed. Nothing of it is
     changed.
   - Runs on the machine that has the environment, with the Python of the controller.
@@ -91,6 +92,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.tensorflow_stack.boundary import failing_by_message
+from ..module_utils.tensorflow_stack.bundle.images import read_image
 from ..module_utils.tensorflow_stack.bundle.signing import kind_of_key, name_signatures, sign
 from ..module_utils.tensorflow_stack.environment.packing import pack
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
@@ -120,15 +122,16 @@ def main() -> None:
         has_to_sign = bool(wanted) and (outcome.changed or not os.path.isfile(signatures[str(wanted)]))
         if has_to_sign and not module.check_mode:
             sign(directory, key, stem + MANIFEST_SUFFIX)
-        manifest = outcome.manifest
+        # As nodes will read it.
+        manifest = None if module.check_mode and outcome.changed else read_image(outcome.path, signers=None)
         line = f"{outcome.build}{', signed' if is_signed or has_to_sign else ''}\n"
         before = f"{outcome.build}{', signed' if is_signed else ''}\n" if not outcome.changed else ""
         module.exit_json(
             changed=outcome.changed or has_to_sign,
             image=outcome.path,
             build=outcome.build,
-            bytes=manifest.bytes if manifest else None,
-            root_hash=manifest.root_hash if manifest else None,
+            bytes=manifest["bytes"] if manifest else None,
+            root_hash=manifest["root_hash"] if manifest else None,
             is_signed=is_signed or has_to_sign,
             diff={"before": before, "after": line, "before_header": outcome.path, "after_header": outcome.path},
         )

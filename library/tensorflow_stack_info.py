@@ -41,9 +41,9 @@ options:
     type: str
   image:
     description:
-      - Path or URL of an image of the environment (make image), the same on controller and node, with its manifest
-        beside it. The plan mounts it instead of building. It is refused unless it is of the same lock, interpreter and
-        libraries as the build would be.
+      - Path or URL of an image of the environment (make image), the same on controller and node. Its manifest is in the
+        same directory. The plan mounts it instead of building. It is refused unless it is of the same lock, interpreter
+        and libraries as the build would be.
       - It decides on O(release) and O(environment) if these are open. It counts for nothing with O(release=current).
     type: str
   policy:

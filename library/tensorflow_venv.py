@@ -304,16 +304,15 @@ from ..module_utils.tensorflow_stack.environment.bookkeeping import (
     with_notes_of_before,
     without_credentials,
 )
-from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
+from ..module_utils.tensorflow_stack.environment.results import result_of
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError, UnwritableError
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records import manifest
-from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 from ..module_utils.tensorflow_stack.records.image import IMAGE_OPTIONS
-from ..module_utils.tensorflow_stack.records.lockfile import package_lines, parse_lock
+from ..module_utils.tensorflow_stack.records.lockfile import parse_lock
 
 _OF_THE_SPEC = ("name", "root", "python", "cuda", "cudnn", "visible_gpus", "image")
 
@@ -372,7 +371,8 @@ def main() -> None:
                 "The environment in use is unchanged. Correct the cause and run again."
             )
         rollback = dict(back._asdict()) if back else None
-        module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+        root, name, image = (module.params[key] for key in ("root", "name", "image"))
+        module.exit_json(**result_of(root, name, image, outcome), rollback=rollback)
 
 
 def _record_if_possible(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
@@ -413,38 +413,6 @@ def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
         "tensorflow_offline": (given["offline"], False),
     }
     return {name: value for name, (value, usual) in values.items() if value != usual}
-
-
-def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
-    target = outcome.target or str(name)
-    carried = {row.name: row.version for row in outcome.found if row.version and row not in outcome.dropped}
-    before = {**(outcome.before.packages if outcome.before else {}), **carried}
-    in_use = {}
-    if outcome.build:
-        in_use = read_record(os.path.join(root, ".builds", outcome.build)) or {}
-    return {
-        "changed": outcome.changed,
-        "action": outcome.action,
-        # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
-        "environment": os.path.join(root, target),
-        "build": outcome.build,
-        "release": in_use.get("release"),
-        "flavour": in_use.get("flavour"),
-        "damage": [text for _, text in outcome.damage],
-        "additions": [addition.text for addition in outcome.additions],
-        "dropped": [addition.text for addition in outcome.dropped],
-        "kept_builds": list(outcome.kept_builds),
-        "removed_builds": list(outcome.removed_builds),
-        "passed_over": list(outcome.passed_over),
-        "bytes_to_fetch": outcome.bytes_to_fetch,
-        "seconds": outcome.seconds,
-        "diff": {
-            "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
-            "after": package_lines(outcome.after_packages),
-            "before_header": _environment_of(outcome.before) or target,
-            "after_header": target,
-        },
-    }
 
 
 def _run(module: AnsibleModule) -> changes.EnvironmentOutcome:
@@ -502,17 +470,6 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
         hashes=hashes,
         drop_additions=drop_additions,
     )
-
-
-def _environment_of(build: Build | None) -> str | None:
-    return build.record["name"] if build and build.record else None
-
-
-def _said_of(outcome: changes.EnvironmentOutcome) -> list[str]:
-    """Of the environment before: what is wrong with it, and what goes that no lock names."""
-    texts = [text for _, text in outcome.damage]
-    gone = [addition.text if addition.replaces else f"{addition.text} was added" for addition in outcome.dropped]
-    return texts + [text for text in gone if text not in texts]
 
 
 if __name__ == "__main__":

@@ -52,14 +52,8 @@ def compare_build(
     compiled or compared just now. `progress` is told how many packages were compared, and of how many.
     """
     if build.record is None:
-        is_image = os.path.lexists(note_path(build.path))
-        what = "is an image that is not mounted" if is_image else "is not complete"
-        return Comparison([Damage(None, f"{build.name} {what}")], [])
+        return Comparison([Damage(None, f"{build.name} {_why_incomplete(build)}")], [])
     damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
-    if build.record.get("image") and any(name in hashed for name in build.packages):
-        from .images import find_damage as find_damage_of_image
-
-        damage += [Damage(None, text) for text in find_damage_of_image(build.path, build.record)]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
         installed = distributions_in(os.listdir(site_packages))
@@ -97,11 +91,24 @@ def compare_build(
     named = {package for package, _ in damage}
     changed = _changed_contents(build.path, site_packages, in_question, bytecode)
     damage += [Damage(name, f"{name}: {text}") for name, text in changed if name not in named]
-    damage += _link_damage(build.path, build.record["links"])
+    damage += _link_damage(build.path, build.record["links"]) + _image_damage(build, hashed)
     # What a wheel has and does not list: uv adds it to the RECORD, without a hash.
     without_hash = [os.path.join(build.record["site_packages"], file.name) for file in in_question if not file.hash]
     more, inside = _compare_unlisted(build.path, build.record, folders, without_hash)
     return Comparison(damage + more, inside + without_hash if is_new else inside)
+
+
+def _why_incomplete(build: Build) -> str:
+    return "is an image that is not mounted" if os.path.lexists(note_path(build.path)) else "is not complete"
+
+
+def _image_damage(build: Build, hashed: Container[str]) -> list[Damage]:
+    """Of the file of an image: with hashes, because the kernel shows what it has of it in its memory."""
+    if build.record is None or not build.record.get("image") or not any(name in hashed for name in build.packages):
+        return []
+    from .images import find_damage as find_image_damage  # most nodes have none
+
+    return [Damage(None, text) for text in find_image_damage(build.path, build.record["image"])]
 
 
 def _changed_contents(

@@ -7,16 +7,15 @@ complete; a removal begins by taking that back. So a run that is killed in betwe
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from typing import Any
 
 from ..errors import BuildError
 from ..io.commands import run
 from ..io.files import sync_file_system
-from ..io.reading import digest_of, read_json
+from ..io.reading import digest_of
 from ..io.writing import sync_directory, write_json, write_text
-from ..records.image import DIRECTORY, MANIFEST_SUFFIX, MOST_BYTES, SUFFIX, VERITY_SUFFIX, note_path, read_note
+from ..records.image import DIRECTORY, MANIFEST_SUFFIX, SUFFIX, VERITY_SUFFIX, note_path, read_note
 from . import mount_units
 
 # Of a file that is being fetched.
@@ -41,6 +40,14 @@ def has_file(root: str, image: dict[str, Any]) -> bool:
         return os.path.getsize(_file_of(root, image["sha256"], SUFFIX)) == image["bytes"]
     except OSError:
         return False
+
+
+def file_bytes(root: str, note: dict[str, Any]) -> int:
+    """What the file of an image takes on disk."""
+    try:
+        return os.stat(_file_of(root, note["sha256"], SUFFIX)).st_blocks * 512
+    except OSError:
+        return 0
 
 
 def mount(root: str, build: str, image: dict[str, Any]) -> None:
@@ -76,8 +83,7 @@ def mount(root: str, build: str, image: dict[str, Any]) -> None:
 def complete(build: str) -> None:
     """Say of a mounted image that it was proven here."""
     sync_file_system(os.path.dirname(build))
-    note = read_json(note_path(build), MOST_BYTES, follow=False)
-    write_json(note_path(build), {**note, "complete": True})
+    write_json(note_path(build), {**(read_note(build) or {}), "complete": True})
 
 
 def remove(build: str) -> None:
@@ -101,33 +107,32 @@ def remove(build: str) -> None:
         done = run(["umount", "--lazy", build])
         if done.code:
             raise BuildError(f"The image at {build} could not be unmounted: {said or done.output.strip()}. Run again.")
+    remove_unused(os.path.dirname(os.path.dirname(build)), but=build)
     os.unlink(note_path(build))
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(build)
-    remove_unused(os.path.dirname(os.path.dirname(build)))
 
 
-def remove_unused(root: str) -> None:
-    """Remove files of images that no note names, as a run leaves them that was killed while it removed one."""
-    directory = os.path.join(glob.escape(root), DIRECTORY)
+def remove_unused(root: str, *, but: str | None = None) -> None:
+    """Remove files of images that no note names, but that of one build."""
+    directory = os.path.join(root, DIRECTORY)
     used = set()
-    for path in glob.glob(os.path.join(directory, "*" + MANIFEST_SUFFIX)):
-        note = read_note(os.path.join(root, ".builds", os.path.basename(path)[: -len(MANIFEST_SUFFIX)]))
+    for name in os.listdir(directory):
+        build = os.path.join(root, ".builds", name[: -len(MANIFEST_SUFFIX)])
+        note = read_note(build) if name.endswith(MANIFEST_SUFFIX) and build != but else None
         used |= {note.get("sha256"), note.get("verity_sha256")} if note else set()
-    for suffix in (SUFFIX, VERITY_SUFFIX):
-        for path in glob.glob(os.path.join(directory, "*" + suffix)) + glob.glob(
-            os.path.join(directory, "*" + suffix + _PARTIAL)
-        ):
-            if os.path.basename(path).split(".")[0] not in used:
-                os.unlink(path)
+    for name in os.listdir(directory):
+        stem = name.split(".")[0]
+        is_file = name[len(stem) :].startswith((SUFFIX, VERITY_SUFFIX))
+        if is_file and stem not in used:
+            os.unlink(os.path.join(directory, name))
 
 
-def find_damage(build: str, record: dict[str, Any]) -> list[str]:
-    """What is wrong with the file of a mounted image: with its contents, because the kernel shows what it has of it."""
-    root = os.path.dirname(os.path.dirname(build))
-    path = _file_of(root, record["image"], SUFFIX)
+def find_damage(build: str, sha256: str) -> list[str]:
+    """What is wrong with the file of the image that is mounted as the build at this path."""
+    path = _file_of(os.path.dirname(os.path.dirname(build)), sha256, SUFFIX)
     try:
-        is_whole = digest_of(path).hex() == record["image"]
+        is_whole = digest_of(path).hex() == sha256
     except OSError as error:
         return [f"its image {path} cannot be read: {error.strerror}"]
     return [] if is_whole else [f"its image {path} is not the one that was fetched"]

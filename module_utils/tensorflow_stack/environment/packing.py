@@ -31,6 +31,8 @@ from .root import check_root
 
 _GOOD_VERDICTS = ("ok", "cpu_only_no_gpu")
 _PACKAGES = "squashfs-tools and cryptsetup-bin (Debian, Ubuntu), or squashfs-tools and veritysetup (Enterprise Linux)"
+# Of zstd. Its default of 15 takes minutes and saves a few per cent.
+_LEVEL = "6"
 # Of an environment on disk: 0.42 was measured for TensorFlow 2.8.0.
 _MOST_OF_IT = 0.7
 
@@ -121,7 +123,19 @@ def _pack(root: str, live: Build, path: str) -> ImageManifest:
     # The same for the same build: nothing of this moment is in it.
     built_at = int(os.stat(os.path.join(live.path, BUILD_RECORD)).st_mtime)
     _run(
-        ["mksquashfs", live.path, partial, "-comp", "zstd", "-all-root", "-no-xattrs", "-noappend", "-no-progress"]
+        [
+            "mksquashfs",
+            live.path,
+            partial,
+            "-comp",
+            "zstd",
+            "-Xcompression-level",
+            _LEVEL,
+            "-all-root",
+            "-no-xattrs",
+            "-noappend",
+            "-no-progress",
+        ]
         + ["-quiet", "-mkfs-time", str(built_at)]
     )
     sha256 = digest_of(partial).hex()

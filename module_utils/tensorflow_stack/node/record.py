@@ -34,8 +34,8 @@ def read_node(
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment`, or each of `environments`, is looked into, by default the one applied last. What mounts images is
-    looked for if `images` are asked for. `user` and `environ` are those of this process unless given.
+    `environment`, or each of `environments`, is looked into, by default the one applied last. `images`: so is what
+    mounts them. `user` and `environ` are those of this process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -67,9 +67,7 @@ def read_node(
         "pythons": read_pythons(files, loader.architecture, user, environ, root),
         "cuda": cuda,
         "cudnn": find_cudnn(loader, cuda),
-        "package_managers": [
-            name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
-        ],
+        "package_managers": _read_package_managers(files),
         "dkms": files.exists("/usr/sbin/dkms", "dkms"),
         "yum_repositories": _read_yum_repositories(files),
         "managed": _read_managed(files),
@@ -101,6 +99,10 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
         "family": os_family(values),
         "base_codename": values.get("UBUNTU_CODENAME") or values.get("DEBIAN_CODENAME"),
     }
+
+
+def _read_package_managers(files: NodeFiles) -> list[str]:
+    return [name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")]
 
 
 def _read_yum_repositories(files: NodeFiles) -> list[str]:

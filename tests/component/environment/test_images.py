@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import builds, changes, going_back, installing, packing, venv
+from ansible.module_utils.tensorflow_stack.environment import (
+    builds,
+    cache,
+    changes,
+    going_back,
+    installing,
+    packing,
+    venv,
+)
 from ansible.module_utils.tensorflow_stack.environment.bookkeeping import Done, record_in_manifest
 from ansible.module_utils.tensorflow_stack.environment.builds import Build
 from ansible.module_utils.tensorflow_stack.environment.damage import compare_build
@@ -93,6 +101,11 @@ def test_an_image_is_mounted_kept_refused_rolled_back_and_removed(site: Site) ->
     assert len(site.units.names()) == 2
     with pytest.raises(OSError, match="Read-only"):
         Path(site.root, NAME, "more").write_text("x")
+
+    places = {os.path.basename(place.path): place for place in cache.list_places(site.root)}
+    assert places[site.live].what == "an image, in use"
+    assert 0 < places[site.live].bytes <= image["bytes"] + 4096
+    assert cache.find_superfluous(site.root) == (), "the plain build needs its wheels"
 
     assert site.apply(image).action == "keep"
     assert site.apply(image, hashes=True).action == "keep"

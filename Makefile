@@ -7,7 +7,8 @@ PLAYBOOKS := workstation add fleet bundle image report plan verify doctor histor
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
-  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs clean
+  integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
+  collection clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
@@ -27,7 +28,7 @@ image: ## Pack an environment of this machine for nodes to mount: make image IMA
 report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
-doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
+doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=; REPORT=1 for an issue
 history: ## Show what was installed, switched, rolled back and removed, when and by whom; change nothing
 rollback: ## Switch back to what was in use before the last change, or to the previous build of ENVIRONMENT=
 kernel: ## Have Jupyter find an environment; off again with STATE=absent
@@ -115,8 +116,8 @@ slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	@.venv/bin/python -m tests.needs --slow
 	.venv/bin/python -m pytest tests -m slow
 
-nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove
+nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn, the site; takes hours
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
@@ -148,7 +149,19 @@ prove: test-tools ## Install releases from their locks, use them, record that: m
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
+.PHONY: collection
+collection: tools ## Build the Galaxy collection into dist/
+	@.venv/bin/python scripts/make_collection.py
+
+.PHONY: site links
+site: ## Make a site of the pages in .cache/site; fails if a link or an anchor has no target
+	@$(PYTHON) -E scripts/bootstrap.py --group site
+	$(PYTHON) -E scripts/make_site.py
+
+links: test-tools ## Ask the servers that the pages link to whether what is linked exists
+	.venv/bin/python scripts/check_links.py
+
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
-	rm -rf .venv .venv-oldest .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-site .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

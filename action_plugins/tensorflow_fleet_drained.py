@@ -16,7 +16,7 @@ try:
     from ..module_utils.tensorflow_stack.fleet import door, drained  # type: ignore[import-not-found,misc]
     from ..module_utils.tensorflow_stack.io.clock import timestamp  # type: ignore[import-not-found,misc]
 except ImportError:  # in a checkout, where this file is not in a package
-    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
+    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack.boundary import failing_by_result

@@ -14,8 +14,11 @@ from ansible.utils.vars import load_extra_vars
 try:
     from ..module_utils.tensorflow_stack import variables  # type: ignore[import-not-found,misc]  # in a collection
     from ..module_utils.tensorflow_stack.boundary import failing_by_result  # type: ignore[import-not-found,misc]
+
+    _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 except ImportError:  # in a checkout, where this file is not in a package
-    _UTILS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "module_utils")
+    _ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    _UTILS = os.path.join(_ROOT, "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
     from ansible.module_utils.tensorflow_stack import variables
@@ -31,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         self.validate_argument_spec({})
-        known = variables.read_variables(os.path.join(task_vars["playbook_dir"], "variables.json"))
+        known = variables.read_variables(os.path.join(_ROOT, "playbooks", "variables.json"))
         found = variables.problems(task_vars["inventory_hostname"], task_vars, known)
         if found:
             return {**result, "failed": True, "msg": "\n".join(found)}

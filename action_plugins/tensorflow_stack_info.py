@@ -25,9 +25,9 @@ try:
     )
     from ..module_utils.tensorflow_stack.tables import load  # type: ignore[import-not-found,misc]
 
-    _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 except ImportError:  # in a checkout, where this file is not in a package
-    _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    _ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     _UTILS = os.path.join(_ROOT, "module_utils")
     if _UTILS not in ansible.module_utils.__path__:
         ansible.module_utils.__path__.append(_UTILS)
@@ -83,7 +83,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         arguments = self._task.args
         found = []
         if boolean(arguments.get("check_names", False), strict=False):
-            known = variables.read_variables(os.path.join(task_vars["playbook_dir"], "variables.json"))
+            known = variables.read_variables(os.path.join(_ROOT, "playbooks", "variables.json"))
             found = list(variables.problems(task_vars["inventory_hostname"], task_vars, known))
         if arguments.get("environments") and not found:
             try:

@@ -7,6 +7,7 @@ DOCUMENTATION = r"""
 name: fleet_summary
 type: notification
 short_description: Reports what a run did to a fleet
+version_added: "1.0.0"
 description:
   - At the end of a run of C(fleet.yml), or of C(report.yml) that reads the nodes, writes at most 20 lines to the
     screen, and C(fleet.json), C(fleet.html), C(fleet.xml) (JUnit), C(fleet.prom) (Prometheus), C(fleet.csv) and
@@ -113,7 +114,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         # A task that is run once for all is about no host of its own.
         if not result._task.run_once and not ignore_errors:
             role = result._task._role
-            self._run.fail(result._host.name, _message(result), role.get_name() if role else None)
+            self._run.fail(result._host.name, _message(result), screen.short_name(role.get_name()) if role else None)
         self._see(result)
 
     def v2_runner_on_unreachable(self, result: TaskResult) -> None:
@@ -123,7 +124,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
     def _see(self, result: TaskResult) -> None:
         if self._run is None:
             return
-        found, action = result._result, result._task.action
+        found, action = result._result, screen.short_name(result._task.action)
         if action == "tensorflow_fleet" and "canary" in found:
             self._run.decision = found
         if action not in ("tensorflow_report", "tensorflow_stack_info"):

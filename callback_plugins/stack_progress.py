@@ -7,6 +7,7 @@ DOCUMENTATION = r"""
 name: stack_progress
 type: notification
 short_description: Shows plan and verdict, and that long tasks are alive
+version_added: "1.0.0"
 description:
   - Writes a line for the plan of each host and one for its verdict, and one for what somebody added to its environment.
     A play that shows the plan as a table gets no line for it.
@@ -149,7 +150,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         running = Running(
             host=host.name,
             task=task.get_name().rpartition(" : ")[2],
-            action=task.action,
+            action=screen.short_name(task.action),
             is_local=_is_local(host, task),
             started=now,
             started_at=time.time(),
@@ -163,14 +164,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
             self._thread.start()
 
     def v2_runner_on_ok(self, result: TaskResult) -> None:
-        host = result._host.name
-        if result._task.action == "tensorflow_stack_info":
+        host, action = result._host.name, screen.short_name(result._task.action)
+        if action == "tensorflow_stack_info":
             for planned in result._result.get("plans") or [result._result]:
                 self._show_planned(host, planned)
-        if result._task.action in _PARTS:
-            self._kept.get(host, {}).pop(_PARTS[result._task.action], None)
-            self._show(host, result._task.action, result._result)
-        if result._task.action == "tensorflow_report":
+        if action in _PARTS:
+            self._kept.get(host, {}).pop(_PARTS[action], None)
+            self._show(host, action, result._result)
+        if action == "tensorflow_report":
             self._show_reported(host, result._result)
         self._forget(result)
 

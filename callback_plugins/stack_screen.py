@@ -7,6 +7,7 @@ DOCUMENTATION = r"""
 name: stack_screen
 type: stdout
 short_description: Ansible's default screen with short errors and tables that fit
+version_added: "1.0.0"
 description:
   - Shows an error once, in at most five lines. What else the task returned is in C(<host>.failed.log), which the
     last line names.
@@ -123,7 +124,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
         if self._is_quiet(result._task):
             return
         host, said = result._host.get_name(), result._result
-        if result._task.action == "tensorflow_stack_info" and "table" in said:
+        if screen.short_name(result._task.action) == "tensorflow_stack_info" and "table" in said:
             self._tables[host] = {name: said[name] for name in ("plan", "table", "releases")}
         if result._task.action not in _DEBUG or self._display.verbosity or "msg" not in said or result._task.loop:
             super().v2_runner_on_ok(result)
@@ -147,7 +148,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]  # ansible-core has
             return
         said = result._result
         self._handle_warnings(said)
-        if result._task.action == "tensorflow_report" and "path" in said:
+        if screen.short_name(result._task.action) == "tensorflow_report" and "path" in said:
             # What failed has said why.
             self._heading(result._task)
             name = result._host.get_name()

@@ -6,12 +6,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_node_info
 short_description: Report the stack below TensorFlow that a node has
+version_added: "1.0.0"
 description:
   - Reads the node, from its NVIDIA GPUs up to its TensorFlow environments, and changes nothing.
   - Only files are read. No command is run, and no file is created.
   - GPUs are found on the PCI bus, so they are reported even without a driver.
   - A fact that cannot be read is null, and RV(node.unread) has a row that says why.
-version_added: 0.1.0
 author: TensorFlow GPU Stack contributors
 options:
   filesystem_root:
@@ -199,7 +199,7 @@ node:
           sample: 535.183.01
         libcuda:
           description: The file that the loader finds first for C(libcuda.so.1).
-          type: path
+          type: str
           returned: always
           sample: /usr/lib/x86_64-linux-gnu/libcuda.so.535.183.01
         other_libcuda:
@@ -270,9 +270,9 @@ node:
     images:
       description: >-
         Whether the node can mount images of environments, with C(systemd) and C(squashfs), and whether the kernel can
-        compare them while they are read (C(verity)).
+        compare them while they are read (C(verity)). Null unless O(images=true).
       type: dict
-      returned: if O(images=true)
+      returned: always
       sample: {systemd: true, squashfs: true, verity: false}
     variables:
       description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.

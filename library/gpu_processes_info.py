@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_processes_info
 short_description: List the processes that use the GPUs or an environment of a node
+version_added: "1.0.0"
 description:
   - A process uses the GPUs if it has a device file of NVIDIA's open. Services of the driver and of its monitoring are
     left out, because no user waits for their work.
@@ -24,8 +25,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
 notes:
   - A user who is not root sees only processes of their own.
 author:

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_cuda_links
 short_description: Keep an installation of CUDA from changing what the whole machine uses
+version_added: "1.0.0"
 description:
   - NVIDIA's packages point C(/usr/local/cuda) to the CUDA that they install, and add it to the directories that the
     loader searches for every program. This module records both before the installation and restores them afterwards.
@@ -31,8 +32,10 @@ attributes:
     description: In check mode V(restored) reports nothing, because nothing was installed that it could revert.
   diff_mode:
     support: full
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -6,6 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_kernel_module
 short_description: Build and load the kernel module of the installed NVIDIA driver
+version_added: "1.0.0"
 description:
   - Disables nouveau and nova_core with C(/etc/modprobe.d/tensorflow-gpu-stack-nvidia.conf). Rebuilds each initramfs
     that lacks this file, and checks it afterwards.
@@ -17,7 +18,6 @@ description:
   - If Secure Boot is on and a module is unsigned, the module fails before it changes anything.
   - With O(state=absent) the file is removed from disk and from every initramfs, so that nouveau drives the GPU again
     from the next boot on. The driver's kernel module itself belongs to the driver's packages.
-version_added: 0.2.0
 author: TensorFlow GPU Stack contributors
 options:
   time_limit:
@@ -60,10 +60,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: full
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 notes:
   - Not for a container, which runs on the kernel of its host.
 """

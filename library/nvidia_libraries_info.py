@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_libraries_info
 short_description: Report whether the libraries of CUDA or cuDNN exist
+version_added: "1.0.0"
 description:
   - Looks for the files that TensorFlow opens, by their names and formats, in the directories of the plan. Does not rely
     on the package manager's database.
@@ -30,8 +31,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
 author:
   - TensorFlow GPU Stack contributors
 """

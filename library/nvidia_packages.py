@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_packages
 short_description: Install one component's packages at exactly one closure, and hold them
+version_added: "1.0.0"
 description:
   - Installs, upgrades or downgrades the packages of the driver, of CUDA or of cuDNN to one exact version each, together
     with the packages of the component that they need, in one transaction of apt or dnf.
@@ -94,6 +95,7 @@ attributes:
     description: The packages before and after, as sorted C(name=version) lines, and the files that hold them.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

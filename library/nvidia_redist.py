@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_redist
 short_description: Unpack NVIDIA's archives of CUDA or cuDNN into a versioned prefix
+version_added: "1.0.0"
 description:
   - Downloads NVIDIA's archives, checks each against its sha256 before it is unpacked, and unpacks them into one tree at
     O(prefix), completely or not at all. The single top directory of an archive is stripped; its license is written to
@@ -89,10 +90,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: full
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_repository
 short_description: Add the package repositories of a plan
+version_added: "1.0.0"
 description:
   - For NVIDIA's repository, downloads the key, checks its fingerprint, and writes the key and one entry that trusts
     only this key. Other entries of the same repository are disabled, because apt refuses two with different keys. Keys
@@ -83,8 +84,10 @@ attributes:
       right fingerprint was renewed, or that an index is not signed by it.
   diff_mode:
     support: full
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -163,7 +166,7 @@ def main() -> None:
         "manager": {"type": "str", "choices": ["apt", "dnf"], "default": "apt"},
         "name": {"type": "str"},
         "url": {"type": "str"},
-        "key": {"type": "str"},
+        "key": {"type": "str", "no_log": False},
         "fingerprints": {"type": "list", "elements": "str"},
         "retired_fingerprints": {"type": "list", "elements": "str"},
         "components": {"type": "list", "elements": "str"},

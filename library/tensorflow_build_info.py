@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_build_info
 short_description: Report whether an interpreter starts, and which wheels are cached
+version_added: "1.0.0"
 description:
   - Starts the interpreter, for at most 10 seconds, and asks it for its version.
   - Lists the wheels in uv's cache below the directory of all environments.
@@ -27,8 +28,10 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_bundle
 short_description: Make a bundle of everything that plans need, or check one
+version_added: "1.0.0"
 description:
   - Fetches the wheels of the plans' locks, the pinned uv, the controller's own tools, builds of Python and NVIDIA's
     archives into one directory of static files. Each file is compared with its sha256 from the lock or table. uv
@@ -86,6 +87,12 @@ options:
     type: list
     elements: str
     default: []
+  for_one_run:
+    description: >-
+      Fetch only what the plans change, without package repositories and a bill of materials. The result then has
+      C(paths), for M(tensorflow_file_server).
+    type: bool
+    default: false
   tools_directory:
     description: Directory of the controller's tools, such as uv. Required for O(state=present).
     type: path
@@ -98,6 +105,7 @@ attributes:
     description: The files of the bundle with the beginning of their sha256.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -142,6 +150,12 @@ reused_bytes:
   returned: success
   type: int
   sample: 0
+paths:
+  description: For O(for_one_run=true), the paths of the files that the plans need, and of their pages of the index.
+  returned: success
+  type: list
+  elements: str
+  sample: [simple/numpy/index.html, wheels/numpy-1.26.4-py3-none-any.whl]
 lines:
   description: The same for a person.
   returned: success

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_doctor
 short_description: Diagnose any TensorFlow and say what to do, whoever installed it
+version_added: "1.0.0"
 description:
   - Imports TensorFlow and computes, in a separate process with a time limit, reads the node (GPUs, driver, messages of
     the kernel, C(nvidia-smi), half-installed packages), and finds the causes in a table.
@@ -61,6 +62,7 @@ attributes:
     support: full
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
 author:
   - TensorFlow GPU Stack contributors
 """

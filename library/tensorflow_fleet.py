@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_fleet
 short_description: Decide what is done to a fleet, from the plans of all its nodes
+version_added: "1.0.0"
 description:
   - Reads C(tensorflow_release_result) of every host of the play, which has its plans, and sorts the hosts. Run it once,
     after all hosts were planned.
@@ -29,6 +30,11 @@ options:
     type: list
     elements: str
     default: ["10%", "30%", "100%"]
+  fetch:
+    description: Whether the controller fetches for all nodes that are changed; then they are in RV(fetching).
+    type: str
+    choices: [nodes, controller]
+    default: nodes
   max_fail_percentage:
     description: The next batch is not begun if more than this percentage of the hosts of a batch failed.
     type: int
@@ -36,10 +42,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -70,8 +79,14 @@ hosts:
 reports:
   description: The option of this name.
   returned: always
-  type: path
+  type: str
   sample: /srv/stack/reports
+fetching:
+  description: Hosts for which the controller fetches.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 canary:
   description: One host of each distinct kind that has something to do.
   returned: always

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_fleet_drained
 short_description: Record that a node is drained, or no longer
+version_added: "1.0.0"
 description:
   - Writes or removes the file C(drained/<host>) among the reports. C(state=present) belongs before the tasks that drain
     a node and C(state=absent) after those that undrain it. So an interrupted run never leaves a drained node unnamed.
@@ -26,10 +27,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_fleet_report
 short_description: Report on a fleet from the records on the controller
+version_added: "1.0.0"
 description:
   - Makes C(fleet.json), C(fleet.html), C(fleet.xml) (JUnit), C(fleet.prom) (Prometheus), C(fleet.csv) and
     C(fleet.txt) again, for every host of the play, from the last C(fleet.json) and the reports of nodes that are newer.
@@ -26,8 +27,10 @@ attributes:
     description: Nothing is written.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -6,6 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_gpu_check
 short_description: Prove that the TensorFlow of one environment computes, on the GPU if there is one
+version_added: "1.0.0"
 description:
   - If a GPU is expected, first tests the driver without TensorFlow, runs a small kernel on every GPU, and finds every
     library that the release opens, by the rules of the loader.

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_health
 short_description: Install the program that looks at driver and libraries
+version_added: "1.0.0"
 description:
   - Writes the part of this toolkit that looks at the driver and the CUDA libraries as one file. Python runs it without
     Ansible and without the checkout. The role tensorflow_health has a timer run it.
@@ -25,11 +26,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
     description: The file is an archive.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

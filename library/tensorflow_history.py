@@ -6,6 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_history
 short_description: Tell what was changed in a directory of environments, when and by whom
+version_added: "1.0.0"
 description:
   - Reads the history that M(tensorflow_venv) writes, the links and the builds below O(root), and changes nothing.
   - Names the build to which M(tensorflow_venv) with C(state=previous) would switch, or says why there is none.
@@ -18,10 +19,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -96,7 +96,7 @@ from ..module_utils.tensorflow_stack.bundle.images import read_image
 from ..module_utils.tensorflow_stack.bundle.signing import kind_of_key, name_signatures, sign
 from ..module_utils.tensorflow_stack.environment.packing import pack
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
-from ..module_utils.tensorflow_stack.records.image import MANIFEST_SUFFIX, SUFFIX
+from ..module_utils.tensorflow_stack.records.image_note import MANIFEST_SUFFIX, SUFFIX
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_interpreter
 short_description: Install the Python interpreter of a plan
+version_added: "1.0.0"
 description:
   - Makes sure that an interpreter of a minor version runs at a path. With O(source=uv), uv downloads a build below
     O(root). Otherwise the interpreter must exist; if it does not, the error says what is missing.
@@ -53,10 +54,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: full
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_inventory
 short_description: Refuse misspelt variables, and hosts that cannot name a file
+version_added: "1.0.0"
 description:
   - Compares the names of all variables of a host, whatever their origin, with the variables of this toolkit, and fails
     if one is nearly a known name, because it would have no effect. The known names are in C(variables.json) next to the
@@ -21,10 +22,13 @@ options: {}
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

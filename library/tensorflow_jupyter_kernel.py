@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_jupyter_kernel
 short_description: Have Jupyter find an environment
+version_added: "1.0.0"
 description:
   - Writes a kernelspec that starts the environment by its stable path, so that it stays valid when another build is
     switched to. Only the file C(kernel.json) is written.
@@ -36,11 +37,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: full
     description: The file before and after.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

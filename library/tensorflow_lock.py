@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_lock
 short_description: Make the locks of one TensorFlow release
+version_added: "1.0.0"
 description:
   - Resolves a release, the constraints that it needs today, and a user's requirements, to one lock for each Python,
     architecture and flavour. A lock names every distribution of an environment with the hashes of its wheels.

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_report
 short_description: Write what a run did to one node as JSON
+version_added: "1.0.0"
 description:
   - Combines the results of planning, building and checking and writes them to O(path). Creates its directory.
   - Runs on the controller, in Ansible's own process, and does not connect to the host. The report describes the
@@ -65,8 +66,10 @@ attributes:
     description: Nothing is written.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

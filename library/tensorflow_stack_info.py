@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_stack_info
 short_description: Resolve a TensorFlow release on a node to a plan, or to every reason against it
+version_added: "1.0.0"
 description:
   - Resolves a release and everything below it for the node record of M(gpu_node_info), from the tables, and returns the
     plan that the other roles apply. Changes nothing and uses no network.
@@ -226,10 +227,13 @@ options:
 attributes:
   check_mode:
     support: full
+    description: Can run in check mode, and then says what it would do without doing it.
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """

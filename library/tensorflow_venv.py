@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_venv
 short_description: Build, roll back or remove the environment of one TensorFlow release
+version_added: "1.0.0"
 description:
   - Builds a virtual environment from a lock with hashes next to the one in use, imports TensorFlow in it, and only
     then switches a symbolic link to it. A run that is killed at any moment leaves the environment in use unchanged.
@@ -150,6 +151,11 @@ options:
   index_url:
     description: Package index to install from; the default index of the installer if not set.
     type: str
+  fetch_url:
+    description: >-
+      Package index of this run alone, such as one that the controller serves to a fleet. It takes the place of
+      O(index_url), which is recorded.
+    type: str
   offline:
     description: Install only from uv's cache below O(root).
     type: bool
@@ -175,6 +181,7 @@ attributes:
     description: The packages before and after, as sorted C(name==version) lines.
   idempotent:
     support: full
+    description: Run again in the same state of the node, it changes nothing.
 author:
   - TensorFlow GPU Stack contributors
 """
@@ -341,6 +348,7 @@ def main() -> None:
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
+            "fetch_url": {"type": "str"},
             "offline": {"type": "bool", "default": False},
             "verify": {"type": "str", "choices": ["sizes", "hashes"], "default": "sizes"},
             "lock_timeout": {"type": "int", "default": 600},
@@ -451,13 +459,12 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
 
     def installer() -> Installer:
         uv = None
+        index_url = module.params["fetch_url"] or module.params["index_url"]
         if module.params["installer"] == "uv":
-            uv = ensure_uv(
-                directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
-            )
+            uv = ensure_uv(directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=index_url)
         return Installer(
             uv=uv,
-            index_url=module.params["index_url"],
+            index_url=index_url,
             offline=module.params["offline"],
             cache=os.path.join(root, ".cache", "uv"),
         )

@@ -38,7 +38,8 @@ class Wish(NamedTuple):
 CONTROLLER = Wish(".venv", "controller.txt", ("bundle.txt", "test.txt"), ("3.10", "3.11", "3.12", "3.13", "3.14"))
 BUNDLE = CONTROLLER._replace(lock="bundle.txt", wider_locks=("test.txt",))
 TEST = CONTROLLER._replace(lock="test.txt", wider_locks=())
-GROUPS = {"controller": CONTROLLER, "bundle": BUNDLE, "test": TEST}
+SITE = CONTROLLER._replace(directory=".venv-site", lock="site.txt", wider_locks=())
+GROUPS = {"controller": CONTROLLER, "bundle": BUNDLE, "test": TEST, "site": SITE}
 # Of the image that execution_environment/ defines; nothing here installs it.
 IMAGE_LOCK = "execution_environment.txt"
 OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     wish = OLDEST if options.core == "oldest" else GROUPS[options.group]
     if not options.lock and is_built(wish):
         return 0
-    if wish is not OLDEST and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
+    if wish.directory == TEST.directory and os.path.exists(os.path.join(REPOSITORY, wish.directory, "bin", "pytest")):
         wish = TEST  # A playbook is no reason to remove the test tools.
     # The checkout's own package, by path. Imported late here and below: nearly every run ends above.
     sys.path.insert(0, os.path.join(REPOSITORY, "module_utils"))
@@ -132,7 +133,7 @@ def refresh_locks() -> None:
     """Newest versions into every lock, each for all Pythons; all but the oldest follow the controller's."""
     uv = bring_uv()
     locks = [(wish.lock, wish.minors[0]) for wish in (CONTROLLER, TEST, OLDEST)]
-    for lock, minor in [*locks, *((lock, CONTROLLER.minors[0]) for lock in (BUNDLE.lock, IMAGE_LOCK))]:
+    for lock, minor in [*locks, *((lock, CONTROLLER.minors[0]) for lock in (BUNDLE.lock, SITE.lock, IMAGE_LOCK))]:
         say(f"Locking requirements/{lock}")
         command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
         command += ["--no-header", "--python-version", minor, "--output-file", lock]

@@ -117,7 +117,7 @@ def variables(role: Path) -> str:
 def inventory() -> str:
     """The table of the variables that an inventory sets."""
     rows = [
-        (f"`{name}`", _value(default), meaning, ", ".join(f"[{role}](roles/{role}/README.md)" for role in roles))
+        (f"`{name}`", _value(default), meaning, ", ".join(f"[{role}](../roles/{role}/README.md)" for role in roles))
         for name, (default, meaning, roles) in inventory_variables(_roles()).items()
     ]
     return table(("variable", "default", "meaning", "taken by"), rows)
@@ -196,7 +196,8 @@ def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
 def documents() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     found: dict[Path, dict[str, Callable[[], str]]] = {
-        REPOSITORY / "README.md": {"inventory": inventory, "releases": release_docs.releases, "verdicts": verdicts},
+        REPOSITORY / "README.md": {"releases": release_docs.releases},
+        REPOSITORY / "docs" / "check.md": {"verdicts": verdicts},
         REPOSITORY / "docs" / "compatibility.md": {
             "every_release": release_docs.every_release,
             "gpu_proofs": release_docs.gpu_proofs,
@@ -206,6 +207,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "from_source": release_docs.from_source,
         },
         REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
+        REPOSITORY / "docs" / "variables.md": {"inventory": inventory},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }
     for role in _roles():

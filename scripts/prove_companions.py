@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,13 @@ class Prover:
             text=True,
             errors="replace",
         )
-        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1] if done.returncode else None
+        return fault_of(done.stderr, done.returncode) if done.returncode else None
+
+
+def fault_of(errors: str, code: int) -> str:
+    """The last exception, else the end of the process by a signal, such as one of a wrong operation's."""
+    lines = [line for line in errors.splitlines() if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return lines[-1] if lines else f"ended with {code}"
 
 
 def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:

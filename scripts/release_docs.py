@@ -20,29 +20,21 @@ RELEASE_FILES = REPOSITORY / "roles" / "tensorflow_release" / "files"
 
 
 def releases() -> str:
-    """The table of the newest patch of each minor."""
+    """The short table: the newest patch of each minor."""
     tables = load_tables(str(RELEASE_FILES / "tables"))
     newest = {Version(row.version).release[:2]: row for row in tables.releases}
-    rows = []
-    for row in reversed(newest.values()):
-        wheels = tables.cuda_wheels_for(row.version)
-        rows.append(
-            (
-                row.version,
-                _span(row.pythons.get("x86_64", ())),
-                f"{row.cuda}, {row.cudnn}",
-                f"{wheels.cuda}, {wheels.cudnn}" if wheels else "none",
-                " ".join(row.gpu_code) if row.gpu_code else "not known",
-                "CPU" if row.pythons.get("aarch64") else "none",
-                ", ".join(_proven(tables, row)) or "no",
-                _seen_on(tables, row),
-            )
+    rows = [
+        (
+            row.version,
+            _span(row.pythons.get("x86_64", ())),
+            f"{row.cuda}, {row.cudnn}",
+            " ".join(row.gpu_code) if row.gpu_code else "not known",
+            "CPU" if row.pythons.get("aarch64") else "none",
+            _seen_on(tables, row),
         )
-    titles = (
-        *("newest", "Python", "CUDA, cuDNN of its build", "as wheels", "GPU code", "aarch64", "proven on Python"),
-        "seen computing on",
-    )
-    return table(titles, rows)
+        for row in reversed(newest.values())
+    ]
+    return table(("newest", "Python", "CUDA, cuDNN of its build", "GPU code", "aarch64", "computed on"), rows)
 
 
 def every_release() -> str:

@@ -45,6 +45,7 @@ VARIABLES = (
     Front("REMOVE", "tensorflow_packages_removed", "for add, added packages to take out again"),
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
+    Front("REPORT", "doctor_report", "for doctor, 1: write one file for the report of a fault, without secrets"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
@@ -94,7 +95,7 @@ def unknown(playbook: str, name: str, known: Iterable[str]) -> StackError:
     meant = MEANT.get(name.upper()) or variables.nearest(name, [*FRONT, *known])
     return StackError(
         f"make {playbook} has no variable {name}." + (f" Did you mean {meant}?" if meant else "") + " Nothing was "
-        f"done.\nIt takes {', '.join(FRONT)} and the variables of an inventory: README.md has them."
+        f"done.\nIt takes {', '.join(FRONT)} and the variables of an inventory: docs/variables.md has them."
     )
 
 
@@ -315,7 +316,7 @@ def help_lines(width: int | None) -> list[str]:
     lines = []
     for name, text in [*targets, ("", ""), *names]:
         lines += screen.fold(f"  {name:<{indent}}{text}".rstrip(), width, indent=" " * indent)
-    return [*lines, "  and each variable of an inventory by its own name: README.md, Variables"]
+    return [*lines, "  and each variable of an inventory by its own name: docs/variables.md"]
 
 
 def say(text: str) -> None:

@@ -11,6 +11,8 @@ from .io.clock import timestamp
 from .io.trust import refuse_planted_link
 from .io.writing import write_json
 
+# The collection that this is a part of, which has no make; empty in a checkout.
+_COLLECTION = ".".join(__name__.split(".")[1:3]) if __name__.startswith("ansible_collections.") else ""
 Result = Mapping[str, Any]
 # Of tensorflow_report, as an argument spec.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -138,10 +140,11 @@ class Asked(NamedTuple):
         )
 
     def command(self, playbook: str, environment: str = "") -> str:
-        if self.limit or len(self.inventories) > 1:
+        if self.limit or len(self.inventories) > 1 or _COLLECTION:
             values = {"tensorflow_environment": environment, "tensorflow_root": self.root}
             words = ["ansible-playbook", *(word for source in self.inventories for word in ("-i", source))]
-            words += [f"playbooks/{playbook}.yml", *(["--limit", self.limit] if self.limit else [])]
+            words.append(f"{_COLLECTION}.{playbook}" if _COLLECTION else f"playbooks/{playbook}.yml")
+            words += ["--limit", self.limit] if self.limit else []
             words += [word for name, value in values.items() if value for word in ("-e", f"{name}={value}")]
         else:
             values = {"ENVIRONMENT": environment, "ROOT": self.root, "INVENTORY": "".join(self.inventories)}

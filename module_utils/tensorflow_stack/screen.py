@@ -27,6 +27,11 @@ _NO_SPACE = re.compile(r".*\[Errno 28\] No space left on device")
 _FULL = "Free some space in the directory for temporary files (TMPDIR or /tmp) and in ~/.ansible/tmp."
 
 
+def short_name(action: str) -> str:
+    """Of a module or action: that of a collection is called by a name which begins with the collection's."""
+    return action.rpartition(".")[2]
+
+
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
     """The width to fold text to: COLUMNS, else the terminal's. None without one, so that a log can be searched."""
     if environ.get("COLUMNS", "").isdigit() and int(environ["COLUMNS"]):

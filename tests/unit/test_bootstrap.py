@@ -27,7 +27,7 @@ class Checkout:
         self.path = path
         self._monkeypatch = monkeypatch
         (path / "requirements").mkdir(parents=True)
-        for lock in ("controller.txt", "bundle.txt", "test.txt", "oldest.txt"):
+        for lock in ("controller.txt", "bundle.txt", "test.txt", "site.txt", "oldest.txt"):
             (path / "requirements" / lock).write_text(f"# {lock}\n")
         monkeypatch.setattr(bootstrap, "REPOSITORY", str(path))
         monkeypatch.setattr(bootstrap, "TOOLS", str(path / ".tools"))
@@ -144,7 +144,7 @@ def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"
     assert checkout.asked() == [
         f"~/requirements: pip compile {options} --output-file {name}.txt {name}.in"
-        for name in ("controller", "test", "oldest", "bundle", "execution_environment")
+        for name in ("controller", "test", "oldest", "bundle", "site", "execution_environment")
     ]
     assert not (checkout.path / ".venv").exists()
 
@@ -170,6 +170,15 @@ def test_tools_for_a_bundle_are_enough_for_other_playbooks(checkout: Checkout) -
     assert checkout.asked() == asked_for(".venv", "bundle.txt")
     assert bootstrap.main([]) == 0
     assert checkout.asked() == []
+
+
+def test_tools_of_the_site_are_beside_those_that_test(checkout: Checkout) -> None:
+    pytest_of_tests = checkout.path / ".venv" / "bin" / "pytest"
+    pytest_of_tests.parent.mkdir(parents=True)
+    pytest_of_tests.touch()
+    assert bootstrap.main(["--group", "site"]) == 0
+    assert checkout.asked() == asked_for(".venv-site", "site.txt")
+    assert pytest_of_tests.exists()
 
 
 def test_pinned_uv_is_the_tables_row() -> None:

@@ -33,3 +33,17 @@ def test_every_companion_has_a_use() -> None:
     tree = ast.parse(Path(prove_companions.__file__).with_name("companion_uses.py").read_text(encoding="utf-8"))
     uses = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert uses == {"use_" + project.replace("-", "_") for project in prove_companions.PROJECTS}
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        (
+            "tensorflow.errors_impl.NotFoundError: x.so: undefined symbol\n  warnings.warn(\n",
+            "tensorflow.errors_impl.NotFoundError: x.so: undefined symbol",
+        ),
+        ("Warning\n  warnings.warn(\n", "ended with -11"),
+    ],
+)
+def test_what_is_told_of_a_failure_is_its_exception(errors: str, told: str) -> None:
+    assert prove_companions.fault_of(errors, -11) == told

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import StackError
 from ..io.downloads import Source, as_url, has_credentials
-from ..records.image import MANIFEST_SUFFIX, MOST_BYTES, SUFFIX, parse_manifest
+from ..records.image import parse_manifest
+from ..records.image_note import MANIFEST_SUFFIX, MOST_BYTES, SUFFIX
 from .signing import check_signature, name_signatures
 
 

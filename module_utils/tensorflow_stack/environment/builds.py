@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ..errors import BuildError
 from ..records.build import BUILD_RECORD, read_record
 from ..records.history import CURRENT_LINK
-from ..records.image import note_path
+from ..records.image_note import note_path
+from .shared_packages import while_unlinking
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 
@@ -103,7 +104,8 @@ def remove_build(build: Build) -> None:
     record = os.path.join(build.path, BUILD_RECORD)
     if os.path.lexists(record) and not os.path.lexists(note_path(build.path)):
         os.unlink(record)
-    remove_directory(build.path)
+    with while_unlinking(build.path, build.packages):
+        remove_directory(build.path)
 
 
 def remove_directory(path: str, *, ignore_errors: bool = False) -> None:

@@ -15,7 +15,7 @@ from ..io.commands import run
 from ..io.files import sync_file_system
 from ..io.reading import digest_of
 from ..io.writing import sync_directory, write_json, write_text
-from ..records.image import DIRECTORY, MANIFEST_SUFFIX, SUFFIX, VERITY_SUFFIX, note_path, read_note
+from ..records.image_note import DIRECTORY, MANIFEST_SUFFIX, SUFFIX, VERITY_SUFFIX, note_path, read_note
 from . import mount_units
 
 # Of a file that is being fetched.

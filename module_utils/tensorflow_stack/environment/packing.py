@@ -15,15 +15,8 @@ from ..io.space import check_free_space
 from ..io.writing import sync_directory, write_text
 from ..records import manifest
 from ..records.build import BUILD_RECORD
-from ..records.image import (
-    MANIFEST_SUFFIX,
-    MOST_BYTES,
-    SUFFIX,
-    VERITY_SUFFIX,
-    ImageManifest,
-    parse_manifest,
-    render_manifest,
-)
+from ..records.image import ImageManifest, parse_manifest, render_manifest
+from ..records.image_note import MANIFEST_SUFFIX, MOST_BYTES, SUFFIX, VERITY_SUFFIX
 from .builds import Build, environment_names, live_build
 from .changes import listed_environments
 from .damage import compare_build, find_added

@@ -26,8 +26,6 @@ SAYS = {
 }
 # Somebody has to do something about these; the next ones only wait.
 NEED_SOMEBODY = ("failed", "unreachable", "refused", "unfinished", "unknown")
-# Where the nodes' states are from: a run of fleet.yml, its reports on the controller, or the nodes themselves.
-SOURCES = ("run", "recorded", "read")
 # On the screen, at most, besides the first line, two of drained nodes and that of the file.
 _MOST_LINES = 15
 _MOST_NAMES = 8

@@ -68,7 +68,8 @@ class Conflict:
     @property
     def _advice(self) -> str:
         if self.fitting is None:
-            return "" if self.sources else f"; no release of {self.project} fits"
+            is_said = self.sources or self.meets.startswith("no version of ")
+            return "" if is_said else f"; no release of {self.project} fits"
         asked = SpecifierSet(",".join(str(Requirement(line.text).specifier) for line in self.lines))
         if asked.contains(self.fitting, prereleases=True) and self.offer is None:
             # Never the version that the line asks for: something else is at fault.
@@ -141,7 +142,7 @@ class Blame:
     def _conflict(self, inputs: LockInputs, project: str, reason: str) -> Conflict:
         lines = lines_for(inputs, project)
         facts, sources = self._facts(inputs, reason, lines)
-        return Conflict(lines, "; ".join(facts) or "the lines exclude each other", sources=sources)
+        return Conflict(lines, "; ".join(facts) or _without_facts(lines), sources=sources)
 
     def _facts(
         self, inputs: LockInputs, reason: str, lines: tuple[InputLine, ...]
@@ -187,6 +188,10 @@ class Blame:
 
 
 _WITHOUT_WHEEL = re.compile(r"(?:all versions of )?(\S+) (?:has|have) no (?:usable )?wheels?\b")
+
+
+def _without_facts(lines: tuple[InputLine, ...]) -> str:
+    return "the lines exclude each other" if len(lines) > 1 else "the line excludes every version"
 
 
 def placed(line: InputLine) -> str:
@@ -311,7 +316,11 @@ def meets(inputs: LockInputs, reason: str, lines: tuple[InputLine, ...]) -> list
         is_named = _requirement(other.text.partition(";")[0]) in named
         if other in lines or not is_named or other.project in TENSORFLOW_PROJECTS:
             continue
-        if other.symptom:
+        if other.symptom and other.allows_none:
+            facts.append(
+                f"no version of {other.project} works with TensorFlow {inputs.request.release} ({other.symptom})"
+            )
+        elif other.symptom:
             facts.append(f"{other.where.removesuffix(' it')} {other.text} (a known break without it: {other.symptom})")
         elif other in users:
             facts.append(f"{other.where} asks for {other.text}")

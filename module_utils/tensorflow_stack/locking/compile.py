@@ -41,6 +41,13 @@ WheelChecker = Callable[[Wheels, Mapping[str, str], Callable[[Sequence[str]], Wh
 # The newest glibc that uv has a name for.
 # fact: its --python-platform, 2026-11-26
 _NEWEST_GLIBC_MINOR = 40
+# Paragraphs are steps of uv's reasoning, or end a list; after it come hints.
+_EXPLANATION = re.compile(
+    r"(?:No solution found [^\n]*\n\s*cause: |(?=Because ))(.*?)(?:\n\s*\n\s*hint:|\Z)", re.DOTALL
+)
+_OF_THE_NETWORK = re.compile(
+    r"\b(fetch|download|request|connect|dns|tls|certificate|timeout|timed out|http|https)\b", re.IGNORECASE
+)
 # Versions of one distribution that are tried until one allows the release.
 _MOST_BOUNDS = 16
 
@@ -323,17 +330,17 @@ def _fitting_wheels(package: Mapping[str, Any], tags: Mapping[Tag, int]) -> list
 
 def _resolution_error(inputs: LockInputs, done: Completed, argv: list[str]) -> LockError:
     details = {"cmd": argv, "rc": done.code, "stderr": done.errors}
-    # Paragraphs are steps of it, or end a list; after it come hints.
-    explanation = re.search(r"(Because .*?)(?:\n\s*\n\s*hint:|\Z)", done.errors, re.DOTALL)
+    explanation = _EXPLANATION.search(done.errors)
     if explanation is None:
         lines = re.findall(r"(?:error|cause): (.+)", done.errors)
         summary = "; ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or f"exit status {done.code}"
-        return LockError(
-            f"{inputs.request} could not be resolved: {summary}. "
-            "Check the network, and tensorflow_index_url if you set it.",
-            **details,
-        )
+        is_network = not lines or _OF_THE_NETWORK.search(done.errors)
+        advice = " Check the network, and tensorflow_index_url if you set it." if is_network else ""
+        return LockError(f"{inputs.request} could not be resolved: {summary.rstrip('.')}.{advice}", **details)
     reason = " ".join(explanation.group(1).split())
+    if not reason.startswith("Because "):
+        # A single fact is no chain of reasons: "you require x<0, which does not allow any versions".
+        reason = f"Because {reason}, we can conclude that your requirements are unsatisfiable."
     involved = [
         f"{line.text} ({line.where}{': ' + line.symptom if line.symptom else ''})"
         for line in involved_lines(inputs, reason)

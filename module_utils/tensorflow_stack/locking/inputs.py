@@ -89,6 +89,11 @@ class InputLine:
     def project(self) -> str:
         return str(canonicalize_name(Requirement(self.text).name))
 
+    @property
+    def allows_none(self) -> bool:
+        """A table says `<0` of a project of which no version works."""
+        return str(Requirement(self.text).specifier) == "<0"
+
 
 @dataclass(frozen=True)
 class LockInputs:

@@ -10,7 +10,7 @@ from ..errors import StackError
 from ..records.additions import find_additions
 from ..records.build import BUILD_RECORD, find_misfits, read_record
 from ..records.history import CURRENT_LINK, positions_before
-from ..records.image import DIRECTORY as IMAGES
+from ..records.image_note import DIRECTORY as IMAGES
 from ..records.manifest import find_misfit, name_in_use
 from .files import NodeFiles
 

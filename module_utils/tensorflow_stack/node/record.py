@@ -71,7 +71,7 @@ def read_node(
         "dkms": files.exists("/usr/sbin/dkms", "dkms"),
         "yum_repositories": _read_yum_repositories(files),
         "managed": _read_managed(files),
-        **({"images": read_images(files, release)} if images else {}),
+        "images": read_images(files, release) if images else None,
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
         "environments": read_environments(

@@ -6,7 +6,7 @@ import os
 from typing import Any, Callable, Container
 
 from ..io.reading import read_json
-from .image import read_note
+from .image_note import read_note
 
 BUILD_RECORD = "build.json"
 RECORD_BYTES = 4 << 20

@@ -1,10 +1,8 @@
-"""An environment as one image: the manifest of an image, and the note that a node keeps of one that it mounts.
+"""An environment as one image: its files, and its manifest.
 
-    <stem>.squashfs  a build, as it was proven
-    <stem>.verity    the hash tree of dm-verity for it, as `veritysetup format` writes it
-    <stem>.json      the manifest; <stem>.json.sig (ssh-keygen) or <stem>.json.asc (gpg) is its signature
-
-On a node, <root>/.images/<build>.json is the note, and the same directory has the images by their sha256.
+<stem>.squashfs  a build, as it was proven
+<stem>.verity    the hash tree of dm-verity for it, as `veritysetup format` writes it
+<stem>.json      the manifest; <stem>.json.sig (ssh-keygen) or <stem>.json.asc (gpg) is its signature
 """
 
 from __future__ import annotations
@@ -16,13 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import StackError
-from ..io.reading import parse_object, read_json
+from ..io.reading import parse_object
 
-SUFFIX = ".squashfs"
-VERITY_SUFFIX = ".verity"
-MANIFEST_SUFFIX = ".json"
-DIRECTORY = ".images"
-MOST_BYTES = 1 << 20
 _SCHEMA = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HASHES = ("digest", "lock_sha256", "sha256", "verity_sha256", "root_hash")
@@ -34,8 +27,6 @@ IMAGE_OPTIONS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("bytes", "verity_bytes"), _SIZE),
     "protection": {"choices": ["compared", "dm-verity"], **_TEXT},
 }
-# What a note of this toolkit has.
-_NOTED = {"sha256": str, "bytes": int, "verity_sha256": str, "root_hash": str, "protection": str, "complete": bool}
 
 
 @dataclass(frozen=True)
@@ -83,24 +74,3 @@ def parse_manifest(text: str, *, where: str) -> ImageManifest:
             "make image."
         ) from error
     return manifest
-
-
-def note_path(build: str) -> str:
-    """Of the build at a path `<root>/.builds/<build>`."""
-    builds, name = os.path.split(build)
-    return os.path.join(os.path.dirname(builds), DIRECTORY, name + MANIFEST_SUFFIX)
-
-
-def read_note(build: str) -> dict[str, Any] | None:
-    """Which image is mounted as the build at this path; None for a build that is a directory of its own.
-
-    A note that cannot be read is that of an image that is not complete.
-    """
-    try:
-        note = read_json(note_path(build), MOST_BYTES, follow=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        note = {}
-    fits = all(type(note.get(key)) is kind for key, kind in _NOTED.items())
-    return note if fits else {"sha256": "", "protection": "compared", "complete": False}

@@ -13,7 +13,6 @@ import tensorflow_stack_info
 from ansible.module_utils.tensorflow_stack.planning.options import OPTIONS
 
 from tests import nodes
-from tests.playbooks import REPOSITORY
 from tests.unit.module_utils.planning.test_kept import unchanged_node
 from tests.unit.module_utils.planning.test_plan import RELEASE_FILES
 
@@ -71,7 +70,7 @@ def act(asked: list[dict[str, Any]], faults: Faults, monkeypatch: pytest.MonkeyP
         action = tensorflow_stack_info.ActionModule(task, connection, play, None, templar, None)
         action._load_name = "tensorflow_stack_info"  # as the loader of plugins names it
         monkeypatch.setattr(action, "_execute_module", execute)
-        of_the_play = {"inventory_hostname": "n1", "playbook_dir": str(REPOSITORY / "playbooks")}
+        of_the_play = {"inventory_hostname": "n1"}
         return action.run(task_vars={**of_the_play, **(variables or {})})
 
     return run

@@ -19,7 +19,7 @@ from ansible.module_utils.tensorflow_stack.locking.inputs import (
 from ansible.module_utils.tensorflow_stack.locking.offers import Lack, Offer, Offers
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables.load import Tables
-from ansible.module_utils.tensorflow_stack.tables.rows import Constraint, Release, TorchRelease
+from ansible.module_utils.tensorflow_stack.tables.rows import Companion, Constraint, Release, TorchRelease
 from packaging.requirements import Requirement
 
 PYTHONS = {"x86_64": ("3.9", "3.10")}
@@ -139,6 +139,28 @@ def test_lines_of_one_project_that_exclude_each_other(conflict: Callable[..., Un
     assert (
         "): the lines exclude each other; keras 2.8.0 would fit. No other TensorFlow release helps: the lines have "
         "no solution without TensorFlow either. Change the line."
+    ) in error.message
+
+
+def test_a_line_that_excludes_every_version(conflict: Callable[..., UnsatisfiableError]) -> None:
+    reason = "Because you require keras<1 and keras>2, which are incompatible, we can conclude that your requirements."
+    error = conflict("tensorflow==2.8.0\nkeras<1,>2\n", (reason, lambda i, lines: "keras<1,>2" in lines))
+    assert "keras<1,>2 (" in error.message
+    assert "): the line excludes every version; keras 2.8.0 would fit, which <1,>2 excludes." in error.message
+
+
+def test_a_companion_without_any_version_for_the_release(
+    conflict: Callable[..., UnsatisfiableError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = Companion("<2.9", "keras-cv", "keras-cv<0", "constraint", "RuntimeError: at least 2.9.0", ())
+    monkeypatch.setitem(TABLES.__dict__, "companions", (none,))
+    reason = (
+        "Because you require keras-cv<0, which does not allow any versions, we can conclude that your requirements."
+    )
+    error = conflict("tensorflow==2.8.0\nkeras-cv\n", (reason, lambda i, lines: {"keras-cv", "keras-cv<0"} <= lines))
+    assert (
+        "requirements.txt:2): no version of keras-cv works with TensorFlow 2.8.0 (RuntimeError: at least 2.9.0). "
+        "The nearest TensorFlow release that fits the rest of the file is 2.9.3. "
     ) in error.message
 
 

@@ -683,6 +683,45 @@ def test_network_failure() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        # uv 0.13.9, of one requirement and one limit, and of one requirement alone.
+        (
+            "you require six<0, which does not allow any versions",
+            "you require six<0, which does not allow any versions",
+        ),
+        ("you require six<1 and six>2, which are incompatible", "you require six<1 and six>2, which are incompatible"),
+        ("there are no versions of six", "there are no versions of six"),
+    ],
+)
+def test_a_conflict_of_one_fact_is_not_the_networks(tmp_path: Path, cause: str, told: str) -> None:
+    wishes = users(tmp_path, "tensorflow==2.8.0\nsix<1,>2\n")
+    stderr = f"error: No solution found when resolving dependencies\n  cause: {cause}\n"
+    with pytest.raises(UnsatisfiableError) as refusal:
+        resolve_lock(
+            lock_inputs(request(requirements=wishes), TABLES),
+            uv=lambda: "uv",
+            cutoff=CUTOFF,
+            runner=Index(stderr=stderr),
+        )
+    assert f"cannot be installed with six<1,>2 ({wishes.path}:2): {told}. Change one" in refusal.value.message
+    assert refusal.value.reason == f"Because {cause}, we can conclude that your requirements are unsatisfiable."
+
+
+@pytest.mark.parametrize(
+    ("stderr", "told"),
+    [
+        ("error: Failed to create `/c/uv`\n  cause: No space left on device (os error 28)\n", "device (os error 28)."),
+        ("error: Couldn't parse metadata of six-1.whl\n  cause: invalid specifier\n", "six-1.whl; invalid specifier."),
+    ],
+)
+def test_what_is_not_the_networks_fault_is_told_alone(stderr: str, told: str) -> None:
+    with pytest.raises(LockError) as refusal:
+        resolve_lock(lock_inputs(request(), TABLES), uv=lambda: "uv", cutoff=CUTOFF, runner=Index(stderr=stderr))
+    assert refusal.value.message.endswith(told)
+
+
 def test_index_without_sha256_is_refused() -> None:
     index = Index(RESULT.replace("sha256", "md5"))
     with pytest.raises(LockError, match=r"gives no sha256 for https://example\.org/"):

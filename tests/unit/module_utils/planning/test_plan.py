@@ -16,6 +16,7 @@ from ansible.module_utils.tensorflow_stack.planning import door
 from ansible.module_utils.tensorflow_stack.screen import fold
 from ansible.module_utils.tensorflow_stack.tables.load import load_tables
 
+from scripts import draw_plan
 from tests import nodes
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -132,6 +133,12 @@ def test_plan(case: dict[str, Any], tmp_path: Path) -> None:
     if os.environ.get("UPDATE_PLANS"):
         golden.write_text(shown)
     assert shown == golden.read_text()
+    if "picture" in case:
+        drawn = draw_plan.draw(case["picture"], result["plan"])
+        picture = REPOSITORY / "docs" / "pictures" / f"{case['picture']}.svg"
+        if os.environ.get("UPDATE_PLANS"):
+            picture.write_text(drawn)
+        assert drawn == picture.read_text()
     for refusal in result["plan"]["refusals"]:
         assert len(fold(refusal["message"], 80)) <= 5, "an operator reads at most five lines"
 

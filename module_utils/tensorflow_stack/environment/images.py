@@ -37,7 +37,7 @@ def check_can_mount() -> None:
 def has_file(root: str, image: dict[str, Any]) -> bool:
     """Whether an image was fetched already, by its name and size; its contents are compared before it is used."""
     try:
-        return os.path.getsize(_file_of(root, image["sha256"], SUFFIX)) == image["bytes"]
+        return os.path.getsize(_file_of(root, image["sha256"], SUFFIX)) == int(image["bytes"])
     except OSError:
         return False
 

@@ -34,6 +34,7 @@ from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
 from ansible.module_utils.tensorflow_stack.bundle import checking as bundle_checking
 from ansible.module_utils.tensorflow_stack.bundle import images as bundle_images
 from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_manifest
+from ansible.module_utils.tensorflow_stack.bundle import redist as bundle_redist
 from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
 from ansible.module_utils.tensorflow_stack.check import doctor, log_text, probe
 from ansible.module_utils.tensorflow_stack.environment import (
@@ -572,6 +573,11 @@ def read_bundle_record(root: Path, text: bytes) -> None:
     bundle_checking.find_damaged(bundle, bundle.manifest.files, tools=str(root / "tools"))
 
 
+def read_published_manifest(_: Path, text: bytes) -> None:
+    archive = {"relative_path": "cuda/redist/a.tar.xz", "sha256": "0" * 64}
+    bundle_redist.check_manifest(text, "redistrib_11.2.json", [archive], "cuda/redist/")
+
+
 def read_bundled_page(root: Path, text: bytes) -> None:
     bundle_wheels._rows_of(str(write(root / "index.json", text)))
     bundle_wheels.license_of(str(root / "index.json"))
@@ -628,6 +634,7 @@ READERS = (
         read_note_of_image,
         20,
     ),
+    Reader("published manifest of a bundle", ("bundle/redist.py",), as_bytes(NVIDIA), read_published_manifest),
     Reader("page of a bundle", ("bundle/wheels.py",), as_bytes(PAGE), read_bundled_page),
     Reader("wheel of a bundle", (), a_zip(), read_bundled_page),
     Reader("record of a bundle", (), as_bytes({"wheels/a.whl": {"place": "x", "marks": []}}), read_bundle_record),

@@ -93,8 +93,8 @@ class Host:
     def state(self) -> str:
         """What a refused run must leave as it is."""
         return self.inside(
-            "cd /opt/tensorflow; ls -l --time-style=+ . .builds | grep -v '[.]log'; ls .images; ls /etc/systemd/system; "
-            "cat /proc/mounts"
+            "cd /opt/tensorflow; ls -l --time-style=+ . .builds | grep -v '[.]log'; ls .images; "
+            "ls /etc/systemd/system; cat /proc/mounts"
         )
 
 

@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # With -E, no PYTHONPATH or PYTHONHOME of the shell counts.
-PLAYBOOKS := workstation add fleet bundle report plan verify doctor history rollback kernel health pull cache remove lock
+PLAYBOOKS := workstation add fleet bundle image report plan verify doctor history rollback kernel health pull cache remove lock
 # The names on make's command line; what of the environment counts is for run_playbook.py to say.
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
@@ -24,6 +24,7 @@ workstation: ## Install a TensorFlow release on this machine and prove it: make 
 add: ## Add packages to an environment: make add PACKAGES="pandas ipykernel", or REMOVE= to take some out again
 fleet: ## Install TensorFlow on all nodes of an inventory, in batches: make fleet INVENTORY=/srv/my_fleet
 bundle: ## Fetch all that an inventory needs into a directory: make bundle TENSORFLOW=2.8.0 BUNDLE=/srv/bundle; CHECK=1 checks it
+image: ## Pack an environment of this machine for nodes to mount: make image IMAGE=/srv/images, or with ENVIRONMENT=
 report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing

@@ -50,6 +50,7 @@ VARIABLES = (
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
     Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, where to make it"),
+    Front("IMAGE", "tensorflow_image", "an image to mount instead of building; for image, the directory to pack into"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -134,6 +135,8 @@ def known_variables() -> dict[str, dict[str, Any]]:
 def _sets(playbook: str, name: str) -> str:
     if name == "BUNDLE" and playbook == "bundle":
         return "bundle_directory"
+    if name == "IMAGE" and playbook == "image":
+        return "image_directory"
     return (FRONT[name].sets if name in FRONT else None) or name
 
 
@@ -177,7 +180,7 @@ def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> 
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
-    if _sets(playbook, name) == BUNDLE_VARIABLE:
+    if _sets(playbook, name) in variables.PLACES:
         return variables.parse_place(name, text if "://" in text else os.path.abspath(os.path.expanduser(text)))
     return variables.parse(name, text, variable)
 

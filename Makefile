@@ -8,11 +8,11 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection clean
+  collection finding clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO and SEED))
+UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, NAME, ONLY, RELEASE, SCENARIO and SEED))
 endif
 endif
 
@@ -103,7 +103,7 @@ integration: test-packages ## Tests with real installs and playbook runs
 .PHONY: faults fuzz bench
 faults: test-packages ## Kill, fill and cut off what there is, 500 random moments among it; KILLS=20 SEED=7 for others
 	KILLS=$(or $(KILLS),500) SEED=$(SEED) .venv/bin/python -m pytest tests/faults -rs --cpu 20 \
-	  --ignore tests/faults/test_fleet_hosts.py
+	  --ignore-glob 'tests/faults/test_fleet_*hosts.py'
 
 fuzz: test-tools ## Feed each reader of a file or an answer with 2,000 damaged inputs
 	READER_EXAMPLES=2000 .venv/bin/python -m pytest tests/contract/test_readers.py --cpu 20
@@ -134,7 +134,7 @@ molecule-slow: test-packages ## Test the scenarios that take many minutes or GB 
 
 .PHONY: fleet-test
 fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
-	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py tests/faults/test_fleet_fetch_hosts.py
 
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow
@@ -159,6 +159,10 @@ site: ## Make a site of the pages in .cache/site; fails if a link or an anchor h
 
 links: test-tools ## Ask the servers that the pages link to whether what is linked exists
 	.venv/bin/python scripts/check_links.py
+
+.PHONY: finding
+finding: test-tools ## See a finding of docs/findings.md on this machine: make finding NAME=pins, double, ptx or start
+	.venv/bin/python scripts/findings.py $(NAME)
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)

@@ -86,7 +86,7 @@ def companions() -> str:
         + ("" if proof.python == pythons[proof.release] else f" (Python {proof.python})")
         for proof in proofs
     }
-    rows = [(*row, *(cells.get((row[0], project), "none") for project in projects)) for row in pythons.items()]
+    rows = [(*row, *(cells.get((row[0], project), "-") for project in projects)) for row in pythons.items()]
     return table(("release", "Python", *projects), rows)
 
 

@@ -103,7 +103,7 @@ integration: test-packages ## Tests with real installs and playbook runs
 .PHONY: faults fuzz bench
 faults: test-packages ## Kill, fill and cut off what there is, 500 random moments among it; KILLS=20 SEED=7 for others
 	KILLS=$(or $(KILLS),500) SEED=$(SEED) .venv/bin/python -m pytest tests/faults -rs --cpu 20 \
-	  --ignore tests/faults/test_fleet_hosts.py
+	  --ignore-glob 'tests/faults/test_fleet_*hosts.py'
 
 fuzz: test-tools ## Feed each reader of a file or an answer with 2,000 damaged inputs
 	READER_EXAMPLES=2000 .venv/bin/python -m pytest tests/contract/test_readers.py --cpu 20
@@ -134,7 +134,7 @@ molecule-slow: test-packages ## Test the scenarios that take many minutes or GB 
 
 .PHONY: fleet-test
 fleet-test: test-packages ## Test a fleet of ten hosts that ssh reaches, and faults in the middle of its runs: slow
-	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py
+	.venv/bin/python -m pytest tests/faults/test_fleet_hosts.py tests/faults/test_fleet_fetch_hosts.py
 
 .PHONY: mutations
 mutations: test-packages ## Break the system roles one task or line at a time, and show that a scenario notices: slow

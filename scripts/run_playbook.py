@@ -84,6 +84,10 @@ TAGS = ("ANSIBLE_RUN_TAGS", "ANSIBLE_SKIP_TAGS")
 TEMPORARY_BYTES = 1 << 20
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
+# All others replace this process.
+WAITED_FOR = ("plan", "rollback")
+# What ansible-playbook ends with after Ctrl-C, and a shell's codes of SIGINT, SIGTERM and SIGHUP.
+STOPPED = (99, 130, 143, 129)
 ENDS = {
     REFUSED: "a node is refused or could not be planned: see above",
     4: "a node could not be reached, or the playbook could not be loaded: see above",
@@ -258,6 +262,25 @@ def check_temporary_files(environ: Mapping[str, str]) -> None:
             ) from None
 
 
+def check_ansible_settings(environ: Mapping[str, str]) -> None:
+    """Raises StackError if a variable of Ansible has a value that it does not take: it would end with a traceback."""
+    if not any(name.startswith("ANSIBLE_") for name in environ):
+        return
+    program = [os.path.join(REPOSITORY, ".venv", "bin", "python"), "-c", "import ansible.constants"]
+    try:
+        done = subprocess.run(program, env=dict(environ), capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return  # what is wrong with the tools shows when they are started
+    said = (done.stderr.strip().splitlines() or [""])[-1]
+    named = re.search(r"env: (?P<name>ANSIBLE_\w+)", said)
+    if done.returncode and named and named.group("name") in environ:
+        name = named.group("name")
+        raise StackError(
+            f"{name}={environ[name]} in the environment is no value that Ansible takes "
+            f"({said.partition(': ')[2].rstrip('.')}). Unset it, or set it to another one. Nothing was done."
+        )
+
+
 def forget_tags(environ: MutableMapping[str, str]) -> list[str]:
     """Remove what would have every command do a part of its work and end well."""
     names = [name for name in TAGS if environ.pop(name, "")]
@@ -368,12 +391,17 @@ def main() -> int:
 
     if bootstrap.main(tools_options(arguments.playbook, found)):
         return 1
+    try:
+        check_ansible_settings(os.environ)
+    except StackError as error:
+        say(f"run_playbook: {error.message}")
+        return 2
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
     if locale_name:
         os.environ["LC_ALL"] = locale_name
     try:
-        if arguments.playbook != "plan":
+        if arguments.playbook not in WAITED_FOR:
             os.execv(command[0], command)
         code = wait_for(command)
     except OSError as error:
@@ -382,6 +410,13 @@ def main() -> int:
             "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
         )
         return 1
+    if arguments.playbook == "rollback":
+        if code in STOPPED:
+            say(
+                "rollback: it was stopped, and may have switched already. make history shows what is in use, and make "
+                "verify proves it. Another make rollback would go further back."
+            )
+        return code
     code = REFUSED if code == 2 else code
     if code in ENDS:
         print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)

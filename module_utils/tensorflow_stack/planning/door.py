@@ -364,4 +364,5 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
         "python_hosts": list(row.python_hosts),
+        "python_archives": dict(row.python_archives),
     }

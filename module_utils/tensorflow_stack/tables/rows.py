@@ -361,4 +361,5 @@ class Uv(NamedTuple):
     pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
     python_hosts: tuple[str, ...]  # from there, in the order in which it tries
     python_megabytes: int  # of one, at most
+    python_archives: Mapping[str, str]  # by minor, the sha256 of what is downloaded
     source: tuple[str, ...]

@@ -15,7 +15,7 @@ from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judg
 # What a user sets who may not write it.
 PLACE_SETTING = "set tensorflow_root to a directory of yours"
 # Below `.cache`: down to the pointers by which uv finds a wheel, and to the index of a shared package.
-_CACHE_DEPTH = 3
+_CACHE_DEPTHS = {"uv": 3, "installed": 2}
 # The toolkit's own, below the root of environments.
 _OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/installed", ".tools", ".pythons", ".images")
 
@@ -41,7 +41,7 @@ def check_cache(root: str) -> None:
     """
     cache = os.path.join(root, ".cache")
     for directory, names, files in os.walk(cache):
-        depth = os.path.relpath(directory, cache).count("/")
+        below = os.path.relpath(directory, cache).split("/")
         for path in (os.path.join(directory, name) for name in names + files):
             # Everybody may take a lock of uv, which it makes so whatever the umask is.
             if not path.endswith(".lock"):
@@ -50,7 +50,7 @@ def check_cache(root: str) -> None:
                     raise BuildError(
                         f"{path} {weakness.text}: builds are installed from it. {_mend(weakness)}", path=path
                     )
-        if depth >= _CACHE_DEPTH or os.path.basename(directory).startswith("archive-"):
+        if len(below) > _CACHE_DEPTHS.get(below[0], 3) or below[-1].startswith("archive-"):
             names.clear()
 
 

@@ -8,7 +8,7 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection clean
+  collection changelog check-collection clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
@@ -116,7 +116,8 @@ slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn, the site; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links \
+	  check-collection
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
@@ -148,9 +149,20 @@ prove: test-tools ## Install releases from their locks, use them, record that: m
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
-.PHONY: collection
+.PHONY: collection changelog check-collection
 collection: tools ## Build the Galaxy collection into dist/
 	@.venv/bin/python scripts/make_collection.py
+
+changelog: ## Move the fragments of changelogs/ into CHANGELOG.md, under the version of collection/galaxy.yml
+	@$(PYTHON) -E scripts/bootstrap.py --group collection
+	.venv-collection/bin/antsibull-changelog release --version \
+	  "$$(sed -n 's/^version: //p' collection/galaxy.yml)"
+
+check-collection: test-tools ## Check the collection with ansible-test, antsibull-docs and Galaxy's importer: slow
+	@$(PYTHON) -E scripts/bootstrap.py --core oldest
+	@$(PYTHON) -E scripts/bootstrap.py --group collection
+	.venv/bin/python scripts/check_collection.py --core oldest
+	.venv/bin/python scripts/check_collection.py
 
 .PHONY: site links
 site: ## Make a site of the pages in .cache/site; fails if a link or an anchor has no target
@@ -162,5 +174,5 @@ links: test-tools ## Ask the servers that the pages link to whether what is link
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
-	rm -rf .venv .venv-oldest .venv-site .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-site .venv-collection .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

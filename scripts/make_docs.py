@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
 import release_docs  # noqa: E402  # beside this
+import support_docs  # noqa: E402
 from markdown_tables import outside_code, table  # noqa: E402
 from tensorflow_stack.check.diagnose import FACTS, KINDS  # noqa: E402  # found by the line above
 from tensorflow_stack.check.verdicts import VERDICTS  # noqa: E402
@@ -207,6 +208,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "from_source": release_docs.from_source,
         },
         REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
+        REPOSITORY / "docs" / "support.md": {"cores": support_docs.cores, "distributions": support_docs.distributions},
         REPOSITORY / "docs" / "variables.md": {"inventory": inventory},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }

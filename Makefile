@@ -27,7 +27,7 @@ bundle: ## Fetch all that an inventory needs into a directory: make bundle TENSO
 report: ## Report on all nodes of an inventory, from the records or with FRESH=1 from the nodes; change no node
 plan: ## Show what workstation would do and why; change nothing
 verify: ## Compare this machine with what was applied, and prove that TensorFlow computes; change nothing
-doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=
+doctor: ## Diagnose this machine: make doctor, or with ENVIRONMENT=, PYTHON_PATH= or LOG=; REPORT=1 for an issue
 history: ## Show what was installed, switched, rolled back and removed, when and by whom; change nothing
 rollback: ## Switch back to what was in use before the last change, or to the previous build of ENVIRONMENT=
 kernel: ## Have Jupyter find an environment; off again with STATE=absent

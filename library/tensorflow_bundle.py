@@ -87,6 +87,12 @@ options:
     type: list
     elements: str
     default: []
+  for_one_run:
+    description: >-
+      Fetch only what the plans change, without package repositories and a bill of materials. The result then has
+      C(paths), for M(tensorflow_file_server).
+    type: bool
+    default: false
   tools_directory:
     description: Directory of the controller's tools, such as uv. Required for O(state=present).
     type: path
@@ -144,6 +150,12 @@ reused_bytes:
   returned: success
   type: int
   sample: 0
+paths:
+  description: For O(for_one_run=true), the paths of the files that the plans need, and of their pages of the index.
+  returned: success
+  type: list
+  elements: str
+  sample: [simple/numpy/index.html, wheels/numpy-1.26.4-py3-none-any.whl]
 lines:
   description: The same for a person.
   returned: success

@@ -12,8 +12,8 @@ version_added: "1.0.0"
 description:
   - Lists uv's cache, the builds, the downloaded Pythons and the tools of a root, with the space that the removal of
     each would free. Files that builds and cache share are counted only for the root.
-  - With O(prune), removes the cached wheels of which no build has the version and the bytecode that no build shares,
-    and has C(uv cache prune) remove what nothing in the cache refers to. The wheels of all builds stay, so that a
+  - With O(prune), removes the cached wheels and installed packages of which no build has the version, and has
+    C(uv cache prune) remove what nothing in the cache refers to. The wheels of all builds stay, so that a
     damaged build can be repaired without a network.
   - Builds and Pythons are never removed.
 options:
@@ -69,11 +69,11 @@ places:
   returned: success
   type: list
   elements: dict
-  sample: [{path: /opt/tensorflow/.cache/uv, what: "wheels in uv's cache that no build shares", bytes: 1900000000}]
+  sample: [{path: /opt/tensorflow/.cache, what: wheels and installed packages that no build shares, bytes: 1900000000}]
 superfluous:
   description: >-
-    Cached wheels that no build contains, as C(name==version), and bytecode that no build shares, by its path below
-    O(root). With O(prune) they were removed.
+    Cached wheels that no build contains, as C(name==version), and installed ones, by their paths below O(root). With
+    O(prune) they were removed.
   returned: success
   type: list
   elements: str
@@ -128,7 +128,7 @@ def main() -> None:
         else:
             outcome = cache.plan_prune(root)
         names = sorted({f"{wheel.name}=={wheel.version}" for wheel in outcome.wheels})
-        names += [f"{os.path.relpath(path, root)} (bytecode)" for path in outcome.bytecode]
+        names += [f"{os.path.relpath(path, root)} (installed)" for path in outcome.packages]
         text = "".join(f"{name}\n" for name in names)
         module.exit_json(
             changed=is_pruned and bool(names or outcome.freed_bytes),
@@ -146,12 +146,10 @@ def main() -> None:
 
 def _lines(outcome: cache.CacheOutcome, *, is_pruned: bool) -> list[str]:
     lines = [f"{place.bytes / 1e6:7,.0f} MB  {place.path} ({place.what})" for place in outcome.places]
-    found = (
-        f"{len(outcome.wheels)} wheels that no build contains, bytecode of {len(outcome.bytecode)} that no build shares"
-    )
+    found = f"{len(outcome.wheels)} wheels and {len(outcome.packages)} installed packages that no build contains"
     if is_pruned:
         return [*lines, f"{outcome.freed_bytes / 1e6:7,.0f} MB  freed ({found})"]
-    if not outcome.wheels and not outcome.bytecode:
+    if not outcome.wheels and not outcome.packages:
         return [*lines, "there is nothing to prune"]
     return [*lines, f"make cache PRUNE=1 removes {found}"]
 

@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: ["10%", "30%", "100%"]
+  fetch:
+    description: Whether the controller fetches for all nodes that are changed; then they are in RV(fetching).
+    type: str
+    choices: [nodes, controller]
+    default: nodes
   max_fail_percentage:
     description: The next batch is not begun if more than this percentage of the hosts of a batch failed.
     type: int
@@ -76,6 +81,12 @@ reports:
   returned: always
   type: str
   sample: /srv/stack/reports
+fetching:
+  description: Hosts for which the controller fetches.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 canary:
   description: One host of each distinct kind that has something to do.
   returned: always

@@ -134,6 +134,11 @@ options:
   index_url:
     description: Package index to install from; the default index of the installer if not set.
     type: str
+  fetch_url:
+    description: >-
+      Package index of this run alone, such as one that the controller serves to a fleet. It takes the place of
+      O(index_url), which is recorded.
+    type: str
   offline:
     description: Install only from uv's cache below O(root).
     type: bool
@@ -323,6 +328,7 @@ def main() -> None:
             "installer": {"type": "str", "choices": ["uv", "pip"], "default": "uv"},
             "uv": {"type": "dict"},
             "index_url": {"type": "str"},
+            "fetch_url": {"type": "str"},
             "offline": {"type": "bool", "default": False},
             "verify": {"type": "str", "choices": ["sizes", "hashes"], "default": "sizes"},
             "lock_timeout": {"type": "int", "default": 600},
@@ -472,13 +478,12 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
 
     def installer() -> Installer:
         uv = None
+        index_url = module.params["fetch_url"] or module.params["index_url"]
         if module.params["installer"] == "uv":
-            uv = ensure_uv(
-                directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=module.params["index_url"]
-            )
+            uv = ensure_uv(directory=os.path.join(root, ".tools"), record=module.params["uv"], index_url=index_url)
         return Installer(
             uv=uv,
-            index_url=module.params["index_url"],
+            index_url=index_url,
             offline=module.params["offline"],
             cache=os.path.join(root, ".cache", "uv"),
         )

@@ -45,6 +45,7 @@ VARIABLES = (
     Front("REMOVE", "tensorflow_packages_removed", "for add, added packages to take out again"),
     Front("PYTHON_PATH", "doctor_python", "for doctor, a Python with any TensorFlow"),
     Front("LOG", "doctor_log", "for doctor, a log of anything that failed"),
+    Front("REPORT", "doctor_report", "for doctor, 1: write one file for the report of a fault, without secrets"),
     Front("STATE", "kernel_state", "for kernel, absent: remove it again"),
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from pathlib import Path
 
 
 @contextmanager
-def serve(wheels: Path, held: threading.Event | None = None) -> Iterator[str]:
+def serve(wheels: Path, held: threading.Event | None = None, sent: dict[str, list[int]] | None = None) -> Iterator[str]:
     """The URL of an index of the wheels that are in the directory at the time of each request.
 
-    While `held` is set nobody is answered.
+    While `held` is set nobody is answered. `sent` gets the bytes of each answer with contents, by its path.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,6 +45,8 @@ def serve(wheels: Path, held: threading.Event | None = None) -> Iterator[str]:
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(body)
+                if sent is not None:
+                    sent.setdefault(self.path, []).append(len(body))
 
         do_HEAD = do_GET
 
@@ -59,6 +62,17 @@ def serve(wheels: Path, held: threading.Event | None = None) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def is_closed(port: int, seconds: float = 10) -> bool:
+    """Whether nothing of this machine listens at a port any more, at the latest after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return True
+        time.sleep(0.02)
+    return False
 
 
 def _page(wheels: Path, project: str) -> bytes | None:

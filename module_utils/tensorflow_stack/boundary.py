@@ -34,7 +34,7 @@ def failure(error: Exception, name: str) -> dict[str, Any]:
     return {
         "msg": f"{name} met something that it does not expect ({place}): {said}. It stopped there. "
         f"This is a fault of the TensorFlow GPU Stack. {log} Please report it with that text; "
-        'docs/troubleshooting.md says where, in "Faults of this toolkit".'
+        'docs/troubleshooting.md says how, in "Reporting a fault".'
     }
 
 

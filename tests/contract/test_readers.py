@@ -36,7 +36,6 @@ from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_mani
 from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
 from ansible.module_utils.tensorflow_stack.check import doctor, log_text, probe
 from ansible.module_utils.tensorflow_stack.environment import (
-    bytecode,
     cache,
     damage,
     going_back,
@@ -46,6 +45,8 @@ from ansible.module_utils.tensorflow_stack.environment import (
     kernelspec,
     own_pythons,
     scripts,
+    shared_packages,
+    shared_store,
     venv,
 )
 from ansible.module_utils.tensorflow_stack.environment.builds import Build
@@ -66,6 +67,8 @@ from ansible.module_utils.tensorflow_stack.packages import record as packages_re
 from ansible.module_utils.tensorflow_stack.planning import door
 from ansible.module_utils.tensorflow_stack.records import build as build_record
 from ansible.module_utils.tensorflow_stack.records import distributions, lockfile
+from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
+from ansible.module_utils.tensorflow_stack.records.lockfile import Distribution, Lock
 from ansible.module_utils.tensorflow_stack.repositories import apt_sources, openpgp, yum_repos
 from ansible.module_utils.tensorflow_stack.requirements.parse import read_requirements
 from ansible.module_utils.tensorflow_stack.tables import load
@@ -117,6 +120,10 @@ MANIFEST = {
     "history": [ENTRY],
 }
 RECORD_TEXT = b"demo/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\ndemo-1.dist-info/METADATA,,\n"
+SHARED_INDEX = (
+    b'{"contents": "0", "record": "0", "scripts": {"bin/demo": "0"}}\n/lib/python3.10/site-packages/demo\n'
+    + b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 100644 0 1 1 __init__.py\nend\n"
+)
 METADATA = (
     b"Metadata-Version: 2.1\nName: demo\nVersion: 1\nRequires-Dist: numpy (>=1.20)\nRequires-Dist: x; extra == 'y'\n\n"
 )
@@ -268,10 +275,7 @@ def read_installed_record(root: Path, text: bytes) -> None:
     rows = distributions.read_rows(str(site_packages / "demo-1.dist-info/RECORD")) or []
     distributions.contents_digest(rows)
     distributions.listing_digest(distributions.sizes_in(rows))
-    store = bytecode.find_store(str(root / ".cache/uv"), str(directory))
-    assert store
-    bytecode.keep_bytecode(store, str(site_packages), ["demo"])
-    bytecode.link_bytecode(store, str(site_packages), ["demo"])
+    keep_and_link(root, directory)
     installed_files.correct_metadata_row(str(site_packages), "demo-1.dist-info")
 
 
@@ -295,7 +299,7 @@ def read_metadata(root: Path, text: bytes) -> None:
 def read_venv_configuration(root: Path, text: bytes) -> None:
     directory = fill_root(root)
     write(directory / "pyvenv.cfg", text)
-    bytecode.find_store(str(root / ".cache/uv"), str(directory))
+    shared_store.find_store(str(root / ".cache/uv"), str(directory))
     look_at_build(root, directory)
 
 
@@ -309,14 +313,25 @@ def read_note_of_python(root: Path, text: bytes) -> None:
     own_pythons.check_python(str(root), str(python))
 
 
-def read_bytecode_index(root: Path, text: bytes) -> None:
-    directory = fill_root(root)
-    site_packages = directory / "lib/python3.10/site-packages"
-    store = bytecode.find_store(str(root / ".cache/uv"), str(directory))
+def keep_and_link(root: Path, directory: Path, index: bytes | None = None) -> None:
+    """The only package of a build; with an index instead of that which says what was kept."""
+    store = shared_store.find_store(str(root / ".cache/uv"), str(directory))
     assert store
-    digest = distributions.contents_digest(distributions.parse_rows(RECORD_TEXT))[:16]
-    write(Path(store.path) / f"demo-1-{digest}" / "index.json", text)
-    assert bytecode.link_bytecode(store, str(site_packages), ["demo"]) in ([], ["demo"])
+    lock = Lock("2.8.0", "3.10", "linux_x86_64", "cpu", (), (), "", "", (Distribution("demo", "1", ("0" * 64,), 1),))
+    spec = EnvironmentSpec(NAME, str(root), "2.8.0", "cpu", "/usr/bin/python3", lock)
+    below = "lib/python3.10/site-packages"
+    shared_packages.keep_packages(store, spec, str(directory), below, without=(), loose=())
+    if index is not None:
+        write(Path(shared_store.entry_of(store, lock.distributions[0])) / "index", index)
+    (root / "other").mkdir()
+    assert shared_packages.link_packages(store, spec, str(root / "other"), below).keys() <= {"demo"}
+    shared_packages.known_digests(store, str(directory / below), ["demo"])
+    with shared_packages.while_unlinking(str(directory), {"demo": "1"}):
+        pass
+
+
+def read_shared_index(root: Path, text: bytes) -> None:
+    keep_and_link(root, fill_root(root), text)
 
 
 def read_lock(root: Path, text: bytes) -> None:
@@ -590,13 +605,11 @@ READERS = (
     Reader("direct_url.json", (), as_bytes({"url": "file:///x", "dir_info": {"editable": True}}), read_origin),
     Reader(
         "pyvenv.cfg",
-        ("environment/bytecode.py",),
+        ("environment/shared_store.py",),
         b"home = /usr/bin\nversion_info = 3.10.13\n",
         read_venv_configuration,
     ),
-    Reader(
-        "index of bytecode", (), as_bytes({"demo/__pycache__/__init__.cpython-310.pyc": "0" * 64}), read_bytecode_index
-    ),
+    Reader("index of a shared package", ("environment/shared_index.py",), SHARED_INDEX, read_shared_index),
     Reader(
         "list of Pythons",
         ("environment/interpreter.py",),

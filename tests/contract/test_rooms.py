@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "archives": {"io", "records"},
     "fleet": {"io", "records"},
     "bundle": {"io", "packages", "records", "repositories", "tables"},
+    "issue": {"environment", "io"},
     "health": {"boundary", "check", "environment", "io", "records"},
     "boundary": {"io"},
     "report": {"io"},
@@ -45,6 +46,7 @@ DOORS = {"planning/door.py", "planning/locks.py"}
 PURE = {"planning"}
 # Files of other rooms that are as pure.
 PURE_FILES = {
+    "issue/redact.py",
     "archives/manifest.py",
     "bundle/apt.py",
     "bundle/manifest.py",
@@ -243,6 +245,7 @@ ON_NODES = {
     "environment",
     "health",
     "io",
+    "issue",
     "kernel",
     "node",
     "packages",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.environment import bytecode, cache, installing, venv
+from ansible.module_utils.tensorflow_stack.environment import cache, installing, shared_store, venv
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests.wheels import make_lock, make_tensorflow
@@ -20,8 +20,8 @@ MINOR = "%d.%d" % sys.version_info[:2]
 POINTS: dict[str, tuple[Any, str, str]] = {
     "before_the_first_wheel": (cache.os, "unlink", "before"),
     "after_a_wheel": (cache.os, "unlink", "after"),
-    "before_bytecode": (cache, "remove_unshared", "before"),
-    "in_the_middle_of_bytecode": (bytecode.shutil, "rmtree", "half"),
+    "before_installed_packages": (cache, "remove_unneeded", "before"),
+    "in_the_middle_of_a_package": (shared_store.shutil, "rmtree", "half"),
     "before_uv": (cache, "prune_cache", "before"),
     "after_uv": (cache, "prune_cache", "after"),
 }
@@ -46,7 +46,7 @@ def spec_of(root: str, wheels: Path, release: str) -> EnvironmentSpec:
 
 
 # The other steps leave less behind than these two.
-IN_CI = ("after_a_wheel", "in_the_middle_of_bytecode")
+IN_CI = ("after_a_wheel", "in_the_middle_of_a_package")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_killed(point: tuple[Any, str, str], tmp_path: Path, uv: str) -> None:
     for spec in specs.values():
         venv.apply_present(spec, installer=lambda: installer, keep=2, lock_timeout=0)
     venv.apply_absent(root, "tf-2.8.0", lock_timeout=0)
-    assert cache.find_superfluous(root) and bytecode.find_unshared(f"{root}/.cache/bytecode")
+    assert cache.find_superfluous(root) and cache.find_superfluous_packages(root)
 
     def child() -> None:
         dying(*point)
@@ -78,5 +78,5 @@ def test_killed(point: tuple[Any, str, str], tmp_path: Path, uv: str) -> None:
     venv.apply_present(specs["2.9.3"], installer=lambda: installer, keep=1, lock_timeout=0)
     assert list(Path(root, "tf-2.9.3").glob("lib/python*/site-packages/tensorflow/__init__.py"))
     cache.prune(root, uv)
-    assert not cache.find_superfluous(root) and not bytecode.find_unshared(f"{root}/.cache/bytecode")
+    assert not cache.find_superfluous(root) and not cache.find_superfluous_packages(root)
     venv.apply_present(specs["2.8.0"], installer=lambda: installer, keep=2, lock_timeout=0)

@@ -160,9 +160,9 @@ def test_a_report_is_not_written_behind_a_link_of_another_user(tmp_path: Path) -
 @pytest.mark.parametrize(
     "name",
     [
-        "bytecode/3.10.4",
-        "bytecode/3.10.4/numpy-1-ab",
-        "bytecode/3.10.4/numpy-1-ab/index.json",
+        "installed/3.10.4",
+        "installed/3.10.4/numpy-1-ab",
+        "installed/3.10.4/numpy-1-ab/index",
         "uv/wheels-v8",
         "uv/wheels-v8/pypi/numpy/1-cp310",
         "uv/archive-v0",
@@ -171,7 +171,7 @@ def test_a_report_is_not_written_behind_a_link_of_another_user(tmp_path: Path) -
 )
 def test_a_build_does_not_begin_with_a_cache_that_others_may_write(tmp_path: Path, name: str) -> None:
     for file in (
-        "bytecode/3.10.4/numpy-1-ab/index.json",
+        "installed/3.10.4/numpy-1-ab/index",
         "uv/wheels-v8/pypi/numpy/1-cp310",
         "uv/archive-v0/x/y",
         "uv/.lock",

@@ -162,3 +162,25 @@ def test_the_real_tensorflow_broken_and_mended(site: Site, uv: str, tmp_path: Pa
     assert without_driver.code != 0
     # A container brings no driver of its own; its cause says so instead.
     assert re.search("1. (driver_not_installed|container_without_gpu): ", without_driver.output)
+
+
+def test_the_report_for_an_issue_has_no_secrets(tmp_path: Path) -> None:
+    root, secret = tmp_path / "root", "hunter2"
+    (root / ".builds").mkdir(parents=True)
+    (root / ".builds" / "tensorflow-2.8.0.log").write_text(
+        f"at https://jdoe:{secret}@pypi.corp.example/simple\nfailed\n"
+    )
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(
+        "all: {hosts: {gpu07.corp.example: {ansible_connection: local, tensorflow_root: %s, "
+        "ansible_python_interpreter: '{{ ansible_playbook_python }}', stack_report_directory: %s}}}" % (root, tmp_path)
+    )
+    command = ["make", "doctor", "REPORT=1", f"INVENTORY={inventory}", "ENVIRONMENT=gone"]
+    run = run_playbook(command, directory=REPOSITORY)
+    assert run.code == 2, "there is no such environment"
+    text = (tmp_path / "issue.md").read_text()
+    assert f"{tmp_path}/issue.md is the report" in said(run)
+    for part in ("## Versions", "## What the doctor found", "## Plan", "## Node", "## Log: tensorflow-2.8.0.log"):
+        assert part in text
+    assert "at https://<credentials>@<host>/simple\nfailed" in text
+    assert [word for word in (secret, "jdoe", "gpu07", "corp.example") if word in text] == []

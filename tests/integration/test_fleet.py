@@ -40,9 +40,9 @@ UNDRAIN = """
 class Fleet:
     path: Path
 
-    def play(self, *options: str, **variables: Any) -> Run:
+    def play(self, *options: str, environ: dict[str, str] | None = None, **variables: Any) -> Run:
         command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.path / "hosts.yml"), "playbooks/fleet.yml", *options]
-        return run_playbook([*command, "-e", json.dumps(variables)], directory=REPOSITORY)
+        return run_playbook([*command, "-e", json.dumps(variables)], directory=REPOSITORY, environ=environ)
 
     @contextlib.contextmanager
     def asking_for_too_much(self, node: str) -> Iterator[None]:

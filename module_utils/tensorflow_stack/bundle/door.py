@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tools_lock": {"type": "path"},
     "tools_pythons": {"type": "list", "elements": "str", "default": []},
     "tools_directory": {"type": "path"},
+    "for_one_run": {"type": "bool", "default": False},
 }
 _MOST_NAMED = 20
 
@@ -53,7 +54,10 @@ def answer(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         "bytes": outcome.manifest.bytes,
         "fetched_bytes": outcome.fetched_bytes,
         "reused_bytes": outcome.reused_bytes,
-        "lines": _lines(options["directory"], outcome, check_mode=check_mode),
+        "paths": list(outcome.paths) if options["for_one_run"] else [],
+        "lines": _lines_of_run(options["directory"], outcome, check_mode=check_mode)
+        if options["for_one_run"]
+        else _lines(options["directory"], outcome, check_mode=check_mode),
         "diff": {"before": before, "after": after},
     }
 
@@ -85,12 +89,19 @@ def verify(place: str, *, signers: str | None) -> dict[str, Any]:
     signed = "signed by a key in " + signers if signers else "nobody asked who signed it (stack_bundle_signers)"
     count, size = len(bundle.manifest.files), bundle.manifest.bytes
     line = f"{bundle.source.shown}: {count} files, {size / 1e6:,.0f} MB, each as the manifest says; {signed}"
-    no_bytes = {"fetched_bytes": 0, "reused_bytes": 0}
+    no_bytes = {"fetched_bytes": 0, "reused_bytes": 0, "paths": []}
     return {"changed": False, "files": count, "bytes": size, **no_bytes, "lines": [line], "diff": {}}
 
 
 def _paths(files: Any) -> str:
     return "".join(f"{file.path} {file.sha256[:12]}\n" for file in files)
+
+
+def _lines_of_run(directory: str, outcome: BundleOutcome, *, check_mode: bool) -> list[str]:
+    if check_mode:
+        return [outcome.size_line]
+    fetched = f"{outcome.fetched_bytes / 1e6:,.0f} MB"
+    return [f"Fetched {fetched} to {directory}, from which {len(outcome.paths)} files are served"]
 
 
 def _lines(directory: str, outcome: BundleOutcome, *, check_mode: bool) -> list[str]:

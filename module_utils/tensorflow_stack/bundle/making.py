@@ -58,6 +58,8 @@ class BundleWish:
     repository_url: str | None = None
     redist_url: str | None = None
     signing_key: str | None = None
+    # Not for a new node of the kind, but for one run: what the plans change, apart from packages of apt and dnf.
+    for_one_run: bool = False
 
 
 @dataclass
@@ -84,6 +86,8 @@ class BundleOutcome:
     fetched_bytes: int
     reused_bytes: int
     is_signed: bool
+    # Of the files, those that these plans need, and the pages that lead to them.
+    paths: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -146,6 +150,7 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
         shelf.fetched_bytes,
         shelf.reused_bytes,
         is_signed=bool(wish.signing_key),
+        paths=tuple(sorted([*(file.path for file in files), *wheels.paths_of_pages(files)])),
     )
 
 
@@ -172,15 +177,16 @@ def _uv(wish: BundleWish, tables: Tables) -> str:
 def _collect(wish: BundleWish, tables: Tables) -> _Work:
     needs: list[BundleNeed] = []
     for host, plan in wish.plans:
-        needs += needs_of_plan(plan, _lock_of(host, plan), all_of_it=True)
+        needs += needs_of_plan(plan, _lock_of(host, plan), all_of_it=not wish.for_one_run)
     architectures = dict.fromkeys(str(plan["lock"]["architecture"]) for _, plan in wish.plans)
-    needs += need_of_controllers_uv(tables)
+    needs += [] if wish.for_one_run else need_of_controllers_uv(tables)
     needs += [
         BundleNeed("python", "cpython", minor, architecture=architecture, component="python")
         for minor in wish.pythons
         for architecture in architectures or (platform.machine(),)
     ]
-    needs = unique(needs)
+    # Packages are taken from their repository, which stays configured on a node after the run.
+    needs = [need for need in unique(needs) if need.kind != "package" or not wish.for_one_run]
     index = Source(
         wish.index_url or os.environ.get(INDEX_VARIABLE) or DEFAULT_INDEX,
         name="package index",
@@ -196,7 +202,8 @@ def _collect(wish: BundleWish, tables: Tables) -> _Work:
     found = {one.path: one for one in [*locked, *tools]}
     found.update({one.path: one for one in _archives(wish, needs)})
     # Nodes of one kind take the same, and a repository is read once for all of them.
-    parts = {repr(part): part for _, plan in wish.plans for part in parts_of_plan(plan, wish.repository_url)}
+    plans = [] if wish.for_one_run else [plan for _, plan in wish.plans]
+    parts = {repr(part): part for plan in plans for part in parts_of_plan(plan, wish.repository_url)}
     for part in parts.values():
         mirrored = read_repository(part)
         work.repositories.append((part, mirrored))
@@ -216,7 +223,7 @@ def _lock_of(host: str, plan: Mapping[str, Any]) -> Lock:
     if plan["lock"]["state"] == "applied":
         raise StackError(
             f"The plan of {host} has its lock on the node alone ({path}). Name the release or the requirements file "
-            "(make bundle TENSORFLOW=... or REQUIREMENTS=...), so that the lock is on this machine."
+            "(tensorflow_version or tensorflow_requirements), so that the lock is on this machine."
         )
     lock = read_lock(path)
     if lock is None:
@@ -320,8 +327,10 @@ def _write(
         if before and plans == before.plans and _without_sbom(before.files) == content and _is_signed(wish):
             return before
         made_at = timestamp()
-        write_text(os.path.join(wish.directory, SBOM), render_sbom(merged, made_at=made_at))
-        manifest = BundleManifest(made_at, plans, merge_files(content, [shelf.file_at(SBOM, kind="sbom")]))
+        if not wish.for_one_run:
+            write_text(os.path.join(wish.directory, SBOM), render_sbom(merged, made_at=made_at))
+            content = merge_files(content, [shelf.file_at(SBOM, kind="sbom")])
+        manifest = BundleManifest(made_at, plans, content)
         write_text(os.path.join(wish.directory, MANIFEST), render_manifest(manifest))
     except OSError as error:
         if isinstance(error, StackError):

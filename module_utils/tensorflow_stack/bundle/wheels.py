@@ -151,6 +151,12 @@ def write_pages(directory: str, files: Iterable[BundledFile], said: Mapping[str,
     return written + _write_page(directory, PAGES, projects, names, "Package index")
 
 
+def paths_of_pages(files: Iterable[BundledFile]) -> list[str]:
+    """The pages of the index that lead to these files."""
+    names = {project_of(os.path.basename(file.path)) for file in files if file.kind in ("wheel", "source")}
+    return [f"{PAGES}/{name}/{page}" for name in sorted(names) for page in ("index.html", "index.json")]
+
+
 def _anchor(row: Row) -> str:
     python = row.get("requires-python")
     attribute = f' data-requires-python="{html.escape(python)}"' if python else ""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..errors import BuildError
 from ..records.build import BUILD_RECORD, read_record
 from ..records.history import CURRENT_LINK
+from .shared_packages import while_unlinking
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
 
@@ -102,4 +103,5 @@ def remove_build(build: Build) -> None:
     record = os.path.join(build.path, BUILD_RECORD)
     if os.path.lexists(record):
         os.unlink(record)
-    shutil.rmtree(build.path)
+    with while_unlinking(build.path, build.packages):
+        shutil.rmtree(build.path)

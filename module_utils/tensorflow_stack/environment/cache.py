@@ -16,8 +16,8 @@ from ..io.uv import CachedWheel, list_cached, prune_cache
 from ..records.build import read_record
 from ..records.lockfile import LOCK_BYTES, parse_lock
 from .builds import environment_names
-from .bytecode import find_unshared, remove_unshared
 from .root import check_root
+from .shared_store import find_unneeded, remove_unneeded
 
 
 class Place(NamedTuple):
@@ -29,21 +29,20 @@ class Place(NamedTuple):
 
 
 class CacheOutcome(NamedTuple):
-    """The places that take space, and what was, or in check mode would be, removed: wheels, directories of bytecode."""
+    """The places that take space, and what was, or in check mode would be, removed: wheels, directories of packages."""
 
     places: tuple[Place, ...]
     wheels: tuple[CachedWheel, ...]
-    bytecode: tuple[str, ...]
+    packages: tuple[str, ...]
     freed_bytes: int
-    cache_bytes: int  # afterwards, of wheels and bytecode that no build shares
+    cache_bytes: int  # afterwards, of wheels and packages that no build shares
 
 
 def list_places(root: str) -> tuple[Place, ...]:
     """Reads only."""
     check_root(root)
     live = {os.path.realpath(os.path.join(root, name)) for name in environment_names(root)}
-    places = [(os.path.join(root, ".cache", "uv"), "wheels in uv's cache that no build shares")]
-    places += [(os.path.join(root, ".cache", "bytecode"), "bytecode that no build shares")]
+    places = [(os.path.join(root, ".cache"), "wheels and installed packages that no build shares")]
     for path in sorted(glob.glob(os.path.join(glob.escape(root), ".builds", "*", ""))):
         build = path.rstrip("/")
         state = "not complete" if read_record(build) is None else "in use" if build in live else "to roll back to"
@@ -62,19 +61,30 @@ def list_places(root: str) -> tuple[Place, ...]:
 
 def find_superfluous(root: str) -> tuple[CachedWheel, ...]:
     """The cached wheels of which no build has the version."""
+    needed = _needed(root)
+    wheels = list_cached(os.path.join(root, ".cache", "uv"))
+    return tuple(wheel for wheel in wheels if (wheel.name, wheel.version) not in needed)
+
+
+def find_superfluous_packages(root: str) -> tuple[str, ...]:
+    """What the store of shared packages has and no build contains, by its path."""
+    return find_unneeded(os.path.join(root, ".cache"), _needed(root))
+
+
+def _needed(root: str) -> set[tuple[str, str]]:
+    """Name and version of each package of a build."""
     needed = set()
     for build in glob.glob(os.path.join(glob.escape(root), ".builds", "*", "")):
         record = read_record(build.rstrip("/"))
         needed |= set(record["packages"].items() if record else _locked(build))
-    wheels = list_cached(os.path.join(root, ".cache", "uv"))
-    return tuple(wheel for wheel in wheels if (wheel.name, wheel.version) not in needed)
+    return needed
 
 
 def plan_prune(root: str) -> CacheOutcome:
     """What prune would remove; the bytes are not known beforehand. Reads only."""
     cache = os.path.join(root, ".cache")
     return CacheOutcome(
-        list_places(root), find_superfluous(root), find_unshared(os.path.join(cache, "bytecode")), 0, _own_bytes(cache)
+        list_places(root), find_superfluous(root), find_superfluous_packages(root), 0, _own_bytes(cache)
     )
 
 
@@ -87,18 +97,18 @@ def prune(root: str, uv: str) -> CacheOutcome:
     check_root(root)
     cache = os.path.join(root, ".cache")
     before = _own_bytes(cache)
-    wheels, bytecode = find_superfluous(root), find_unshared(os.path.join(cache, "bytecode"))
+    wheels, packages = find_superfluous(root), find_superfluous_packages(root)
     try:
         for path in (path for wheel in wheels for path in wheel.paths):
             os.unlink(path)
-        remove_unshared(os.path.join(cache, "bytecode"))
+        remove_unneeded(cache, _needed(root))
     except OSError as error:
         raise BuildError(
             f"{error.filename} cannot be removed: {error.strerror}. Run as the owner of {root}.", path=error.filename
         ) from error
     prune_cache(uv, os.path.join(cache, "uv"))
     after = _own_bytes(cache)
-    return CacheOutcome(list_places(root), wheels, bytecode, max(0, before - after), after)
+    return CacheOutcome(list_places(root), wheels, packages, max(0, before - after), after)
 
 
 def _locked(build: str) -> Iterable[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Whether bytecode is that of its source: Python runs it without a look at the source's contents.
 
-What the store of shared bytecode has the sha256 of is compared with that. All else is compiled again, by the build's
+What the store of shared packages has the sha256 of is compared with that. All else is compiled again, by the build's
 own interpreter, and the two are compared as code: the bytes of two compilations of one source may differ.
 """
 
@@ -14,10 +14,12 @@ from typing import Container, Iterable, Mapping, Sequence
 from ..errors import NotStartedError, StackError
 from ..io.commands import run
 from ..io.reading import read_whole
-from .bytecode import BYTECODE_BYTES, find_store, known_digests
 from .installed_files import Bytecode
 from .root import check_program
+from .shared_packages import known_digests
+from .shared_store import find_store
 
+_BYTECODE_BYTES = 64 << 20
 # For each share of the files; a compilation of all of TensorFlow takes a tenth of that.
 _MOST_SECONDS = 120
 _CHUNK = 1000
@@ -68,7 +70,7 @@ def _has_digest(path: str, sha256: str | None) -> bool:
     if sha256 is None:
         return False
     try:
-        return hashlib.sha256(read_whole(path, BYTECODE_BYTES, follow=False)).hexdigest() == sha256
+        return hashlib.sha256(read_whole(path, _BYTECODE_BYTES, follow=False)).hexdigest() == sha256
     except OSError:
         return False
 

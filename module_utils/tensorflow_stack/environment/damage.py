@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from typing import Any, Callable, Container, Iterable, NamedTuple
+from typing import Any, Callable, Container, Iterable, Mapping, NamedTuple
 
 from ..io.trust import judge
 from ..records.additions import TOOLS, Addition, find_additions, is_empty, is_passing
@@ -13,6 +13,7 @@ from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
 from .builds import Build, builds_of
 from .installed_files import Bytecode, Recorded, compare_files, find_changed, sha256_or_none
+from .shared_packages import Linked
 
 
 class Damage(NamedTuple):
@@ -40,6 +41,7 @@ def compare_build(
     *,
     hashed: Container[str] = (),
     is_new: bool = False,
+    skipped: Container[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """What is wrong with a complete build; no damage when all that it was built from is in it, whole.
@@ -47,8 +49,8 @@ def compare_build(
     What was added to it is no damage (see additions.py), nor is another version of a tool. Name, kind, size and mode of
     every installed file are looked at (under 0.1 s for TensorFlow 2.8.0); contents and bytecode of the packages in
     `hashed`, and of files that were written to since the build was complete. Additions inside are looked for in the
-    directories of the packages in `hashed`, and in those that were written to. Bytecode of a build that `is_new` was
-    compiled or compared just now. `progress` is told how many packages were compared, and of how many.
+    directories of the packages in `hashed`, and in those that were written to. Bytecode of a build that `is_new`, and
+    all of `skipped`, was compared just now. `progress` gets how many packages were compared, and of how many.
     """
     if build.record is None:
         return Comparison([Damage(None, f"{build.name} is not complete")], [])
@@ -57,18 +59,18 @@ def compare_build(
     try:
         installed = distributions_in(os.listdir(site_packages))
     except OSError as error:
-        return Comparison(damage + [Damage(None, f"{site_packages} cannot be read: {error.strerror}")], [])
+        return Comparison([*damage, Damage(None, f"{site_packages} cannot be read: {error.strerror}")], [])
     complete_since = _written_at(os.path.join(build.path, BUILD_RECORD))
-    tag = "cpython-" + build.record["python"]["minor"].replace(".", "")
+    tag = None if is_new else "cpython-" + build.record["python"]["minor"].replace(".", "")
     in_question: list[Recorded] = []
     bytecode: list[Bytecode] = []
     folders: set[str] = set()
-    for number, (name, version) in enumerate(sorted(build.packages.items())):
+    packages = sorted((name, version) for name, version in build.packages.items() if name not in skipped)
+    for number, (name, version) in enumerate(packages):
         if progress:
             progress(number, len(build.packages))
-        found = installed.get(name, [])
-        others = [other for other, _ in found if not is_same_version(other, version)]
-        if not found:
+        others = [other for other, _ in installed.get(name, []) if not is_same_version(other, version)]
+        if name not in installed:
             damage.append(Damage(name, f"{name} {version} is not installed"))
         elif others:
             damage += [] if name in TOOLS else [Damage(name, f"{name} is {others[0]}, not {version}")]
@@ -76,25 +78,23 @@ def compare_build(
             looked = compare_files(
                 name,
                 site_packages,
-                found[0][1],
+                installed[name][0][1],
                 build.record["records"][name],
                 contents_sha256=(build.record.get("contents") or {}).get(name),
                 hashes=name in hashed,
                 complete_since=complete_since,
-                tag=None if is_new else tag,
+                tag=tag,
             )
             damage += [Damage(name, f"{name}: {looked.problem}")] if looked.problem else []
             in_question += looked.in_question
             bytecode += looked.bytecode
             folders.update(looked.folders)
-    named = {package for package, _ in damage}
+    named = {found.package for found in damage}
     changed = _changed_contents(build.path, site_packages, in_question, bytecode)
     damage += [Damage(name, f"{name}: {text}") for name, text in changed if name not in named]
     damage += _link_damage(build.path, build.record["links"])
-    # What a wheel has and does not list: uv adds it to the RECORD, without a hash.
-    without_hash = [os.path.join(build.record["site_packages"], file.name) for file in in_question if not file.hash]
-    more, inside = _compare_unlisted(build.path, build.record, folders, without_hash)
-    return Comparison(damage + more, inside + without_hash if is_new else inside)
+    more, inside = _compare_unlisted(build.path, build.record, folders, in_question, is_new=is_new)
+    return Comparison(damage + more, inside)
 
 
 def _changed_contents(
@@ -109,9 +109,11 @@ def _changed_contents(
 
 
 def _compare_unlisted(
-    path: str, record: dict[str, Any], folders: Iterable[str], without_hash: Iterable[str]
+    path: str, record: dict[str, Any], folders: Iterable[str], in_question: Iterable[Recorded], *, is_new: bool
 ) -> tuple[list[Damage], list[str]]:
     """Of what is in these directories and no RECORD has a hash of: what changed since it was built, what is new."""
+    # What a wheel has and does not list: uv adds it to the RECORD, without a hash.
+    without_hash = [os.path.join(record["site_packages"], file.name) for file in in_question if not file.hash]
     # additions.py looks at the directory of all packages, and beside it.
     inner = [folder for folder in folders if folder and not folder.startswith("..")]
     found = find_unlisted(path, record, inner) if inner else []
@@ -121,7 +123,7 @@ def _compare_unlisted(
         for name in [*found, *without_hash]
         if name in known and describe_file(path, name) != known[name]
     ]
-    return damage, [name for name in found if name not in known]
+    return damage, [name for name in found if name not in known] + (without_hash if is_new else [])
 
 
 def _link_damage(path: str, links: dict[str, str]) -> list[Damage]:
@@ -216,15 +218,19 @@ def _frame_damage(path: str, frame: dict[str, str]) -> list[str]:
     return changed
 
 
-def describe_records(path: str, site_packages: str, packages: dict[str, str]) -> dict[str, dict[str, str]]:
+def describe_records(
+    path: str, site_packages: str, packages: dict[str, str], linked: Mapping[str, Linked]
+) -> dict[str, dict[str, str]]:
     """What a build's record says of each package, by its RECORD: that lists the files, so it is itself not to change.
 
-    `records` has its sha256, `contents` one over what the wheel brought, which is the same whoever installs it.
+    `records` has its sha256, `contents` one over what the wheel brought, which is the same whoever installs it. Of what
+    was `linked` they are known.
     """
     directory = os.path.join(path, site_packages)
-    records, contents = {}, {}
+    records = {name: known.record_sha256 for name, known in linked.items()}
+    contents = {name: known.contents_sha256 for name, known in linked.items()}
     for name, found in distributions_in(os.listdir(directory)).items():
-        if name in packages:
+        if name in packages and name not in linked:
             record = os.path.join(directory, found[0][1], "RECORD")
             records[name] = sha256_or_none(record) or ""
             contents[name] = contents_digest(read_rows(record) or [])

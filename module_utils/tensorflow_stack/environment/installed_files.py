@@ -230,10 +230,9 @@ def correct_metadata_row(site_packages: str, dist_info: str) -> bool:
     return True
 
 
-def find_foreign(build: str) -> Weakness | None:
+def find_foreign(build: str, directories: Iterable[str]) -> Weakness | None:
     """The first thing that was installed into a build and that others could change, listed in a RECORD or not."""
-    # Beside these uv puts a lock of its own, which everybody may take.
-    for top in ("bin", "lib"):
+    for top in directories:
         for directory, names, files in os.walk(os.path.join(build, top)):
             for path in (os.path.join(directory, name) for name in names + files):
                 weakness = judge(path, os.lstat(path), shared=False)

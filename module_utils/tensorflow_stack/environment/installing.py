@@ -9,7 +9,7 @@ import shlex
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Callable
+from typing import Callable, Container
 
 from ..errors import BuildError
 from ..io.commands import run_into
@@ -20,9 +20,10 @@ from ..records.distributions import distributions_in
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import Lock
 from .builds import Build
-from .bytecode import find_store, link_bytecode
 from .damage import Comparison, compare_build, describe_file
 from .installed_files import correct_metadata_row, find_foreign
+from .shared_packages import Linked, link_packages
+from .shared_store import find_store
 from .source_builds import build_sources
 
 # What is from source is built with these, by hash, too.
@@ -95,10 +96,13 @@ def _reason(said: list[str]) -> str:
     return " ".join(said[first:]) if said else "it printed nothing"
 
 
-def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog) -> list[str]:
+def install(
+    spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, distrusted: Container[str] = ()
+) -> dict[str, Linked]:
     """Fill the empty directory `path` with a venv that holds what the lock says, bytecode included.
 
-    Gives back the packages whose bytecode was compiled: the store of shared bytecode lacks it.
+    Gives back the packages that were linked from the store of shared ones, which are never the `distrusted`: they are
+    as their wheels have them, and are not compared again.
     """
     lock_path = os.path.join(path, "lock.txt")
     write_new(lock_path, spec.lock.text)
@@ -107,33 +111,46 @@ def install(spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLo
     environment = uv_environment(cache=installer.cache, index_url=installer.index_url)
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
-        return []
+        return {}
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
     command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
     command += ["--prompt", spec.name, path]
     log.run(command, environment)
+    store = find_store(installer.cache, path)
+    linked = link_packages(store, spec, path, site_packages_of(spec.lock), distrusted) if store else {}
+    missing = len(spec.lock.packages) - len(linked)
+    if linked:
+        log.say(f"Linked {len(linked)} packages that were installed here before")
+    if missing:
+        _install_with_uv(spec, installer, path, environment, log, missing)
+    return linked
+
+
+def site_packages_of(lock: Lock) -> str:
+    return os.path.join("lib", "python" + lock.python, "site-packages")
+
+
+def _install_with_uv(
+    spec: EnvironmentSpec, installer: Installer, path: str, environment: dict[str, str], log: BuildLog, missing: int
+) -> None:
+    """What the venv lacks of its lock."""
     if spec.lock.from_source:
         build_sources(spec.lock, installer, path, log)
-    command = _sync_command(installer.uv, path, spec.lock)
+    command = _sync_command(str(installer.uv), path, spec.lock)
     # A warm cache needs no network, and with no cache there is nothing to try.
     is_cached = installer.cache is not None and os.path.isdir(installer.cache)
     if is_cached:
-        log.say(f"Installing {len(spec.lock.packages)} packages from the cache")
+        log.say(f"Installing {missing} packages from the cache")
     if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
         if installer.offline:
             raise BuildError(
                 f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages. "
                 "Unset tensorflow_offline, or set tensorflow_index_url to an index that this node can reach."
             )
-        log.say(f"Fetching {len(spec.lock.packages)} packages")
+        log.say(f"Fetching {missing} packages")
         _fetch(spec, command, environment, log)
-    store = find_store(installer.cache, path)
-    site_packages = os.path.join(path, "lib", "python" + spec.lock.python, "site-packages")
-    not_compiled = link_bytecode(store, site_packages, spec.lock.packages) if store else list(spec.lock.packages)
-    if not_compiled:
-        # In a step of its own, so that the log says what takes so long.
-        _compile(spec, command, path, environment, log)
-    return not_compiled
+    # In a step of its own, so that the log says what takes so long.
+    _compile(spec, command, path, environment, log)
 
 
 def _fetch(spec: EnvironmentSpec, command: list[str], environment: dict[str, str], log: BuildLog) -> None:
@@ -224,21 +241,34 @@ def _succeeds(command: list[str], environment: dict[str, str], log: BuildLog) ->
 
 
 def compare(
-    spec: EnvironmentSpec, installer: Installer, path: str, log: BuildLog, describe: Callable[[], Build]
+    spec: EnvironmentSpec,
+    installer: Installer,
+    path: str,
+    log: BuildLog,
+    describe: Callable[[], Build],
+    linked: dict[str, Linked],
 ) -> Build:
     """The build that was installed, once each of its files is what its wheel says; raises BuildError.
 
     Builds share their files with uv's cache by hard links: what was edited in place in one of them is edited in the
-    cache. So what is not right is fetched anew.
+    cache. So what is not right is fetched anew. What was `linked` was compared then; what of it is not right after all,
+    since another package overwrote it, is taken out of there.
     """
-    log.say("Comparing every file with its wheel")
+    are_all_linked = len(linked) == len(spec.lock.packages)
+    if not are_all_linked:
+        log.say("Comparing every file with its wheel")
 
     def look(progress: Callable[[int, int], None] | None = None) -> tuple[Build, Comparison, list[str]]:
         build = describe()
-        found = compare_build(build, hashed=spec.lock.packages, is_new=True, progress=progress)
+        unproven = spec.lock.packages.keys() - linked.keys()
+        found = compare_build(
+            build, hashed=unproven, is_new=True, skipped=linked if are_all_linked else (), progress=progress
+        )
         return build, found, sorted({package for package, _ in found.damage if package})
 
     build, found, spoiled = look(_Counted(log).say)
+    for name in spoiled:
+        linked.pop(name, None)
     if installer.uv and spoiled:
         _reinstall(spec, installer, path, log, spoiled)
         build, found, spoiled = look()
@@ -257,7 +287,7 @@ def compare(
     if found.inside and build.record:
         # A wheel may have files that its RECORD does not list.
         build.record["unlisted"] = {name: describe_file(path, name) for name in found.inside}
-    foreign = find_foreign(path)
+    foreign = find_foreign(path, ("bin",) if are_all_linked else ("bin", "lib"))
     if foreign:
         raise BuildError(
             f"{spec.name} was installed with {foreign.path}, which {foreign.text}: somebody else has written to the "

@@ -14,10 +14,10 @@ from ..io.trust import Weakness, check_place, chmod_command, find_weakness, judg
 
 # What a user sets who may not write it.
 PLACE_SETTING = "set tensorflow_root to a directory of yours"
-# Below `.cache`: down to the pointers by which uv finds a wheel, and to one distribution's bytecode.
+# Below `.cache`: down to the pointers by which uv finds a wheel, and to the index of a shared package.
 _CACHE_DEPTH = 3
 # The toolkit's own, below the root of environments.
-_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/bytecode", ".tools", ".pythons")
+_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/installed", ".tools", ".pythons")
 
 
 def check_root(root: str) -> None:
@@ -37,7 +37,7 @@ def check_root(root: str) -> None:
 def check_cache(root: str) -> None:
     """Raises BuildError where others could change which files a build is installed from. Only looks.
 
-    uv's index of what is where, and the store of bytecode; the files themselves are compared once they are installed.
+    uv's index of what is where, and the store of shared packages. The files themselves are compared with both.
     """
     cache = os.path.join(root, ".cache")
     for directory, names, files in os.walk(cache):

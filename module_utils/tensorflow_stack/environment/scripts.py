@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+from typing import Mapping
 
 from ..errors import BuildError
 from ..io.reading import read_whole
@@ -38,13 +39,15 @@ def name_environment(path: str, site_packages: str, name: str) -> None:
         named = numbered.sub(f"/{name}".encode(), content)
         if named != content and b"\0" not in content:
             _write(file, named, stat.S_IMODE(status.st_mode))
-            changed[file] = record_fields(named)
+            if not script.lower().startswith(("activate", "deactivate")):  # which are of no package
+                changed[file] = record_fields(named)
     if changed:
         for record in glob.glob(os.path.join(glob.escape(os.path.join(path, site_packages)), "*.dist-info", "RECORD")):
-            _update_record(record, os.path.join(path, site_packages), changed)
+            update_record(record, os.path.join(path, site_packages), changed)
 
 
-def _update_record(record: str, site_packages: str, changed: dict[str, tuple[str, str]]) -> None:
+def update_record(record: str, site_packages: str, changed: Mapping[str, tuple[str, str]]) -> None:
+    """Let a RECORD say of these files, by their paths, hash and size."""
     try:
         text = read_whole(record, RECORD_BYTES, follow=False).decode("utf-8")
         rows = list(csv.reader(io.StringIO(text, newline="")))

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
-from typing import Callable, ContextManager
+from typing import Callable, Container, ContextManager, Mapping
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
@@ -27,7 +27,6 @@ from ..records.environment import EnvironmentSpec
 from ..records.lockfile import LOCK_BYTES, parse_lock
 from .bookkeeping import leftovers
 from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
-from .bytecode import find_store, keep_bytecode
 from .changes import (
     EnvironmentOutcome,
     listed_environments,
@@ -38,12 +37,14 @@ from .changes import (
 )
 from .damage import describe_frame, describe_records
 from .going_back import plan_previous
-from .installing import BuildLog, Installer, compare, import_tensorflow, install
+from .installing import BuildLog, Installer, compare, import_tensorflow, install, site_packages_of
 from .interpreter import find_fault
 from .links import hide_gpus, keep_compiled_kernels, link_compiler, link_libraries, point_to_compiler
 from .own_pythons import check_python
 from .root import PLACE_SETTING, check_cache, check_root
 from .scripts import name_environment
+from .shared_packages import Linked, keep_packages
+from .shared_store import find_store
 
 
 def apply_present(
@@ -76,7 +77,9 @@ def apply_present(
         if outcome.action == "switch":
             build = Build(os.path.join(spec.root, ".builds", str(outcome.build)), None)
         else:
-            build = _build(spec, installer(), import_timeout, seconds)
+            # What was wrong with them may be wrong with what the store of shared packages has, too.
+            distrusted = {str(damage.package) for damage in outcome.damage}
+            build = _build(spec, installer(), distrusted, import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
         additions = None if drop_additions else outcome.additions
         removed, kept = superfluous_builds(spec, build.name, keep, additions, before=outcome.before)
@@ -171,6 +174,7 @@ def _make_root(root: str) -> None:
 def _build(
     spec: EnvironmentSpec,
     installer: Installer,
+    distrusted: Container[str],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -179,7 +183,7 @@ def _build(
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
-            return _fill(spec, installer, path, log, import_timeout, seconds)
+            return _fill(spec, installer, path, log, distrusted, import_timeout, seconds)
         except BaseException as error:
             full = why_full(spec.root, f"{error} {getattr(error, 'details', '')}")
             shutil.rmtree(path, ignore_errors=True)
@@ -194,6 +198,7 @@ def _fill(
     installer: Installer,
     path: str,
     log: BuildLog,
+    distrusted: Container[str],
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
@@ -205,8 +210,8 @@ def _fill(
         raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     os.mkdir(path, 0o755)
     started = time.monotonic()
-    compiled = install(spec, installer, path, log)
-    site_packages = os.path.join("lib", "python" + spec.lock.python, "site-packages")
+    linked = install(spec, installer, path, log, distrusted)
+    site_packages = site_packages_of(spec.lock)
     links = {
         **link_libraries(path, site_packages, spec.library_directories),
         **link_compiler(path, site_packages, spec.cuda_prefixes),
@@ -220,12 +225,9 @@ def _fill(
     def describe() -> Build:
         # Each time: what was installed again has scripts of its own.
         name_environment(path, site_packages, spec.name)
-        return _describe(spec, path, site_packages, links)
+        return _describe(spec, path, site_packages, links, linked)
 
-    build = compare(spec, installer, path, log, describe)
-    store = find_store(installer.cache, path)
-    if store:  # only now: it is compiled from what the wheels have
-        keep_bytecode(store, os.path.join(path, site_packages), compiled)
+    build = compare(spec, installer, path, log, describe, linked)
     seconds["install"] = round(time.monotonic() - started, 3)
     log.say("Importing TensorFlow for the first time")
     started = time.monotonic()
@@ -234,12 +236,28 @@ def _fill(
     # Without this a power cut after the rename could leave a live build with empty files.
     log.say("Writing to the disk")
     sync_file_system(path)
+    if installer.uv and len(linked) < len(spec.lock.packages):
+        _share(spec, installer, build, linked, seconds)
     write_json(os.path.join(path, BUILD_RECORD), build.record)
     log.say("Switching to the new build")
     return build
 
 
-def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[str, str]) -> Build:
+def _share(
+    spec: EnvironmentSpec, installer: Installer, build: Build, linked: Container[str], seconds: dict[str, float]
+) -> None:
+    """Let the next builds link what this one installed: it is compared with its wheels, imported, and on the disk."""
+    started = time.monotonic()
+    store = find_store(installer.cache, build.path)
+    if store and build.record:
+        loose = build.record.get("unlisted") or {}
+        keep_packages(store, spec, build.path, build.record["site_packages"], without=linked, loose=loose)
+    seconds["install"] = round(seconds["install"] + time.monotonic() - started, 3)
+
+
+def _describe(
+    spec: EnvironmentSpec, path: str, site_packages: str, links: dict[str, str], linked: Mapping[str, Linked]
+) -> Build:
     record = {
         "name": spec.name,
         "release": spec.release,
@@ -259,7 +277,7 @@ def _describe(spec: EnvironmentSpec, path: str, site_packages: str, links: dict[
         "frame": describe_frame(path),
         "top_level": sorted(os.listdir(os.path.join(path, site_packages))),
         "outside": sorted([*outside_entries(path), BUILD_RECORD]),
-        **describe_records(path, site_packages, spec.lock.packages),
+        **describe_records(path, site_packages, spec.lock.packages, linked),
     }
     return Build(path, record)
 

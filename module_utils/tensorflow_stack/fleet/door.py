@@ -16,6 +16,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skip_refused": {"type": "bool", "default": False},
     "batches": {"type": "list", "elements": "str", "default": ["10%", "30%", "100%"]},
     "max_fail_percentage": {"type": "int", "default": 0},
+    "fetch": {"type": "str", "choices": ["nodes", "controller"], "default": "nodes"},
 }
 # Of tensorflow_fleet_drained.
 DRAINED_OPTIONS: dict[str, dict[str, Any]] = {
@@ -51,6 +52,7 @@ def decide_fleet(
         "hosts": list(hosts),
         "reports": options["reports"],
         **dataclasses.asdict(decision),
+        "fetching": [*decision.canary, *decision.rest] if options["fetch"] == "controller" else [],
         "environments": {host: len(environments) for host, environments in planned.items()},
         "batches": list(options["batches"]),
         "max_fail_percentage": options["max_fail_percentage"],

@@ -57,6 +57,16 @@ def record_fields(content: bytes) -> tuple[str, str]:
     return f"sha256={digest}", str(len(content))
 
 
+def hex_sha256(field: str) -> str | None:
+    """The sha256 that a row of a RECORD has, in the usual form; None if it has none."""
+    algorithm, _, digest = field.partition("=")
+    try:
+        raw = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
+    except ValueError:
+        return None
+    return raw.hex() if algorithm == "sha256" and len(raw) == hashlib.sha256().digest_size else None
+
+
 def read_requirements(dist_info: str) -> set[str]:
     """The normalised names of what a distribution requires, without its extras; none where that cannot be read."""
     try:

@@ -154,12 +154,11 @@ def test_pruning_leaves_what_a_repair_needs(tmp_path: Path, uv: str) -> None:
     outcome = cache.prune(where, uv)
     assert [(wheel.name, wheel.version) for wheel in outcome.wheels] == [("tool", "1.0")]
     assert outcome.freed_bytes > 0
-    stored = [entry.name.rpartition("-")[0] for entry in root.path.glob(".cache/bytecode/*/*")]
-    assert [Path(entry).name.rpartition("-")[0] for entry in outcome.bytecode] == ["tool-1.0"]
+    stored = [entry.name.rpartition("-")[0] for entry in root.path.glob(".cache/installed/*/*")]
+    assert [Path(entry).name.rpartition("-")[0] for entry in outcome.packages] == ["tool-1.0"]
     assert sorted(stored) == ["tensorflow-2.8.0", "tool-2.0", "tool-3.0"]
     assert {place.what.partition(",")[0] for place in outcome.places} == {
-        "wheels in uv's cache that no build shares",
-        "bytecode that no build shares",
+        "wheels and installed packages that no build shares",
         "a build",
         "all",
     }

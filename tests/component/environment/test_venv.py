@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -291,6 +292,7 @@ def test_what_another_user_left_in_the_cache_is_not_built(site: Site, name: str)
     """While others could write there; the directories are closed again, what is in them is still theirs."""
     site.apply()
     venv.apply_absent(site.root, NAME, lock_timeout=0)
+    shutil.rmtree(Path(site.root, ".cache", "installed"))
     (cached,) = Path(site.root, ".cache", "uv").glob("archive-*/*/numpy/__init__.py")
     text = cached.read_text()
     planted = cached.with_name(name)

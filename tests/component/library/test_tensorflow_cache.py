@@ -45,10 +45,10 @@ def test_check_mode_says_what_goes_and_builds_stay(
     shutil.copy(uv, pinned)
 
     shown = run_module("tensorflow_cache", root=root)
-    wheel, bytecode = shown["superfluous"]
+    wheel, installed = shown["superfluous"]
     assert (shown["changed"], shown["freed_bytes"], wheel) == (False, 0, "tensorflow==2.8.0")
-    assert re.fullmatch(r"\.cache/bytecode/3\.[0-9.]+/tensorflow-2\.8\.0-\w+ \(bytecode\)", bytecode)
-    found = "1 wheels that no build contains, bytecode of 1 that no build shares"
+    assert re.fullmatch(r"\.cache/installed/3\.[0-9.]+/tensorflow-2\.8\.0-\w+ \(installed\)", installed)
+    found = "1 wheels and 1 installed packages that no build contains"
     assert shown["lines"][-1] == f"make cache PRUNE=1 removes {found}"
     # Within its limit nothing goes. It is in whole megabytes, so the cache of these wheels is always within one.
     kept = run_module("tensorflow_cache", root=root, prune=True, limit=1, uv=record)
@@ -57,10 +57,10 @@ def test_check_mode_says_what_goes_and_builds_stay(
     planned = run_module("tensorflow_cache", check=True, diff=True, root=root, prune=True, uv=record)
     done = run_module("tensorflow_cache", diff=True, root=root, prune=True, uv=record)
     for result in (planned, done):
-        assert (result["changed"], result["superfluous"]) == (True, [wheel, bytecode])
-        assert result["diff"] == {"before": f"{wheel}\n{bytecode}\n", "after": ""}
+        assert (result["changed"], result["superfluous"]) == (True, [wheel, installed])
+        assert result["diff"] == {"before": f"{wheel}\n{installed}\n", "after": ""}
     assert done["freed_bytes"] > 0 and f"freed ({found})" in done["lines"][-1]
-    assert not Path(root, bytecode.partition(" ")[0]).exists()
+    assert not Path(root, installed.partition(" ")[0]).exists()
     again = run_module("tensorflow_cache", root=root, prune=True, uv=record)
     assert (again["changed"], again["superfluous"]) == (False, [])
     assert Path(root, "tf-2.9.3", "bin", "python").exists()

@@ -51,7 +51,7 @@ def test_another_error_is_named_with_its_place_and_a_log(home: Path) -> None:
     assert str(log) in said
     assert "Traceback" not in said
     assert "docs/troubleshooting.md" in said
-    assert "Faults of this toolkit" in (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert "## Reporting a fault\n" in (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
     assert log.stat().st_mode & 0o777 == 0o600
     boundary.failure(raised(KeyError("source")), "a_module")

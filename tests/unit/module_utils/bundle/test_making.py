@@ -88,6 +88,17 @@ def test_a_bundle_has_what_a_new_node_of_the_plan_needs(site: dict[str, Any], tm
     assert {row["bom-ref"] for row in sbom["components"]} == paths
 
 
+def test_files_of_one_run_are_those_that_plans_change(site: dict[str, Any], tmp_path: Path) -> None:
+    """No tools of the controller and no bill of materials; what another run fetched is not among the paths."""
+    make(site, for_one_run=True)
+    steps = [{"component": "cuda", "action": "keep"}, {"component": "environment", "action": "install"}]
+    outcome = make(site, for_one_run=True, plans=(("node1", {**site["plan"], "steps": steps}),), tools_lock=None)
+    pages = [f"simple/tensorflow/index.{kind}" for kind in ("html", "json")]
+    assert outcome.paths == (*pages, "wheels/tensorflow-2.8.0-py3-none-any.whl")
+    assert all((tmp_path / "bundle" / path).is_file() for path in outcome.paths)
+    assert not (tmp_path / "bundle/sbom.cdx.json").exists()
+
+
 def test_nothing_is_written_again_if_nothing_changed(site: dict[str, Any], tmp_path: Path) -> None:
     assert make(site).changed
     before = (tmp_path / "bundle/manifest.json").stat().st_mtime_ns

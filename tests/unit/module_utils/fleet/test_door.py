@@ -18,6 +18,7 @@ def options(tmp_path: Path, **given: Any) -> dict[str, Any]:
         "skip_refused": False,
         "batches": ["10%", "100%"],
         "max_fail_percentage": 0,
+        "fetch": "nodes",
         **given,
     }
 
@@ -35,6 +36,8 @@ def test_hosts_are_sorted_by_their_plans(tmp_path: Path, planned_node: dict[str,
     made, failed = decide_fleet(options(tmp_path), ["n1", "n2"], variables)
     assert failed is None
     assert (made["canary"], made["rest"], made["unchanged"]) == (["n1"], ["n2"], [])
+    assert made["fetching"] == []
+    assert decide_fleet(options(tmp_path, fetch="controller"), ["n1", "n2"], variables)[0]["fetching"] == ["n1", "n2"]
     assert (made["batches"], made["max_fail_percentage"], made["refusal"]) == (["10%", "100%"], 0, "")
 
 

@@ -8,11 +8,11 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection changelog check-collection clean
+  collection changelog check-collection release clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO and SEED))
+UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED VERSION,$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO, SEED and VERSION))
 endif
 endif
 
@@ -144,6 +144,10 @@ mutations: test-packages ## Break the system roles one task or line at a time, a
 .PHONY: prove
 prove: test-tools ## Install releases from their locks, use them, record that: make prove RELEASE=2.8.0 (or all, stale, turn)
 	.venv/bin/python scripts/prove.py $(if $(RELEASE),$(RELEASE),stale)
+
+.PHONY: release
+release: test-tools ## Add a release of TensorFlow: rows from its wheels, locks, a proof: make release VERSION=2.22.0
+	.venv/bin/python scripts/add_release.py $(if $(VERSION),$(VERSION),--new)
 
 .PHONY: docs
 docs: test-tools ## Update the generated parts of the documentation

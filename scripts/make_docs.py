@@ -35,7 +35,7 @@ RELEASE_FILES = ROLES / "tensorflow_release" / "files"
 # A variable that several roles take is described by the first of these.
 FIRST_ROLES = ("tensorflow_release", "tensorflow_venv")
 # What a play sets for all roles, beside their results.
-PLAY_VARIABLES = ("stack_plan", "stack_repository_pending")
+PLAY_VARIABLES = ("stack_plan", "stack_repository_pending", "stack_parts")
 
 PART = re.compile(r"(?P<begin><!-- begin (?P<name>\w+), by scripts/make_docs.py -->\n).*?(?P<end><!-- end -->)", re.S)
 

@@ -48,7 +48,7 @@ def locked_cores() -> list[tuple[str, str]]:
 
 
 def _fits(minor: str, marker: str) -> bool:
-    bound = re.fullmatch(r"python_full_version (<|>=|==) '([\d.]+)'", marker)
+    bound = re.fullmatch(r"\w+ (<|>=|==) '([\d.]+)'", marker)
     if bound is None:
         raise ValueError(f"not a marker of one bound: {marker}")
     have, than = (tuple(map(int, text.split("."))) for text in (minor, bound[2]))

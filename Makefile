@@ -8,11 +8,12 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection changelog check-collection release clean
+  collection changelog check-collection release finding clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS ONLY RELEASE SCENARIO SEED VERSION,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, ONLY, RELEASE, SCENARIO, SEED and VERSION))
+VARIABLES_OF_OTHERS := BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED VERSION
+UNKNOWN := $(filter-out PYTHON SHELL $(VARIABLES_OF_OTHERS),$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are $(VARIABLES_OF_OTHERS)))
 endif
 endif
 
@@ -175,6 +176,10 @@ site: ## Make a site of the pages in .cache/site; fails if a link or an anchor h
 
 links: test-tools ## Ask the servers that the pages link to whether what is linked exists
 	.venv/bin/python scripts/check_links.py
+
+.PHONY: finding
+finding: test-tools ## See a finding of docs/findings.md on this machine: make finding NAME=pins, double, ptx or start
+	.venv/bin/python scripts/findings.py $(NAME)
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)

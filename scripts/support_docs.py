@@ -68,8 +68,8 @@ def cores() -> str:
             tested = "what depends on ansible-core, in CI; everything, nightly"
         else:
             tested = "not by itself"
-        rows.append([version, pythons, nodes, tested])
-    return table(["ansible-core", "Python of the controller", "Python of nodes", "tested"], rows)
+        rows.append((version, pythons, nodes, tested))
+    return table(("ansible-core", "Python of the controller", "Python of nodes", "tested"), rows)
 
 
 def distributions() -> str:
@@ -87,13 +87,13 @@ def distributions() -> str:
         seen = [f"{hosts} scenarios on hosts" + (" that look like it" if name == "rhel" else "")] * bool(hosts)
         seen += ["packages in a private root"] * (place in ROOTS)
         rows.append(
-            [
+            (
                 f"{shown} {version}",
                 *(", ".join(sorted(found[component])) or "none" for component in ("driver", "cuda", "cudnn")),
                 "; ".join(seen) or "planned from tables",
-            ]
+            )
         )
-    return table(["distribution", "driver", "CUDA", "cuDNN", "tested on it"], rows)
+    return table(("distribution", "driver", "CUDA", "cuDNN", "tested on it"), rows)
 
 
 def _rows(name: str) -> list[dict[str, Any]]:

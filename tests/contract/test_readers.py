@@ -33,6 +33,7 @@ from ansible.module_utils.tensorflow_stack.archives import prefix
 from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
 from ansible.module_utils.tensorflow_stack.bundle import checking as bundle_checking
 from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_manifest
+from ansible.module_utils.tensorflow_stack.bundle import redist as bundle_redist
 from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
 from ansible.module_utils.tensorflow_stack.check import doctor, log_text, probe
 from ansible.module_utils.tensorflow_stack.environment import (
@@ -570,6 +571,11 @@ def read_bundle_record(root: Path, text: bytes) -> None:
     bundle_checking.find_damaged(bundle, bundle.manifest.files, tools=str(root / "tools"))
 
 
+def read_published_manifest(_: Path, text: bytes) -> None:
+    archive = {"relative_path": "cuda/redist/a.tar.xz", "sha256": "0" * 64}
+    bundle_redist.check_manifest(text, "redistrib_11.2.json", [archive], "cuda/redist/")
+
+
 def read_bundled_page(root: Path, text: bytes) -> None:
     bundle_wheels._rows_of(str(write(root / "index.json", text)))
     bundle_wheels.license_of(str(root / "index.json"))
@@ -589,6 +595,7 @@ _LOCK = next(iter(sorted((RELEASE_FILES / "locks" / "tensorflow-2.8.0").glob("*c
 _PLACES = RELEASE_FILES / "tables"
 READERS = (
     Reader("manifest of a bundle", ("bundle/manifest.py", "bundle/checking.py"), as_bytes(BUNDLE), read_bundle, 20),
+    Reader("published manifest of a bundle", ("bundle/redist.py",), as_bytes(NVIDIA), read_published_manifest),
     Reader("page of a bundle", ("bundle/wheels.py",), as_bytes(PAGE), read_bundled_page),
     Reader("wheel of a bundle", (), a_zip(), read_bundled_page),
     Reader("record of a bundle", (), as_bytes({"wheels/a.whl": {"place": "x", "marks": []}}), read_bundle_record),

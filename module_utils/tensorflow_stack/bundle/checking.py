@@ -81,7 +81,7 @@ def find_plan_faults(
 def _around(manifest: BundleManifest, files: Sequence[BundledFile]) -> list[BundledFile]:
     """The pages of the projects, and all of the repositories: which packages are needed, only a node finds out."""
     projects = {file.name for file in files if file.kind in ("wheel", "source")}
-    places = {f"simple/{project}/index.html" for project in projects}
+    places = {f"simple/{project}/index.{kind}" for project in projects for kind in ("html", "json")}
     repositories = {"/".join(file.path.split("/")[:2]) + "/" for file in files if file.kind == "package"}
     return [
         file for file in manifest.files if file.path in places or any(file.path.startswith(one) for one in repositories)

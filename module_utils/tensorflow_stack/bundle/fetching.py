@@ -92,13 +92,13 @@ class Shelf:
             source.save(url, part, what=path, sha256=sha256, size=size)
             os.chmod(part, 0o644)
             os.replace(part, target)
+        except StackError as error:
+            # The beginning of a file whose sha256 and size are known stays: the next run goes on there.
+            if "expected" in error.details or sha256 is None or size is None:
+                _remove(part)
+            raise
         except OSError as error:
-            if isinstance(error, StackError):
-                raise
             raise unwritable(target, error) from error
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
         self._count("fetched_bytes", os.path.getsize(target))
 
     def file_at(self, path: str, *, kind: str, name: str = "", source: str | None = None) -> BundledFile:
@@ -120,6 +120,11 @@ class Shelf:
                 shutil.copyfile(path, target)
             return True
         return False
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def is_file_of(path: str, sha256: str) -> bool:

@@ -18,7 +18,7 @@ from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE, ensure_uv
 from ..io.writing import write_text
 from ..records.lockfile import Lock, read_lock
 from ..tables.load import Tables, load_tables
-from . import pythons, wheels
+from . import pythons, redist, wheels
 from .fetching import Shelf, Wanted, unwritable
 from .manifest import (
     MANIFEST,
@@ -37,7 +37,6 @@ from .sbom import render_sbom
 from .signing import kind_of_key, remove_signatures, sign
 
 _THREADS = 4
-_REDIST = "redist"
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class _Work:
     pythons: list[BundleNeed] = field(default_factory=list)
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
     repositories: list[tuple[RepositoryPart, Mirrored]] = field(default_factory=list)
+    manifests: list[redist.PublishedManifest] = field(default_factory=list)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -140,6 +140,7 @@ def make_bundle(wish: BundleWish, *, check_mode: bool) -> BundleOutcome:
         files += [_bring_python(wish, shelf, tables, uv, need, known_before) for need in work.pythons]
         for part, mirrored in work.repositories:
             files += write_indexes(shelf, part, mirrored)
+        files += redist.write_manifests(shelf, work.manifests)
         manifest = _write(wish, shelf, before, files, work)
         _open_to_servers(wish.directory, is_new=is_new)
     return BundleOutcome(
@@ -200,7 +201,7 @@ def _collect(wish: BundleWish, tables: Tables) -> _Work:
     )
     work.said.update(said)
     found = {one.path: one for one in [*locked, *tools]}
-    found.update({one.path: one for one in _archives(wish, needs)})
+    found.update({one.path: one for one in redist.find_archives(needs, wish.redist_url)})
     # Nodes of one kind take the same, and a repository is read once for all of them.
     plans = [] if wish.for_one_run else [plan for _, plan in wish.plans]
     parts = {repr(part): part for plan in plans for part in parts_of_plan(plan, wish.repository_url)}
@@ -208,6 +209,7 @@ def _collect(wish: BundleWish, tables: Tables) -> _Work:
         mirrored = read_repository(part)
         work.repositories.append((part, mirrored))
         found.update({one.path: one for one in mirrored.wanted})
+    work.manifests = redist.read_manifests(plans, wish.redist_url)
     work.wanted = list(found.values())
     work.pythons = [need for need in needs if need.kind == "python"]
     return work
@@ -240,18 +242,6 @@ def _needs_of_tools(wish: BundleWish, minors: Sequence[str]) -> list[BundleNeed]
         return []
     with open(wish.tools_lock, encoding="utf-8") as stream:
         return wheels.needs_of_tools(stream.read(), minors)
-
-
-def _archives(wish: BundleWish, needs: Sequence[BundleNeed]) -> list[Wanted]:
-    found = []
-    for need in needs:
-        if need.kind != "archive" or not need.url:
-            continue
-        base = (wish.redist_url or need.url.removesuffix(need.path)).rstrip("/")
-        source = Source(base, name="server of NVIDIA's archives", settings="nvidia_redist_url")
-        path, url = f"{_REDIST}/{need.path}", f"{source.shown}/{need.path}"
-        found.append(Wanted(path, url, need.sha256s[0], need.bytes or None, source, "archive", need.name, need.version))
-    return found
 
 
 # --- Fetching -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import time
+import urllib.parse
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Callable, Container
@@ -185,6 +186,12 @@ def _count_modules(path: str) -> int:
     return sum(name.endswith(".py") for _, _, names in os.walk(path) for name in names)
 
 
+def pip_index(url: str) -> list[str]:
+    """Options of pip for an index. It takes nothing from one by http unless it is told to; each file has its hash."""
+    parts = urllib.parse.urlsplit(url)
+    return ["--index-url", url, *(["--trusted-host", parts.netloc] if parts.scheme == "http" else [])]
+
+
 def _install_with_pip(
     spec: EnvironmentSpec, installer: Installer, path: str, lock_path: str, environment: dict[str, str], log: BuildLog
 ) -> None:
@@ -198,7 +205,7 @@ def _install_with_pip(
     python = os.path.join(path, "bin", "python")
     log.run([spec.python, "-I", "-m", "venv", "--prompt", spec.name, path], environment)
     pip = [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
-    index = ["--index-url", installer.index_url] if installer.index_url else []
+    index = pip_index(installer.index_url) if installer.index_url else []
     if "UV_FIND_LINKS" in environment:  # the index is a directory of wheels
         index = ["--no-index", "--find-links", environment["UV_FIND_LINKS"]]
     command = pip + ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", *index]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, TypeVar
 
 from ..errors import StackError
+from .reading import open_regular
 from .writing import open_to_write
 
 _ATTEMPTS = 3
@@ -30,6 +31,7 @@ _MOST_SECONDS = 300.0
 _SLOWEST = 16 << 10
 _BLOCK = 1 << 20
 _MOST_OF_A_MESSAGE = 300
+_NO_SUCH_PART = 416
 # Of a file whose size nobody wrote down.
 _MOST_BYTES = 16 << 30
 
@@ -121,7 +123,10 @@ class Source:
         return self._open(url, read, what=what, method="HEAD")
 
     def save(self, url: str, path: str, *, what: str, sha256: str | None, size: int | None) -> None:
-        """Write the file at `url` to `path`; raises StackError unless its sha256 and size, each if known, fit."""
+        """Write the file at `url` to `path`; raises StackError unless its sha256 and size, each if known, fit.
+
+        If both are known, it goes on with what a fetch that was cut left at `path`.
+        """
         self._receive(url, path, what=what, sha256=sha256, size=size)
 
     def compare(self, url: str, *, what: str, sha256: str, size: int) -> None:
@@ -130,19 +135,29 @@ class Source:
 
     def _receive(self, url: str, path: str | None, *, what: str, sha256: str | None, size: int | None) -> None:
         limit = (_MOST_BYTES if size is None else size) + 1
+        kept = _Kept(path, size if sha256 else None)
 
         def write(response: Any) -> tuple[int, str]:
-            digest, count = hashlib.sha256(), 0
-            with open_to_write(path) if path else contextlib.nullcontext() as stream:
-                for block in self._blocks(response, what, limit):
+            start = kept.start_of(response)
+            digest = hashlib.sha256()
+            with open_to_write(path, keep=start) if path else contextlib.nullcontext() as stream:
+                if path and start:
+                    for block in _blocks_of(path, start):
+                        digest.update(block)
+                count = start
+                for block in self._blocks(response, what, limit - start):
                     count += len(block)
                     digest.update(block)
                     if path:
                         _write(stream, block, path)
-            _check_length(response, count, limit)
+            _check_length(response, count - start, limit - start)
             return count, digest.hexdigest()
 
-        count, found = self._open(url, write, what=what)
+        count, found = self._open(url, write, what=what, part=kept.part)
+        if kept.was_used and found != sha256:
+            # What was kept may be of another file.
+            kept.forget()
+            count, found = self._open(url, write, what=what)
         if sha256 not in (None, found) or (size is not None and count != size):
             seen = "more" if size is not None and count > size else f"{count} bytes with sha256 {found}"
             expected = f"sha256 {sha256}" if size is None else f"{size} bytes with sha256 {sha256}"
@@ -172,19 +187,21 @@ class Source:
         *,
         what: str,
         accept: str = "*/*",
-        part: str | None = None,
+        part: str | Callable[[], str | None] | None = None,
         method: str = "GET",
     ) -> T:
+        """`part` is of each attempt, if it can be asked."""
         timeout = _timeout()
-        headers = {"Accept": accept, **({"Range": part} if part else {})}
-        request = urllib.request.Request(_quoted(url), headers=headers, method=method)
         credentials = self._credentials(url)
-        if credentials:
-            # Unredirected: not to be sent to another server.
-            encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
-            request.add_unredirected_header("Authorization", "Basic " + encoded)
         attempt = 1
         while True:
+            wanted = part() if callable(part) else part
+            headers = {"Accept": accept, **({"Range": wanted} if wanted else {})}
+            request = urllib.request.Request(_quoted(url), headers=headers, method=method)
+            if credentials:
+                # Unredirected: not to be sent to another server.
+                encoded = base64.b64encode(":".join(credentials).encode("utf-8")).decode("ascii")
+                request.add_unredirected_header("Authorization", "Basic " + encoded)
             try:
                 with self._opener.open(request, timeout=timeout) as response:
                     return consume(response)
@@ -196,6 +213,10 @@ class Source:
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
                     final = error.code < 500
+                    if error.code == _NO_SUCH_PART and callable(part):
+                        # Of a file that is shorter than what was kept of another one.
+                        part = None
+                        continue
                 if final or attempt == _ATTEMPTS or self.parts.scheme == "file":
                     raise StackError(
                         f"{what} cannot be fetched: the {self._name} {self.shown} answers '{_one_line(error)}'. "
@@ -223,6 +244,48 @@ class Source:
 def as_url(place: str) -> str:
     """A directory by its absolute path is the file URL of it; a URL stays as it is."""
     return "file://" + urllib.request.pathname2url(place) if os.path.isabs(place) else place
+
+
+class _Kept:
+    """The beginning of a file that a fetch which was cut left at a path. Nothing is kept of a file of unknown size."""
+
+    def __init__(self, path: str | None, size: int | None) -> None:
+        self._path = path if size else None
+        self._size = size or 0
+        self._bytes = 0
+        self.was_used = False
+
+    def part(self) -> str | None:
+        """What is missing, as a header."""
+        try:
+            self._bytes = os.lstat(self._path).st_size if self._path else 0
+        except OSError:
+            self._bytes = 0
+        return f"bytes={self._bytes}-" if 0 < self._bytes < self._size else None
+
+    def start_of(self, response: Any) -> int:
+        """With which byte of the file an answer begins: 0, or the first one that is missing."""
+        answered = re.match(r"bytes (\d+)-\d+/(\d+)\Z", response.headers.get("Content-Range") or "")
+        if getattr(response, "status", None) != 206 or not answered or not self._bytes:
+            return 0
+        if (int(answered.group(1)), int(answered.group(2))) != (self._bytes, self._size):
+            raise ConnectionError("it sent another part of the file than the one it was asked for")
+        self.was_used = True
+        return self._bytes
+
+    def forget(self) -> None:
+        self._path, self._bytes = None, 0
+
+
+def _blocks_of(path: str, size: int) -> Iterator[bytes]:
+    """The first bytes of a file."""
+    with os.fdopen(open_regular(path, follow=False), "rb") as stream:
+        while size > 0:
+            block = stream.read(min(_BLOCK, size))
+            if not block:
+                raise ConnectionError(f"{path} became shorter")
+            size -= len(block)
+            yield block
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

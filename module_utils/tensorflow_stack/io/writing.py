@@ -64,13 +64,17 @@ def write_new(path: str, content: str | bytes, *, mode: int = 0o644) -> None:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def open_to_write(path: str) -> IO[bytes]:
-    """A file to write to as long as something goes on, emptied first; raises OSError for all but a regular file."""
+def open_to_write(path: str, *, keep: int = 0) -> IO[bytes]:
+    """A file to write to as long as something goes on, emptied but for the first `keep` bytes.
+
+    Raises OSError for all but a regular file.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     descriptor = os.open(path, flags, 0o644)
     try:
         check_regular(os.fstat(descriptor), path)
-        os.ftruncate(descriptor, 0)
+        os.ftruncate(descriptor, keep)
+        os.lseek(descriptor, keep, os.SEEK_SET)
         return os.fdopen(descriptor, "w+b", buffering=0)
     except BaseException:
         os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.tensorflow_stack.archives.redist import fetch_manifest
 from ansible.module_utils.tensorflow_stack.bundle import checking, making, pythons
 from ansible.module_utils.tensorflow_stack.bundle.making import BundleOutcome, BundleWish
 from ansible.module_utils.tensorflow_stack.bundle.needs import BundleNeed, find_files, needs_of_plan
@@ -250,3 +251,28 @@ def test_the_controllers_own_uv_is_in_it() -> None:
 def test_the_manifest_has_no_credentials(url: str, shown: str) -> None:
     assert making._shown(url) == shown
     assert Source(shown, name="index", settings="").shown == shown
+
+
+def test_the_manifests_of_the_archives_are_in_it_as_published(site: dict[str, Any], tmp_path: Path) -> None:
+    """And a node of a table installs by them."""
+    archives = Shelf(tmp_path / "nvidia/cuda/redist").cuda(tmp_path / "prefix").archives
+    rows = [{**one.row, "relative_path": f"cuda/redist/{one.relative_path}"} for one in archives]
+    of_nvidia = {
+        one.component: {"linux-x86_64": {"relative_path": one.relative_path, "sha256": one.sha256}} for one in archives
+    }
+    published = tmp_path / "nvidia/cuda/redist/redistrib_11.2.json"
+    published.write_text(json.dumps({"release_date": "2026-11-27", **of_nvidia}))
+    plans = (("node1", {**site["plan"], "cuda": {**site["plan"]["cuda"], "version": "11.2", "archives": rows}}),)
+    outcome = make(site, plans=plans)
+    file = outcome.manifest.by_path["redist/cuda/redist/redistrib_11.2.json"]
+    assert (file.kind, file.source) == ("index", published.as_uri())
+    assert make(site, plans=plans).changed is False
+    source = Source((tmp_path / "bundle/redist/cuda/redist").as_uri(), name="", settings="")
+    found = fetch_manifest(source, published.name, sha256=file.sha256, components=["cuda_cudart"], variant=None)
+    assert [(one.component, one.sha256) for one in found] == [("cuda_cudart", archives[0].sha256)]
+    of_nvidia["cuda_cudart"]["linux-x86_64"]["sha256"] = "0" * 64
+    published.write_text(json.dumps(of_nvidia))
+    with pytest.raises(
+        StackError, match="redistrib_11.2.json has another sha256 of cuda/redist/cuda_cudart/.* than the table"
+    ):
+        make(site, plans=plans)

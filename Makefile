@@ -8,7 +8,7 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection changelog check-collection release finding clean
+  collection changelog sanity release finding clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
 VARIABLES_OF_OTHERS := BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED VERSION
@@ -118,7 +118,7 @@ slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn, the site; takes hours
 	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links \
-	  check-collection
+	  sanity
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
@@ -154,7 +154,7 @@ release: test-tools ## Add a release of TensorFlow: rows from its wheels, locks,
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
-.PHONY: collection changelog check-collection
+.PHONY: collection changelog sanity
 collection: tools ## Build the Galaxy collection into dist/
 	@.venv/bin/python scripts/make_collection.py
 
@@ -163,7 +163,7 @@ changelog: ## Move the fragments of changelogs/ into CHANGELOG.md, under the ver
 	.venv-collection/bin/antsibull-changelog release --version \
 	  "$$(sed -n 's/^version: //p' collection/galaxy.yml)"
 
-check-collection: test-tools ## Check the collection with ansible-test, antsibull-docs and Galaxy's importer: slow
+sanity: test-tools ## Check the collection with ansible-test, antsibull-docs and Galaxy's importer: slow
 	@$(PYTHON) -E scripts/bootstrap.py --core oldest
 	@$(PYTHON) -E scripts/bootstrap.py --group collection
 	.venv/bin/python scripts/check_collection.py --core oldest

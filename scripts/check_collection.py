@@ -35,6 +35,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("validate-modules", "missing-gplv3-license"): "the license is Apache-2.0",
     ("validate-modules", "import-error"): _CONTROLLER,
     ("import", "traceback"): _CONTROLLER,
+    ("empty-init", ""): "its docstring says what the room is for",
     ("no-assert", ""): "an invariant, for the reader and the type checker",
     ("pylint", "disallowed-name"): "what is not used",
     ("pylint", "ansible-bad-function"): _NO_MODULE,

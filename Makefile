@@ -8,11 +8,12 @@ GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin 
 # Of the targets that run no playbook. Those that do know the variables of playbooks, which run_playbook.py checks.
 OTHERS := help tools test-tools test-packages lock-tools test test-oldest test-oldest-all lint unit component contract \
   integration faults fuzz bench slow nightly hosts molecule molecule-ci molecule-slow mutations prove docs site links \
-  collection finding clean
+  collection changelog sanity release finding clean
 ifneq (,$(or $(filter $(OTHERS),$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,help)))
 ifeq (,$(filter $(PLAYBOOKS),$(MAKECMDGOALS)))
-UNKNOWN := $(filter-out PYTHON SHELL BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED,$(GIVEN))
-$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are BUNDLE, JOBS, KILLS, NAME, ONLY, RELEASE, SCENARIO and SEED))
+VARIABLES_OF_OTHERS := BUNDLE JOBS KILLS NAME ONLY RELEASE SCENARIO SEED VERSION
+UNKNOWN := $(filter-out PYTHON SHELL $(VARIABLES_OF_OTHERS),$(GIVEN))
+$(if $(UNKNOWN),$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN). There are $(VARIABLES_OF_OTHERS)))
 endif
 endif
 
@@ -117,7 +118,8 @@ slow: test-packages ## Tests that take minutes or tens of GB each; not in CI
 	.venv/bin/python -m pytest tests -m slow
 
 nightly: ## What CI leaves out: all scenarios, slow tests, the oldest core, mutations in turn, the site; takes hours
-	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links
+	$(MAKE) --keep-going ONLY=turn RELEASE=turn molecule molecule-slow slow fuzz test-oldest-all mutations prove site links \
+	  sanity
 
 MOLECULE = .venv/bin/python -m tests.hosts.run --jobs $(or $(JOBS),1) $(SCENARIO)
 .PHONY: hosts molecule molecule-ci molecule-slow
@@ -145,13 +147,28 @@ mutations: test-packages ## Break the system roles one task or line at a time, a
 prove: test-tools ## Install releases from their locks, use them, record that: make prove RELEASE=2.8.0 (or all, stale, turn)
 	.venv/bin/python scripts/prove.py $(if $(RELEASE),$(RELEASE),stale)
 
+.PHONY: release
+release: test-tools ## Add a release of TensorFlow: rows from its wheels, locks, a proof: make release VERSION=2.22.0
+	.venv/bin/python scripts/add_release.py $(if $(VERSION),$(VERSION),--new)
+
 .PHONY: docs
 docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
-.PHONY: collection
+.PHONY: collection changelog sanity
 collection: tools ## Build the Galaxy collection into dist/
 	@.venv/bin/python scripts/make_collection.py
+
+changelog: ## Move the fragments of changelogs/ into CHANGELOG.md, under the version of collection/galaxy.yml
+	@$(PYTHON) -E scripts/bootstrap.py --group collection
+	.venv-collection/bin/antsibull-changelog release --version \
+	  "$$(sed -n 's/^version: //p' collection/galaxy.yml)"
+
+sanity: test-tools ## Check the collection with ansible-test, antsibull-docs and Galaxy's importer: slow
+	@$(PYTHON) -E scripts/bootstrap.py --core oldest
+	@$(PYTHON) -E scripts/bootstrap.py --group collection
+	.venv/bin/python scripts/check_collection.py --core oldest
+	.venv/bin/python scripts/check_collection.py
 
 .PHONY: site links
 site: ## Make a site of the pages in .cache/site; fails if a link or an anchor has no target
@@ -167,5 +184,5 @@ finding: test-tools ## See a finding of docs/findings.md on this machine: make f
 
 .PHONY: clean
 clean: ## Remove the tools and caches of this checkout (no environment of TensorFlow)
-	rm -rf .venv .venv-oldest .venv-site .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-site .venv-collection .tools .cache .ansible .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

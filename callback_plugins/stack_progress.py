@@ -143,7 +143,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
         self._interval = float(self.get_option("interval"))
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
-        self._plan_is_shown = any(_SHOWS_PLAN in str(task.args.get("msg")) for task in _tasks_of(play.get_tasks()))
+        tasks = [task for task in _tasks_of(play.get_tasks()) if _SHOWS_PLAN in str(task.args.get("msg"))]
+        # Of workstation.yml only with --tags.
+        self._plan_is_shown = any("never" not in task.tags for task in tasks)
 
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         now = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_file_server
 short_description: Serve files of the controller to the nodes of a run
+version_added: "1.0.0"
 description:
   - Starts a web server on the controller that serves the files O(paths) and nothing else. It answers requests for parts
     of files, and for pages of a package index (PEP 503, and PEP 691 to clients that ask for it).

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_issue_info
 short_description: Read the logs of this toolkit on a machine, and which names a report may not contain
+version_added: "1.0.0"
 description:
   - Reads the ends of the newest logs of builds, of failed checks and of faults of this toolkit, or of one log.
   - Reads the names of users, machines and home directories, which M(tensorflow_issue_report) takes out of the report.
@@ -25,6 +26,7 @@ attributes:
     support: full
   diff_mode:
     support: none
+    description: Returns what changed, or in check mode would change, if asked for differences.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_issue_report
 short_description: Write one file for the report of a fault, without secrets and names
+version_added: "1.0.0"
 description:
   - Writes versions, what the doctor found, the node record, the plan and the ends of logs to O(path), which only its
     owner can read.

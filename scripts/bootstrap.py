@@ -39,7 +39,8 @@ CONTROLLER = Wish(".venv", "controller.txt", ("bundle.txt", "test.txt"), ("3.10"
 BUNDLE = CONTROLLER._replace(lock="bundle.txt", wider_locks=("test.txt",))
 TEST = CONTROLLER._replace(lock="test.txt", wider_locks=())
 SITE = CONTROLLER._replace(directory=".venv-site", lock="site.txt", wider_locks=())
-GROUPS = {"controller": CONTROLLER, "bundle": BUNDLE, "test": TEST, "site": SITE}
+COLLECTION = CONTROLLER._replace(directory=".venv-collection", lock="collection.txt", wider_locks=())
+GROUPS = {"controller": CONTROLLER, "bundle": BUNDLE, "test": TEST, "site": SITE, "collection": COLLECTION}
 # Of the image that execution_environment/ defines; nothing here installs it.
 IMAGE_LOCK = "execution_environment.txt"
 OLDEST = Wish(".venv-oldest", "oldest.txt", (), ("3.10", "3.11", "3.12"))
@@ -133,7 +134,10 @@ def refresh_locks() -> None:
     """Newest versions into every lock, each for all Pythons; all but the oldest follow the controller's."""
     uv = bring_uv()
     locks = [(wish.lock, wish.minors[0]) for wish in (CONTROLLER, TEST, OLDEST)]
-    for lock, minor in [*locks, *((lock, CONTROLLER.minors[0]) for lock in (BUNDLE.lock, SITE.lock, IMAGE_LOCK))]:
+    for lock, minor in [
+        *locks,
+        *((lock, CONTROLLER.minors[0]) for lock in (BUNDLE.lock, SITE.lock, COLLECTION.lock, IMAGE_LOCK)),
+    ]:
         say(f"Locking requirements/{lock}")
         command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--generate-hashes"]
         command += ["--no-header", "--python-version", minor, "--output-file", lock]

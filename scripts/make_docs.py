@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "module_utils"))
 
 import release_docs  # noqa: E402  # beside this
+import support_docs  # noqa: E402
 from markdown_tables import outside_code, table  # noqa: E402
 from tensorflow_stack.check.diagnose import FACTS, KINDS  # noqa: E402  # found by the line above
 from tensorflow_stack.check.verdicts import VERDICTS  # noqa: E402
@@ -34,7 +35,7 @@ RELEASE_FILES = ROLES / "tensorflow_release" / "files"
 # A variable that several roles take is described by the first of these.
 FIRST_ROLES = ("tensorflow_release", "tensorflow_venv")
 # What a play sets for all roles, beside their results.
-PLAY_VARIABLES = ("stack_plan", "stack_repository_pending")
+PLAY_VARIABLES = ("stack_plan", "stack_repository_pending", "stack_parts")
 
 PART = re.compile(r"(?P<begin><!-- begin (?P<name>\w+), by scripts/make_docs.py -->\n).*?(?P<end><!-- end -->)", re.S)
 
@@ -207,6 +208,7 @@ def documents() -> dict[Path, dict[str, Callable[[], str]]]:
             "from_source": release_docs.from_source,
         },
         REPOSITORY / "docs" / "nodes.md": {"node_kinds": node_kinds},
+        REPOSITORY / "docs" / "support.md": {"cores": support_docs.cores, "distributions": support_docs.distributions},
         REPOSITORY / "docs" / "variables.md": {"inventory": inventory},
         REPOSITORY / "docs" / "troubleshooting.md": {"diagnoses": diagnoses},
     }

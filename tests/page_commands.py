@@ -13,6 +13,7 @@ PAGES = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "roles/*/README.md", "tests/**/README.md", "examples/**/*.md")
     for path in REPOSITORY.glob(pattern)
+    if path.name != "CHANGELOG.md"  # made from fragments, with nested lists
 )
 # What a block of commands begins with, after variables. A block of no language may as well be a program's output.
 PROGRAMS = r"(?:\.venv/bin/|/\S+/bin/)?(?:make|python3?|ansible[\w-]*|awx|git|su|bash|curl|podman)"

@@ -14,6 +14,7 @@ import yaml
 from ansible.module_utils.tensorflow_stack.check.verdicts import VERDICTS
 from ansible.module_utils.tensorflow_stack.health.findings import Finding, metrics
 from ansible.module_utils.tensorflow_stack.node.kernels import KERNEL_MODULES
+from ansible.module_utils.tensorflow_stack.tables.rows import CudaWheels, Release
 
 from scripts import make_docs, run_playbook
 
@@ -78,7 +79,19 @@ def names_of_this_repository() -> frozenset[str]:
         for name in re.findall(r"^ *register: (\w+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     return frozenset(
-        {*variables, *make_docs.PLAY_VARIABLES, *values, *files, *roles, *results, *tables, *exported, *KERNEL_MODULES}
+        {
+            *variables,
+            *make_docs.PLAY_VARIABLES,
+            *values,
+            *files,
+            *roles,
+            *results,
+            *tables,
+            *exported,
+            *KERNEL_MODULES,
+            *Release._fields,
+            *CudaWheels._fields,
+        }
     )
 
 
@@ -166,7 +179,7 @@ class TestChecker:
             ("Set python_version.", ["python_version"]),
             ("Set tensorflow_pythn or nvidia_driver_reboot=true.", ["tensorflow_pythn"]),
             ("Run `make workstatoin TENSORFLOW=2.8.0`.", ["make workstatoin"]),
-            ("Run `make plan VERSION=2.8.0`, or run make hosts.", ["make VERSION"]),
+            ("Run `make plan TENSORFLO=2.8.0`, or run make hosts.", ["make TENSORFLO"]),
             ("the role tensorflow_venv, nvidia_repo, cuda_wheels and tensorflow_release_result", []),
             ("it is in /a/tensorflow_x, tensorflow_x.py, tensorflow_x(1) and tensorflow_x/y", []),
             ("To make it, run make lock REQUIREMENTS=requirements.txt.", []),

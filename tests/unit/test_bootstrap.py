@@ -27,7 +27,7 @@ class Checkout:
         self.path = path
         self._monkeypatch = monkeypatch
         (path / "requirements").mkdir(parents=True)
-        for lock in ("controller.txt", "bundle.txt", "test.txt", "site.txt", "oldest.txt"):
+        for lock in ("controller.txt", "bundle.txt", "test.txt", "site.txt", "collection.txt", "oldest.txt"):
             (path / "requirements" / lock).write_text(f"# {lock}\n")
         monkeypatch.setattr(bootstrap, "REPOSITORY", str(path))
         monkeypatch.setattr(bootstrap, "TOOLS", str(path / ".tools"))
@@ -144,7 +144,7 @@ def test_refreshes_every_lock_without_building(checkout: Checkout) -> None:
     options = "--quiet --upgrade --universal --generate-hashes --no-header --python-version 3.10"
     assert checkout.asked() == [
         f"~/requirements: pip compile {options} --output-file {name}.txt {name}.in"
-        for name in ("controller", "test", "oldest", "bundle", "site", "execution_environment")
+        for name in ("controller", "test", "oldest", "bundle", "site", "collection", "execution_environment")
     ]
     assert not (checkout.path / ".venv").exists()
 

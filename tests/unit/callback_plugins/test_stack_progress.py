@@ -334,7 +334,7 @@ def test_missing_log_is_fine(tmp_path: Path) -> None:
 
 
 def make_play(message: str) -> Any:
-    task = SimpleNamespace(args={"msg": message})
+    task = SimpleNamespace(args={"msg": message}, tags=[])
     block = SimpleNamespace(block=[task], rescue=[], always=[])
     return SimpleNamespace(get_tasks=lambda: [[SimpleNamespace(args={})], [block]])
 

@@ -125,7 +125,7 @@ class Bench:
         """The whole of `make workstation`, apart from make."""
         playbook = str(Path(sys.executable).parent / "ansible-playbook")
         given = {"tensorflow_version": self.release, "tensorflow_root": str(self.root), "environment_name": name}
-        given |= {"tensorflow_environment": name, "tensorflow_python": self.python}
+        given |= {"tensorflow_environment": name, "tensorflow_python": self.minor}
         command = [playbook, "-i", "inventories/workstation", "playbooks/workstation.yml", "-e", json.dumps(given)]
         _run(command, cwd=REPOSITORY)
 

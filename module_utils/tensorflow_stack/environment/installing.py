@@ -113,6 +113,9 @@ def install(
     if installer.uv is None:
         _install_with_pip(spec, installer, path, lock_path, environment, log)
         return {}
+    # Asked now, since uv makes it for a venv: with no cache and no directory of wheels there is nothing to try offline.
+    has_cache = installer.cache is not None and os.path.isdir(installer.cache)
+    offline_first = has_cache or installer.offline or "UV_FIND_LINKS" in environment
     # --allow-existing: the directory is there already, it holds the lock that is installed from.
     command = [installer.uv, "venv", "--quiet", "--allow-existing", "--python", spec.python]
     command += ["--prompt", spec.name, path]
@@ -123,7 +126,7 @@ def install(
     if linked:
         log.say(f"Linked {len(linked)} packages that were installed here before")
     if missing:
-        _install_with_uv(spec, installer, path, environment, log, missing)
+        _install_with_uv(spec, installer, path, environment, log, missing, offline_first=offline_first)
     return linked
 
 
@@ -132,17 +135,23 @@ def site_packages_of(lock: Lock) -> str:
 
 
 def _install_with_uv(
-    spec: EnvironmentSpec, installer: Installer, path: str, environment: dict[str, str], log: BuildLog, missing: int
+    spec: EnvironmentSpec,
+    installer: Installer,
+    path: str,
+    environment: dict[str, str],
+    log: BuildLog,
+    missing: int,
+    *,
+    offline_first: bool,
 ) -> None:
     """What the venv lacks of its lock."""
     if spec.lock.from_source:
         build_sources(spec.lock, installer, path, log)
     command = _sync_command(str(installer.uv), path, spec.lock)
-    # A warm cache needs no network, and with no cache there is nothing to try.
-    is_cached = installer.cache is not None and os.path.isdir(installer.cache)
-    if is_cached:
+    # A warm cache needs no network.
+    if offline_first:
         log.say(f"Installing {missing} packages from the cache")
-    if not (is_cached and _succeeds(command + ["--offline"], environment, log)):
+    if not (offline_first and _succeeds(command + ["--offline"], environment, log)):
         if installer.offline:
             raise BuildError(
                 f"{spec.name} cannot be built offline: the cache {installer.cache} lacks some of its packages. "

@@ -23,7 +23,7 @@ from typing import Container, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from ..errors import BusyError, UnwritableError
 from ..io.flock import exclusive_lock
-from ..io.reading import check_regular, digest_of, read_head, read_whole
+from ..io.reading import check_regular, digest_of, read_whole
 from ..io.sharing import can_clone, clone_file, link_file, open_directory
 from ..io.trust import judge
 from ..io.writing import opened_directory, write_new
@@ -34,6 +34,7 @@ from .shared_index import INDEX, SharedFile, SharedHead, SharedIndex, files_of, 
 from .shared_store import Store, entries_of, entry_of, find_store
 
 _SCRIPT_BYTES = 1 << 20
+_BYTECODE_BYTES = 64 << 20
 # In a script of the store, for the path of an environment: no text has a NUL.
 _ENVIRONMENT = b"\0environment\0"
 # The kernel starts no script whose first line is longer.
@@ -295,9 +296,10 @@ class _Keeping:
             os.mkdir(filling, 0o755)
             wanted = self._wanted([*rows, [f"{dist_info}/RECORD", "", ""]])
             os.mkdir(os.path.join(filling, "files"), 0o755)
-            # In the order in which the index has them.
-            for folder in sorted(wanted):
-                self._keep_folder(filling, folder, wanted[folder])
+            with opened_directory(os.path.join(filling, "files")) as target:
+                # In the order in which the index has them.
+                for folder in sorted(wanted):
+                    self._keep_folder(target, filling, folder, wanted[folder])
             record = [file.sha256 for file in self._files if file.folder.endswith(dist_info) and file.name == "RECORD"]
             write_index(filling, SharedHead(contents_digest(rows), record[0], self._scripts), self._files)
         except (OSError, ValueError, IndexError, _Spoiled):
@@ -310,58 +312,68 @@ class _Keeping:
     def _wanted(self, rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str | None]]:
         """By directory below the build the names of the files, with the sha256 that the wheel has of them."""
         wanted: dict[str, dict[str, str | None]] = {}
+        places: dict[str, str] = {}
+        ending = f".{self._store.tag}.pyc"
         for name, recorded, _ in rows:
-            folder, _, file = os.path.normpath(os.path.join(self._below, name)).rpartition("/")
-            if folder in self._loose or folder.split("/")[0] == "..":
+            above, _, file = name.rpartition("/")
+            if above not in places:
+                places[above] = os.path.normpath(os.path.join(self._below, above))
+            folder = places[above]
+            if folder in self._loose or folder.split("/")[0] in ("", ".", "..") or file in ("", ".", ".."):
                 raise _Spoiled
             is_compiled = folder.endswith("__pycache__")  # which is in the place of what the wheel has
             wanted.setdefault(folder, {})[file] = None if is_compiled else hex_sha256(recorded)
             if file.endswith(".py"):
-                wanted.setdefault(f"{folder}/__pycache__", {})[f"{file[: -len('.py')]}.{self._store.tag}.pyc"] = None
+                wanted.setdefault(f"{folder}/__pycache__", {})[file[: -len(".py")] + ending] = None
         return wanted
 
-    def _keep_folder(self, filling: str, folder: str, hashes: Mapping[str, str | None]) -> None:
-        with contextlib.ExitStack() as opened:
-            try:
-                source = opened.enter_context(opened_directory(os.path.join(self._build, folder)))
-            except FileNotFoundError:
-                if folder.endswith("__pycache__"):
-                    return
-                raise
-            target = opened.enter_context(opened_directory(os.path.join(filling, "files")))
+    def _keep_folder(self, target: int, filling: str, folder: str, hashes: Mapping[str, str | None]) -> None:
+        try:
+            source = open_directory(os.path.join(self._build, folder))
+        except FileNotFoundError:
+            if folder.endswith("__pycache__"):
+                return
+            raise
+        try:
             for name, sha256 in hashes.items():
                 self._keep_file(filling, folder, name, sha256, (source, target))
+        finally:
+            os.close(source)
 
     def _keep_file(
         self, filling: str, folder: str, name: str, sha256: str | None, directories: tuple[int, int]
     ) -> None:
+        """Tens of thousands of files go through here, so nothing is done twice."""
         source, target = directories
-        path = os.path.join(self._build, folder, name)
         try:
             status = os.lstat(name, dir_fd=source)
         except FileNotFoundError:
             if folder.endswith("__pycache__"):
                 return
             raise
+        path = f"{self._build}/{folder}/{name}"
         check_regular(status, path)
         if folder == "bin" and self._keep_script(filling, name, path):
             return
-        if name.endswith(f".{self._store.tag}.pyc") and not self._is_valid(folder, name):
-            return
+        if name.endswith(f".{self._store.tag}.pyc"):
+            compiled = read_whole(path, _BYTECODE_BYTES, follow=False)
+            if not self._is_valid(compiled, folder, name):
+                return
+            sha256 = hashlib.sha256(compiled).hexdigest()
         kept = str(len(self._files))
         self._place(name, source, kept, target, status)
-        found = os.lstat(kept, dir_fd=target)
+        # A clone has an inode of its own.
+        found = os.lstat(kept, dir_fd=target) if self._place is clone_file else status
         sha256 = sha256 or digest_of(path).hex()
         self._files.append(
             SharedFile(folder, name, sha256, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino)
         )
 
-    def _is_valid(self, folder: str, name: str) -> bool:
+    def _is_valid(self, compiled: bytes, folder: str, name: str) -> bool:
         source = os.path.join(self._build, os.path.dirname(folder), f"{name[: -len(f'.{self._store.tag}.pyc')]}.py")
-        head = read_head(os.path.join(self._build, folder, name), _VALIDITY.stop, follow=False)
         status = os.lstat(source)
         times = (0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
-        return head[_VALIDITY] == struct.pack("<III", *times)
+        return compiled[_VALIDITY] == struct.pack("<III", *times)
 
     def _keep_script(self, filling: str, name: str, path: str) -> bool:
         """Whether it is a program that names its environment; all others are files like those of packages."""

@@ -16,6 +16,7 @@ from ..io.reading import read_json, read_whole
 
 RECORD_BYTES = 64 << 20
 METADATA_BYTES = 8 << 20
+_SHA256_BYTES = 32
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 # What an installer notes for itself beside what the wheel brought.
@@ -64,7 +65,7 @@ def hex_sha256(field: str) -> str | None:
         raw = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
     except ValueError:
         return None
-    return raw.hex() if algorithm == "sha256" and len(raw) == hashlib.sha256().digest_size else None
+    return raw.hex() if algorithm == "sha256" and len(raw) == _SHA256_BYTES else None
 
 
 def read_requirements(dist_info: str) -> set[str]:

@@ -54,7 +54,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if wrong:
             return {**result, "failed": True, "msg": "\n".join(wrong)}
         _, options = self.validate_argument_spec(argument_spec=OPTIONS)
-        each = each_environment(options)
+        each = [self._with_image(one) for one in each_environment(options)]
         read: dict[str, Any] = {"node": options["node"]}
         if options["node"] is None:
             # Here rather than in a task of its own, whose result would be templated into this one's arguments.
@@ -91,6 +91,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             except StackError as error:
                 found = [error.message]
         return found
+
+    def _with_image(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of one environment, with what the manifest of its image says."""
+        if not options["image"] or options["release"] == "current":
+            return options
+        images = importlib.import_module(f"{door.__name__.rpartition('.planning.')[0]}.bundle.images")
+        return {**options, "image_manifest": images.read_image(options["image"], signers=options["bundle_signers"])}
 
     def _plan(
         self, options: dict[str, Any], read: dict[str, Any], task_vars: dict[str, Any]

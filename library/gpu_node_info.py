@@ -37,6 +37,10 @@ options:
     type: list
     elements: str
     default: []
+  images:
+    description: Look for what mounts an image of an environment, for RV(node.images).
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode and return the same result.
@@ -263,6 +267,13 @@ node:
       type: dict
       returned: always
       sample: {cuda: {kind: archives, component: cuda, source: redist, version: 11.2.2, prefix: /opt/nvidia/cuda-11.2}}
+    images:
+      description: >-
+        Whether the node can mount images of environments, with C(systemd) and C(squashfs), and whether the kernel can
+        compare them while they are read (C(verity)). Null unless O(images=true).
+      type: dict
+      returned: always
+      sample: {systemd: true, squashfs: true, verity: false}
     variables:
       description: Variables of the environment, as far as they are set, that decide which GPUs and libraries are found.
       type: dict
@@ -335,6 +346,7 @@ def main() -> None:
             "environments_root": {"type": "path"},
             "environment": {"type": "str"},
             "environments": {"type": "list", "elements": "str", "default": []},
+            "images": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -357,6 +369,7 @@ def main() -> None:
                 environments_root=environments_root,
                 environment=module.params["environment"],
                 environments=module.params["environments"],
+                images=module.params["images"],
             ),
         )
 

@@ -51,6 +51,12 @@ options:
     type: list
     elements: str
     default: []
+  archives:
+    description: >-
+      By minor, the sha256 that the archive of a build must have, as C(python_archives) of the plan's C(uv). A list of
+      O(downloads) has its own.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -124,6 +130,7 @@ def main() -> None:
             "mirror": {"type": "str"},
             "downloads": {"type": "str"},
             "places": {"type": "list", "elements": "str", "default": []},
+            "archives": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -161,6 +168,7 @@ def _provide(module: AnsibleModule) -> None:
         mirror=params["mirror"],
         downloads=params["downloads"],
         places=params["places"],
+        archives=params["archives"],
         log=os.path.join(root, ".builds", "python.log"),
     )
 

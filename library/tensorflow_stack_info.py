@@ -40,6 +40,13 @@ options:
   environment:
     description: Name of the environment; C(tensorflow-<release>) if not set.
     type: str
+  image:
+    description:
+      - Path or URL of an image of the environment (make image), the same on controller and node. Its manifest is in the
+        same directory. The plan mounts it instead of building. It is refused unless it is of the same lock, interpreter
+        and libraries as the build would be.
+      - It decides on O(release) and O(environment) if these are open. It counts for nothing with O(release=current).
+    type: str
   policy:
     description: Settings of the inventory besides the release.
     type: dict
@@ -162,7 +169,8 @@ options:
   environments:
     description:
       - Several environments of the node, which is read once. The last one is to be in use.
-      - Each item overrides O(release) (by C(version)), O(requirements), O(environment) and some settings of O(policy).
+      - Each item overrides O(release) (by C(version)), O(requirements), O(environment), O(image) and some settings
+        of O(policy).
     type: list
     elements: dict
     default: []
@@ -175,6 +183,9 @@ options:
         type: path
       environment:
         description: As O(environment).
+        type: str
+      image:
+        description: As O(image).
         type: str
       python:
         description: As O(policy.python).

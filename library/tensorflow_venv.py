@@ -77,6 +77,23 @@ options:
         (C(0,2)). Its Python sets that variable at each start, unless somebody set it.
       - If not set, every GPU.
     type: str
+  image:
+    description:
+      - An image of the environment (make image), which is mounted instead of built, by systemd at each boot. It must be
+        of the environment that O(lock), O(python) and the libraries describe.
+    type: dict
+    suboptions:
+      source: {type: str, required: true, description: Its path or URL.}
+      sha256: {type: str, required: true, description: Its sha256.}
+      bytes: {type: int, required: true, description: Its size.}
+      verity_sha256: {type: str, required: true, description: The sha256 of its hash tree.}
+      verity_bytes: {type: int, required: true, description: The size of that.}
+      root_hash: {type: str, required: true, description: The root hash of dm-verity.}
+      protection:
+        description: V(compared) compares all of it before it is mounted, V(dm-verity) each block when it is read.
+        type: str
+        required: true
+        choices: [compared, dm-verity]
   cuda:
     description:
       - CUDA that the environment uses, for its record. If it has a C(prefix), its C(ptxas) and libdevice are linked
@@ -269,7 +286,7 @@ passed_over:
   elements: str
   sample: []
 bytes_to_fetch:
-  description: Bytes of the wheels that no other build in the root contains.
+  description: Bytes of the image, or of the wheels that no other build in the root contains.
   returned: success
   type: int
   sample: 553000000
@@ -294,15 +311,17 @@ from ..module_utils.tensorflow_stack.environment.bookkeeping import (
     with_notes_of_before,
     without_credentials,
 )
-from ..module_utils.tensorflow_stack.environment.builds import Build
 from ..module_utils.tensorflow_stack.environment.installing import Installer
+from ..module_utils.tensorflow_stack.environment.results import result_of
 from ..module_utils.tensorflow_stack.errors import BuildError, StackError, UnwritableError
 from ..module_utils.tensorflow_stack.io.commands import limit_programs
 from ..module_utils.tensorflow_stack.io.uv import ensure_uv
 from ..module_utils.tensorflow_stack.records import manifest
-from ..module_utils.tensorflow_stack.records.build import read_record
 from ..module_utils.tensorflow_stack.records.environment import EnvironmentSpec
-from ..module_utils.tensorflow_stack.records.lockfile import package_lines, parse_lock
+from ..module_utils.tensorflow_stack.records.image import IMAGE_OPTIONS
+from ..module_utils.tensorflow_stack.records.lockfile import parse_lock
+
+_OF_THE_SPEC = ("name", "root", "python", "cuda", "cudnn", "visible_gpus", "image")
 
 
 def main() -> None:
@@ -321,6 +340,7 @@ def main() -> None:
             "digest": {"type": "str"},
             "library_directories": {"type": "list", "elements": "str", "default": []},
             "visible_gpus": {"type": "str"},
+            "image": {"type": "dict", "options": IMAGE_OPTIONS},
             "cuda": {"type": "dict", "options": {**library, "prefix": {"type": "path"}}},
             "cudnn": {"type": "dict", "options": library},
             "keep": {"type": "int", "default": 2},
@@ -359,7 +379,8 @@ def main() -> None:
                 "The environment in use is unchanged. Correct the cause and run again."
             )
         rollback = dict(back._asdict()) if back else None
-        module.exit_json(**_result(module.params["root"], module.params["name"], outcome), rollback=rollback)
+        root, name, image = (module.params[key] for key in ("root", "name", "image"))
+        module.exit_json(**result_of(root, name, image, outcome), rollback=rollback)
 
 
 def _record_if_possible(module: AnsibleModule, outcome: changes.EnvironmentOutcome) -> None:
@@ -393,6 +414,7 @@ def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     index_url = without_credentials(given["index_url"]) if given["index_url"] else None
     values = {
+        "tensorflow_image": (given["image"] and given["image"]["source"], None),
         "tensorflow_installer": (given["installer"], "uv"),
         "tensorflow_index_url": (index_url, None),
         "tensorflow_keep": (given["keep"], 2),
@@ -401,49 +423,13 @@ def _asked_of_this(module: AnsibleModule) -> dict[str, Any]:
     return {name: value for name, (value, usual) in values.items() if value != usual}
 
 
-def _result(root: str, name: str | None, outcome: changes.EnvironmentOutcome) -> dict[str, Any]:
-    target = outcome.target or str(name)
-    carried = {row.name: row.version for row in outcome.found if row.version and row not in outcome.dropped}
-    before = {**(outcome.before.packages if outcome.before else {}), **carried}
-    in_use = {}
-    if outcome.build:
-        in_use = read_record(os.path.join(root, ".builds", outcome.build)) or {}
-    return {
-        "changed": outcome.changed,
-        "action": outcome.action,
-        # Not `path`: ansible-core adds owner, mode and size of what exists to a result with that key.
-        "environment": os.path.join(root, target),
-        "build": outcome.build,
-        "release": in_use.get("release"),
-        "flavour": in_use.get("flavour"),
-        "damage": [text for _, text in outcome.damage],
-        "additions": [addition.text for addition in outcome.additions],
-        "dropped": [addition.text for addition in outcome.dropped],
-        "kept_builds": list(outcome.kept_builds),
-        "removed_builds": list(outcome.removed_builds),
-        "passed_over": list(outcome.passed_over),
-        "bytes_to_fetch": outcome.bytes_to_fetch,
-        "seconds": outcome.seconds,
-        "diff": {
-            "before": package_lines(before) + "".join(f"# {text}\n" for text in _said_of(outcome)),
-            "after": package_lines(outcome.after_packages),
-            "before_header": _environment_of(outcome.before) or target,
-            "after_header": target,
-        },
-    }
-
-
 def _run(module: AnsibleModule) -> changes.EnvironmentOutcome:
     name, root, state = module.params["name"], module.params["root"], module.params["state"]
-    lock_timeout = module.params["lock_timeout"]
+    wait = {"lock_timeout": module.params["lock_timeout"]}
     if state == "absent":
-        if module.check_mode:
-            return changes.plan_absent(root, name)
-        return venv.apply_absent(root, name, lock_timeout=lock_timeout)
+        return changes.plan_absent(root, name) if module.check_mode else venv.apply_absent(root, name, **wait)
     if state == "previous":
-        if module.check_mode:
-            return going_back.plan_previous(root, name)
-        return venv.apply_previous(root, name, lock_timeout=lock_timeout)
+        return going_back.plan_previous(root, name) if module.check_mode else venv.apply_previous(root, name, **wait)
     return _present(module)
 
 
@@ -454,16 +440,11 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
         text = venv.lock_in_use(root, module.params["name"])
     lock = parse_lock(text, path="the lock of " + module.params["name"])
     spec = EnvironmentSpec(
-        name=module.params["name"],
-        root=root,
         release=lock.release,
         flavour="cuda" if module.params["cuda"] else "cpu",
-        python=module.params["python"],
         lock=lock,
-        cuda=module.params["cuda"],
-        cudnn=module.params["cudnn"],
         library_directories=tuple(module.params["library_directories"]),
-        visible_gpus=module.params["visible_gpus"],
+        **{name: module.params[name] for name in _OF_THE_SPEC},
     )
     planned = module.params["digest"]
     if planned and planned != spec.digest:
@@ -496,17 +477,6 @@ def _present(module: AnsibleModule) -> changes.EnvironmentOutcome:
         hashes=hashes,
         drop_additions=drop_additions,
     )
-
-
-def _environment_of(build: Build | None) -> str | None:
-    return build.record["name"] if build and build.record else None
-
-
-def _said_of(outcome: changes.EnvironmentOutcome) -> list[str]:
-    """Of the environment before: what is wrong with it, and what goes that no lock names."""
-    texts = [text for _, text in outcome.damage]
-    gone = [addition.text if addition.replaces else f"{addition.text} was added" for addition in outcome.dropped]
-    return texts + [text for text in gone if text not in texts]
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@
     scripts/prove_companions.py 2.15.1 2.8.4
     scripts/prove_companions.py 2.15.1 --project tensorflow-text
 
-Each is locked as a requirements file of these two lines would be, on the newest Python that has a lock and is on this
-machine, built, and used by a few lines of Python in a process of its own (3 GB for a release, gone afterwards; TMPDIR
-says where). One line for each; ends with 1 if one is installed and does not work: then companions.yml lacks a bound. A
-companion that does not fit a release has no row. A run that was stopped goes on where it was.
+Each is locked as a requirements file of these two lines would be, on the newest Python of this machine on which a
+version of it fits, built, and used by a few lines of Python in a process of its own (3 GB for a release, gone
+afterwards; TMPDIR says where). One line for each; ends with 1 if one is installed and does not work: then
+companions.yml lacks a bound. A companion that does not fit a release has no row. A run that was stopped goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.version import Version
@@ -67,8 +67,8 @@ class Prover:
         self._index = IndexToday(tables, directory)
         self._pythons = {row["minor"]: row["path"] for row in reversed(read_node()["pythons"])}
 
-    def newest_python(self, release: Release) -> str | None:
-        return max((m for m in release.pythons["x86_64"] if m in self._pythons), key=Version, default=None)
+    def pythons(self, release: Release) -> list[str]:
+        return sorted((m for m in release.pythons["x86_64"] if m in self._pythons), key=Version, reverse=True)
 
     def lock(self, release: str, python: str, project: str) -> Lock | None:
         """The lock of both, None if no version of the companion fits."""
@@ -101,9 +101,12 @@ def fault_of(errors: str, code: int) -> str:
     return lines[-1] if lines else f"ended with {code}"
 
 
-def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
-    """Put a proof in the place of the one before it."""
-    rows = {(row.release, row.python, row.project): row for row in (*proofs, proof)}
+def record(release: str, project: str, proof: CompanionProof | None) -> None:
+    """Put a proof, or that there is none, in the place of what the table has of both."""
+    # Read now: another run may have added to it.
+    found = load_tables(str(TABLES)).companion_proofs
+    proofs = [row for row in found if (row.release, row.project) != (release, project)]
+    rows = {(row.release, row.python, row.project): row for row in (*proofs, *([proof] if proof else []))}
     lines = [
         f'  - {{release: "{row.release}", python: "{row.python}", project: {row.project}, version: "{row.version}", '
         f'lock_sha256: {row.lock_sha256}, date: "{row.date}", source: [prove]}}\n'
@@ -116,7 +119,7 @@ def record(proof: CompanionProof, proofs: Iterable[CompanionProof]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("releases", nargs="*")
-    parser.add_argument("--project", choices=PROJECTS)
+    parser.add_argument("--project", choices=PROJECTS, action="append")
     arguments = parser.parse_args()
     tables = load_tables(str(TABLES))
     newest = {Version(row.version).release[:2]: row for row in tables.releases}
@@ -125,22 +128,21 @@ def main() -> int:
     for release in chosen:
         with tempfile.TemporaryDirectory(prefix="tensorflow-companions-") as directory:
             prover = Prover(tables, directory)
-            python = prover.newest_python(release)
-            if python is None:
-                print(f"{release.version}: no Python for it on this machine", flush=True)
-                continue
-            for project in [arguments.project] if arguments.project else PROJECTS:
-                failed += not prove(prover, release.version, python, project)
+            for project in arguments.project or PROJECTS:
+                failed += not prove(prover, release, project)
     return 1 if failed else 0
 
 
-def prove(prover: Prover, release: str, python: str, project: str) -> bool:
-    """Record whether it works; prints one line."""
-    what = f"{project} with {release} on Python {python}"
-    lock = prover.lock(release, python, project)
+def prove(prover: Prover, row: Release, project: str) -> bool:
+    """Record whether it works on the newest Python that any version fits on; prints one line."""
+    release = row.version
+    locks = ((python, prover.lock(release, python, project)) for python in prover.pythons(row))
+    python, lock = next(((python, lock) for python, lock in locks if lock is not None), ("", None))
     if lock is None:
-        print(f"{what}: none fits", flush=True)
+        record(release, project, None)
+        print(f"{project} with {release}: none fits", flush=True)
         return True
+    what = f"{project} with {release} on Python {python}"
     version = lock.packages[project]
     proofs = load_tables(str(TABLES)).companion_proofs
     digests = {(row.release, row.python, row.project): row.lock_sha256 for row in proofs}
@@ -151,9 +153,10 @@ def prove(prover: Prover, release: str, python: str, project: str) -> bool:
     except StackError as error:
         fault = error.message
     if fault is not None:
+        record(release, project, None)
         print(f"{what}: {version} FAILED: {fault}", flush=True)
         return False
-    record(CompanionProof(release, python, project, version, lock.sha256, TODAY, ("prove",)), proofs)
+    record(release, project, CompanionProof(release, python, project, version, lock.sha256, TODAY, ("prove",)))
     print(f"{what}: {version} works", flush=True)
     return True
 

@@ -78,9 +78,15 @@ def companions() -> str:
     """The table of companions that were used with each release: release by companion, each cell a version."""
     proofs = load_tables(str(RELEASE_FILES / "tables")).companion_proofs
     projects = sorted({proof.project for proof in proofs})
-    versions = {(proof.release, proof.python, proof.project): proof.version for proof in proofs}
-    targets = list(dict.fromkeys((proof.release, proof.python) for proof in reversed(proofs)))
-    rows = [(*target, *(versions.get((*target, project), "none") for project in projects)) for target in targets]
+    pythons: dict[str, str] = {}
+    for proof in reversed(proofs):
+        pythons.setdefault(proof.release, proof.python)
+    cells = {
+        (proof.release, proof.project): proof.version
+        + ("" if proof.python == pythons[proof.release] else f" (Python {proof.python})")
+        for proof in proofs
+    }
+    rows = [(*row, *(cells.get((row[0], project), "-") for project in projects)) for row in pythons.items()]
     return table(("release", "Python", *projects), rows)
 
 

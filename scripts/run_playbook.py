@@ -50,6 +50,7 @@ VARIABLES = (
     Front("PRUNE", "cache_prune", "for cache, 1: remove what no build contains"),
     Front("FRESH", "report_fresh", "for report, 1: read the nodes again"),
     Front("BUNDLE", "stack_bundle_url", "URL or directory of a bundle to install from; for bundle, where to make it"),
+    Front("IMAGE", "tensorflow_image", "an image to mount instead of building; for image, the directory to pack into"),
     Front("CHECK", None, "1: show exactly what would change, and change nothing"),
     Front("INVENTORY", None, "another inventory than inventories/workstation"),
 )
@@ -84,6 +85,10 @@ TAGS = ("ANSIBLE_RUN_TAGS", "ANSIBLE_SKIP_TAGS")
 TEMPORARY_BYTES = 1 << 20
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
+# All others replace this process.
+WAITED_FOR = ("plan", "rollback")
+# What ansible-playbook ends with after Ctrl-C, and a shell's codes of SIGINT, SIGTERM and SIGHUP.
+STOPPED = (99, 130, 143, 129)
 ENDS = {
     REFUSED: "a node is refused or could not be planned: see above",
     4: "a node could not be reached, or the playbook could not be loaded: see above",
@@ -130,6 +135,8 @@ def known_variables() -> dict[str, dict[str, Any]]:
 def _sets(playbook: str, name: str) -> str:
     if name == "BUNDLE" and playbook == "bundle":
         return "bundle_directory"
+    if name == "IMAGE" and playbook == "image":
+        return "image_directory"
     return (FRONT[name].sets if name in FRONT else None) or name
 
 
@@ -173,7 +180,7 @@ def _value(playbook: str, name: str, text: str, variable: Mapping[str, Any]) -> 
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise StackError(f"{name} is {text!r}, which is not UTF-8.") from None
-    if _sets(playbook, name) == BUNDLE_VARIABLE:
+    if _sets(playbook, name) in variables.PLACES:
         return variables.parse_place(name, text if "://" in text else os.path.abspath(os.path.expanduser(text)))
     return variables.parse(name, text, variable)
 
@@ -256,6 +263,25 @@ def check_temporary_files(environ: Mapping[str, str]) -> None:
                 f"Ansible cannot write its temporary files to {directory or tempfile.gettempdir()}: {error.strerror}. "
                 f"Set {name} to a directory that you may write and that has free space. Nothing was done."
             ) from None
+
+
+def check_ansible_settings(environ: Mapping[str, str]) -> None:
+    """Raises StackError if a variable of Ansible has a value that it does not take: it would end with a traceback."""
+    if not any(name.startswith("ANSIBLE_") for name in environ):
+        return
+    program = [os.path.join(REPOSITORY, ".venv", "bin", "python"), "-c", "import ansible.constants"]
+    try:
+        done = subprocess.run(program, env=dict(environ), capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return  # what is wrong with the tools shows when they are started
+    said = (done.stderr.strip().splitlines() or [""])[-1]
+    named = re.search(r"env: (?P<name>ANSIBLE_\w+)", said)
+    if done.returncode and named and named.group("name") in environ:
+        name = named.group("name")
+        raise StackError(
+            f"{name}={environ[name]} in the environment is no value that Ansible takes "
+            f"({said.partition(': ')[2].rstrip('.')}). Unset it, or set it to another one. Nothing was done."
+        )
 
 
 def forget_tags(environ: MutableMapping[str, str]) -> list[str]:
@@ -368,12 +394,17 @@ def main() -> int:
 
     if bootstrap.main(tools_options(arguments.playbook, found)):
         return 1
+    try:
+        check_ansible_settings(os.environ)
+    except StackError as error:
+        say(f"run_playbook: {error.message}")
+        return 2
     print("+", shlex.join(command), file=sys.stderr, flush=True)
     os.chdir(REPOSITORY)
     if locale_name:
         os.environ["LC_ALL"] = locale_name
     try:
-        if arguments.playbook != "plan":
+        if arguments.playbook not in WAITED_FOR:
             os.execv(command[0], command)
         code = wait_for(command)
     except OSError as error:
@@ -382,6 +413,13 @@ def main() -> int:
             "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
         )
         return 1
+    if arguments.playbook == "rollback":
+        if code in STOPPED:
+            say(
+                "rollback: it was stopped, and may have switched already. make history shows what is in use, and make "
+                "verify proves it. Another make rollback would go further back."
+            )
+        return code
     code = REFUSED if code == 2 else code
     if code in ENDS:
         print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)

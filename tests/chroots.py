@@ -81,12 +81,15 @@ def lay_payload(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Chroot:
+    """`within` is what its programs are started by, such as unshare."""
+
     path: Path
+    within: tuple[str, ...] = ()
 
     def start(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
         environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
         return subprocess.Popen(
-            ["chroot", str(self.path), *argv],
+            [*self.within, "chroot", str(self.path), *argv],
             env={**environ, "DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -12,21 +12,24 @@ from pathlib import Path
 import pytest
 
 
-def require() -> None:
-    """Skips where no image can be mounted: without root, mkfs.ext4 or loop devices, as in most containers."""
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4") or not Path("/dev/loop-control").exists():
-        pytest.skip("needs root, mkfs.ext4 and loop devices")
+def require(kind: str = "ext4") -> None:
+    """Skips where no image can be mounted: without root, mkfs or loop devices, as in most containers."""
+    if os.geteuid() != 0 or not shutil.which(f"mkfs.{kind}") or not Path("/dev/loop-control").exists():
+        pytest.skip(f"needs root, mkfs.{kind} and loop devices")
 
 
 class Disk:
-    """An ext4 in an image, at `path` while it is mounted."""
+    """An ext4, or an XFS, in an image, at `path` while it is mounted."""
 
-    def __init__(self, directory: Path, mebibytes: int = 96, inodes: int = 0) -> None:
+    def __init__(self, directory: Path, mebibytes: int = 96, inodes: int = 0, *, kind: str = "ext4") -> None:
         self.image = directory / "disk.img"
         self.path = directory / "mounted"
         self.path.mkdir(mode=0o755)
         with self.image.open("wb") as stream:
             stream.truncate(mebibytes << 20)
+        if kind == "xfs":
+            _run(["mkfs.xfs", "-q", str(self.image)])
+            return
         # Without lazy initialisation, so that only the tests write; without a reserve for root, so that it can be full.
         command = ["mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
         _run([*command, *(["-N", str(inodes)] if inodes else []), str(self.image)])

@@ -15,7 +15,9 @@ from pathlib import Path
 
 
 @contextmanager
-def serve(wheels: Path, held: threading.Event | None = None, sent: dict[str, list[int]] | None = None) -> Iterator[str]:
+def serve(
+    wheels: Path, held: threading.Event | None = None, sent: dict[str, list[int]] | None = None, port: int = 0
+) -> Iterator[str]:
     """The URL of an index of the wheels that are in the directory at the time of each request.
 
     While `held` is set nobody is answered. `sent` gets the bytes of each answer with contents, by its path.
@@ -53,7 +55,7 @@ def serve(wheels: Path, held: threading.Event | None = None, sent: dict[str, lis
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -64,12 +66,12 @@ def serve(wheels: Path, held: threading.Event | None = None, sent: dict[str, lis
         thread.join()
 
 
-def is_closed(port: int, seconds: float = 10) -> bool:
-    """Whether nothing of this machine listens at a port any more, at the latest after so many seconds."""
+def is_closed(port: int, seconds: float = 10, host: str = "127.0.0.1") -> bool:
+    """Whether nothing listens at a port any more, at the latest after so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+            if probe.connect_ex((host, port)) != 0:
                 return True
         time.sleep(0.02)
     return False

@@ -13,7 +13,8 @@ from .errors import StackError
 
 ON = ("true", "yes", "on", "1", "y", "t")
 OFF = ("false", "no", "off", "0", "n", "f")
-_URL_OR_DIRECTORY = ("stack_bundle_url",)
+# A URL, or a path on the controller and the nodes.
+PLACES = ("stack_bundle_url", "tensorflow_image")
 _URL = re.compile("(https?|file)://.")
 # Of difflib. `verison` and `version` are at 0.86, `port` and `root` at 0.5.
 _ALIKE = 0.8
@@ -89,7 +90,7 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
         raise _malformed(name, text, "one of " + ", ".join(choices))
     if name.endswith(_ADDRESSES):
         _refuse_credentials(name, text)
-    if name in _URL_OR_DIRECTORY:
+    if name in PLACES:
         return parse_place(name, text)
     if name.endswith("_url") and not _URL.match(text):
         raise _malformed(name, text, "an http, https or file URL")
@@ -97,7 +98,7 @@ def parse(name: str, text: str, variable: Mapping[str, Any]) -> Any:
 
 
 def parse_place(name: str, text: str) -> str:
-    """A URL or the absolute path of a directory."""
+    """A URL or an absolute path."""
     if not os.path.isabs(text) and not _URL.match(text):
         raise _malformed(name, text, "an http, https or file URL, or an absolute path")
     return text

@@ -32,6 +32,7 @@ from ansible.module_utils.tensorflow_stack.archives import manifest as archives_
 from ansible.module_utils.tensorflow_stack.archives import prefix
 from ansible.module_utils.tensorflow_stack.archives.unpacking import Tree
 from ansible.module_utils.tensorflow_stack.bundle import checking as bundle_checking
+from ansible.module_utils.tensorflow_stack.bundle import images as bundle_images
 from ansible.module_utils.tensorflow_stack.bundle import manifest as bundle_manifest
 from ansible.module_utils.tensorflow_stack.bundle import redist as bundle_redist
 from ansible.module_utils.tensorflow_stack.bundle import wheels as bundle_wheels
@@ -50,6 +51,7 @@ from ansible.module_utils.tensorflow_stack.environment import (
     shared_store,
     venv,
 )
+from ansible.module_utils.tensorflow_stack.environment import images as mounted_images
 from ansible.module_utils.tensorflow_stack.environment.builds import Build
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.fleet import drained, recorded
@@ -65,7 +67,7 @@ from ansible.module_utils.tensorflow_stack.node.record import read_node
 from ansible.module_utils.tensorflow_stack.node.user import User
 from ansible.module_utils.tensorflow_stack.packages import cuda_links, debian, versionlock
 from ansible.module_utils.tensorflow_stack.packages import record as packages_record
-from ansible.module_utils.tensorflow_stack.planning import door
+from ansible.module_utils.tensorflow_stack.planning import door, images
 from ansible.module_utils.tensorflow_stack.records import build as build_record
 from ansible.module_utils.tensorflow_stack.records import distributions, lockfile
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
@@ -581,6 +583,35 @@ def read_bundled_page(root: Path, text: bytes) -> None:
     bundle_wheels.license_of(str(root / "index.json"))
 
 
+HASHES = dict.fromkeys(("digest", "lock_sha256", "sha256", "verity_sha256", "root_hash"), "0" * 64)
+IMAGE = {
+    "schema": 1,
+    "name": NAME,
+    "root": "/opt/tensorflow",
+    "release": "2.10.1",
+    "flavour": "cpu",
+    "minor": "3.10",
+    "python": "/usr/bin/python3.10",
+    "bytes": 4096,
+    "verity_bytes": 4096,
+    **HASHES,
+}
+NOTE = {key: IMAGE[key] for key in ("sha256", "bytes", "verity_sha256", "root_hash")}
+
+
+def read_image(root: Path, text: bytes) -> None:
+    path = write(root / "a.json", text).with_suffix(".squashfs")
+    given = bundle_images.read_image(str(path), signers=None)
+    assert images.read_image(given, {}).as_dict()["source"] == str(path)
+
+
+def read_note_of_image(root: Path, text: bytes) -> None:
+    directory = fill_root(root)
+    write(root / ".images" / f"{BUILD}.json", text)
+    look_at_build(root, directory)
+    mounted_images.remove_unused(str(root))
+
+
 class Reader(NamedTuple):
     """What is read, the files of module_utils that read it, and a good text of it."""
 
@@ -595,6 +626,14 @@ _LOCK = next(iter(sorted((RELEASE_FILES / "locks" / "tensorflow-2.8.0").glob("*c
 _PLACES = RELEASE_FILES / "tables"
 READERS = (
     Reader("manifest of a bundle", ("bundle/manifest.py", "bundle/checking.py"), as_bytes(BUNDLE), read_bundle, 20),
+    Reader("manifest of an image", ("records/image.py",), as_bytes(IMAGE), read_image, 20),
+    Reader(
+        "note of an image",
+        ("records/image_note.py",),
+        as_bytes({**NOTE, "protection": "compared", "complete": True}),
+        read_note_of_image,
+        20,
+    ),
     Reader("published manifest of a bundle", ("bundle/redist.py",), as_bytes(NVIDIA), read_published_manifest),
     Reader("page of a bundle", ("bundle/wheels.py",), as_bytes(PAGE), read_bundled_page),
     Reader("wheel of a bundle", (), a_zip(), read_bundled_page),

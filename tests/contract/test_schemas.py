@@ -97,6 +97,7 @@ def test_the_architecture_page_shows_the_plan() -> None:
 # Handed to a module as it is: whose options have to be the fields.
 HANDED = {
     "repositories": ("nvidia_repository", "repositories"),
+    "environment.image": ("tensorflow_venv", "image"),
     "lock.added": ("tensorflow_lock", "added"),
     "driver.packages": ("nvidia_packages", "packages"),
     **{f"{component.name}.packages": ("nvidia_packages", "packages") for component in LIBRARIES},

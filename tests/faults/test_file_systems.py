@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -170,3 +171,27 @@ def test_a_loss_of_power_leaves_the_old_or_the_new_environment_whole(
     machine.disk.mount()  # for the fixture
     assert seen["before switched"] == "2.8.0"
     assert seen["after switched"] == "2.8.0.post1", "what was reported as done is done"
+
+
+def test_where_files_can_be_cloned_an_edit_in_place_changes_one_build_alone(tmp_path: Path, uv: str) -> None:
+    disks.require("xfs")
+    with disks.mounted(disks.Disk(tmp_path, 320, kind="xfs")) as disk:
+        machine = Machine(tmp_path, uv, disk)
+        machine.apply(machine.new)
+        other = dataclasses.replace(machine.new, name="other")
+        free = os.statvfs(disk.path).f_bfree
+        venv.apply_present(other, installer=machine.installer, keep=2, lock_timeout=5)
+        taken = (free - os.statvfs(disk.path).f_bfree) * os.statvfs(disk.path).f_frsize
+        assert taken < len(BODY) // 2, "the blocks of the second environment are those of the first one"
+        log = Path(machine.root, ".builds", "other.log").read_text()
+        assert "Linked 1 packages" in log and "Compiling" not in log
+        file = f"lib/python{MINOR}/site-packages/tensorflow/__init__.py"
+        first, second = (Path(machine.root, name, file) for name in (NAME, "other"))
+        assert first.stat().st_nlink == second.stat().st_nlink == 1
+        assert first.stat().st_mtime_ns == second.stat().st_mtime_ns, "so that the bytecode is valid"
+        with open(first, "r+b") as stream:
+            stream.write(b"#")
+        third = dataclasses.replace(machine.new, name="third")
+        venv.apply_present(third, installer=machine.installer, keep=2, lock_timeout=5)
+        assert second.read_bytes() == Path(machine.root, "third", file).read_bytes() != first.read_bytes()
+        assert "Compiling" not in Path(machine.root, ".builds", "third.log").read_text(), "the store was not edited"

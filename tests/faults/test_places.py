@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ansible.module_utils.tensorflow_stack.fleet.files import write_record
 from ansible.module_utils.tensorflow_stack.io import trust, writing
 from ansible.module_utils.tensorflow_stack.io.files import FileChanges
 from ansible.module_utils.tensorflow_stack.io.flock import exclusive_lock
+from ansible.module_utils.tensorflow_stack.packages import apt_get as apt_get_module
+from ansible.module_utils.tensorflow_stack.packages.apt_get import AptGet
 from ansible.module_utils.tensorflow_stack.records.lockfile import read_lock
 
 # --- What is opened is what was looked at -------------------------------------------------------------------
@@ -103,6 +106,25 @@ def test_nothing_that_has_no_end_is_read(tmp_path: Path) -> None:
 
 
 # --- Locks and temporary files -------------------------------------------------------------------------------
+
+
+def test_pins_for_apt_are_where_nobody_can_swap_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def apt_get(argv: list[str]) -> str:
+        (option,) = [word for word in argv if word.startswith("-o=Dir::Etc::preferences=")]
+        path = Path(option.rpartition("=")[2])
+        assert path.stat().st_mode & 0o777 == 0o644 and path.parent.stat().st_mode & 0o777 == 0o755
+        seen.append(path.read_text() + str(path))
+        return ""
+
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "open"))
+    monkeypatch.setattr(apt_get_module, "read_foreign_pins", lambda: "")
+    AptGet(apt_get, lock_timeout=0).simulate({"libcudnn8": "8.1.0"}, {})
+    assert "libcudnn8" in seen[0] and str(tmp_path) not in seen[0]
+    assert list((tmp_path / "open").iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user: run as root")

@@ -272,6 +272,11 @@ class Fleet:
     def _address(self, number: int) -> str:
         return f"{self._subnet}.{number + 11}"
 
+    @property
+    def gateway(self) -> str:
+        """The address of this machine that the hosts reach."""
+        return f"{self._subnet}.1"
+
     # --- Using ------------------------------------------------------------------------------------------
 
     def container(self, host: str) -> str:

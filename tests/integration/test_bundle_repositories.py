@@ -16,6 +16,7 @@ from ansible.module_utils.tensorflow_stack.bundle.repositories import Repository
 from ansible.module_utils.tensorflow_stack.errors import StackError
 
 from tests.chroots import chroot
+from tests.package_nodes import CUDA as ALL_OF_CUDA
 from tests.package_nodes import doubles  # noqa: F401  # a fixture
 from tests.repositories.serve import Server, serve
 
@@ -28,6 +29,7 @@ CUDNN = {
 }
 
 
+CUDA = {key: value for key, value in ALL_OF_CUDA.items() if key != "component"}
 DRIVER = {
     "source": "nvidia_repo",
     "branch": "535",
@@ -85,6 +87,38 @@ def test_a_part_of_a_repository_keeps_its_signature_and_apt_installs_from_it(
         assert done.get("changed"), done
         held_and_installed = node.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "libcudnn8")
         assert held_and_installed.startswith("hi")
+
+
+@pytest.mark.slow  # 40 packages; the way is that of cuDNN above
+def test_driver_cuda_and_cudnn_are_installed_from_it_without_a_network(
+    double: Path, server: Server, tmp_path: Path
+) -> None:
+    """The packages are doubles of NVIDIA's: empty, with the names, versions and dependencies of theirs."""
+    driver = {**DRIVER, "packages": DRIVER["packages"][:2]}
+    parts = {"driver": driver, "cuda": CUDA, "cudnn": CUDNN}
+    part = dataclasses.replace(part_of(double, server), parts=parts)
+    bundled = bring(part, tmp_path / "bundle")
+    with chroot("bookworm", tmp_path / "node") as bare:
+        node = dataclasses.replace(bare, within=("unshare", "--net"))
+        shutil.copytree(tmp_path / "bundle", node.path / "mnt/bundle")
+        rows = [{**part.row, "url": "https://nvidia.invalid/debian12/x86_64/"}]
+        added = node.module("nvidia_repository", repositories=rows, url="/mnt/bundle/repositories/double")
+        assert added.get("changed"), added
+        for component, wish in parts.items():
+            done = node.module("nvidia_packages", component=component, lock_timeout=5, **wish)
+            assert done.get("changed"), done
+            again = node.module("nvidia_packages", component=component, lock_timeout=5, **wish)
+            assert again.get("changed") is False, again
+        versions = dict(
+            line.split() for line in node.run("dpkg-query", "-W", "-f", "${Package} ${Version}\n").splitlines()
+        )
+        assert {name: versions[name] for name in ("libcuda1", "libcudnn8")} == {
+            "libcuda1": "535.309.01-1",
+            "libcudnn8": "8.1.0.77-1+cuda11.2",
+        }
+        assert "cuda-libraries-11-8" in versions
+        installed = {name: version for name, version in versions.items() if name in bundled}
+        assert installed == {name: bundled[name] for name in installed}
 
 
 def test_the_closure_of_a_driver_is_of_one_version(double: Path, server: Server, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def served(fleet: Fleet) -> list[list[str]]:
     return [line.split() for line in (fleet.path / "fetched" / ".served.log").read_text().splitlines()]
 
 
+@pytest.mark.slow  # it ends before what the next one shows
 def test_nodes_that_do_not_reach_the_controller_end_the_run_before_anything_is_changed(
     outside: tuple[Fleet, Sent], port: int
 ) -> None:
@@ -87,6 +88,7 @@ def test_each_file_comes_from_outside_once(outside: tuple[Fleet, Sent], port: in
     assert is_closed(port)
 
 
+@pytest.mark.slow  # as test_fleet.py shows
 def test_again_nothing_is_fetched_or_served(outside: tuple[Fleet, Sent]) -> None:
     fleet, sent = outside
     sent.clear()

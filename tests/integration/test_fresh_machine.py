@@ -60,10 +60,13 @@ class Machine:
         suite = base.removeprefix("fresh-")
         root.write("/etc/apt/sources.list", f"deb http://deb.debian.org/debian {suite} main\n")
         if user != "root":
-            root.run("useradd", "--create-home", user)
+            # The smallest Debian 13 has no useradd.
+            root.write("/etc/passwd", f"{root.read('/etc/passwd')}{user}:x:1000:1000::{self.home}:/bin/bash\n")
+            root.write("/etc/group", f"{root.read('/etc/group')}{user}:x:1000:\n")
+            (root.path / self.home.lstrip("/")).mkdir(parents=True)
         clone = root.path / self.home.lstrip("/") / "project"
         subprocess.run(["git", "clone", "--quiet", REPOSITORY.as_uri(), clone], check=True)
-        root.run("chown", "-R", f"{user}:", f"{self.home}/project")
+        root.run("chown", "-R", f"{user}:", self.home)
 
     def make(self, *words: str) -> str:
         """What make said; it has to end well."""

@@ -17,7 +17,8 @@ import pytest
 from ansible.module_utils.tensorflow_stack.bundle import pythons
 from ansible.module_utils.tensorflow_stack.bundle.fetching import Shelf
 from ansible.module_utils.tensorflow_stack.bundle.needs import BundleNeed
-from ansible.module_utils.tensorflow_stack.errors import StackError
+from ansible.module_utils.tensorflow_stack.environment import interpreter
+from ansible.module_utils.tensorflow_stack.errors import BuildError, StackError
 
 from tests.integration.test_additions import MINOR, RELEASE, Machine
 
@@ -120,6 +121,36 @@ def test_damaged_archive_is_refused(run_module, arguments: dict[str, Any], mirro
     assert result["failed"]
     assert f"Python {MINOR} could not be fetched from {mirror['mirror']}" in result["msg"]
     assert not os.path.exists(arguments["path"])
+
+
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_an_archive_that_is_not_pinned_is_removed(tmp_path: Path, arguments: dict[str, Any], is_pinned: bool) -> None:
+    """By a uv that compares nothing."""
+    path = Path(arguments["path"])
+    program = tmp_path / "uv"
+    starter = tmp_path / "starter"
+    starter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    starter.chmod(0o755)
+    lines = [
+        "#!/bin/sh",
+        f"mkdir -p {path.parent}",
+        f"cp {starter} {path}",
+        'echo x > "$UV_PYTHON_CACHE_DIR/cpython.tar.gz"',
+    ]
+    program.write_text("\n".join([*lines, ""]))
+    program.chmod(0o755)
+    archives = {MINOR: hashlib.sha256(b"x\n" if is_pinned else b"y\n").hexdigest()}
+    options = {"root": arguments["root"], "uv": str(program), "mirror": None, "downloads": None, "archives": archives}
+    left = tmp_path / "root" / ".pythons" / ".archive-killed"
+    left.mkdir(parents=True)
+    if is_pinned:
+        interpreter.fetch(str(path), MINOR, log=str(tmp_path / "log"), **options)
+        assert path.exists() and (path.parents[2] / f".{path.parents[1].name}.json").exists()
+    else:
+        with pytest.raises(BuildError, match=r"is not the pinned one: cpython.tar.gz has [0-9a-f]{64}. It was removed"):
+            interpreter.fetch(str(path), MINOR, log=str(tmp_path / "log"), **options)
+        assert not path.parents[1].exists()
+    assert not list((tmp_path / "root" / ".pythons").glob(".archive-*"))
 
 
 def test_a_build_without_a_sha256_is_refused(run_module, arguments: dict[str, Any], mirror: dict[str, str]) -> None:

@@ -23,13 +23,18 @@ REFUSED = {
     "line_of_a_unit": {**GOOD, "version": "v1\nExecStart=/sbin/reboot"},
     "specifier": {**GOOD, "repository": "https://git.example.org/%n.git"},
 }
+WITH_CREDENTIALS = {
+    "password": {**GOOD, "repository": "https://admin:s3cret@git.example.org/stack.git"},
+    "token": {**GOOD, "repository": "https://s3cret@git.example.org/stack.git"},
+    "password_of_ssh": {**GOOD, "repository": "ssh://git:s3cret@git.example.org/stack.git"},
+}
 
 
 def test_what_nobody_vouched_for_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "python3.9"
     old.write_text("#!/bin/sh\necho 3.9.2; exit 1\n")
     old.chmod(0o755)
-    asked = {**REFUSED, "old_python": {**GOOD, "python": str(old)}}
+    asked = {**REFUSED, **WITH_CREDENTIALS, "old_python": {**GOOD, "python": str(old)}}
     hosts = {
         name: {f"tensorflow_pull_{key}": value for key, value in settings.items()} for name, settings in asked.items()
     }
@@ -44,6 +49,8 @@ def test_what_nobody_vouched_for_is_refused(tmp_path: Path) -> None:
     for name, counts in run.recap.items():
         assert (counts["failed"], counts["changed"]) == (1, 0), name
     assert run.output.count("tensorflow_pull_gpg_keys to the keys that may sign it.") == len(REFUSED), run.output
+    assert run.output.count("tensorflow_pull_repository contains credentials, which the unit,") == len(WITH_CREDENTIALS)
+    assert "s3cret" not in run.output
     assert (
         f"ansible-core needs a newer Python than {old} of this node (3.9.2). Set tensorflow_pull_python" in run.output
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import prove_companions
@@ -12,16 +13,24 @@ from prove_companions import CompanionProof
 
 
 def test_a_proof_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "companion_proofs.yml"
-    path.write_text("---\nsources: {}\nrows:\n", encoding="utf-8")
+    shutil.copytree(prove_companions.TABLES, tmp_path / "tables")
+    path = tmp_path / "tables" / "companion_proofs.yml"
+    head = path.read_text(encoding="utf-8").partition("rows:")[0]
+    first = "release: '1.15.5', python: '3.7', project: tf2onnx, version: '1.1', lock_sha256: " + "b" * 64
+    path.write_text(f"{head}rows:\n  - {{{first}, date: '2026-11-26', source: [prove]}}\n", encoding="utf-8")
+    monkeypatch.setattr(prove_companions, "TABLES", tmp_path / "tables")
     monkeypatch.setattr(prove_companions, "PROOFS", path)
-    newer, older = (
-        CompanionProof(release, "3.11", "tf2onnx", "1.16.1", digest * 64, "2026-11-26", ("prove",))
-        for release, digest in (("2.15.1", "a"), ("2.8.4", "b"))
-    )
-    prove_companions.record(older._replace(version="1.13.0"), (newer, older))
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["rows"]
-    assert [(row["release"], row["version"]) for row in rows] == [("2.8.4", "1.13.0"), ("2.15.1", "1.16.1")]
+
+    def rows() -> list[tuple[str, str, str]]:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["rows"]
+        return [(row["release"], row["python"], row["version"]) for row in found[1:]]
+
+    for release, python, version in (("2.15.1", "3.11", "1.16"), ("2.8.4", "3.10", "1.13"), ("2.15.1", "3.10", "1.17")):
+        proof = CompanionProof(release, python, "tf2onnx", version, "a" * 64, "2026-11-26", ("prove",))
+        prove_companions.record(release, "tf2onnx", proof)
+    assert rows() == [("2.8.4", "3.10", "1.13"), ("2.15.1", "3.10", "1.17")]
+    prove_companions.record("2.8.4", "tf2onnx", None)
+    assert rows() == [("2.15.1", "3.10", "1.17")]
 
 
 def test_every_row_is_of_a_companion_that_can_be_used_again() -> None:

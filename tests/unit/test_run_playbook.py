@@ -320,6 +320,26 @@ def test_tags_of_the_environment_do_not_have_a_part_of_a_playbook_end_well(check
     )
 
 
+@pytest.mark.parametrize("name", ["ANSIBLE_TIMEOUT", "ANSIBLE_FORKS"])
+def test_a_value_that_ansible_does_not_take_is_refused(name: str) -> None:
+    with pytest.raises(StackError, match=f"^{name}=x in the environment is no value that Ansible takes .*Unset it"):
+        run_playbook.check_ansible_settings({name: "x"})
+
+
+def test_values_that_ansible_takes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_playbook.check_ansible_settings({"ANSIBLE_TIMEOUT": "20", "ANSIBLE_OTHER": "x"})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("without one nothing is started"))
+    run_playbook.check_ansible_settings({"HOME": "/root"})
+
+
+@pytest.mark.parametrize(("ends", "is_said"), [("0", False), ("2", False), ("99", True), ("130", True)])
+def test_a_rollback_that_is_stopped_says_that_it_may_have_switched(checkout: Path, ends: str, is_said: bool) -> None:
+    (checkout / "playbooks" / "rollback.yml").touch()
+    ended = run(checkout, [sys.executable, "scripts/run_playbook.py", "rollback"], ENDS=ends)
+    assert ended.returncode == int(ends)
+    assert ("may have switched already. make history shows what is in use" in " ".join(ended.stderr.split())) is is_said
+
+
 @pytest.mark.parametrize(
     ("name", "is_said"),
     [("", False), ("default", False), ("ansible.builtin.minimal", False), ("stack_screen", False), ("json", True)],

@@ -47,6 +47,8 @@ def check_archive(row: Mapping[str, Any]) -> Archive:
             "set the sha256 from NVIDIA's manifest."
         )
     size = row.get("bytes")
+    if size is not None and not re.fullmatch("[0-9]{1,18}", str(size)):
+        raise StackError(f"The archive {path} of {component} has size {size!r}, which is no number of bytes.")
     return Archive(component, str(row.get("version") or ""), path, sha256, None if size is None else int(size))
 
 
@@ -90,7 +92,9 @@ def read_manifest(
     return found
 
 
-def _file_of(row: Mapping[str, Any], what: str, variant: str | None) -> Mapping[str, Any]:
+def _file_of(row: object, what: str, variant: str | None) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise StackError(f"{what} is described by {str(row)[:40]!r}, which is no file of a manifest.")
     if "relative_path" in row:
         return row
     there = sorted(key for key, value in row.items() if isinstance(value, dict))

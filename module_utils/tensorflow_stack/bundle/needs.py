@@ -98,7 +98,9 @@ def needs_of_plan(plan: Mapping[str, Any], lock: Lock | None, *, all_of_it: bool
     """Of the steps that change something, or with `all_of_it` of all: for a node that has nothing yet."""
     changing = {step["component"] for step in plan["steps"] if all_of_it or step["action"] in _CHANGES}
     needs = []
-    if "environment" in changing and lock is not None:
+    # What nodes mount is in no bundle; a bundle is made for those that build, too.
+    is_mounted = not all_of_it and any(step.get("source") == "image" for step in plan["steps"])
+    if "environment" in changing and lock is not None and not is_mounted:
         needs += [*need_of_uv(plan), *needs_of_lock(lock)]
     if "python" in changing:
         needs += needs_of_python(plan)

@@ -1,4 +1,4 @@
-"""Signs the manifest of a bundle with a key of the site, and checks that somebody trusted signed it."""
+"""Signs the manifest of a bundle or an image with a key of the site, and checks that somebody trusted signed it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ _NAMESPACE = "tensorflow-gpu-stack-bundle"
 _FINGERPRINT = re.compile("(0x)?[0-9A-Fa-f]{40}")
 
 
-def kind_of_key(key: str) -> str:
+def name_signatures(manifest: str) -> dict[str, str]:
+    """By kind, the files beside a manifest that may have its signature."""
+    return {kind: manifest + name[len(MANIFEST) :] for kind, name in SIGNATURES.items()}
+
+
+def kind_of_key(key: str, setting: str = "bundle_signing_key") -> str:
     """`gpg` for a fingerprint, `ssh` for the path of a private key."""
     if _FINGERPRINT.fullmatch(key):
         return "gpg"
     if os.path.isfile(key):
         return "ssh"
     raise StackError(
-        f"bundle_signing_key is {key!r}, which is neither a file with a private key of ssh nor the fingerprint (40 "
+        f"{setting} is {key!r}, which is neither a file with a private key of ssh nor the fingerprint (40 "
         "hexadecimal digits) of a secret key of gpg."
     )
 
 
-def sign(directory: str, key: str) -> str:
-    """Sign the manifest in `directory`; the name of the signature. One by another kind of key is removed."""
+def sign(directory: str, key: str, manifest: str = MANIFEST) -> str:
+    """Sign a manifest in `directory`; the name of the signature. One by another kind of key is removed."""
     kind = kind_of_key(key)
-    path, target = os.path.join(directory, MANIFEST), os.path.join(directory, SIGNATURES[kind])
-    remove_signatures(directory)
+    name = name_signatures(manifest)[kind]
+    path, target = os.path.join(directory, manifest), os.path.join(directory, name)
+    remove_signatures(directory, manifest)
     if kind == "ssh":
         command = ["ssh-keygen", "-Y", "sign", "-q", "-f", key, "-n", _NAMESPACE, path]
     else:
@@ -42,22 +48,24 @@ def sign(directory: str, key: str) -> str:
     done = run(command, env=c_locale(), timeout=120)
     if done.code or not os.path.isfile(target):
         raise StackError(
-            f"The manifest of the bundle could not be signed with {key}: {_last(done.output)}. A key with a passphrase "
+            f"{path} could not be signed with {key}: {_last(done.output)}. A key with a passphrase "
             "has to be in an agent.",
             cmd=command,
         )
     os.chmod(target, 0o644)
-    return SIGNATURES[kind]
+    return name
 
 
-def remove_signatures(directory: str) -> None:
+def remove_signatures(directory: str, manifest: str = MANIFEST) -> None:
     """They are of another manifest than the one that was written just now."""
-    for name in SIGNATURES.values():
+    for name in name_signatures(manifest).values():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
 
 
-def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str, *, where: str) -> None:
+def check_signature(
+    manifest: bytes, signatures: dict[str, bytes], signers: str, *, where: str, what: str = "bundle"
+) -> None:
     """Raises StackError unless one that the file `signers` has signed these bytes.
 
     `signers` is a file of allowed signers of ssh-keygen, or of public keys of gpg; `signatures` are by kind.
@@ -66,8 +74,8 @@ def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str,
     if kind not in signatures:
         found = f"only by {' and '.join(sorted(signatures))}" if signatures else "not signed"
         raise StackError(
-            f"The bundle {where} is {found}, and stack_bundle_signers names keys of {kind}. Have it signed (make "
-            "bundle bundle_signing_key=...), or set stack_bundle_signers to the keys that sign it."
+            f"The {what} {where} is {found}, and stack_bundle_signers names keys of {kind}. Have it signed (make "
+            f"{what} {what}_signing_key=...), or set stack_bundle_signers to the keys that sign it."
         )
     with tempfile.TemporaryDirectory() as scratch:
         paths = {name: os.path.join(scratch, name) for name in ("manifest", "signature")}
@@ -77,8 +85,8 @@ def check_signature(manifest: bytes, signatures: dict[str, bytes], signers: str,
         fault = check(paths, signers, scratch, manifest)
     if fault:
         raise StackError(
-            f"The manifest of the bundle {where} is not signed by a key in {signers}: {fault}. Nothing was changed. "
-            "Get the bundle again from where it was made."
+            f"The manifest of the {what} {where} is not signed by a key in {signers}: {fault}. Nothing was changed. "
+            f"Get the {what} again from where it was made."
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..errors import BuildError
 from ..records.build import BUILD_RECORD, read_record
 from ..records.history import CURRENT_LINK
+from ..records.image_note import note_path
 from .shared_packages import while_unlinking
 
 _BUILD_NAME = re.compile(r"(?P<name>.+)-(?P<digest>[0-9a-f]{12})-(?P<number>[0-9]+)\Z")
@@ -101,7 +102,17 @@ def _is_environment(path: str) -> bool:
 def remove_build(build: Build) -> None:
     # Without its record a half removed directory is swept by the next build and never taken for complete.
     record = os.path.join(build.path, BUILD_RECORD)
-    if os.path.lexists(record):
+    if os.path.lexists(record) and not os.path.lexists(note_path(build.path)):
         os.unlink(record)
     with while_unlinking(build.path, build.packages):
-        shutil.rmtree(build.path)
+        remove_directory(build.path)
+
+
+def remove_directory(path: str, *, ignore_errors: bool = False) -> None:
+    """Remove what a build has on disk, complete or not."""
+    if os.path.lexists(note_path(path)):
+        from .images import remove  # most nodes have none
+
+        remove(path)
+    else:
+        shutil.rmtree(path, ignore_errors=ignore_errors)

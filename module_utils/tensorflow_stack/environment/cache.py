@@ -14,8 +14,10 @@ from ..errors import BuildError, StackError
 from ..io.reading import read_whole
 from ..io.uv import CachedWheel, list_cached, prune_cache
 from ..records.build import read_record
+from ..records.image_note import read_note
 from ..records.lockfile import LOCK_BYTES, parse_lock
 from .builds import environment_names
+from .images import file_bytes
 from .root import check_root
 from .shared_store import find_unneeded, remove_unneeded
 
@@ -46,7 +48,7 @@ def list_places(root: str) -> tuple[Place, ...]:
     for path in sorted(glob.glob(os.path.join(glob.escape(root), ".builds", "*", ""))):
         build = path.rstrip("/")
         state = "not complete" if read_record(build) is None else "in use" if build in live else "to roll back to"
-        places.append((build, f"a build, {state}"))
+        places.append((build, f"{'a build' if read_note(build) is None else 'an image'}, {state}"))
     places += [
         (path.rstrip("/"), "a downloaded Python")
         for path in sorted(glob.glob(os.path.join(glob.escape(root), ".pythons", "*", "")))
@@ -76,7 +78,9 @@ def _needed(root: str) -> set[tuple[str, str]]:
     needed = set()
     for build in glob.glob(os.path.join(glob.escape(root), ".builds", "*", "")):
         record = read_record(build.rstrip("/"))
-        needed |= set(record["packages"].items() if record else _locked(build))
+        # An image is fetched again as a whole.
+        if record is None or "image" not in record:
+            needed |= set(record["packages"].items() if record else _locked(build))
     return needed
 
 
@@ -121,9 +125,15 @@ def _locked(build: str) -> Iterable[tuple[str, str]]:
 
 
 def _own_bytes(directory: str) -> int:
-    """Of the files below it all of whose names are below it."""
+    """Of the files below it all of whose names are below it; of an image, of its file."""
+    note = read_note(directory)
+    if note is not None:
+        return file_bytes(os.path.dirname(os.path.dirname(directory)), note)
     names: dict[tuple[int, int], list[int]] = {}
-    for path, _, files in os.walk(directory):
+    for path, folders, files in os.walk(directory):
+        # What is mounted takes no place of its own.
+        if os.path.basename(path) == ".builds":
+            folders[:] = [folder for folder in folders if read_note(os.path.join(path, folder)) is None]
         for file in files:
             try:
                 status = os.lstat(os.path.join(path, file))

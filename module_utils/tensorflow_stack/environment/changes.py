@@ -15,6 +15,7 @@ from ..records.additions import WAYS_OUT, Addition, listed, lost_additions, proj
 from ..records.build import BUILD_RECORD, read_record
 from ..records.environment import EnvironmentSpec, check_name
 from ..records.history import CURRENT_LINK
+from . import images
 from .builds import Build, builds_of, environment_names, live_build
 from .damage import Damage, compare_build, find_added
 from .root import check_program, check_root
@@ -66,7 +67,7 @@ def plan_present(
     compared = compare_build(live, hashed=hashed) if live else None
     damage = compared.damage if compared else []
     additions = find_added(live, compared) if live else []
-    is_wanted = live is not None and live.record is not None and live.record["digest"] == spec.digest
+    is_wanted = live is not None and spec.is_made_of(live.record)
     if live and is_wanted and not damage:
         return EnvironmentOutcome("keep", live, wanted, build=live.name, additions=tuple(additions))
     action, build, theirs = ("repair", None, []) if is_wanted else _build_to_switch_to(spec, hashed, additions)
@@ -75,11 +76,13 @@ def plan_present(
         raise _would_lose(spec, dropped, damage if is_wanted else [])
     bytes_to_fetch = 0
     if build is None:
+        if spec.image:
+            images.check_can_mount()
         bytes_to_fetch = _bytes_to_fetch(spec)
         _check_writable(spec.root)
         check_free_space(
             spec.root,
-            bytes_to_fetch * _INSTALLED_PER_WHEEL_BYTE,
+            bytes_to_fetch * (1 if spec.image else _INSTALLED_PER_WHEEL_BYTE),
             what=spec.name,
             setting="set tensorflow_root to a larger file system",
         )
@@ -105,7 +108,7 @@ def _build_to_switch_to(
     """The action, the newest whole build of the wanted lock (one that has the additions, too, first), what it has."""
     found: list[tuple[str, str | None, list[Addition]]] = []
     for build in reversed(builds_of(spec.root, spec.name)):
-        if not build.record or build.record["digest"] != spec.digest:
+        if not spec.is_made_of(build.record):
             continue
         compared = compare_build(build, hashed=hashed)
         if not compared.damage:
@@ -173,7 +176,9 @@ def plan_absent(root: str, name: str) -> EnvironmentOutcome:
 
 
 def _bytes_to_fetch(spec: EnvironmentSpec) -> int:
-    """Wheel bytes of what neither a complete build under this root nor uv's cache holds yet."""
+    """Of the image, or of the wheels that neither a complete build under this root nor uv's cache holds yet."""
+    if spec.image:
+        return 0 if images.has_file(spec.root, spec.image) else int(spec.image["bytes"])
     held = cached_wheels(os.path.join(spec.root, ".cache", "uv"), spec.lock.python)
     for path in glob.glob(os.path.join(glob.escape(spec.root), ".builds", "*", BUILD_RECORD)):
         record = read_record(os.path.dirname(path))

@@ -11,6 +11,7 @@ from ..io.trust import judge
 from ..records.additions import TOOLS, Addition, find_additions, is_empty, is_passing
 from ..records.build import BUILD_RECORD
 from ..records.distributions import contents_digest, distributions_in, is_same_version, read_rows
+from ..records.image_note import note_path
 from .builds import Build, builds_of
 from .installed_files import Bytecode, Recorded, compare_files, find_changed, sha256_or_none
 from .shared_packages import Linked
@@ -53,7 +54,7 @@ def compare_build(
     all of `skipped`, was compared just now. `progress` gets how many packages were compared, and of how many.
     """
     if build.record is None:
-        return Comparison([Damage(None, f"{build.name} is not complete")], [])
+        return Comparison([Damage(None, f"{build.name} {_why_incomplete(build)}")], [])
     damage = [Damage(None, text) for text in _frame_damage(build.path, build.record["frame"])]
     site_packages = os.path.join(build.path, build.record["site_packages"])
     try:
@@ -92,9 +93,22 @@ def compare_build(
     named = {found.package for found in damage}
     changed = _changed_contents(build.path, site_packages, in_question, bytecode)
     damage += [Damage(name, f"{name}: {text}") for name, text in changed if name not in named]
-    damage += _link_damage(build.path, build.record["links"])
+    damage += _link_damage(build.path, build.record["links"]) + _image_damage(build, hashed)
     more, inside = _compare_unlisted(build.path, build.record, folders, in_question, is_new=is_new)
     return Comparison(damage + more, inside)
+
+
+def _why_incomplete(build: Build) -> str:
+    return "is an image that is not mounted" if os.path.lexists(note_path(build.path)) else "is not complete"
+
+
+def _image_damage(build: Build, hashed: Container[str]) -> list[Damage]:
+    """Of the file of an image: with hashes, because the kernel shows what it has of it in its memory."""
+    if build.record is None or not build.record.get("image") or not any(name in hashed for name in build.packages):
+        return []
+    from .images import find_damage as find_image_damage  # most nodes have none
+
+    return [Damage(None, text) for text in find_image_damage(build.path, build.record["image"])]
 
 
 def _changed_contents(

@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Iterable
+import shutil
+import tempfile
+from typing import Container, Iterable, Iterator, Mapping
 
 from ..errors import BuildError, NotStartedError
 from ..io.commands import run, run_into
 from ..io.downloads import Source, as_url
 from ..io.flock import exclusive_lock
-from ..io.reading import parse_object, read_tail, read_whole
+from ..io.reading import digest_of, parse_object, read_tail, read_whole
 from ..io.trust import private_directory
 from ..io.uv import uv_environment
 from ..io.writing import open_to_write, write_bytes
-from .own_pythons import note_python
+from .own_pythons import home_of, note_python
 from .root import PLACE_SETTING
 
 _START_SECONDS = 10.0
 _LOG_BYTES = 1 << 20
+# Of a directory below `.pythons`; uv passes over what begins with a dot.
+_ARCHIVES = ".archive-"
 _LIST_BYTES = 64 << 20
 
 
@@ -58,14 +62,16 @@ def fetch(
     downloads: str | None,
     log: str,
     places: Iterable[str] = (),
+    archives: Mapping[str, str] | None = None,
 ) -> None:
     """Fetch a build of Python `minor` below `<root>/.pythons`, so that `path` is one.
 
-    `places` are the hosts that uv tries by itself. Raises BuildError saying from where it was tried and what else would
-    do.
+    `places` are the hosts that uv tries by itself; `archives` has by minor the sha256 that an archive must have, if no
+    list of `downloads` has its own. Raises BuildError saying from where it was tried and what else would do.
     """
     environment = uv_environment(cache=os.path.join(root, ".cache", "uv"))
     environment["UV_PYTHON_DOWNLOADS"] = "manual"
+    pinned = {archives[minor]} if archives and minor in archives else set()
     # Not as an option, which everybody reads in the list of processes.
     if mirror:
         environment["UV_PYTHON_INSTALL_MIRROR"] = as_url(mirror)
@@ -76,16 +82,21 @@ def fetch(
         held.enter_context(exclusive_lock(lock, what=directory, wait=600, place_setting=PLACE_SETTING))
         if downloads:
             scratch = held.enter_context(private_directory("tensorflow-pythons-"))
-            environment["UV_PYTHON_DOWNLOADS_JSON_URL"] = _checked_list(downloads, minor, scratch)
+            environment["UV_PYTHON_DOWNLOADS_JSON_URL"], pinned = _checked_list(downloads, minor, scratch)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        received = held.enter_context(_place_for_archives(directory))
+        environment["UV_PYTHON_CACHE_DIR"] = received
         os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
         with open_to_write(log) as stream:
             # As a build says its phases.
             stream.write(f"== Fetching Python {minor}\n".encode())
             code = run_into(command, stream, stream, env=environment, cwd="/")
-    if code == 0:
-        note_python(root, path)
-        if runs_as(path, minor):
-            return
+        if code == 0 and os.listdir(received):
+            if pinned:
+                _check_archive(root, path, received, pinned)
+            note_python(root, path)
+    if code == 0 and runs_as(path, minor):
+        return
     text = read_tail(log, _LOG_BYTES, follow=False).decode("utf-8", "replace")
     said = [line.strip() for line in text.splitlines() if line.strip()]
     tried = mirror or downloads or " or ".join(places) or "the default place of uv"
@@ -100,8 +111,35 @@ def fetch(
     )
 
 
-def _checked_list(downloads: str, minor: str, scratch: str) -> str:
-    """A copy of the list of builds, in which each of this minor has a sha256: uv installs others unchecked."""
+@contextlib.contextmanager
+def _place_for_archives(directory: str) -> Iterator[str]:
+    """For what uv downloads; on the same file system, and what a killed run left there is removed."""
+    for name in os.listdir(directory):
+        if name.startswith(_ARCHIVES):
+            shutil.rmtree(os.path.join(directory, name))
+    with tempfile.TemporaryDirectory(prefix=_ARCHIVES, dir=directory) as place:
+        yield place
+
+
+def _check_archive(root: str, path: str, received: str, pinned: Container[str]) -> None:
+    """Raises BuildError, and removes what was unpacked, unless the archive has a sha256 that is known here.
+
+    uv has compared it with the list that it has itself; nothing of it was run until now.
+    """
+    found = {digest_of(os.path.join(received, name)).hex(): name for name in os.listdir(received)}
+    other = [f"{name} has {sha256}" for sha256, name in found.items() if sha256 not in pinned]
+    if other:
+        home = home_of(root, path)
+        if home:
+            shutil.rmtree(home, ignore_errors=True)
+        raise BuildError(
+            f"The archive of Python is not the pinned one: {', '.join(other)}. It was removed. Set python_mirror to "
+            "another mirror, or install that Python yourself."
+        )
+
+
+def _checked_list(downloads: str, minor: str, scratch: str) -> tuple[str, set[str]]:
+    """A copy of the list of builds, in which each of this minor has a sha256, and these. uv checks no others."""
     try:
         if "://" in downloads:
             source = Source(downloads, name="list of Pythons", settings="python_downloads")
@@ -112,6 +150,7 @@ def _checked_list(downloads: str, minor: str, scratch: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BuildError(f"The list of Pythons {downloads} cannot be read: {reason}. Set python_downloads.") from error
+    pinned = set()
     for name, row in rows.items():
         is_wanted = isinstance(row, dict) and f"{row.get('major')}.{row.get('minor')}" == minor
         if is_wanted and not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
@@ -119,6 +158,8 @@ def _checked_list(downloads: str, minor: str, scratch: str) -> str:
                 f"The list of Pythons {downloads} has no sha256 of {name}, and only builds with one are installed. Add "
                 "it, or unset python_downloads."
             )
+        if is_wanted:
+            pinned.add(str(row["sha256"]))
     path = os.path.join(scratch, "pythons.json")
     write_bytes(path, data)
-    return path
+    return path, pinned

@@ -17,7 +17,7 @@ PLACE_SETTING = "set tensorflow_root to a directory of yours"
 # Below `.cache`: down to the pointers by which uv finds a wheel, and to the index of a shared package.
 _CACHE_DEPTH = 3
 # The toolkit's own, below the root of environments.
-_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/installed", ".tools", ".pythons")
+_OWN_DIRECTORIES = (".builds", ".locks", ".cache", ".cache/uv", ".cache/installed", ".tools", ".pythons", ".images")
 
 
 def check_root(root: str) -> None:

@@ -3,9 +3,11 @@
 A text, because a package may have ten thousand files and each build reads it:
 
     {"contents": ..., "record": ..., "scripts": ...}
-    /lib/python3.10/site-packages/numpy                                     a directory, and the files in it:
+    /lib/python3.10/site-packages/numpy             a directory of a build, and the files in it:
     <sha256> <mode> <size> <time in nanoseconds> <inode> __init__.py
     end
+
+In the store the files have their numbers here as names, from 0 on: directories cost more than all else.
 """
 
 from __future__ import annotations

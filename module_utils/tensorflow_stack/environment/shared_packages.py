@@ -4,7 +4,7 @@ The store is beside uv's cache and has what a line of a lock installs, with its 
 
     <root>/.cache/installed/<version of Python>/<name>-<version>-<digest of the line>/
         index                                    what each file is, and how it looked (shared_index.py)
-        files/lib/python3.10/site-packages/...   links to those of the build that it was installed into first
+        files/0 ...                              links to those of the build that it was installed into first
         scripts/bin/...                          programs, without the path of that environment
 
 Whoever edits a file in place in one build changes it in the store, too. So a file is only taken if it has the size,
@@ -143,15 +143,16 @@ def _is_untouched(entry: str) -> bool:
         index = read_index(entry)
         here = open_directory(os.path.join(entry, "files"))
         try:
-            return all(_is_as_noted(file, here, index.checked_ns) for file in files_of(index))
+            files = enumerate(files_of(index))
+            return all(_is_as_noted(file, str(number), here, index.checked_ns) for number, file in files)
         finally:
             os.close(here)
     except (OSError, ValueError):
         return False
 
 
-def _is_as_noted(file: SharedFile, here: int, checked_ns: int) -> bool:
-    status = os.lstat(f"{file.folder}/{file.name}", dir_fd=here)
+def _is_as_noted(file: SharedFile, kept: str, here: int, checked_ns: int) -> bool:
+    status = os.lstat(kept, dir_fd=here)
     noted = (file.mode, file.size, file.mtime_ns, file.inode)
     found = (status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino)
     return found == noted and status.st_ctime_ns <= checked_ns
@@ -186,23 +187,22 @@ class _Linking:
             return None
 
     def _link_files(self, index: SharedIndex) -> None:
-        source = target = -1
-        files = os.path.join(self._entry, "files")
+        target = -1
+        number = 0
+        source = self._opened(os.path.join(self._entry, "files"))
         try:
             for line in index.lines:
-                if not line.startswith("/"):
-                    self._link(line, source, target, index.checked_ns)
-                    continue
-                folder = folder_of(line)
-                self._folder = os.path.join(self._build, folder)
-                for descriptor in (source, target):
-                    if descriptor >= 0:
-                        os.close(descriptor)
-                source = target = -1
-                source = self._opened(os.path.join(files, folder))
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self._folder, 0o755)
-                target = open_directory(self._folder)
+                if line.startswith("/"):
+                    if target >= 0:
+                        os.close(target)
+                        target = -1
+                    self._folder = os.path.join(self._build, folder_of(line))
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(self._folder, 0o755)
+                    target = open_directory(self._folder)
+                else:
+                    self._link(line, str(number), source, target, index.checked_ns)
+                    number += 1
         finally:
             for descriptor in (source, target):
                 if descriptor >= 0:
@@ -215,10 +215,10 @@ class _Linking:
             raise _Spoiled
         return descriptor
 
-    def _link(self, line: str, source: int, target: int, checked_ns: int) -> None:
+    def _link(self, line: str, kept: str, source: int, target: int, checked_ns: int) -> None:
         """Tens of thousands of files go through here, so nothing is done twice."""
         sha256, mode, size, mtime_ns, inode, name = line.split(" ", 5)
-        status = os.lstat(name, dir_fd=source)
+        status = os.lstat(kept, dir_fd=source)
         if (
             status.st_mtime_ns != int(mtime_ns)
             or status.st_size != int(size)
@@ -231,7 +231,7 @@ class _Linking:
         if status.st_ctime_ns > checked_ns or status.st_ino != int(inode):
             self._doubtful.append((path, sha256))
         try:
-            self._place(name, source, target, status)
+            self._place(kept, source, name, target, status)
         except FileExistsError:  # two packages may have one file, if it is the same
             if digest_of(path).hex() != sha256:
                 raise _Spoiled from None
@@ -294,8 +294,10 @@ class _Keeping:
         try:
             os.mkdir(filling, 0o755)
             wanted = self._wanted([*rows, [f"{dist_info}/RECORD", "", ""]])
-            for folder, hashes in wanted.items():
-                self._keep_folder(filling, folder, hashes)
+            os.mkdir(os.path.join(filling, "files"), 0o755)
+            # In the order in which the index has them.
+            for folder in sorted(wanted):
+                self._keep_folder(filling, folder, wanted[folder])
             record = [file.sha256 for file in self._files if file.folder.endswith(dist_info) and file.name == "RECORD"]
             write_index(filling, SharedHead(contents_digest(rows), record[0], self._scripts), self._files)
         except (OSError, ValueError, IndexError, _Spoiled):
@@ -326,9 +328,7 @@ class _Keeping:
                 if folder.endswith("__pycache__"):
                     return
                 raise
-            kept = os.path.join(filling, "files", folder)
-            os.makedirs(kept, mode=0o755, exist_ok=True)
-            target = opened.enter_context(opened_directory(kept))
+            target = opened.enter_context(opened_directory(os.path.join(filling, "files")))
             for name, sha256 in hashes.items():
                 self._keep_file(filling, folder, name, sha256, (source, target))
 
@@ -348,8 +348,9 @@ class _Keeping:
             return
         if name.endswith(f".{self._store.tag}.pyc") and not self._is_valid(folder, name):
             return
-        self._place(name, source, target, status)
-        found = os.lstat(name, dir_fd=target)
+        kept = str(len(self._files))
+        self._place(name, source, kept, target, status)
+        found = os.lstat(kept, dir_fd=target)
         sha256 = sha256 or digest_of(path).hex()
         self._files.append(
             SharedFile(folder, name, sha256, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino)

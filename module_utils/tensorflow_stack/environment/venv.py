@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from dataclasses import replace
-from typing import Callable, Container, ContextManager, Mapping
+from typing import Any, Callable, Container, ContextManager, Mapping
 
 from ..errors import BuildError, BusyError, StackError, UnwritableError
 from ..io.files import sync_file_system
 from ..io.flock import exclusive_lock
 from ..io.processes import name_processes, processes_using
-from ..io.reading import read_whole
+from ..io.reading import read_json, read_whole
 from ..io.space import why_full
 from ..io.writing import sync_directory, write_json
 from ..records.additions import outside_entries
-from ..records.build import BUILD_RECORD
+from ..records.build import BUILD_RECORD, RECORD_BYTES, find_misfits
 from ..records.environment import EnvironmentSpec
 from ..records.lockfile import LOCK_BYTES, parse_lock
+from . import images
 from .bookkeeping import leftovers
-from .builds import Build, build_log, builds_of, check_log, environment_names, live_build, remove_build
+from .builds import (
+    Build,
+    build_log,
+    builds_of,
+    check_log,
+    environment_names,
+    live_build,
+    remove_build,
+    remove_directory,
+)
 from .changes import (
     EnvironmentOutcome,
     listed_environments,
@@ -35,7 +44,7 @@ from .changes import (
     plan_present,
     superfluous_builds,
 )
-from .damage import describe_frame, describe_records
+from .damage import compare_build, describe_frame, describe_records
 from .going_back import plan_previous
 from .installing import BuildLog, Installer, compare, import_tensorflow, install, site_packages_of
 from .interpreter import find_fault
@@ -79,7 +88,7 @@ def apply_present(
         else:
             # What was wrong with them may be wrong with what the store of shared packages has, too.
             distrusted = {str(damage.package) for damage in outcome.damage}
-            build = _build(spec, installer(), distrusted, import_timeout, seconds)
+            build = _build(spec, installer, distrusted, import_timeout, seconds)
         _switch(spec.root, spec.name, build.name)
         additions = None if drop_additions else outcome.additions
         removed, kept = superfluous_builds(spec, build.name, keep, additions, before=outcome.before)
@@ -173,7 +182,7 @@ def _make_root(root: str) -> None:
 
 def _build(
     spec: EnvironmentSpec,
-    installer: Installer,
+    installer: Callable[[], Installer],
     distrusted: Container[str],
     import_timeout: float,
     seconds: dict[str, float],
@@ -183,10 +192,15 @@ def _build(
     path = os.path.join(spec.root, ".builds", f"{spec.name}-{spec.digest[:12]}-{number}")
     with BuildLog(build_log(spec.root, spec.name)) as log:
         try:
-            return _fill(spec, installer, path, log, distrusted, import_timeout, seconds)
+            log.say(f"Building {os.path.basename(path)}")
+            _check_interpreter(spec)
+            if spec.image:
+                return _mount(spec, spec.image, path, log, import_timeout, seconds)
+            return _fill(spec, installer(), path, log, distrusted, import_timeout, seconds)
         except BaseException as error:
             full = why_full(spec.root, f"{error} {getattr(error, 'details', '')}")
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError, StackError):
+                remove_directory(path, ignore_errors=True)
             if full:
                 message = f"{spec.name} was not built. {full} The environment in use is unchanged."
                 raise BuildError(message, **getattr(error, "details", {})) from error
@@ -202,12 +216,7 @@ def _fill(
     import_timeout: float,
     seconds: dict[str, float],
 ) -> Build:
-    log.say(f"Building {os.path.basename(path)}")
     check_cache(spec.root)
-    check_python(spec.root, spec.python)
-    fault = find_fault(spec.python, spec.lock.python)
-    if fault:
-        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
     os.mkdir(path, 0o755)
     started = time.monotonic()
     linked = install(spec, installer, path, log, distrusted)
@@ -229,10 +238,7 @@ def _fill(
 
     build = compare(spec, installer, path, log, describe, linked)
     seconds["install"] = round(time.monotonic() - started, 3)
-    log.say("Importing TensorFlow for the first time")
-    started = time.monotonic()
-    import_tensorflow(spec, path, log, timeout=import_timeout)
-    seconds["import"] = round(time.monotonic() - started, 3)
+    _import(spec, path, log, import_timeout, seconds)
     # Without this a power cut after the rename could leave a live build with empty files.
     log.say("Writing to the disk")
     sync_file_system(path)
@@ -241,6 +247,49 @@ def _fill(
     write_json(os.path.join(path, BUILD_RECORD), build.record)
     log.say("Switching to the new build")
     return build
+
+
+def _check_interpreter(spec: EnvironmentSpec) -> None:
+    check_python(spec.root, spec.python)
+    fault = find_fault(spec.python, spec.lock.python)
+    if fault:
+        raise BuildError(f"The interpreter {spec.python} {fault}. Set tensorflow_python to another one.")
+
+
+def _import(spec: EnvironmentSpec, path: str, log: BuildLog, import_timeout: float, seconds: dict[str, float]) -> None:
+    log.say("Importing TensorFlow for the first time")
+    started = time.monotonic()
+    import_tensorflow(spec, path, log, timeout=import_timeout)
+    seconds["import"] = round(time.monotonic() - started, 3)
+
+
+def _mount(
+    spec: EnvironmentSpec,
+    image: dict[str, Any],
+    path: str,
+    log: BuildLog,
+    import_timeout: float,
+    seconds: dict[str, float],
+) -> Build:
+    """The image of the environment, mounted and proven as a build is."""
+    log.say(f"Fetching and mounting {image['source']}")
+    started = time.monotonic()
+    os.mkdir(path, 0o755)
+    images.mount(spec.root, path, image)
+    seconds["mount"] = round(time.monotonic() - started, 3)
+    record = read_json(os.path.join(path, BUILD_RECORD), RECORD_BYTES, follow=False)
+    if find_misfits(record) or (record["name"], record["digest"]) != (spec.name, spec.digest):
+        raise BuildError(f"The image {image['source']} is not of the planned {spec.name}. Pack it again (make image).")
+    damage = compare_build(Build(path, record)).damage
+    if damage:
+        raise BuildError(
+            f"{spec.name} does not work here from the image {image['source']}: {damage[0].text}. The environment in "
+            "use is unchanged."
+        )
+    _import(spec, path, log, import_timeout, seconds)
+    images.complete(path)
+    log.say("Switching to the new build")
+    return Build(path, record)
 
 
 def _share(
@@ -294,4 +343,4 @@ def _switch(root: str, name: str, build: str) -> None:
 def _sweep(root: str, name: str) -> None:
     """Remove what killed runs left behind; the caller holds the lock, so nobody is building."""
     for build in leftovers(root, name):
-        shutil.rmtree(build.path)
+        remove_directory(build.path)

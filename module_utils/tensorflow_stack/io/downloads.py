@@ -269,7 +269,9 @@ class _Kept:
         if getattr(response, "status", None) != 206 or not answered or not self._bytes:
             return 0
         if (int(answered.group(1)), int(answered.group(2))) != (self._bytes, self._size):
-            raise ConnectionError("it sent another part of the file than the one it was asked for")
+            # Of a file of another size: the next attempt asks for all of it, and says what it is.
+            self.forget()
+            raise ConnectionError("another part of the file was sent than the one that was asked for")
         self.was_used = True
         return self._bytes
 

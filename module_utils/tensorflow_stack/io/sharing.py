@@ -29,21 +29,21 @@ def can_clone(directory: str) -> bool:
     return True
 
 
-def link_file(name: str, source: int, target: int, status: os.stat_result) -> None:
-    """The same file in another directory; both are descriptors of directories. Raises OSError."""
-    os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+def link_file(there: str, source: int, here: str, target: int, status: os.stat_result) -> None:
+    """The same file in another directory, by its names; both are descriptors of directories. Raises OSError."""
+    os.link(there, here, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
 
-def clone_file(name: str, source: int, target: int, status: os.stat_result) -> None:
+def clone_file(there: str, source: int, here: str, target: int, status: os.stat_result) -> None:
     """As `link_file`, but a file of its own with the mode and the time of the other one, which `status` has."""
-    there = os.open(name, _READ, dir_fd=source)
+    original = os.open(there, _READ, dir_fd=source)
     try:
-        here = os.open(name, _NEW, 0o600, dir_fd=target)
+        clone = os.open(here, _NEW, 0o600, dir_fd=target)
         try:
-            fcntl.ioctl(here, _FICLONE, there)
-            os.fchmod(here, status.st_mode & 0o7777)
-            os.utime(here, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            fcntl.ioctl(clone, _FICLONE, original)
+            os.fchmod(clone, status.st_mode & 0o7777)
+            os.utime(clone, ns=(status.st_mtime_ns, status.st_mtime_ns))
         finally:
-            os.close(here)
+            os.close(clone)
     finally:
-        os.close(there)
+        os.close(original)

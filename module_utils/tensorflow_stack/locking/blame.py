@@ -45,8 +45,7 @@ class Conflict:
     lines: tuple[InputLine, ...]
     meets: str
     fitting: str | None = None
-    # No other release of TensorFlow changes what the index has.
-    offer: Offer | None = None
+    offer: Offer | None = None  # no other release of TensorFlow changes what the index has
     # Projects that have sources alone and would have to be built.
     sources: tuple[str, ...] = ()
 
@@ -90,14 +89,13 @@ class Blame:
     def ask_index(self) -> None:
         """Find the lines that no wheel fits. Costs no resolution."""
         request = self.inputs.request
-        target = (request.python, request.architecture)
         for project in dict.fromkeys(line.project for line in users_lines(self.inputs)):
             lines = lines_for(self.inputs, project)
             if project in {*TENSORFLOW_PROJECTS, *self.inputs.from_source} or not lines:
                 continue
             asked = Requirement(lines[0].text)
             asked.specifier = SpecifierSet(",".join(str(Requirement(line.text).specifier) for line in lines))
-            offer = self.index.offers.of(asked, *target, self.inputs.other_pythons)
+            offer = self.index.offers.of(asked, request.python, request.architecture, self.inputs.other_pythons)
             if offer.lack is None:
                 continue
             sources = (project,) if offer.lack is Lack.WHEEL else ()
@@ -148,7 +146,8 @@ class Blame:
         self, inputs: LockInputs, reason: str, lines: tuple[InputLine, ...]
     ) -> tuple[list[str], tuple[str, ...]]:
         request = inputs.request
-        facts, sources = [], []
+        facts: list[str] = []
+        sources: dict[str, str] = {}
         for part in (part for fact in meets(inputs, reason, lines) for part in fact.split(" and ")):
             found = _WITHOUT_WHEEL.match(part)
             lacking = _requirement(found[1]) if found else None
@@ -158,10 +157,13 @@ class Blame:
             asked = Requirement(f"{lacking[0]}{lacking[1]}")
             offer = self.index.offers.of(asked, request.python, request.architecture, inputs.other_pythons)
             facts.append(_lacking(asked, offer, request) if offer.lack else part)
-            sources += [lacking[0]] if offer.lack is Lack.WHEEL else []
-        # That it requires something comes before that this does not exist.
-        facts.sort(key=lambda fact: " wheel" in fact)
-        return list(dict.fromkeys(facts))[:_SHOWN_FACTS], tuple(dict.fromkeys(sources))
+            if offer.lack is Lack.WHEEL:
+                sources.setdefault(lacking[0], facts[-1])
+        # That it requires something comes before that this does not exist, and what is to be built is always said.
+        facts = sorted(dict.fromkeys(facts), key=lambda fact: " wheel" in fact)
+        others = [fact for fact in facts if fact not in sources.values()]
+        shown = others[: _SHOWN_FACTS - bool(sources)]
+        return [*shown, *list(sources.values())[: _SHOWN_FACTS - len(shown)]], tuple(sources)
 
     def _without_clashes(self, inputs: LockInputs, versions: dict[str, str]) -> dict[str, str]:
         """Versions of which no two install one path, which those that the resolver takes first may do."""

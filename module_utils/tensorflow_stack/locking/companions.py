@@ -41,6 +41,14 @@ def is_companion(name: str) -> bool:
     return name not in (*TENSORFLOW_PROJECTS, *_PARTS) and _NAME.fullmatch(name) is not None
 
 
+def overrules(asked: SpecifierSet, preferred: SpecifierSet) -> bool:
+    """Does this name a version, or begin at one, that is not preferred?"""
+    named = [
+        Version(one.version) for one in asked if one.operator in ("==", ">=", ">", "~=") and "*" not in one.version
+    ]
+    return any(not preferred.contains(version, prereleases=True) for version in named)
+
+
 def bound_against(name: str, version: str, metadata: str, release: str) -> Bound | None:
     """The bound by which this version excludes the release, None if it has none that does."""
     message = email.parser.HeaderParser().parsestr(metadata)

@@ -23,7 +23,7 @@ from ..requirements.parse import TENSORFLOW_PROJECTS
 from .clashes import Clash, find_clashes, nearest_requirers
 from .companions import Bound, bound_against, is_companion
 from .inputs import GLIBC_MINOR, InputLine, LockInputs, LockRequest, UnsatisfiableError, is_cudnn
-from .offers import target_tags
+from .offers import full_version, target_tags
 from .sources import SourceRecord
 from .wheel_files import FileLister, FileReader
 
@@ -128,10 +128,7 @@ class Compiler:
             first = first or bound
             if bound.is_older:
                 break
-            limit = InputLine(
-                f"{bound.name}<{bound.version}", f"{bound.name} {bound.version} requires {bound.requirement}"
-            )
-            inputs = replace(inputs, limits=(*inputs.limits, limit))
+            inputs = replace(inputs, limits=(*inputs.limits, self._limit_below(inputs, bound)))
         assert first is not None
         users = self._lines_requiring(inputs, first.name)
         required = f"you require {users[0].text}" if users else f"something requires {first.name}"
@@ -143,6 +140,20 @@ class Compiler:
             inputs=inputs,
             reason=reason,
         )
+
+    def _limit_below(self, inputs: LockInputs, bound: Bound) -> InputLine:
+        """Excludes all versions that want a newer TensorFlow; asks for this project alone, which takes no time."""
+        while True:
+            why = f"{bound.name} {bound.version} requires {bound.requirement}"
+            limit = InputLine(f"{bound.name}<{bound.version}", why)
+            try:
+                packages = self._packages(replace(inputs, requirements=(limit,), constraints=()), {}, ["--no-deps"])
+            except UnsatisfiableError:
+                return limit
+            older = self._bound_of(packages[0])
+            if older is None or older.is_older:
+                return limit
+            bound = older
 
     def _lines_requiring(self, inputs: LockInputs, name: str) -> list[InputLine]:
         """The lines that ask for a project, or for what requires it."""
@@ -162,16 +173,16 @@ class Compiler:
     def _bound_against(self, packages: list[dict[str, Any]]) -> Bound | None:
         names = {str(canonicalize_name(package["name"])) for package in packages}
         # Without TensorFlow in it, a resolution asks what the rest alone would be.
-        if self.reader is None or names.isdisjoint(TENSORFLOW_PROJECTS):
+        if names.isdisjoint(TENSORFLOW_PROJECTS):
             return None
-        for package in packages:
-            name = str(canonicalize_name(package["name"]))
-            if is_companion(name) and package.get("wheels"):
-                metadata = self.reader.metadata(package["wheels"][-1]) or ""
-                bound = bound_against(name, package["version"], metadata, self.request.release)
-                if bound is not None:
-                    return bound
-        return None
+        return next(filter(None, map(self._bound_of, packages)), None)
+
+    def _bound_of(self, package: Mapping[str, Any]) -> Bound | None:
+        name = str(canonicalize_name(package["name"]))
+        if self.reader is None or not is_companion(name) or not package.get("wheels"):
+            return None
+        metadata = self.reader.metadata(package["wheels"][-1]) or ""
+        return bound_against(name, package["version"], metadata, self.request.release)
 
     def _newer_wheels(self, inputs: LockInputs, versions: Mapping[str, str], names: Sequence[str]) -> Wheels:
         """Of these projects the wheels for systems newer than the lock's target, which a node may well be."""
@@ -219,7 +230,7 @@ class Compiler:
         argv = [self.uv, "pip", "compile", "--quiet", "--no-header", *options, "--only-binary", ":all:"]
         argv += [option for project in inputs.from_source for option in ("--no-binary", project)]
         # Any Python does for resolving; without this uv looks for one of the target's version.
-        argv += ["--python", sys.executable, "--python-version", self.request.python]
+        argv += ["--python", sys.executable, "--python-version", full_version(self.request.python)]
         argv += ["--python-platform", f"{self.request.architecture}-manylinux_2_{glibc_minor}"]
         argv += ["--exclude-newer", self.cutoff]
         rows = self._metadata_rows(inputs)

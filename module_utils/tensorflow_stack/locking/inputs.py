@@ -23,12 +23,14 @@ from ..requirements.parse import (
     TensorflowRequirement,
     UserRequirement,
     UserRequirements,
+    applies,
     named_tensorflow,
     tensorflow_requirement,
 )
 from ..tables.load import Tables
 from ..tables.releases import find_release, renamed
-from ..tables.rows import CudaWheels, Release
+from ..tables.rows import Companion, CudaWheels, Release
+from .companions import overrules
 
 PLATFORMS = {"x86_64": "linux_x86_64", "aarch64": "linux_aarch64"}
 # The oldest glibc that wheels may want: that of RHEL 8 and Debian 10. TensorFlow's own want 2.27 at most.
@@ -262,7 +264,7 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
     for row in tables.constraints_for(release.version, request.python):
         line = InputLine(row.requirement, f"TensorFlow {release.version} needs it", row.symptom)
         (requirements if row.kind == "add" else constraints).append(line)
-    limits = _companion_lines(tables, request, requirements, constraints) if users is not None else ()
+    limits = _companion_lines(tables, request, requirements, constraints, notes) if users is not None else ()
     without: list[str] = []
     if request.flavour in ("cuda", "cudnn"):
         wheels = _cuda_wheels(tables, release.version, request.architecture)
@@ -291,20 +293,42 @@ def lock_inputs(request: LockRequest, tables: Tables) -> LockInputs:
 
 
 def _companion_lines(
-    tables: Tables, request: LockRequest, requirements: list[InputLine], constraints: list[InputLine]
+    tables: Tables,
+    request: LockRequest,
+    requirements: list[InputLine],
+    constraints: list[InputLine],
+    notes: list[str],
 ) -> tuple[InputLine, ...]:
     """Adds the bounds of what the file names to its lines, and returns those of other projects."""
     named = {line.project for line in requirements}
+    users = (*requirements, *constraints)
     limits = []
     for row in tables.companions_for(request.release, request.python):
         line = InputLine(row.requirement, f"TensorFlow {request.release} needs it", row.symptom)
+        other = _overruling(row, users, request) if row.kind == "prefer" else None
         if row.kind == "add":
             requirements += [line] if row.project in named else []
+        elif other is not None:
+            notes.append(
+                f"{other.where}: parts of {other.text} do not work with TensorFlow {request.release}: {row.symptom}. "
+                f"{row.requirement} works."
+            )
         elif row.project in named:
             constraints.append(line)
         else:
             limits.append(line)
     return tuple(limits)
+
+
+def _overruling(row: Companion, lines: Iterable[InputLine], request: LockRequest) -> InputLine | None:
+    """The line that names another version than the table prefers."""
+    preferred = Requirement(row.requirement).specifier
+    for line in lines:
+        asked = Requirement(line.text)
+        applying = line.project == row.project and applies(asked, request.python, request.architecture)
+        if applying and overrules(asked.specifier, preferred):
+            return line
+    return None
 
 
 def _release(tables: Tables, version: str) -> Release:

@@ -29,6 +29,9 @@ from ..io.uv import DEFAULT_INDEX, INDEX_VARIABLE
 from .inputs import GLIBC_MINOR
 
 _THREADS = 16
+# The oldest patch of each minor that a supported system has. Projects exclude older ones: torch 1.8 wants >=3.6.2.
+# fact: RHEL 8, Debian 10, Ubuntu 20.04, Debian 11, Ubuntu 22.04, Debian 12, Ubuntu 24.04, 2026-11-27
+_OLDEST_PATCHES = {"3.6": 8, "3.7": 3, "3.8": 10, "3.9": 2, "3.10": 4, "3.11": 2, "3.12": 3}
 
 
 class Lack(enum.Enum):
@@ -40,6 +43,11 @@ class Lack(enum.Enum):
     WHEEL = "sources alone"
     PYTHON = "wheels for other Pythons"
     PLATFORM = "wheels for other systems"
+
+
+def full_version(python: str) -> str:
+    """The version of a minor that wheels have to support."""
+    return f"{python}.{_OLDEST_PATCHES.get(python, 0)}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,9 @@ class IndexFile:
         return bool(self.tags)
 
     def fits(self, python: str, architecture: str) -> bool:
-        is_supported = self.requires_python.contains(f"{python}.0")
+        # uv ignores where a Requires-Python ends: dataclasses 0.8 says <3.7, and many files have it.
+        begins = SpecifierSet(",".join(str(one) for one in self.requires_python if one.operator not in ("<", "<=")))
+        is_supported = begins.contains(full_version(python))
         return is_supported and not self.tags.isdisjoint(_tag_set(python, architecture))
 
 

@@ -14,7 +14,7 @@ from .compile import Compiler, Runner, WheelChecker, run_command
 from .inputs import InputLine, LockInputs, LockRequest, UnsatisfiableError, lock_inputs
 from .wheel_files import FileLister, FileReader
 
-_MOST_THREADS = 8
+MOST_THREADS = 8
 # What a source distribution is built with, unless it says otherwise.
 _BUILD_REQUIREMENTS = ("setuptools", "wheel")
 
@@ -193,7 +193,7 @@ def make_locks(
 
     requests = [*requests]
     # Each resolution is a process of its own, which waits for the index and uses one core in between.
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         made = [*zip(requests, pool.map(make, requests), strict=True)]
     outcomes = [found for _, found in made if isinstance(found, LockOutcome)]
     skipped = [(request, found) for request, found in made if isinstance(found, UnsatisfiableError)]

@@ -33,6 +33,8 @@ _THREADS = 16
 # Holds the whole list of most wheels. That of TensorFlow has 2 MB, and takes a second request.
 _TAIL_BYTES = 64 << 10
 _MOST_LIST_BYTES = 32 << 20
+# What is read that far before the end is read by itself: the list of files begins nearer to it.
+_MOST_GAP_BYTES = 8 << 20
 # Where a server sends the whole file whatever it is asked for, no more than this is taken.
 _MOST_WHOLE_BYTES = 4 << 20
 # Where the parts of `<name>.data` go: into site-packages, or (..) into the environment.
@@ -142,12 +144,13 @@ class WheelFiles:
 
 
 class _RemoteFile(io.RawIOBase):
-    """The end of a file on a server, as far forward as it is read."""
+    """The end of a file on a server, as far forward as it is read, and one part far from it."""
 
     def __init__(self, url: str, source: Source) -> None:
         self._url = url
         self._source = source
         self._position = 0
+        self._far_first, self._far_held = 0, b""
         self._first, self._held, self._size = self._fetch(f"bytes=-{_TAIL_BYTES}", _MOST_WHOLE_BYTES)
 
     def seekable(self) -> bool:
@@ -169,6 +172,9 @@ class _RemoteFile(io.RawIOBase):
         end = self._size if size is None or size < 0 else min(start + size, self._size)
         if end <= start:
             return b""
+        if start < self._first - _MOST_GAP_BYTES:
+            self._position = end
+            return self._far(start, end)
         if start < self._first:
             if self._first - start > _MOST_LIST_BYTES:
                 raise StackError(f"the list of files of {self._url} is over {_MOST_LIST_BYTES >> 20} MiB")
@@ -179,6 +185,19 @@ class _RemoteFile(io.RawIOBase):
             self._first, self._held = start, body + self._held
         self._position = end
         return self._held[start - self._first : end - self._first]
+
+    def _far(self, start: int, end: int) -> bytes:
+        """A part far from the end, such as METADATA at the beginning of a big wheel, without what is between."""
+        offset = start - self._far_first
+        if not 0 <= offset <= offset + end - start <= len(self._far_held):
+            size = min(max(end - start, _TAIL_BYTES), self._size - start)
+            if size > _MOST_LIST_BYTES:
+                raise StackError(f"a part of {self._url} is over {_MOST_LIST_BYTES >> 20} MiB")
+            first, body, _ = self._fetch(f"bytes={start}-{start + size - 1}", size)
+            if first != start or len(body) != size:
+                raise StackError(f"the server of {self._url} answers with another part than was requested")
+            self._far_first, self._far_held, offset = start, body, 0
+        return self._far_held[offset : offset + end - start]
 
     def _fetch(self, part: str, limit: int) -> tuple[int, bytes, int]:
         """Where the part begins, what it is, and the size of the whole file."""

@@ -8,8 +8,9 @@ from typing import Any, Collection
 
 from ..errors import StackError
 from ..records.additions import find_additions
-from ..records.build import BUILD_RECORD, find_misfits
+from ..records.build import BUILD_RECORD, find_misfits, read_record
 from ..records.history import CURRENT_LINK, positions_before
+from ..records.image_note import DIRECTORY as IMAGES
 from ..records.manifest import find_misfit, name_in_use
 from .files import NodeFiles
 
@@ -79,11 +80,22 @@ def read_environments(
             row = {key: record[key] for key in BUILD_KEYS}
             row["python"] = {**record["python"], "real_path": _real_path(files, record["python"]["path"])}
             row["visible_gpus"] = record.get("visible_gpus")
+            row["image"] = _read_image(files, root, build)
+            # An image was a build of another number where it was packed.
+            row["build"] = os.path.basename(build) if row["image"] else row["build"]
             row["requirements"] = _read_requirements(files, build, manifest, name)
             # A build of an earlier version of this toolkit has none.
             row["added"] = record.get("added", [])
             rows.append({**row, **_look_into(files, root, build, record, manifest, is_asked_for=name in looked_into)})
     return rows
+
+
+def _read_image(files: NodeFiles, root: str, build: str) -> str | None:
+    """The sha256 of the image that is mounted as the build; None if it is none."""
+    note = f"{root}/{IMAGES}/{os.path.basename(build)}.json"
+    content = files.json(note, "environments") if files.is_file(note, "environments") else None
+    sha256 = (content or {}).get("sha256")
+    return sha256 if isinstance(sha256, str) else None
 
 
 def _read_requirements(files: NodeFiles, build: str, manifest: dict[str, Any] | None, name: str) -> dict[str, Any]:
@@ -132,7 +144,7 @@ def _look_into(
         from ..environment.builds import Build
         from ..environment.damage import compare_build, find_added, other_builds_with
 
-        build = Build(host, record)
+        build = Build(host, read_record(host) or record)
         compared = compare_build(build)
         additions = find_added(build, compared)
         row["also_in"] = other_builds_with(build, additions) if additions else []

@@ -69,3 +69,20 @@ def read_modules(files: NodeFiles) -> dict[str, bool]:
     if not files.is_dir("/sys/module", "modules"):
         files.add_unread("modules", "/sys/module: absent, so which modules are loaded is not known")
     return {name: files.is_dir("/sys/module/" + name, "modules") for name in KERNEL_MODULES}
+
+
+def read_images(files: NodeFiles, release: str | None) -> dict[str, bool]:
+    """What mounts an image of an environment: systemd, and the kernel's squashfs and dm-verity, loaded or not."""
+    modules = f"/lib/modules/{release}/kernel"
+    filesystems = (files.text("/proc/filesystems", "images") or "").split()
+    has_mapper = files.is_dir("/sys/module/dm_verity", "images") or bool(
+        files.glob(f"{modules}/drivers/md/dm-verity.ko*", "images")
+    )
+    programs = ("/usr/sbin/veritysetup", "/sbin/veritysetup")
+    return {
+        "systemd": files.is_dir("/run/systemd/system", "images"),
+        "squashfs": "squashfs" in filesystems or bool(files.glob(f"{modules}/fs/squashfs/squashfs.ko*", "images")),
+        "verity": has_mapper
+        and files.exists("/dev/mapper/control", "images")
+        and any(files.exists(program, "images") for program in programs),
+    }

@@ -11,7 +11,7 @@ from .driver import read_driver
 from .environments import read_environments, read_environments_root, read_manifest, shown_manifest
 from .files import NodeFiles
 from .gpus import read_gpus
-from .kernels import read_headers, read_kernels, read_modules, read_secure_boot
+from .kernels import read_headers, read_images, read_kernels, read_modules, read_secure_boot
 from .kind import read_kinds
 from .libraries import find_cuda, find_cudnn
 from .loader import read_c_library, read_glibc, read_loader
@@ -28,13 +28,14 @@ def read_node(
     environments_root: str | None = None,
     environment: str | None = None,
     environments: Collection[str] = (),
+    images: bool = False,
     user: User | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The node record of docs/architecture.md.
 
-    `environment`, or each of `environments`, is looked into, by default the one applied last. `user` and `environ` are
-    those of this process unless given.
+    `environment`, or each of `environments`, is looked into, by default the one applied last. `images`: so is what
+    mounts them. `user` and `environ` are those of this process unless given.
     """
     files = NodeFiles(filesystem_root)
     user = user or current_user()
@@ -66,12 +67,11 @@ def read_node(
         "pythons": read_pythons(files, loader.architecture, user, environ, root),
         "cuda": cuda,
         "cudnn": find_cudnn(loader, cuda),
-        "package_managers": [
-            name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")
-        ],
+        "package_managers": _read_package_managers(files),
         "dkms": files.exists("/usr/sbin/dkms", "dkms"),
         "yum_repositories": _read_yum_repositories(files),
         "managed": _read_managed(files),
+        "images": read_images(files, release) if images else None,
         "variables": deciding_variables(environ),
         "environments_root": read_environments_root(files, root),
         "environments": read_environments(
@@ -99,6 +99,10 @@ def _read_os(files: NodeFiles) -> dict[str, str | None]:
         "family": os_family(values),
         "base_codename": values.get("UBUNTU_CODENAME") or values.get("DEBIAN_CODENAME"),
     }
+
+
+def _read_package_managers(files: NodeFiles) -> list[str]:
+    return [name for name, program in PACKAGE_MANAGERS.items() if files.exists(program, "package_managers")]
 
 
 def _read_yum_repositories(files: NodeFiles) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Callable
 
 from ..io.commands import c_locale, run
 from ..io.processes import name_processes
+from ..io.trust import private_directory
+from ..io.writing import write_new
 from .apt_pins import read_foreign_pins, render_pins
 from .dpkg_lock import POLL_SECONDS, busy
 
@@ -64,13 +65,13 @@ class AptGet:
     def _install(self, *options: str, versions: Mapping[str, str], pins: Mapping[str, str]) -> str:
         """`apt-get install` of exactly these; the node's own pins do not count for what is pinned here."""
         wanted = [f"{name}={version}" for name, version in sorted(versions.items())]
-        with tempfile.NamedTemporaryFile("w", prefix="tensorflow-gpu-stack-", suffix=".pref") as preferences:
-            os.chmod(preferences.name, 0o644)  # apt drops its rights to fetch
-            preferences.write(render_pins({**pins, **versions}) + read_foreign_pins())
-            preferences.flush()
+        with private_directory("tensorflow-gpu-stack-") as directory:
+            os.chmod(directory, 0o755)  # apt drops its rights to fetch
+            preferences = os.path.join(directory, "pins.pref")
+            write_new(preferences, render_pins({**pins, **versions}) + read_foreign_pins())
             return self._apt_get(
                 "install",
-                f"-o=Dir::Etc::preferences={preferences.name}",
+                f"-o=Dir::Etc::preferences={preferences}",
                 "-o=Dir::Etc::preferencesparts=/dev/null",
                 "--yes",
                 "--reinstall",

@@ -36,7 +36,8 @@ def _compare_part(left: str, right: str) -> int:
             left, right = left[1:], right[1:]
         numbers = [re.match(r"[0-9]*", text).group() for text in (left, right)]  # type: ignore[union-attr]  # always
         left, right = left[len(numbers[0]) :], right[len(numbers[1]) :]
-        one, other = (int(number or 0) for number in numbers)
+        # As numbers, of any length: Python refuses to convert thousands of digits.
+        one, other = ((len(number), number) for number in (digits.lstrip("0") for digits in numbers))
         if one != other:
             return 1 if one > other else -1
     return 0

@@ -20,7 +20,7 @@ from ..records.lockfile import Lock, read_lock
 from ..requirements import parse, words
 from ..tables.load import Tables, load_tables
 from ..tables.releases import newest_patch
-from . import applied, asked, bundled, plan, resolution, users
+from . import applied, asked, bundled, images, plan, resolution, users
 from .added import Changes
 from .file_wishes import check_named_release, is_accepted, nothing_runs
 from .kept import find_kept
@@ -41,12 +41,15 @@ def reading(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "environments_root": each[0]["environments_root"],
         "environment": names[0] if len(each) == 1 and names else None,
         "environments": names if len(each) > 1 else None,
+        "images": any(one.get("image") for one in each),
     }
     return {name: value for name, value in asked.items() if value}
 
 
 def _named_environment(options: Mapping[str, Any]) -> str | None:
     release = options["release"]
+    if options.get("image_manifest"):
+        return str(options["environment"] or options["image_manifest"]["name"])
     # `answer` refuses tables that cannot be read.
     with contextlib.suppress(TableError):
         release = newest_patch(load_tables(options["tables"]), release)
@@ -124,6 +127,7 @@ def answer(options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
             packages=options.get("packages", ""),
             packages_removed=options.get("packages_removed", ""),
             in_use=options.get("in_use", True),
+            image=options.get("image_manifest"),
         )
     except StackError as error:
         made = refused_plan(options["release"], error.message)
@@ -147,6 +151,7 @@ def plan_for(
     packages: str = "",
     packages_removed: str = "",
     in_use: bool = True,
+    image: Mapping[str, Any] | None = None,
     today: str | None = None,
 ) -> dict[str, Any]:
     """The result of `tensorflow_stack_info`. `today` decides what has ended."""
@@ -155,8 +160,11 @@ def plan_for(
     _check_places(facts, environment)
     changes = _changes(packages, packages_removed)
     given = asked.read_policy(policy, today or datetime.date.today().isoformat())
-    wish = asked.Wish(release, environment, requirements_path, given)
+    mounted = images.read_image(image if release != "current" and not changes.projects else None, node)
+    wish = images.with_image(asked.Wish(release, environment, requirements_path, given), mounted)
     wish, current = asked.resolve(tables, facts, wish, changes, os.path.isfile)
+    if current and current.image and changes.projects:
+        return _result(plan.refuse(current.release, images.refuse_changes(current, facts.root)), [], facts, in_use)
     variables = asked.as_applied({**wish.variables, **_wished(packages, packages_removed)}, current)
     if current:
         wish = replace(wish, release=current.release, policy=wish.policy.with_asked(current.asked or {}))
@@ -165,7 +173,7 @@ def plan_for(
         check_named_release(tables, wishes)
     wanted = applied.policy_as_applied(wish.policy, current) if current else wish.policy
     # Of several interpreters that of an environment is taken: of this one, where it is planned as it was applied.
-    seen = replace(facts, environments=(current,)) if current else facts
+    seen = replace(facts, environments=(current,)) if current else images.interpreters_for(facts, mounted)
     assessment, releases = _assess(tables, wish.release, wishes, seen, wanted, is_listed=not release)
     # A file that names TensorFlow has chosen: nobody asks about the others.
     listed = [] if wishes and parse.names_tensorflow(wishes) else releases
@@ -183,6 +191,7 @@ def plan_for(
         current=current,
         changes=changes,
         places=Places(own=locks, shipped=shipped_locks),
+        image=mounted,
     )
     made["warnings"] = [*wish.notes, *made["warnings"]]
     return _result(made, listed, facts, in_use)
@@ -205,6 +214,7 @@ def _planned(
     current: Environment | None,
     changes: Changes,
     places: Places,
+    image: images.Image | None,
 ) -> dict[str, Any]:
     refusals = applied.refuse_lost_gpu(current, stack, policy) if current else ()
     if refusals:
@@ -214,7 +224,7 @@ def _planned(
         tables, stack, node, policy, name=name, wishes=wishes, current=current, changes=changes, places=places
     )
     claim = _claim(choice.wishes, node.environment(name), is_named=bool(environment))
-    made = _plan(tables, stack, node, choice, name, claim, variables, policy)
+    made = _plan(tables, stack, node, choice, name, claim, variables, policy, image)
     if current and not made["refusals"]:
         made["warnings"] += applied.warn_of_gpus(current, node, policy)
     return made
@@ -246,6 +256,7 @@ def _plan(
     claim: applied.Claim,
     variables: dict[str, Any],
     policy: Policy,
+    image: images.Image | None,
 ) -> dict[str, Any]:
     """The plan of a stack that can be; refused where it would lose what somebody put into the environment."""
     if choice.refusals:
@@ -258,14 +269,17 @@ def _plan(
         check_code=_check_code(),
         asked=variables,
         uv=_uv(tables, node.architecture),
+        image=image.as_dict() if image else None,
         warnings=(
             *(choice.wishes.notes if choice.wishes else ()),
             *resolution.warn_of_download(tables, stack, node, policy),
         ),
     )
-    unwritable = applied.refuse_root(node, made)
-    if unwritable:
-        return plan.refuse(stack.release.version, unwritable)
+    unusable = applied.refuse_root(node, made)
+    if image and not unusable:
+        unusable = images.refuse_image(image, made, choice.lock.sha256, node)
+    if unusable:
+        return plan.refuse(stack.release.version, unusable)
     if choice.carried:
         made["warnings"].append(
             f"Somebody added to {made['environment']['path']}: {shortened(choice.carried)}. The new build has the same "
@@ -364,4 +378,5 @@ def _uv(tables: Tables, architecture: str | None) -> dict[str, Any] | None:
         "bytes": row.bytes,
         "program_sha256": row.program_sha256,
         "python_hosts": list(row.python_hosts),
+        "python_archives": dict(row.python_archives),
     }

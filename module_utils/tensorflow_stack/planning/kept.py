@@ -31,6 +31,8 @@ def _whole_environment(plan: dict[str, Any], node: NodeFacts, in_use: bool) -> E
     found = node.environment(wanted["name"])
     if found is None or found.digest != wanted["digest"] or found.damage is None or found.damage or found.unfinished:
         return None
+    if wanted["image"] and found.image != wanted["image"]["sha256"]:
+        return None
     is_recorded = lock["state"] == "applied" or (
         found.is_requirements_path_recorded
         and found.requirements_path == lock["requirements"]

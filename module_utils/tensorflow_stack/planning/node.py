@@ -115,6 +115,7 @@ class Environment:
     unfinished: tuple[str, ...]  # what a stopped run left to do
     also_in: tuple[str, ...]
     asked: Mapping[str, Any] | None = None  # the variables that were set for its build; None if that is unknown
+    image: str | None = None  # sha256 of the image that is mounted as its build, if one is
 
     @classmethod
     def read(cls, row: Mapping[str, Any], asked: Mapping[str, Any] | None = None) -> Environment:
@@ -144,6 +145,7 @@ class Environment:
             unfinished=tuple(row["unfinished"]),
             also_in=tuple(row["also_in"]),
             asked=asked,
+            image=row.get("image"),
         )
 
 

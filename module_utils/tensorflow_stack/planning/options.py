@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "source_builds": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "image": {"type": "str"},
     "packages": {"type": "str", "default": ""},
     "packages_removed": {"type": "str", "default": ""},
     "tables": {"type": "path", "required": True},
@@ -61,6 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "version": {"type": "str"},
             "requirements": {"type": "path"},
             "environment": {"type": "str"},
+            "image": {"type": "str"},
             "python": {"type": "str"},
             "gpu": {"type": "str", "choices": ["auto", "required", "none"]},
             "cuda_source": {"type": "str", "choices": ["auto", "found", "wheels", "nvidia_repo", "distro", "redist"]},
@@ -74,7 +76,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tools_directory": {"type": "path"},
 }
 # What an item of `environments` overrides; its other keys override those of the policy.
-_OVERRIDDEN = {"version": "release", "requirements": "requirements", "environment": "environment"}
+_OVERRIDDEN = {"version": "release", "requirements": "requirements", "environment": "environment", "image": "image"}
 
 
 def each_environment(options: Mapping[str, Any]) -> list[dict[str, Any]]:

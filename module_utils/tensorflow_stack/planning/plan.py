@@ -24,14 +24,15 @@ def make_plan(
     uv: dict[str, Any] | None,
     check_code: str,
     asked: dict[str, Any],
+    image: dict[str, Any] | None = None,
     warnings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The plan of a stack that can be.
 
     `uv` is the pinned uv that a node of this architecture is given, `check_code` the digest of the check's code,
-    `asked` the variables that were set.
+    `asked` the variables that were set, `image` what is mounted instead of built.
     """
-    environment = _environment(stack, node, lock, name)
+    environment = {**_environment(stack, node, lock, name), "image": image}
     return _plan(
         stack.release.version,
         flavour=stack.flavour,

@@ -10,7 +10,7 @@ from packaging.version import Version
 from ..records.component import LIBRARIES
 from ..records.lockfile import Lock
 from .no_gpu import no_gpu, other_gpus
-from .node import NodeFacts
+from .node import Environment, NodeFacts
 from .stack import Library, LockState, Package, Stack
 
 
@@ -183,13 +183,17 @@ def _environment_step(
         "direction": _direction(before.release if before else None, wanted),
         "source": "lock",
     }
-    if existing and existing.digest == environment["digest"] and not existing.damage:
+    image = environment["image"]
+    is_wanted = existing and existing.digest == environment["digest"]
+    if existing and is_wanted and not existing.damage and (image is None or existing.image == image["sha256"]):
         compared = "its files are compared when it is applied" if existing.damage is None else "its files are unchanged"
         return _step("environment", "keep", f"{existing.build} was made from this lock; {compared}", **values)
+    if image:
+        return _image_step(existing, image, values)
     if lock.lock is not None:
         values["packages"] = _package_changes(existing.packages if existing else {}, lock.lock.packages)
         values["bytes"] = _bytes_to_fetch(node, lock.lock)
-    if existing and existing.damage and existing.digest == environment["digest"]:
+    if existing and existing.damage and is_wanted:
         why = f"{existing.build} is damaged ({existing.damage[0]}): an undamaged build of this lock replaces it"
         return _step("environment", "change", why, **values)
     if existing:
@@ -199,6 +203,17 @@ def _environment_step(
         f"; {', '.join(others)} stay{'s' if len(others) == 1 else ''} as {'it is' if len(others) == 1 else 'they are'}"
     )
     return _step("environment", "install", "does not exist yet" + (beside if others else ""), **values)
+
+
+def _image_step(existing: Environment | None, image: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    protected = {
+        "dm-verity": "the kernel compares each block when it is read (dm-verity)",
+        "compared": "all of it is compared each time before it is mounted (this node has no dm-verity)",
+    }[image["protection"]]
+    values.update(source="image", bytes=image["bytes"], needs_root=True)
+    instead = f" replaces {existing.build}" if existing else " is mounted"
+    why = f"the image {image['source']}{instead}; {protected}"
+    return _step("environment", "change" if existing else "install", why, **values)
 
 
 def _package_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -6,9 +6,10 @@ import os
 from typing import Any, Callable, Container
 
 from ..io.reading import read_json
+from .image_note import read_note
 
 BUILD_RECORD = "build.json"
-_MOST_BYTES = 4 << 20
+RECORD_BYTES = 4 << 20
 
 
 def _is_text(value: Any) -> bool:
@@ -82,9 +83,17 @@ def find_misfits(record: dict[str, Any], keys: Container[str] = _SHAPE) -> list[
 
 
 def read_record(path: str) -> dict[str, Any] | None:
-    """The record of the build at `path`; None where there is none that this toolkit can have written."""
+    """The record of the build at `path`; None where there is none that this toolkit can have written.
+
+    That of an image says in which build it was packed: `build` is the one that it is here, and `image` its sha256.
+    """
+    note = read_note(path)
+    if note is not None and not note["complete"]:
+        return None
     try:
-        record = read_json(os.path.join(path, BUILD_RECORD), _MOST_BYTES, follow=False)
+        record = read_json(os.path.join(path, BUILD_RECORD), RECORD_BYTES, follow=False)
     except (OSError, ValueError):
         return None
-    return None if find_misfits(record) else record
+    if find_misfits(record):
+        return None
+    return record if note is None else {**record, "build": os.path.basename(path), "image": note["sha256"]}

@@ -37,6 +37,14 @@ class EnvironmentSpec:
     library_directories: tuple[str, ...] = ()
     # CUDA_VISIBLE_DEVICES of its Python, in PCI order, if some GPUs of the node are not for it.
     visible_gpus: str | None = None
+    # The plan's image of this environment, which is mounted instead of built.
+    image: dict[str, Any] | None = None
+
+    def is_made_of(self, record: dict[str, Any] | None) -> bool:
+        """Whether a build with this record is the wanted environment, from the wanted image if one is named."""
+        if record is None or record["digest"] != self.digest:
+            return False
+        return self.image is None or record.get("image") == self.image["sha256"]
 
     @property
     def path(self) -> str:

@@ -26,6 +26,8 @@ _SOURCES = "/etc/apt/sources.list"
 _SOURCES_DIRECTORY = "/etc/apt/sources.list.d"
 _KEYS_DIRECTORY = "/etc/apt/keyrings"
 _PACKAGED_KEYS_DIRECTORY = "/usr/share/keyrings"
+# By Valid-Until and Date of a Release file, compared with the clock.
+_OUT_OF_DATE = re.compile(r"(is expired|is not valid yet) \(invalid ")
 _FAILURE = re.compile(r"E: |W: .*(?:Failed to fetch|GPG error)|W: An error occurred")
 
 
@@ -134,9 +136,7 @@ class AptRepositories:
                 text = "; ".join(dict.fromkeys(reasons or failures)) or "apt-get update fetched no list of its packages"
                 raise VerificationError(
                     f"{index.name} cannot be used: {text.rstrip('.')}. The node's lists of repositories and keys are"
-                    " unchanged. If it is not reachable from the node, set nvidia_repository_url to a mirror that is"
-                    " (for the distribution's, correct its entry); if it is signed by another key that you trust, set"
-                    " nvidia_repository_fingerprints to that one's.",
+                    f" unchanged. {_remedy(text)}",
                     cmd=command,
                     rc=ended.code,
                     stderr="\n".join(failures),
@@ -186,6 +186,20 @@ def _uri_of(url: str) -> str:
 
 def _is_in_the_way(entry: Entry, places: set[str]) -> bool:
     return any(is_at(uri, suite, places) for uri in entry.uris for suite in entry.suites)
+
+
+def _remedy(failure: str) -> str:
+    if _OUT_OF_DATE.search(failure):
+        return (
+            "Its list of packages is only valid for a time. Set the clock of the node if that is wrong. Otherwise"
+            " whoever keeps that mirror has to renew it; until then set nvidia_repository_url to another one (for the"
+            " distribution's, correct its entry)."
+        )
+    return (
+        "If it is not reachable from the node, set nvidia_repository_url to a mirror that is (for the distribution's,"
+        " correct its entry); if it is signed by another key that you trust, set nvidia_repository_fingerprints to that"
+        " one's."
+    )
 
 
 def _refreshed(index: _Index, targets: Sequence[_Target]) -> float:

@@ -46,7 +46,9 @@ class Companion(NamedTuple):
     releases: str
     project: str
     requirement: str
-    kind: str  # constraint (a limit on the project), add (what its import needs)
+    # constraint (a limit on the project), prefer (one that a version which the user names overrules), add (what its
+    # import needs)
+    kind: str
     symptom: str
     source: tuple[str, ...]
 
@@ -361,4 +363,5 @@ class Uv(NamedTuple):
     pythons: tuple[str, ...]  # CPython minors that this uv can download for this architecture
     python_hosts: tuple[str, ...]  # from there, in the order in which it tries
     python_megabytes: int  # of one, at most
+    python_archives: Mapping[str, str]  # by minor, the sha256 of what is downloaded
     source: tuple[str, ...]

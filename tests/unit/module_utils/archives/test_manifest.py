@@ -68,6 +68,8 @@ def test_level_of_cudnn_9() -> None:
         (CUDNN, {}, "exists for cuda11, cuda12, but no variant was requested. Set variant"),
         (CUDNN, {"variant": "cuda13"}, "exists for cuda11, cuda12, but cuda13 was requested"),
         ({"x": {"version": "1", "linux-x86_64": entry("x/y", sha256=None)}}, {}, "it has no sha256"),
+        ({"x": {"version": "1", "linux-x86_64": None}}, {}, "is described by 'None', which is no file"),
+        ({"x": {"version": "1", "linux-x86_64": ["y"]}}, {}, "which is no file of a manifest"),
     ],
 )
 def test_refused_manifest(content: Any, options: dict[str, Any], said: str) -> None:
@@ -87,6 +89,8 @@ def test_refused_manifest(content: Any, options: dict[str, Any], said: str) -> N
         ({"relative_path": "https://example.org/b"}, "no path below the base URL"),
         ({"relative_path": None}, "no path below the base URL"),
         ({"component": "../x"}, "not a component's name"),
+        ({"bytes": [1]}, "has size [1], which is no number of bytes"),
+        ({"bytes": ""}, "has size '', which is no number of bytes"),
     ],
 )
 def test_refused_archive(changes: dict[str, Any], said: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.tensorflow_stack.environment import shared_packages
+from ansible.module_utils.tensorflow_stack.environment.shared_index import files_of, read_index
 from ansible.module_utils.tensorflow_stack.environment.shared_packages import (
     keep_packages,
     known_digests,
@@ -86,7 +87,8 @@ class Root:
         return Path(entry_of(self.store, distribution))
 
     def kept(self, file: str) -> Path:
-        return self.entry() / "files" / BELOW / file
+        names = [f"{found.folder}/{found.name}" for found in files_of(read_index(str(self.entry())))]
+        return self.entry() / "files" / str(names.index(f"{BELOW}/{file}"))
 
 
 @pytest.fixture

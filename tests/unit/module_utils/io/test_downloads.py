@@ -108,6 +108,13 @@ def test_a_server_without_parts_sends_everything_again(server: Cutting, tmp_path
     assert server.sent == [(None, 4000), ("bytes=4000-", len(BODY))]
 
 
+def test_a_file_that_became_longer_is_not_the_pinned_one(server: Cutting, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(BODY[:3000])
+    server.body = BODY + b"more"
+    with pytest.raises(StackError, match="a.tar.xz from .* is not the pinned file: expected 10240 bytes .* found more"):
+        save(server, tmp_path / "a")
+
+
 def test_a_file_that_became_shorter_is_not_the_pinned_one(server: Cutting, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(BODY[:3000])
     server.body = BODY[:2000]

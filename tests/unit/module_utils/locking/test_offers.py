@@ -8,8 +8,17 @@ import urllib.request
 from typing import Any
 
 import pytest
-from ansible.module_utils.tensorflow_stack.locking.offers import Lack, Offer, Offers, without_local_version
+from ansible.module_utils.tensorflow_stack.locking.offers import (
+    IndexFile,
+    Lack,
+    Offer,
+    Offers,
+    target_tags,
+    without_local_version,
+)
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 CUTOFF = "2026-11-22T00:00:00Z"
 PAGES = {
@@ -75,3 +84,12 @@ def test_what_there_is(requirement: str, offer: Offer) -> None:
 def test_a_requirement_without_its_local_version() -> None:
     assert str(without_local_version(Requirement("torch==2.4.1+cu124"))) == "torch==2.4.1"
     assert without_local_version(Requirement("torch==2.4.1")) is None
+
+
+@pytest.mark.parametrize(
+    ("python", "fits"), [(">=3.8.1", True), (">=3.8.10", True), (">=3.8.11", False), ("!=3.8.*", False), ("<3.8", True)]
+)
+def test_the_oldest_patch_of_a_supported_system_is_what_wheels_have_to_support(python: str, fits: bool) -> None:
+    tags = frozenset(target_tags("3.8", "x86_64")[:1])
+    wheel = IndexFile("one-1-cp38-cp38-manylinux_2_28_x86_64.whl", Version("1"), tags, SpecifierSet(python))
+    assert wheel.fits("3.8", "x86_64") is fits

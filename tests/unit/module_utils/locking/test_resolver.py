@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,7 @@ TABLES = Tables(
 )
 COMPANIONS = (
     Companion("==2.8.0", "tensorflow-probability", "tensorflow-probability<0.17", "constraint", "ImportError: TFP", ()),
+    Companion("==2.8.0", "tensorflow-addons", "tensorflow-addons<0.17", "prefer", "NotFoundError: TFA", ()),
     Companion("==2.21.0", "tensorflow-probability", "tf-keras", "add", "No module named 'tf_keras'", ()),
 )
 
@@ -295,15 +297,34 @@ def test_digest_follows_what_goes_in_and_nothing_else(tmp_path: Path) -> None:
 def test_bound_of_a_companion_that_the_file_names(tmp_path: Path) -> None:
     inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-probability\n")), TABLES)
     assert "tensorflow-probability<0.17" in texts(inputs.constraints)
-    assert inputs.limits == ()
+    assert "tensorflow-probability<0.17" not in texts(inputs.limits)
 
 
 def test_bound_of_a_companion_that_something_else_may_require_is_no_input(tmp_path: Path) -> None:
     plain = users(tmp_path, "numpy\n")
     inputs = lock_inputs(request(requirements=plain), TABLES)
-    assert texts(inputs.limits) == ["tensorflow-probability<0.17"]
+    assert texts(inputs.limits) == ["tensorflow-probability<0.17", "tensorflow-addons<0.17"]
     assert inputs.sha256 == replace(inputs, limits=()).sha256
     assert lock_inputs(request(), TABLES).limits == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_preferred"),
+    [
+        ("tensorflow-addons", True),
+        ("tensorflow-addons==0.16.1", True),
+        ("tensorflow-addons>=0.15", True),
+        ("tensorflow-addons<0.20", True),
+        ("tensorflow-addons==0.17.1", False),
+        ("tensorflow-addons>=0.18,<0.20", False),
+        ('tensorflow-addons==0.17.1; python_version < "3.8"', True),
+    ],
+)
+def test_a_version_that_the_file_names_overrules_a_preference(tmp_path: Path, line: str, is_preferred: bool) -> None:
+    inputs = lock_inputs(request(requirements=users(tmp_path, f"{line}\n")), TABLES)
+    assert ("tensorflow-addons<0.17" in texts(inputs.constraints)) is is_preferred
+    told = [note for note in inputs.notes if note.endswith("NotFoundError: TFA. tensorflow-addons<0.17 works.")]
+    assert len(told) == (not is_preferred)
 
 
 def test_what_a_companion_needs_to_be_imported_is_added(tmp_path: Path) -> None:
@@ -339,6 +360,34 @@ def test_bound_in_an_extra_chooses_another_release_of_a_companion(tmp_path: Path
     inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-addons\n")), TABLES)
     lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=Addons(), reader=Metadata())
     assert lock.packages["tensorflow-addons"] == "0.16.1"
+
+
+class Years(Index):
+    """An index with ten releases of tensorflow-addons, each for one TensorFlow; asked for it alone by `--no-deps`."""
+
+    def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
+        asked = Path(argv[-1]).read_text() + Path(argv[argv.index("--constraint") + 1]).read_text()
+        below = [int(found) for found in re.findall(r"tensorflow-addons<0\.(\d+)\.", asked)]
+        version = f"0.{min(below, default=24) - 1}.0"
+        wheel = (f"tensorflow_addons-{version}-cp310-cp310-manylinux2010_x86_64.whl", 300)
+        self.packages = package("tensorflow-addons", version, wheel)
+        self.packages += "" if "--no-deps" in argv else RESULT
+        return super().__call__(argv, environment)
+
+
+class YearsMetadata(Metadata):
+    def metadata(self, wheel: Mapping[str, Any]) -> str:
+        minor = int(wheel["url"].split("-0.")[1].split(".")[0]) - 8
+        return f'Metadata-Version: 2.1\nRequires-Dist: tensorflow<2.{minor + 1},>=2.{minor} ; extra == "tensorflow"\n'
+
+
+def test_versions_for_newer_releases_are_passed_over_without_the_rest(tmp_path: Path) -> None:
+    index = Years()
+    inputs = lock_inputs(request(requirements=users(tmp_path, "tensorflow-addons\n")), TABLES)
+    inputs = replace(inputs, constraints=())
+    lock = resolve_lock(inputs, uv=lambda: "uv", cutoff=CUTOFF, runner=index, reader=YearsMetadata())
+    assert lock.packages["tensorflow-addons"] == "0.16.0"
+    assert sum("tensorflow==2.8.0" in asked["requirements"] for asked in index.asked) == 2
 
 
 def test_bound_in_an_extra_below_the_release_is_a_conflict(tmp_path: Path) -> None:
@@ -519,7 +568,7 @@ def test_resolve() -> None:
     ]
     options = dict(zip(index.argv, index.argv[1:], strict=False))
     assert index.argv[:3] == ["/tools/uv", "pip", "compile"]
-    assert options["--python-version"] == "3.10"
+    assert options["--python-version"] == "3.10.4"
     assert options["--python-platform"] == "x86_64-manylinux_2_28"
     assert options["--exclude-newer"] == CUTOFF
     assert options["--only-binary"] == ":all:"
@@ -795,7 +844,7 @@ def test_damaged_lock_is_replaced_by_an_upgrade_only(tmp_path: Path) -> None:
 def test_targets_that_cannot_be_had(tmp_path: Path) -> None:
     class Only310(Index):
         def __call__(self, argv: list[str], environment: Mapping[str, str]) -> Completed:
-            if "3.7" in argv:
+            if "3.7.3" in argv:
                 return Completed(1, "", "cause: Because x has no usable wheels and you require x.\n")
             return super().__call__(argv, environment)
 

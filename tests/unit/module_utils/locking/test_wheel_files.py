@@ -103,6 +103,20 @@ def test_a_long_list_takes_a_second_request(server: Server, tmp_path: Path) -> N
     assert server.sent < 300_000
 
 
+def test_metadata_at_the_beginning_of_a_big_wheel(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel_files, "_MOST_GAP_BYTES", 1 << 18)
+    monkeypatch.setattr(wheel_files, "_MOST_LIST_BYTES", 1 << 19)
+    wheel = make_wheel(tmp_path, {"one-1.dist-info/METADATA": b"Name: one\n" * 900, "one/lib.so": noise(1 << 20)})
+    found = {"url": server.url(wheel.name), "hashes": {"sha256": HASH}}
+    lister = WheelFiles(str(tmp_path / "kept"))
+    assert (lister.metadata(found) or "").count("Name: one") == 900
+    assert server.asked == ["bytes=-65536", "bytes=0-65535"]
+    assert lister.metadata(found) is not None
+    assert len(server.asked) == 2
+
+
 def test_what_goes_where(tmp_path: Path) -> None:
     names = [
         "one/__init__.py",

@@ -465,6 +465,7 @@ def test_an_environment_is_the_record_of_its_build(tmp_path: Path) -> None:
         "unfinished",
         "also_in",
         "visible_gpus",
+        "image",
     }
     assert (environment["additions"], environment["damage"], environment["also_in"]) == ([], None, [])
     assert list(record["manifest"]["environments"]) == ["tensorflow-2.10.1"]

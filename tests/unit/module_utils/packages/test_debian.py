@@ -48,6 +48,11 @@ def test_a_digit_that_is_no_number_ends_the_comparison() -> None:
     assert compare_versions("1.²", "1.2") == -compare_versions("1.2", "1.²") != 0
 
 
+def test_numbers_of_any_length_are_compared() -> None:
+    assert compare_versions("1." + "9" * 5000, "1." + "9" * 4999) == 1
+    assert compare_versions("1.007", "1.7") == 0 == compare_versions("1.0", "1.")
+
+
 @pytest.mark.skipif(shutil.which("dpkg") is None, reason="no dpkg to compare with")
 def test_order_of_versions_is_dpkgs() -> None:
     for left, right in zip(ORDERED, ORDERED[1:]):

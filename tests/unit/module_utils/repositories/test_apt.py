@@ -393,6 +393,19 @@ def test_the_distributions_release_that_is_broken(apt: Apt, line: str) -> None:
         plan(apt, components=True)[1].apply(lock_timeout=0)
 
 
+@pytest.mark.parametrize(
+    "what", ["is expired (invalid since 3d 2h 1min 5s)", "is not valid yet (invalid for another 2h)"]
+)
+def test_a_repository_out_of_date_has_a_remedy_of_its_own(apt: Apt, what: str) -> None:
+    line = f"E: Release file for {SITE}/InRelease {what}. Updates for this repository will not be applied."
+    apt.said = [line]
+    with pytest.raises(VerificationError) as failed:
+        plan(apt)[1].apply(lock_timeout=0)
+    assert f"cannot be used: {line.rstrip('.')}" in failed.value.message
+    assert "Set the clock of the node if that is wrong" in failed.value.message
+    assert "fingerprints" not in failed.value.message
+
+
 def test_lock(apt: Apt, monkeypatch: pytest.MonkeyPatch) -> None:
     held = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 23794 (apt-get)"
     apt.said, apt.works = [held], False

@@ -1,4 +1,4 @@
-"""A part of a double of NVIDIA's repository in a bundle, and what apt installs from it."""
+"""A part of a double of NVIDIA's repository in a bundle, and what apt and dnf install from it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def bring(part: RepositoryPart, directory: Path) -> dict[str, str]:
     for one in mirrored.wanted:
         shelf.bring(one)
     files = repositories.write_indexes(shelf, part, mirrored)
-    assert all(file.source == f"{part.url}/{file.path.rpartition('/')[2]}" for file in files)
+    assert all(file.source == f"{part.url}/{file.path.removeprefix('repositories/double/')}" for file in files)
     return {one.name: str(one.version) for one in mirrored.wanted}
 
 
@@ -148,6 +148,91 @@ def test_an_index_that_is_not_the_signed_one_is_refused(double: Path, server: Se
         repositories.read_repository(part_of(double, server))
 
 
-def test_a_repository_of_dnf_is_refused_with_what_to_do(double: Path, server: Server) -> None:
-    with pytest.raises(StackError, match="is one of dnf, of which make bundle takes no packages"):
-        repositories.read_repository(part_of(double, server, manager="dnf"))
+# --- dnf ------------------------------------------------------------------------------------------
+
+RHEL_CUDNN = {**CUDNN, "packages": [{"name": "libcudnn8", "version": "8.1.0.77-1.cuda11.2"}]}
+RHEL_DRIVER = {
+    "source": "nvidia_repo",
+    "branch": "535",
+    "stream": "nvidia-driver:535-dkms",
+    "packages": [
+        *({"name": name, "version": "535.*"} for name in ("nvidia-driver", "nvidia-driver-cuda")),
+        {"name": "kmod-nvidia-latest-dkms", "version": "535.*"},
+    ],
+    "belongs": ["kmod-nvidia*", "libnvidia-*", "nvidia-*"],
+}
+
+
+def part_of_dnf(double: Path, server: Server, **parts: Any) -> RepositoryPart:
+    part = part_of(double, server, manager="dnf", key="D42D0685.pub")
+    return dataclasses.replace(part, url=f"{server.url}/rhel8/x86_64", parts=parts or {"cudnn": RHEL_CUDNN})
+
+
+def test_lists_of_dnf_stay_as_they_are_and_a_driver_is_of_its_stream(
+    double: Path, server: Server, tmp_path: Path
+) -> None:
+    headers = {"name": "kernel-devel", "version": None}
+    driver = {**RHEL_DRIVER, "packages": [*RHEL_DRIVER["packages"], headers]}
+    part = part_of_dnf(double, server, driver=driver)
+    versions = bring(part, tmp_path / "bundle")
+    assert set(versions.values()) == {"3:535.309.01-1.el8"}
+    assert {"nvidia-driver-libs", "nvidia-modprobe", "nvidia-persistenced"} < versions.keys()
+    assert "kmod-nvidia-open-dkms" not in versions
+    assert repositories.read_repository(part).left_out == ("kernel-devel",)
+    place = tmp_path / "bundle/repositories/double"
+    published = {path.name: path.read_bytes() for path in (double / "rhel8/x86_64/repodata").iterdir()}
+    assert {path.name: path.read_bytes() for path in (place / "repodata").iterdir()} == published
+
+
+def test_a_stream_that_the_repository_of_dnf_does_not_have_is_refused(double: Path, server: Server) -> None:
+    part = part_of_dnf(double, server, driver={**RHEL_DRIVER, "stream": "nvidia-driver:525-dkms"})
+    with pytest.raises(StackError, match="no module stream nvidia-driver:525-dkms.* are: 470-dkms, 535-dkms"):
+        repositories.read_repository(part)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("tamper:*/repomd.xml", "repodata/repomd.xml is not signed by the repository's key"),
+        ("404:*/repomd.xml.asc", "has no repodata/repomd.xml.asc, which is the signature of its lists"),
+        ("tamper:*primary.xml*", "primary.xml.* is not what its signed repomd.xml says"),
+        ("404:*filelists.xml*", "filelists.xml.* cannot be fetched"),
+    ],
+)
+def test_a_list_of_dnf_that_is_not_the_signed_one_is_refused(
+    double: Path, server: Server, rule: str, said: str
+) -> None:
+    server.faults.append(rule)
+    with pytest.raises(StackError, match=said):
+        repositories.read_repository(part_of_dnf(double, server))
+
+
+@pytest.mark.slow  # another root, and rpm with dnf on it; the way of apt above is the same but for the manager
+def test_driver_cuda_and_cudnn_of_dnf_are_installed_from_it_without_a_network(
+    double: Path, server: Server, tmp_path: Path
+) -> None:
+    parts = {"driver": RHEL_DRIVER, "cuda": CUDA, "cudnn": RHEL_CUDNN}
+    part = part_of_dnf(double, server, **parts)
+    bundled = bring(part, tmp_path / "bundle")
+    with chroot("el", tmp_path / "node") as bare:
+        (bare.path / "etc/os-release").unlink()
+        bare.write("/etc/os-release", "ID=rocky\nID_LIKE=rhel\nVERSION_ID=8.10\nPLATFORM_ID=platform:el8\n")
+        bare.write("/etc/dnf/vars/releasever", "8\n")
+        node = dataclasses.replace(bare, within=("unshare", "--net"))
+        shutil.copytree(tmp_path / "bundle", node.path / "mnt/bundle")
+        rows = [{**part.row, "url": "https://nvidia.invalid/rhel8/x86_64/"}]
+        place = "/mnt/bundle/repositories/double"
+        added = node.module("nvidia_repository", repositories=rows, url=place)
+        assert added.get("changed"), added
+        section = node.read("/etc/yum.repos.d/double.repo")
+        assert f"baseurl=file://{place}/\n" in section
+        assert "gpgcheck=1\nrepo_gpgcheck=1\n" in section
+        for component, wish in parts.items():
+            wish = {**wish, "component": component}
+            done = node.module("nvidia_packages", lock_timeout=5, **wish)
+            assert done.get("changed"), done
+            again = node.module("nvidia_packages", lock_timeout=5, **wish)
+            assert again.get("changed") is False, again
+        lines = node.run("rpm", "-qa", "--qf", r"%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n").splitlines()
+        installed = dict(line.split() for line in lines if not line.startswith("gpg-pubkey"))
+        assert installed == bundled

@@ -17,6 +17,7 @@ from ansible.module_utils.tensorflow_stack.records.lockfile import Lock
 from tests.wheels import make_lock, make_tensorflow
 
 REPOSITORY = "repositories/nvidia-cuda-debian12"
+OF_DNF = "repositories/nvidia-cuda-rhel8"
 FILES = {
     "wheels/tensorflow-2.8.0-py3-none-any.whl": ("wheel", "tensorflow", "2.8.0"),
     "simple/tensorflow/index.html": ("index", "", None),
@@ -28,6 +29,8 @@ FILES = {
     f"{REPOSITORY}/Packages.gz": ("index", "nvidia-cuda-debian12", None),
     f"{REPOSITORY}/InRelease": ("index", "nvidia-cuda-debian12", None),
     f"{REPOSITORY}/3bf863cc.pub": ("index", "nvidia-cuda-debian12", None),
+    f"{OF_DNF}/nvidia-driver-535.1-1.el8.x86_64.rpm": ("package", "nvidia-driver", "3:535.1-1.el8"),
+    f"{OF_DNF}/repodata/primary.xml.gz": ("index", "nvidia-cuda-rhel8", None),
 }
 # Whole, a plan finds nothing wrong with it.
 BESIDES = ["manifest.json", "manifest.json.sig"]
@@ -75,7 +78,7 @@ class Signed:
                 "archives": [{**archive, "sha256": self.digests["cuda_cudart"], "bytes": 1}],
             },
             "cudnn": None,
-            "repositories": [{"kind": "nvidia", "name": "nvidia-cuda-debian12"}],
+            "repositories": [{"kind": "nvidia", "name": place.partition("/")[2]} for place in (REPOSITORY, OF_DNF)],
             "steps": [{"component": name, "action": "install"} for name in ("driver", "cuda", "python", "environment")],
         }
 

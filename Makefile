@@ -156,8 +156,8 @@ docs: test-tools ## Update the generated parts of the documentation
 	.venv/bin/python scripts/make_docs.py
 
 .PHONY: collection changelog sanity
-collection: tools ## Build the Galaxy collection into dist/
-	@.venv/bin/python scripts/make_collection.py
+collection: tools ## Build the Galaxy collection into dist/; RELEASE=1.0.0 refuses what is not ready to publish
+	@.venv/bin/python scripts/make_collection.py $(if $(RELEASE),--release $(RELEASE))
 
 changelog: ## Move the fragments of changelogs/ into CHANGELOG.md, under the version of collection/galaxy.yml
 	@$(PYTHON) -E scripts/bootstrap.py --group collection

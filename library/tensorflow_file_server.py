@@ -37,8 +37,10 @@ attributes:
     description: Starts nothing.
   diff_mode:
     support: none
+    description: Changes no node, so there is nothing to compare.
   idempotent:
     support: none
+    description: Each server that it starts is another one.
 author:
   - TensorFlow GPU Stack contributors
 """

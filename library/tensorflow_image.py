@@ -48,6 +48,7 @@ attributes:
     description: The environment in the image before and after.
   idempotent:
     support: full
+    description: An environment that is unchanged since it was packed is not packed again.
 author:
   - TensorFlow GPU Stack contributors
 """

@@ -51,6 +51,7 @@ attributes:
     support: full
   diff_mode:
     support: none
+    description: Changes no node, so there is nothing to compare.
 author:
   - TensorFlow GPU Stack contributors
 """

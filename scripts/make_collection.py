@@ -2,6 +2,7 @@
 """Build the Galaxy collection from this checkout, whose files stay as they are; what differs is rewritten here.
 
     .venv/bin/python scripts/make_collection.py --output dist
+    .venv/bin/python scripts/make_collection.py --release 1.0.0     refuse what is not ready to publish
 
 The name, version and metadata are those of collection/galaxy.yml.
 """
@@ -26,12 +27,16 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "module_utils"), str(REPOSITORY / "scripts")]
 
-import make_docs  # noqa: E402  # found by the line above
+import check_changes  # noqa: E402  # found by the line above
+import make_docs  # noqa: E402
 from run_playbook import VARIABLES  # noqa: E402
 
 METADATA = REPOSITORY / "collection"
 GALAXY: dict[str, Any] = yaml.safe_load((METADATA / "galaxy.yml").read_text(encoding="utf-8"))
 COLLECTION = f"{GALAXY['namespace']}.{GALAXY['name']}"
+# Each names where this is published. Until then it has placeholders, so that nothing looks real and is not.
+PUBLISHED = ("collection/galaxy.yml", ".github/CODEOWNERS", ".github/ISSUE_TEMPLATE/config.yml")
+PLACEHOLDER = r"(?<!\w)(?:@OWNER/|OWNER/REPOSITORY\b)"
 # From, and to in the collection. Links are followed but for those among the playbooks.
 PLACES = (
     ("library", "plugins/modules"),
@@ -268,11 +273,31 @@ def build(output: Path) -> Path:
     return output / f"{GALAXY['namespace']}-{GALAXY['name']}-{GALAXY['version']}.tar.gz"
 
 
+def unready(release: str, repository: Path = REPOSITORY) -> list[str]:
+    """Why this version of the checkout cannot be published."""
+    galaxy = repository / METADATA.relative_to(REPOSITORY) / "galaxy.yml"
+    version = yaml.safe_load(galaxy.read_text(encoding="utf-8"))["version"]
+    found = [] if release == version else [f"collection/galaxy.yml has version {version}, not {release}."]
+    fragments = [path.name for path in (repository / "changelogs" / "fragments").glob("*.yml")]
+    if fragments:
+        found.append(f"{', '.join(sorted(fragments))} in changelogs/fragments: run make changelog.")
+    if check_changes.newest_release(repository) != version:
+        found.append(f"The changelog has nothing about {version}: run make changelog.")
+    places = [name for name in PUBLISHED if re.search(PLACEHOLDER, (repository / name).read_text(encoding="utf-8"))]
+    if places:
+        found.append(f'OWNER or REPOSITORY in {", ".join(places)}: see "Before you publish" in CONTRIBUTING.md.')
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "dist", help="directory of the archive")
     parser.add_argument("--tree", type=Path, help="write the collection's tree into this directory instead")
+    parser.add_argument("--release", metavar="VERSION", help="build only what can be published as this version")
     options = parser.parse_args(arguments)
+    if options.release and (problems := unready(options.release)):
+        print(*problems, sep="\n", file=sys.stderr)
+        return 2
     if options.tree:
         stage(options.tree)
         print(options.tree)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import make_collection
 import pytest
 import yaml
 
@@ -80,3 +81,34 @@ def test_hooks_before_a_commit_run_the_pinned_tools() -> None:
     assert {hook["entry"].split()[0].rpartition("/")[0] for hook in hooks} == {".venv/bin"}
     made = {"ruff", "yamllint", "codespell", "python"}
     assert {hook["entry"].split()[0].rpartition("/")[2] for hook in hooks} == made
+
+
+def test_what_is_not_ready_to_publish_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = " ".join(make_collection.unready("0.9.0"))
+    assert re.search(r"collection/galaxy\.yml has version [\d.]+, not 0\.9\.0\.", said)
+    assert f'OWNER or REPOSITORY in {", ".join(make_collection.PUBLISHED)}: see "Before you publish"' in said
+    assert make_collection.main(["--release", "0.9.0", "--output", str(tmp_path)]) == 2
+    assert "not 0.9.0" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    for name in (*make_collection.PUBLISHED, "changelogs/changelog.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        path.write_text(text.replace("OWNER/REPOSITORY", "me/stack").replace("@OWNER/", "@me/"))
+    assert make_collection.unready(make_collection.GALAXY["version"], tmp_path) == []
+    (tmp_path / "changelogs" / "fragments").mkdir(parents=True)
+    (tmp_path / "changelogs" / "fragments" / "mine.yml").write_text("bugfixes: [It works.]\n")
+    left = make_collection.unready(make_collection.GALAXY["version"], tmp_path)
+    assert left == ["mine.yml in changelogs/fragments: run make changelog."]
+
+
+def test_placeholders_are_where_the_page_says() -> None:
+    """So that no other file names a place that looks real and is not."""
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Before you publish")[1].split("##")[0]
+    assert [name for name in make_collection.PUBLISHED if f"`{name}`" not in page] == []
+    listed = ["git", "grep", "--files-with-matches", "--extended-regexp", "@OWNER/|OWNER/REPOSITORY"]
+    found = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.split()
+    if found:  # in a clone
+        assert set(found) - {"tests/contract/test_house.py"} == {*make_collection.PUBLISHED} | {
+            "scripts/make_collection.py"
+        }

@@ -130,6 +130,7 @@ def test_module_says_what_it_is(module: ModuleType, monkeypatch: pytest.MonkeyPa
     assert arguments_of_main(module, monkeypatch)["supports_check_mode"] is True
     for attribute in ("check_mode", "diff_mode"):
         assert documentation["attributes"][attribute]["support"] in ("full", "partial", "none")
+    assert [name for name, attribute in documentation["attributes"].items() if not attribute.get("description")] == []
     assert documentation["attributes"]["check_mode"]["support"] == "full"
 
 

@@ -61,7 +61,8 @@ _IPV6 = re.compile(
     r"(?<![\w:.])(?:[0-9a-f]{1,4}:){3,7}(?::?[0-9a-f]{1,4}){1,4}(?![\w:])|(?<![\w:])(?:fe80|fd\w\w)::[0-9a-f:]+", re.I
 )
 _INNER_HOST = re.compile(
-    r"(?<![\w.-])(?!(?:google|tensorflow|keras|numpy|pip|urllib3|jax)\.)[\w-]+(?:\.[\w-]+)*\.(?:internal|local|lan|intra|corp|home|localdomain|home\.arpa)\b(?![.-]\w)",
+    r"(?<![\w.-])(?!(?:google|tensorflow|keras|numpy|pip|urllib3|jax)\.)[\w-]+(?:\.[\w-]+)*"
+    r"\.(?:internal|local|lan|intra|corp|home|localdomain|home\.arpa)\b(?![.-]\w)",
     re.IGNORECASE,
 )
 # Servers that everybody knows, so that a reader sees which one failed.

@@ -1,4 +1,4 @@
-"""Thousands of digits, of which Python makes no number, in what nodes, servers and people say."""
+"""What Python's own functions do not take, in what nodes, servers and people say: thousands of digits above all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from ansible.module_utils.tensorflow_stack.check import diagnose, verdicts
 from ansible.module_utils.tensorflow_stack.environment.shared_store import find_store
 from ansible.module_utils.tensorflow_stack.errors import RefusedError, StackError
-from ansible.module_utils.tensorflow_stack.io import file_server, writing
-from ansible.module_utils.tensorflow_stack.io.downloads import Source, _Kept
+from ansible.module_utils.tensorflow_stack.io import file_server, index, writing
+from ansible.module_utils.tensorflow_stack.io.downloads import Answer, Source, _Kept
 from ansible.module_utils.tensorflow_stack.locking.companions import bound_against
 from ansible.module_utils.tensorflow_stack.locking.offers import Offers
 from ansible.module_utils.tensorflow_stack.node import texts
@@ -77,7 +77,8 @@ def test_size_in_a_lock() -> None:
 
 
 @pytest.mark.parametrize(
-    "leftover", [pytest.param(".manifest.json.4294967299-x.new", id="a number of no process"), ".manifest.json.0²-x.new"]
+    "leftover",
+    [pytest.param(".manifest.json.4294967299-x.new", id="a number of no process"), ".manifest.json.0²-x.new"],
 )
 def test_file_that_is_named_as_a_writer_names_what_it_leaves(tmp_path: Path, leftover: str) -> None:
     (tmp_path / leftover).touch()
@@ -109,6 +110,16 @@ def test_pages_and_metadata_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None
     assert offers.files("demo") in (None, ())
     metadata = f"Name: tensorflow-text\nRequires-Dist: tensorflow<{DIGITS}; extra == 'tensorflow'\n\n"
     assert bound_against("tensorflow-text", "2.8.0", metadata, "2.8.0") is None
+
+
+def test_page_that_pythons_parser_of_html_does_not_take() -> None:
+    headers = email.message.Message()
+    headers["Content-Type"] = "text/html"
+    source = Source("https://x.example", name="package index", settings="x")
+    with pytest.raises(StackError, match="no HTML"):
+        index.rows_of(
+            source, Answer(b"<a href=x><![" + b"[" * 9, headers, "https://x.example/demo/"), "The page of demo"
+        )
 
 
 @pytest.mark.parametrize("version", [DIGITS, f"2.{DIGITS}"])

@@ -154,6 +154,8 @@ def test_an_image_from_the_pack_to_its_removal(host: Host) -> None:
     assert (len(host.mounts()), host.works()) == (1, True)
     code, output = host.play("workstation", **wish)
     assert (code, changed(output)) == (0, 0), output
+    code, output = host.play("doctor")
+    assert code == 0 and "healthy: /opt/tensorflow/" in output, output
 
     host.podman("restart", "--time=1", host.name)
     host.let_in()
@@ -174,6 +176,8 @@ def test_an_image_from_the_pack_to_its_removal(host: Host) -> None:
     assert code != 0 and "is not the one that was fetched" in output, output
     said = host.inside(f"systemctl stop '{unit}'; systemctl start '{unit}' 2>&1 || true")
     assert "dependency job" in said.lower(), said
+    code, output = host.play("doctor")
+    assert code != 0 and "1. image_changed: " in output and "2. image_not_mounted: " in output, output
     code, output = host.play("workstation", **wish)
     assert (code, len(host.mounts()), host.works()) == (0, 1, True), output
     code, output = host.play("verify")

@@ -37,6 +37,8 @@ FACTS = {
     "driver_moved": "different versions of libraries and module",
     "reboot_required": "the check did not run, because a reboot is required",
     "environment_missing": "the environment does not exist",
+    "image_changed": "the file of the image that is the environment, if it is another one or cannot be read",
+    "image_not_mounted": "the path at which the image that is the environment is to be mounted",
     "cuda_build": "TensorFlow was built with CUDA",
     "gpus_hidden": "variable that hides every GPU",
     "cudnn_copies": "directories of cuDNN libraries mapped by one process",
@@ -164,13 +166,14 @@ def diagnose_check(
     expect_gpu: bool,
     distributions: Iterable[str] = (),
     cpu: Mapping[str, bool] | None = None,
+    image: Mapping[str, Any] | None = None,
 ) -> list[Cause]:
     """The causes of a verdict that is not the wished one, from the result of `tensorflow_gpu_check` and the node."""
     details = [stage["detail"] for stage in check["report"]["stages"]]
     # The log first: the others repeat it.
     text = "\n".join([*check["stderr_tail"], *details, check["reason"]])
     facts = read_facts(
-        node=node, report=check["report"], verdict=check["verdict"], distributions=distributions, cpu=cpu
+        node=node, report=check["report"], verdict=check["verdict"], distributions=distributions, cpu=cpu, image=image
     )
     return diagnose(rows, text=text, facts=facts, expect_gpu=expect_gpu)
 
@@ -182,6 +185,7 @@ def read_facts(
     verdict: str | None = None,
     distributions: Iterable[str] = (),
     cpu: Mapping[str, bool] | None = None,
+    image: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The FACTS of a node record, and of the report and verdict of a check; a false value: it does not hold."""
     facts: dict[str, Any] = {}
@@ -214,7 +218,7 @@ def read_facts(
             facts["cuda_build"] = report["build_info"]["is_cuda_build"]
     if verdict:
         facts.update(reboot_required=verdict == "reboot_required", environment_missing=verdict == "environment_missing")
-    facts.update(cpu or {})
+    facts.update({**(cpu or {}), **(image or {})})
     names = sorted({name for name in distributions if _TENSORFLOWS.match(name.lower().replace("-", "_"))})
     facts["several_tensorflows"] = names if len(names) > 1 else []
     return facts

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..environment import images
 from ..environment.root import check_program, check_root
 from ..errors import NotStartedError, StackError
 from ..io.commands import run
@@ -96,34 +97,51 @@ def examine_node(
     installed, loaded = node["driver"]["installed"] or "none", node["driver"]["loaded"] or "none"
     versions = {"driver": installed if installed == loaded else f"{installed} ({loaded} in the kernel)"}
     if python is None:
+        root = node["environments_root"]["path"]
         subject = f"the last build of {environment}" if environment else "this node"
-        text = f"{_system_text(node)}\n{kept_text(node['environments_root']['path'], environment)}"
-        causes = diagnose(rows, text=text, facts=read_facts(node=node), expect_gpu=expect_gpu)
+        subject = os.path.join(root, known["name"]) if known else subject
+        text = f"{_system_text(node)}\n{kept_text(root, environment)}"
+        facts = read_facts(node=node, image=_image_facts(node, known))
+        causes = diagnose(rows, text=text, facts=facts, expect_gpu=expect_gpu)
         return Examination(subject, healthy=not causes, causes=causes, versions=versions)
 
     # From 2.15 on TensorFlow names a library that it does not find only when it is asked to.
     os.environ.update(TF_CPP_MAX_VLOG_LEVEL="1", TF_CPP_VMODULE="dso_loader=1")
     outcome = probe.examine(python, expect_gpu=expect_gpu, gpu_count=len(gpus), time_limit=time_limit)
     distributions = _distributions(python)
-    causes = []
-    if not outcome.is_good:
-        check = dataclasses.asdict(outcome)
-        # What is seen now comes before what an earlier build or check said.
-        check["stderr_tail"] += _system_text(node).splitlines()
-        if known is not None:
-            check["stderr_tail"] += split_lines(kept_text(node["environments_root"]["path"], known["name"]))
-        causes = diagnose_check(
-            rows, check, node=node, expect_gpu=expect_gpu, distributions=distributions, cpu=read_cpu()
-        )
     return Examination(
         python,
         healthy=outcome.is_good,
-        causes=causes,
+        causes=[] if outcome.is_good else _causes(rows, outcome, node, known, expect_gpu, distributions),
         verdict=outcome.verdict,
         reason=outcome.reason,
         versions={**_shown(distributions), **versions},
         report=outcome.report,
         log_tail=outcome.stderr_tail[-20:],
+    )
+
+
+def _causes(
+    rows: Sequence[Mapping[str, Any]],
+    outcome: probe.CheckOutcome,
+    node: Mapping[str, Any],
+    known: Mapping[str, Any] | None,
+    expect_gpu: bool,
+    distributions: Mapping[str, str],
+) -> list[Cause]:
+    check = dataclasses.asdict(outcome)
+    # What is seen now comes before what an earlier build or check said.
+    check["stderr_tail"] += _system_text(node).splitlines()
+    if known is not None:
+        check["stderr_tail"] += split_lines(kept_text(node["environments_root"]["path"], known["name"]))
+    return diagnose_check(
+        rows,
+        check,
+        node=node,
+        expect_gpu=expect_gpu,
+        distributions=distributions,
+        cpu=read_cpu(),
+        image=_image_facts(node, known),
     )
 
 
@@ -155,13 +173,19 @@ def describe(examination: Examination) -> list[str]:
 
 
 def _environment(node: Mapping[str, Any], name: str | None) -> tuple[Mapping[str, Any] | None, str | None]:
-    """The row of the environment and its Python; none where none was ever applied."""
+    """The row of the environment and its Python; none where none was ever applied.
+
+    Of an image that is not mounted, the manifest's entry and no Python.
+    """
     root = node["environments_root"]["path"]
     name = name or (node["manifest"] or {}).get("current")
     if not name:
         return None, None
     rows = {row["name"]: row for row in node["environments"]}
     if name not in rows:
+        unmounted = {"name": name, **((node["manifest"] or {}).get("environments", {}).get(name) or {})}
+        if _image_facts(node, unmounted).get("image_not_mounted"):
+            return unmounted, None
         # A first build that failed leaves nothing but its log.
         if kept_text(root, name):
             return None, None
@@ -172,6 +196,12 @@ def _environment(node: Mapping[str, Any], name: str | None) -> tuple[Mapping[str
     python = os.path.join(root, name, "bin", "python")
     check_program(python)
     return rows[name], python
+
+
+def _image_facts(node: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, Any]:
+    if known is None:
+        return {}
+    return images.facts_of(os.path.realpath(os.path.join(node["environments_root"]["path"], known["name"])))
 
 
 def _distributions(python: str) -> dict[str, str]:

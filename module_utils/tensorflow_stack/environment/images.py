@@ -138,6 +138,21 @@ def find_damage(build: str, sha256: str) -> list[str]:
     return [] if is_whole else [f"its image {path} is not the one that was fetched"]
 
 
+def facts_of(build: str) -> dict[str, Any]:
+    """Of the image that is to be mounted as the build at this path, for the doctor; none if it is no image.
+
+    Reads all of the image.
+    """
+    note = read_note(build)
+    if note is None:
+        return {}
+    file = _file_of(os.path.dirname(os.path.dirname(build)), note["sha256"], SUFFIX)
+    return {
+        "image_changed": file if find_damage(build, note["sha256"]) else None,
+        "image_not_mounted": None if os.path.ismount(build) else build,
+    }
+
+
 def _file_of(root: str, sha256: str, suffix: str) -> str:
     return os.path.join(root, DIRECTORY, sha256 + suffix)
 

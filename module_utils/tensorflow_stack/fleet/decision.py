@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import StackError
 
 # One environment of a node, as an item of `fleet_environments`; each stands for the inventory variable of its name.
-KEYS = ("version", "requirements", "environment", "python", "gpu", "cuda_source", "cudnn_source")
+KEYS = ("version", "requirements", "environment", "image", "python", "gpu", "cuda_source", "cudnn_source")
 _SHOWN = 10
 
 

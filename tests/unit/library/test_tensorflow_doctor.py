@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -270,3 +272,56 @@ def test_a_build_for_the_cpu_needs_no_driver(run_module: RunModule, before: str,
     causes = [cause["cause"] for cause in result["causes"]]
     assert causes == ([] if healthy else ["driver_not_installed"])
     assert result["faults"] == 0
+
+
+@pytest.fixture
+def image(node: Callable[..., Any], tmp_path: Path) -> Path:
+    """The file of an image that is not mounted, though its environment was applied last."""
+    root = tmp_path / "root"
+    build = root / ".builds" / "tensorflow-2.8.0-1a2b3c4d5e6f-1"
+    build.mkdir(parents=True)
+    (root / "tensorflow-2.8.0").symlink_to(f".builds/{build.name}")
+    sha256 = hashlib.sha256(b"an image").hexdigest()
+    (root / ".images").mkdir()
+    file = root / ".images" / f"{sha256}.squashfs"
+    file.write_bytes(b"an image")
+    note = {"sha256": sha256, "bytes": 8, "verity_sha256": "", "root_hash": "", "protection": "compared"}
+    (root / ".images" / f"{build.name}.json").write_text(json.dumps({**note, "complete": True}))
+    manifest = {"current": "tensorflow-2.8.0", "environments": {"tensorflow-2.8.0": {"flavour": "cpu"}}}
+    node("no_gpu_debian12", environments_root={"path": str(root)}, environments=[], manifest=manifest)
+    return file
+
+
+def test_an_image_that_is_not_mounted_is_named_with_what_to_do(run_module: RunModule, image: Path) -> None:
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    (cause,) = result["causes"]
+    environment = image.parent.parent / "tensorflow-2.8.0"
+    assert (result["subject"], result["healthy"], cause["cause"]) == (str(environment), False, "image_not_mounted")
+    assert cause["says"] == f"The environment is an image that is not mounted at {environment.resolve()}."
+    assert f"`systemctl status {environment.resolve()}` says why" in cause["do"]
+
+
+def test_an_image_that_was_changed_is_why_it_is_not_mounted(run_module: RunModule, image: Path) -> None:
+    image.write_bytes(b"another")
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    named = [(cause["cause"], cause["follows"]) for cause in result["causes"]]
+    assert named == [("image_changed", None), ("image_not_mounted", "image_changed")]
+
+
+def test_an_image_that_was_changed_under_its_mount(
+    run_module: RunModule, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image.write_bytes(b"another")
+    root = image.parent.parent
+    program = root / "tensorflow-2.8.0" / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    doctor.read_node()["environments"].append({"name": "tensorflow-2.8.0", "flavour": "cpu"})
+    monkeypatch.setattr(os.path, "ismount", lambda _: True)
+    result = run_module("tensorflow_doctor", diagnoses=ROWS)
+    first = result["causes"][0]
+    assert first["says"] == (
+        f"The environment is an image, and its file {image} is not the one that was fetched, or cannot be read."
+    )
+    assert "it fetches the image again" in first["do"]

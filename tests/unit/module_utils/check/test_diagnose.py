@@ -143,6 +143,8 @@ FACT_CASES: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("cudnn_shadowed", {"report": {**HEALTHY_REPORT, "libraries": [OLD_CUDNN]}, "verdict": "cudnn_too_old"}),
+    ("image_changed", {"image": {"image_changed": "/i.squashfs", "image_not_mounted": "/b"}}),
+    ("image_not_mounted", {"image": {"image_changed": None, "image_not_mounted": "/b"}}),
     ("several_tensorflows", {"distributions": ["numpy", "tensorflow", "tensorflow-cpu", "tensorflow-estimator"]}),
     ("environment_missing", {"node": node(), "verdict": "environment_missing"}),
     ("cpu_avx_hidden", {"cpu": {"cpu_avx": False, "virtual": True}}),
@@ -164,7 +166,9 @@ def test_every_row_of_facts_is_proven() -> None:
 
 def test_a_healthy_node_has_no_cause() -> None:
     cpu = {"cpu_avx": True, "virtual": False}
-    facts = read_facts(node=HEALTHY_NODE, report=HEALTHY_REPORT, verdict="ok", distributions=["tensorflow"], cpu=cpu)
+    image = {"image_changed": None, "image_not_mounted": None}
+    seen = {"node": HEALTHY_NODE, "report": HEALTHY_REPORT, "cpu": cpu, "image": image}
+    facts = read_facts(**seen, verdict="ok", distributions=["tensorflow"])
     assert diagnose(ROWS, facts=facts) == []
     assert set(facts) == set(FACTS)
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from ansible.module_utils.tensorflow_stack.errors import StackError
 from ansible.module_utils.tensorflow_stack.fleet.decision import KEYS, check_environments, decide, kind_of, refuse_fleet
+from ansible.module_utils.tensorflow_stack.planning.options import OPTIONS
 
 from tests import nodes
 from tests.unit.module_utils.planning.test_kept import planned as plan_of
 
+REPOSITORY = Path(__file__).resolve().parents[4]
 DONE = {"environment": {"action": "keep"}, "check": {"verdict": "ok"}}
 TO_DO: dict[str, Any] = {"environment": None, "check": None}
 
@@ -108,3 +110,11 @@ def test_environments_that_cannot_be_meant(environments: Any, message: str) -> N
     with pytest.raises(StackError) as error:
         check_environments(environments)
     assert error.value.message == message
+
+
+def test_every_key_of_an_environment_reaches_its_plan() -> None:
+    """In the preflight by the options of the plan, and where a node is changed by the variables of the play."""
+    assert set(KEYS) == OPTIONS["environments"]["options"].keys()
+    check_environments([dict.fromkeys(KEYS, "x")])
+    variables = (REPOSITORY / "playbooks" / "vars" / "fleet.yml").read_text(encoding="utf-8")
+    assert {key for key in KEYS if f"fleet_node_environment.{key} " not in variables} == set()

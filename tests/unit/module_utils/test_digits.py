@@ -94,7 +94,7 @@ def test_headers_of_a_server() -> None:
     kept._bytes = 3
     assert kept.start_of(answer) == 0
     source = Source("https://x.example", name="x", settings="x")
-    source._open = lambda url, read, **named: read(answer)  # type: ignore[method-assign]
+    source._open = lambda url, read, **named: read(answer)
     assert source.state_of("https://x.example/x", what="x") == {"bytes": None, "marks": ["", ""]}
 
 

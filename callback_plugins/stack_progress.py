@@ -69,7 +69,7 @@ _TAIL_BYTES = 1 << 18
 _PHASE = re.compile(r"^== (.+)$", re.MULTILINE)
 _PREPARED = re.compile(r"^Prepared ([0-9]+) packages?\b", re.MULTILINE)
 _BUILDING = re.compile(r"Building (\S+)$")
-_COMPILING = re.compile(r"Compiling ([0-9,]+) files\b")
+_COMPILING = re.compile(r"Compiling ([0-9,]{1,18}) files\b")
 _SHOWN_ADDITIONS = 8
 # Hosts, for each of which a run ends with how to use what is ready.
 _MOST_USED = 3

@@ -34,8 +34,9 @@ def short_name(action: str) -> str:
 
 def columns(environ: Mapping[str, str], stream: IO[str]) -> int | None:
     """The width to fold text to: COLUMNS, else the terminal's. None without one, so that a log can be searched."""
-    if environ.get("COLUMNS", "").isdigit() and int(environ["COLUMNS"]):
-        return max(_LEAST, int(environ["COLUMNS"]))
+    wish = environ.get("COLUMNS", "")
+    if re.fullmatch("[0-9]{1,9}", wish) and int(wish):
+        return max(_LEAST, int(wish))
     try:
         return max(_LEAST, os.get_terminal_size(stream.fileno()).columns or 80)
     except (OSError, ValueError):

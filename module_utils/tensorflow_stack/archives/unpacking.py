@@ -38,7 +38,9 @@ class Tree:
         try:
             with tarfile.open(path, "r:*") as archive:
                 _Walk(self, archive, component, name).run()
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk: gzip's own has no number
             raise StackError(
                 f"{name} cannot be unpacked: {error}. Its hash is as expected, so the file itself is damaged, or this "
                 "node's Python cannot decompress it (for .tar.xz it needs the module lzma)."

@@ -281,8 +281,8 @@ def _different(installed: str | None, loaded: str | None) -> list[str]:
     """TensorFlow drops leading zeros: 163.01 is 163.1."""
     if not installed or not loaded:
         return []
-    same = [int(part) for part in re.findall(r"\d+", installed)] == [int(part) for part in re.findall(r"\d+", loaded)]
-    return [] if same else [installed, loaded]
+    one, other = ([part.lstrip("0") for part in re.findall("[0-9]+", text)] for text in (installed, loaded))
+    return [] if one == other else [installed, loaded]
 
 
 def _hiding(variables: Mapping[str, str]) -> list[str]:

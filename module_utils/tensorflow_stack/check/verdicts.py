@@ -166,7 +166,7 @@ def _driver_version(libcuda: str) -> str | None:
 
 def _integers(version: str) -> tuple[int, ...]:
     """NVIDIA's versions are compared as numbers: 470.256.02 is what TensorFlow calls 470.256.2."""
-    return tuple(int(part) for part in re.findall(r"\d+", version))
+    return tuple(int(part) for part in re.findall("[0-9]{1,18}", version))
 
 
 def _runs(driver: str, cuda: str) -> bool:

@@ -16,7 +16,9 @@ from ..records.lockfile import Distribution
 _LOCK = ".lock"
 # Another run holds the lock as long as it links some thousand files.
 _MOST_SECONDS = 60
-_VERSION = re.compile(r"^version_info *= *(?P<version>(?P<major>\d+)\.(?P<minor>\d+)\.[\w.+]+) *$", re.MULTILINE)
+_VERSION = re.compile(
+    r"^version_info *= *(?P<version>(?P<major>[0-9]{1,4})\.(?P<minor>[0-9]{1,4})\.[\w.+]+) *$", re.MULTILINE
+)
 _DIGEST = 16
 # Before that the head of a file of bytecode does not say how it is compared with its source.
 # fact: PEP 552, Python 3.7, 2026-11-27

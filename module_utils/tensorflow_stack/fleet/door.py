@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def _check_batches(batches: Sequence[str]) -> None:
     """Raises StackError unless each is a count of nodes or a percentage, as `serial` of a play takes them."""
     for size in batches:
         digits = size[:-1] if size.endswith("%") else size
-        if not digits.isascii() or not digits.isdigit() or int(digits) == 0:
+        if not re.fullmatch("[0-9]{1,9}", digits) or int(digits) == 0:
             raise StackError(
                 f"fleet_batches has {size!r}, but must be a list of node counts or percentages, such as [1, 10%, 100%]."
             )

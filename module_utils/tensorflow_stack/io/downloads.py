@@ -116,9 +116,9 @@ class Source:
 
         def read(response: Any) -> dict[str, Any]:
             headers = response.headers
-            size = headers.get("Content-Length")
+            size = str(headers.get("Content-Length") or "").strip()
             marks = [str(headers.get(name) or "") for name in ("ETag", "Last-Modified")]
-            return {"bytes": None if size is None else int(size), "marks": marks}
+            return {"bytes": int(size) if re.fullmatch("[0-9]{1,18}", size) else None, "marks": marks}
 
         return self._open(url, read, what=what, method="HEAD")
 
@@ -265,7 +265,9 @@ class _Kept:
 
     def start_of(self, response: Any) -> int:
         """With which byte of the file an answer begins: 0, or the first one that is missing."""
-        answered = re.match(r"bytes (\d+)-\d+/(\d+)\Z", response.headers.get("Content-Range") or "")
+        answered = re.match(
+            r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})\Z", response.headers.get("Content-Range") or ""
+        )
         if getattr(response, "status", None) != 206 or not answered or not self._bytes:
             return 0
         if (int(answered.group(1)), int(answered.group(2))) != (self._bytes, self._size):

@@ -32,7 +32,7 @@ _STACK_BYTES = 512 << 10
 _START_SECONDS = 30.0
 _INDEX_AS_JSON = "application/vnd.pypi.simple.v1+json"
 _KINDS = {".html": "text/html", ".json": "application/json"}
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})\Z")
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main()"
 
 

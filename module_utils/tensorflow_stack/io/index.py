@@ -50,7 +50,10 @@ def rows_of(source: Source, answer: Answer, what: str) -> list[Mapping[str, Any]
         rows = _listed_rows(source, answer.body, what)
     else:
         parser = _Anchors()
-        parser.feed(answer.body.decode("utf-8", "replace"))
+        try:
+            parser.feed(answer.body.decode("utf-8", "replace"))
+        except AssertionError as error:  # so Python's parser says that "<![" begins nothing
+            raise source.unusable(what, f"sent a page that is no HTML: {str(error)[:120]}") from error
         rows = parser.rows
     return [row for row in (_row(row, answer.url) for row in rows) if row is not None]
 

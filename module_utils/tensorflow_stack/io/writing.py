@@ -104,7 +104,7 @@ def is_leftover(entry: str, name: str) -> bool:
 
 
 def _leftover(name: str, entry: str) -> Match[str] | None:
-    return re.fullmatch(rf"\.{re.escape(name)}\.(\d+)-\w+\.new", entry)
+    return re.fullmatch(rf"\.{re.escape(name)}\.([0-9]{{1,9}})-\w+\.new", entry)
 
 
 def sync_directory(path: str) -> None:

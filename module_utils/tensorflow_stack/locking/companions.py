@@ -6,7 +6,7 @@ import email.parser
 import re
 from dataclasses import dataclass
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -55,7 +55,8 @@ def bound_against(name: str, version: str, metadata: str, release: str) -> Bound
     for text in message.get_all("Requires-Dist") or ():
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
+            is_excluded = not requirement.specifier.contains(release, prereleases=True)
+        except ValueError:  # what is no requirement, or has thousands of digits
             continue
         if requirement.name not in TENSORFLOW_PROJECTS:
             continue
@@ -65,7 +66,6 @@ def bound_against(name: str, version: str, metadata: str, release: str) -> Bound
             return None
         extra = str(canonicalize_name(found[1]))
         # A release candidate in a bound is meant as its release.
-        is_excluded = not requirement.specifier.contains(release, prereleases=True)
         if requirement.name == "tensorflow" and _EXTRA.fullmatch(extra) and is_excluded:
             text = f"{requirement.name}{requirement.specifier}"
             return Bound(name, version, text, found[1], _is_below(requirement.specifier, release))

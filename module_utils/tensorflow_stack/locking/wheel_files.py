@@ -208,7 +208,7 @@ class _RemoteFile(io.RawIOBase):
             if cause is not None and not isinstance(cause, urllib.error.HTTPError):
                 raise _UnreachableError(error.message) from error
             raise
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        span = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
         if span is None:
             return 0, answer.body, len(answer.body)
         return int(span[1]), answer.body, int(span[2])

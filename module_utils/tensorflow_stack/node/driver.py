@@ -9,7 +9,7 @@ from typing import Any
 from ..records.libraries import is_stub
 from .libraries import find_libcuda
 from .loader import Loader
-from .texts import parse_driver_version, parse_libcuda_name
+from .texts import LONGEST_VERSION, parse_driver_version, parse_libcuda_name
 
 # A libcuda of NVIDIA's package for forward compatibility is no driver: it runs on the driver of another branch.
 _COMPATIBILITY = re.compile(r"/cuda(-[0-9.]+)?/compat/")
@@ -18,7 +18,8 @@ _COMPATIBILITY = re.compile(r"/cuda(-[0-9.]+)?/compat/")
 def read_driver(loader: Loader) -> dict[str, Any]:
     files = loader.files
     module_version = (files.text("/sys/module/nvidia/version", "driver.loaded") or "").strip()
-    if module_version and not re.fullmatch(r"[0-9]+(\.[0-9]+)+", module_version):
+    is_version = re.fullmatch(r"[0-9]+(\.[0-9]+)+", module_version) and len(module_version) <= LONGEST_VERSION
+    if module_version and not is_version:
         files.add_unread("driver.loaded", "/sys/module/nvidia/version: not a version")
         module_version = ""
     text = files.text("/proc/driver/nvidia/version", "driver.kind")

@@ -19,9 +19,9 @@ _SERVICES = (  # fact: NVIDIA's packages of the driver and of DCGM, 2026-11-26
     "nv-hostengine",
     "dcgm-exporter",
 )
-_SLURM_CGROUP = re.compile(r"/job_(\d+)(?:/|$)", re.MULTILINE)
-_SLURM_VARIABLE = re.compile(r"(?:^|\0)SLURM_JOB_ID=(\d+)")
-_UID = re.compile(r"^Uid:\s+(\d+)", re.MULTILINE)
+_SLURM_CGROUP = re.compile(r"/job_([0-9]{1,18})(?:/|$)", re.MULTILINE)
+_SLURM_VARIABLE = re.compile(r"(?:^|\0)SLURM_JOB_ID=([0-9]{1,18})(?:\0|$)")
+_UID = re.compile(r"^Uid:\s+([0-9]{1,18})\b", re.MULTILINE)
 
 
 def find_users(files: NodeFiles, *, gpu: bool, environment: str | None) -> dict[str, list[dict[str, Any]]]:

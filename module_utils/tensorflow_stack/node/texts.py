@@ -20,7 +20,8 @@ OS_FAMILIES = {
 }
 
 
-_LONGEST_VERSION = 40
+# No version is as long: whoever wrote a longer one did not mean it, and Python makes no number of thousands of digits.
+LONGEST_VERSION = 40
 
 
 class DriverModule(NamedTuple):
@@ -32,7 +33,7 @@ def parse_driver_version(text: str) -> DriverModule | None:
     """The loaded module by /proc/driver/nvidia/version, in the proprietary and in the open shape."""
     shape = r"^NVRM version:\s+(.*\bKernel Module\b.*?)\s+([0-9]+(?:\.[0-9]+)+)(?:\s|$)"
     match = re.search(shape, text, re.MULTILINE)
-    if match is None:
+    if match is None or len(match.group(2)) > LONGEST_VERSION:
         return None
     return DriverModule(version=match.group(2), kind="open" if " Open " in match.group(1) else "proprietary")
 
@@ -111,7 +112,8 @@ def parse_cudnn_header(text: str) -> str | None:
     values = dict(re.findall(r"^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL)\s+([0-9]+)", text, re.MULTILINE))
     if len(values) != 3:
         return None
-    return "{MAJOR}.{MINOR}.{PATCHLEVEL}".format(**values)
+    version = "{MAJOR}.{MINOR}.{PATCHLEVEL}".format(**values)
+    return version if len(version) <= LONGEST_VERSION else None
 
 
 def parse_libcuda_name(name: str) -> str | None:
@@ -138,8 +140,7 @@ def parse_loader_conf(text: str) -> list[str]:
 
 def _first_group(pattern: AnyStr, text: AnyStr) -> AnyStr | None:
     match = re.search(pattern, text)
-    # No version is as long: whoever wrote that did not mean one.
-    return match.group(1) if match and len(match.group(1)) <= _LONGEST_VERSION else None
+    return match.group(1) if match and len(match.group(1)) <= LONGEST_VERSION else None
 
 
 def natural_order(text: str) -> list[Any]:

@@ -27,7 +27,7 @@ _OPTIONS = (
     "-o=Acquire::Retries=3",
 )
 # Who holds a lock, as apt prints it since 1.9.
-_LOCKED = re.compile(r"Could not get lock (\S+?)\.? (?:It is held by process ([0-9]+) \((.*?)\)|- open)")
+_LOCKED = re.compile(r"Could not get lock (\S+?)\.? (?:It is held by process ([0-9]{1,9}) \((.*?)\)|- open)")
 
 # Without the pins of the node: a broken file of them must not hide what is available.
 CACHE = ("apt-cache", "-o=Dir::Etc::preferences=/dev/null", "-o=Dir::Etc::preferencesparts=/dev/null")

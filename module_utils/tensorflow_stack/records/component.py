@@ -16,7 +16,7 @@ PACKAGES = "packages"
 ARCHIVES = "archives"
 
 # Of CUDA and cuDNN it is what their packages say: 11.8.89~11.8.0.
-_LIBRARY_VERSION = r"[0-9][0-9A-Za-z.+~-]*"
+_LIBRARY_VERSION = r"[0-9][0-9A-Za-z.+~-]{0,99}"
 
 
 class Component(NamedTuple):
@@ -29,7 +29,13 @@ class Component(NamedTuple):
 
 # In the order in which they are installed.
 COMPONENTS = (
-    Component("driver", label="driver", role="nvidia_driver", version_pattern=r"[0-9]+(\.[0-9]+)*", is_library=False),
+    Component(
+        "driver",
+        label="driver",
+        role="nvidia_driver",
+        version_pattern=r"[0-9]{1,9}(\.[0-9]{1,9}){0,9}",
+        is_library=False,
+    ),
     Component("cuda", label="CUDA", role="cuda_toolkit", version_pattern=_LIBRARY_VERSION, is_library=True),
     Component("cudnn", label="cuDNN", role="cudnn", version_pattern=_LIBRARY_VERSION, is_library=True),
 )

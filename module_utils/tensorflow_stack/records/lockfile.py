@@ -22,7 +22,7 @@ LOCK_BYTES = 16 << 20
 _HEADER = re.compile(r"# (?P<key>[a-z][a-z0-9_ ]*): ?(?P<value>.*)")
 _DISTRIBUTION = re.compile(
     r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)==(?P<version>[0-9][A-Za-z0-9.!+_]*)"
-    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*) # (?P<bytes>[0-9]+) bytes(?P<from_source>, from source)?"
+    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})*) # (?P<bytes>[0-9]{1,18}) bytes(?P<from_source>, from source)?"
 )
 _BUILT_WITH = "# built with: "
 _CONSTRAINT = re.compile(r"(?P<requirement>.+?) \((?P<symptom>.*)\)")

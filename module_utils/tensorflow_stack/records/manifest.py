@@ -77,11 +77,20 @@ def find_misfit(content: dict[str, Any]) -> str | None:
             return f"has an entry of {name} that this toolkit did not write"
         if check is not None and not (isinstance(check, dict) and check.keys() >= _CHECK_KEYS):
             return f"has a check of {name} that this toolkit did not write"
+        if not _are_paths(entry.get("requirements") or {}):
+            return f"has requirements of {name} that this toolkit did not write"
         if not _are_settings(entry.get("asked", {})):
             return f"has variables of {name} that this toolkit did not write"
     if current is not None and not isinstance(current, str):
         return "does not name the current environment"
     return history.find_misfit(content.get("history", []))
+
+
+def _are_paths(requirements: Any) -> bool:
+    """Of files on the controller, by build; None for the release alone."""
+    return isinstance(requirements, dict) and all(
+        path is None or isinstance(path, str) for path in requirements.values()
+    )
 
 
 def _are_settings(asked: Any) -> bool:

@@ -159,7 +159,7 @@ def pyproject_lines(text: str, path: str, groups: tuple[str, ...]) -> Iterator[L
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"line (\d+)", str(error))
+        found = re.search(r"line ([0-9]{1,18})", str(error))
         number = int(found[1]) if found else len(text.splitlines())
         raise refuse(Refused.DOCUMENT, path, number, f"no TOML ({error})") from error
     except (RecursionError, ValueError) as error:

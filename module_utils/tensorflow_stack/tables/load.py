@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ..errors import TableError
 from .node_rows import BaseSystem, Glibc, NodeKindMeaning
@@ -178,7 +178,7 @@ class Tables:
     def release(self, version: str) -> Release | None:
         try:
             wanted = Version(version)
-        except InvalidVersion:
+        except ValueError:  # no version, or one of thousands of digits
             return None
         return next((row for row in self.releases if Version(row.version) == wanted), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ..errors import RefusedError
 from .load import Tables
@@ -78,7 +78,7 @@ def _nearest(version: str, known: list[str]) -> list[str]:
     number = re.search(r"[0-9]+(\.[0-9]+)*", version)
     try:
         asked = Version(number.group() if number else version)
-    except InvalidVersion:
+    except ValueError:  # no version, or one of thousands of digits
         return known[-3:]
     same_minor = [row for row in known if Version(row).release[:2] == asked.release[:2]]
     if same_minor:

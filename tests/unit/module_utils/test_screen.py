@@ -21,7 +21,8 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(
-    ("given", "width"), [("80", 80), ("200", 200), ("7", 40), ("0", None), ("", None), ("wide", None)]
+    ("given", "width"),
+    [("80", 80), ("200", 200), ("7", 40), ("0", None), ("", None), ("wide", None), ("²", None), ("9" * 5000, None)],
 )
 def test_the_width_is_that_of_the_environment(given: str, width: int | None) -> None:
     assert screen.columns({"COLUMNS": given}, io.StringIO()) == width

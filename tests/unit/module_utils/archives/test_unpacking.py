@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -127,6 +128,17 @@ def test_truncated_archive(tmp_path: Path, mode: str) -> None:
     (tmp_path / "tree").mkdir()
     with pytest.raises(StackError, match=r"cut\.tar cannot be unpacked: "):
         tree.unpack(str(cut), component="cuda_cudart", name="cut.tar")
+
+
+def test_archive_whose_checksum_is_wrong(tmp_path: Path) -> None:
+    whole = pack(tmp_path / "whole.tar", library("cuda_cudart", "cudart", "11.2.152"), "w").read_bytes().rstrip(b"\0")
+    # Without the blocks that end it, so that Python reads up to the checksum.
+    data = bytearray(gzip.compress(whole + b"\0" * (-len(whole) % 512)))
+    data[-8] ^= 1
+    (tmp_path / "x.tar.gz").write_bytes(data)
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(StackError, match=r"x\.tar\.gz cannot be unpacked: CRC check failed"):
+        Tree(str(tmp_path / "tree")).unpack(str(tmp_path / "x.tar.gz"), component="cuda_cudart", name="x.tar.gz")
 
 
 def test_no_archive_at_all(tmp_path: Path) -> None:

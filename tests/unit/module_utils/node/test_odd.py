@@ -242,6 +242,8 @@ MANIFESTS: list[dict[str, Any]] = [
     {"environments": {"a": {"check": []}}},
     {"environments": {"a": {"check": {"verdict": "ok"}}}},
     {"environments": {"a": {"builds": 1}}},
+    {"environments": {"a": {"requirements": [1]}}},
+    {"environments": {"a": {"requirements": {"a-1": []}}}},
     {"environments": {"a": {"release": 1}}},
     {"environments": {}, "current": []},
     {"environments": []},

@@ -25,7 +25,8 @@ _HEAD = """\
 # Report for an issue
 
 Made by `make doctor REPORT=1`. Passwords, tokens, keys, names of users and machines, addresses
-and home directories are taken out, as far as they can be recognised. **Read it before you send it**: you know better what is yours.
+and home directories are taken out, as far as they can be recognised. **Read it before you send it**: you know better
+what is yours.
 """
 
 

@@ -190,7 +190,7 @@ def _file(row: Mapping[str, Any], project: str) -> IndexFile | None:
         else:
             name, version = parse_sdist_filename(filename)
         requires_python = SpecifierSet(row.get("requires-python") or "")
-        requires_python.contains("3.10")  # example; what has thousands of digits can be compared with nothing
+        requires_python.contains("3")  # what has thousands of digits can be compared with nothing
     except ValueError:  # for what is no name, version or specifier, and for thousands of digits
         return None
     if name != project:

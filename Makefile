@@ -92,7 +92,7 @@ unit: test-packages ## Tests of single functions and modules, which start no ins
 	.venv/bin/python -m pytest tests/unit -n 2 --cpu 5
 
 component: test-packages ## Tests of one part with the real uv, pip or ansible-playbook
-	.venv/bin/python -m pytest tests/component -n 2 --dist loadfile --cpu 10
+	.venv/bin/python -m pytest tests/component -m "not slow" -n 2 --dist loadfile --cpu 10
 
 contract: test-tools ## Tests that documentation, specifications, tables and code agree
 	.venv/bin/python -m pytest tests/contract --cpu 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tensorflow_image
 short_description: Pack a proven environment as one image that nodes mount
+version_added: "1.0.0"
 description:
   - Packs the build in use as a read-only squashfs, and writes its hash tree for dm-verity and a manifest to the same
     directory. A key of the site can sign the manifest. M(tensorflow_venv) mounts the image on nodes instead of building

@@ -14,7 +14,7 @@ from markdown_tables import table
 REPOSITORY = Path(__file__).resolve().parents[1]
 TABLES = REPOSITORY / "roles" / "tensorflow_release" / "files" / "tables"
 # By ansible-core: the oldest and newest Python of its nodes. tests/contract/test_support.py asks the installed ones.
-# fact: https://docs.ansible.com/ansible/latest/reference_appendices/release_and_maintenance.html, 2026-11-27
+# fact: ansible_test/_util/target/common/constants.py in ansible-core 2.17.14, 2.19.14 and 2.21.5, 2026-11-27
 NODE_PYTHONS = {"2.17": ("3.7", "3.12"), "2.19": ("3.8", "3.13"), "2.21": ("3.9", "3.14")}
 # Private roots (tests/package_nodes.py) and images of hosts, by the distribution whose packages are installed in them.
 ROOTS = {

@@ -42,6 +42,7 @@ def test_one_that_is_missing_is_fetched_below_the_root(
 ) -> None:
     options = {"path": str(tmp_path / "python"), "minor": "3.10", "source": "uv", "root": str(tmp_path), "mirror": "m"}
     options["places"] = ["releases.astral.sh", "github.com"]
+    options["archives"] = {"3.10": "0" * 64}
     result = run_module("tensorflow_interpreter", check=check, diff=True, **options)
     assert result["changed"] and result["diff"]["before"] == ""
     wanted = {
@@ -52,6 +53,7 @@ def test_one_that_is_missing_is_fetched_below_the_root(
         "mirror": "m",
         "downloads": None,
         "places": ["releases.astral.sh", "github.com"],
+        "archives": {"3.10": "0" * 64},
         "log": f"{tmp_path}/.builds/python.log",
     }
     assert fetched == ([] if check else [wanted])

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import Any
 
-from ..errors import BuildError
+from ..errors import BuildError, StackError
 from ..io.commands import run
 from ..io.files import sync_file_system
 from ..io.reading import digest_of
@@ -81,9 +81,10 @@ def mount(root: str, build: str, image: dict[str, Any]) -> None:
 
 
 def complete(build: str) -> None:
-    """Say of a mounted image that it was proven here."""
+    """Say of a mounted image that it was proven here. What is left of others that were half fetched is removed."""
     sync_file_system(os.path.dirname(build))
     write_json(note_path(build), {**(read_note(build) or {}), "complete": True})
+    remove_unused(os.path.dirname(os.path.dirname(build)))
 
 
 def remove(build: str) -> None:
@@ -107,24 +108,28 @@ def remove(build: str) -> None:
         done = run(["umount", "--lazy", build])
         if done.code:
             raise BuildError(f"The image at {build} could not be unmounted: {said or done.output.strip()}. Run again.")
-    remove_unused(os.path.dirname(os.path.dirname(build)), but=build)
+    # One that is not complete here may be half fetched: the next run goes on there.
+    remove_unused(os.path.dirname(os.path.dirname(build)), but=build, keep_partial=not note["complete"])
     os.unlink(note_path(build))
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(build)
 
 
-def remove_unused(root: str, *, but: str | None = None) -> None:
-    """Remove files of images that no note names, but that of one build."""
+def remove_unused(root: str, *, but: str | None = None, keep_partial: bool = False) -> None:
+    """Remove files of images that no note names, but that of one build; those that are half fetched only if asked."""
     directory = os.path.join(root, DIRECTORY)
+    # Before the notes are read: another run writes the note first.
+    files = os.listdir(directory)
     used = set()
     for name in os.listdir(directory):
         build = os.path.join(root, ".builds", name[: -len(MANIFEST_SUFFIX)])
         note = read_note(build) if name.endswith(MANIFEST_SUFFIX) and build != but else None
         used |= {note.get("sha256"), note.get("verity_sha256")} if note else set()
-    for name in os.listdir(directory):
+    for name in files:
         stem = name.split(".")[0]
         is_file = name[len(stem) :].startswith((SUFFIX, VERITY_SUFFIX))
-        if is_file and stem not in used:
+        is_kept = stem in used or (keep_partial and name.endswith(_PARTIAL))
+        if is_file and not is_kept:
             os.unlink(os.path.join(directory, name))
 
 
@@ -170,9 +175,11 @@ def _bring(root: str, source: str, suffix: str, sha256: str, size: int) -> str:
     place = Source(url.rpartition("/")[0], name="directory of images", settings="tensorflow_image")
     try:
         place.save(url, path + _PARTIAL, what=f"The image {os.path.basename(source)}", sha256=sha256, size=size)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path + _PARTIAL)
+    except StackError as error:
+        # The beginning of it stays if the server is to blame: the next run goes on there.
+        if "url" not in error.details:
+            with contextlib.suppress(OSError):
+                os.unlink(path + _PARTIAL)
         raise
     os.chmod(path + _PARTIAL, 0o444)
     sync_file_system(os.path.dirname(path))

@@ -27,6 +27,7 @@ from ansible.module_utils.tensorflow_stack.records.build import read_record
 from ansible.module_utils.tensorflow_stack.records.environment import EnvironmentSpec
 
 from tests import images
+from tests.unit.module_utils.io.test_downloads import Cutting, server  # noqa: F401
 from tests.wheels import make_lock, make_tensorflow
 
 NAME = "tensorflow-2.8.0"
@@ -120,6 +121,33 @@ def test_an_image_is_mounted_kept_refused_rolled_back_and_removed(site: Site) ->
     venv.apply_absent(site.root, NAME, lock_timeout=0)
     assert (images.mounts_below(site.path), site.units.names(), builds_of(site)) == ([], [], [])
     assert os.listdir(Path(site.root, ".images")) == []
+
+
+def test_an_image_from_a_server_that_was_cut_goes_on_in_the_next_run(site: Site, server: Cutting) -> None:  # noqa: F811
+    plain = site.apply().build
+    packed = images.pack(site.root, NAME, site.path / "images")
+    image = {**packed, "source": f"{server.url}/{os.path.basename(packed['source'])}"}
+    half = f"{packed['sha256']}.squashfs.partial"
+
+    def cut() -> None:
+        server.body, server.cuts = Path(packed["source"]).read_bytes(), [1000, 1000, 1000]
+        with pytest.raises(StackError, match=rf"The image {NAME}-.*\.squashfs cannot be fetched: .* after 1000 of "):
+            site.apply(image)
+        assert (site.live, builds_of(site), site.units.names()) == (plain, [plain], [])
+        assert os.listdir(Path(site.root, ".images")) == [half]
+
+    cut()
+    server.body = bytes(len(server.body))  # another image is there by now
+    with pytest.raises(StackError, match="is not the pinned file: expected .* bytes with sha256"):
+        site.apply(image)
+    assert os.listdir(Path(site.root, ".images")) == []
+    cut()
+    server.body = Path(packed["source"]).read_bytes()
+    server.sent.clear()
+    Path(site.root, ".images", f"{'0' * 64}.squashfs.partial").touch()  # of one that nobody wants any more
+    site.apply(image)
+    assert (server.sent, site.says()) == ([("bytes=3000-", len(server.body) - 3000)], "2.8.0")
+    assert sorted(path.suffix for path in Path(site.root, ".images").iterdir()) == [".json", ".squashfs"]
 
 
 def test_an_image_that_changes_or_is_not_mounted_is_damage(site: Site) -> None:

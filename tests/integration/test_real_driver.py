@@ -39,7 +39,7 @@ PARTS = [
     Parts("535", "bookworm", "12.2"),
     Parts("550", "trixie", "12.4"),
 ]
-IN_CI = ("470", "550")
+IN_CI = ("550",)
 
 # cudart's lock: that of a release for CUDA 12.
 CUDA_12_LOCK = REPOSITORY / "roles/tensorflow_release/files/locks/tensorflow-2.15.1/cp310-linux_x86_64-cuda.txt"

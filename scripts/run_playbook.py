@@ -7,24 +7,22 @@ They travel as JSON and are not templated, so that any character is safe. A vari
 from __future__ import annotations
 
 import argparse
-import glob
 import json
-import locale
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The directory of this file is not there with PYTHONSAFEPATH.
 sys.path[:0] = [os.path.join(REPOSITORY, "module_utils"), os.path.join(REPOSITORY, "scripts")]
 
-from tensorflow_stack import screen, variables  # noqa: E402  # found by the line above
+import shell_environment  # noqa: E402  # found by the line above
+from tensorflow_stack import screen, variables  # noqa: E402
 from tensorflow_stack.errors import StackError  # noqa: E402
 
 
@@ -77,12 +75,6 @@ MEANT_TARGETS = {
 }
 # Read by make itself, and named by it as well.
 OF_MAKE = ("PYTHON", "SHELL")
-# For Ansible, if the one of the environment is of another encoding or is not installed.
-UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
-# Choose a part of a playbook, which proves nothing.
-TAGS = ("ANSIBLE_RUN_TAGS", "ANSIBLE_SKIP_TAGS")
-# What Ansible puts into its directory of temporary files at once, and more.
-TEMPORARY_BYTES = 1 << 20
 # Of a plan; 2 is what ansible-playbook ends with when a node failed, and this program for a variable that is not known.
 REFUSED = 3
 # All others replace this process.
@@ -231,101 +223,10 @@ def unsafe(value: Any) -> Any:
     return {"__ansible_unsafe": value} if isinstance(value, str) and "{" in value else value
 
 
-def utf8_locale() -> str | None:
-    """A locale to set, unless the one of the environment is what Ansible asks for. Raises StackError if none is."""
-    for name in ("", *UTF8_LOCALES):
-        try:
-            locale.setlocale(locale.LC_ALL, name)
-            encoding = locale.getlocale()[1]
-        except (locale.Error, ValueError):
-            continue
-        if encoding and encoding.lower() in ("utf-8", "utf8"):
-            return name or None
-    raise StackError(
-        f"Ansible needs a UTF-8 locale, and this machine has none of {', '.join(UTF8_LOCALES)}. Install one "
-        "(localedef -i C -f UTF-8 C.UTF-8), or set LC_ALL to one that 'locale -a' lists."
-    )
-
-
-def check_temporary_files(environ: Mapping[str, str]) -> None:
-    """Raises StackError if Ansible cannot write its temporary files: it would end with a traceback."""
-    setting = next((name for name in ("ANSIBLE_LOCAL_TEMP", "ANSIBLE_HOME") if environ.get(name)), "HOME")
-    home = environ.get("ANSIBLE_HOME") or os.path.join("~", ".ansible")
-    local = os.path.expanduser(environ.get("ANSIBLE_LOCAL_TEMP") or os.path.join(home, "tmp"))
-    for directory, name in ((local, setting), (None, "TMPDIR")):
-        try:
-            if directory:
-                os.makedirs(directory, 0o700, exist_ok=True)
-            with tempfile.TemporaryFile(dir=directory) as file:
-                file.write(bytes(TEMPORARY_BYTES))
-        except OSError as error:
-            raise StackError(
-                f"Ansible cannot write its temporary files to {directory or tempfile.gettempdir()}: {error.strerror}. "
-                f"Set {name} to a directory that you may write and that has free space. Nothing was done."
-            ) from None
-
-
-def check_ansible_settings(environ: Mapping[str, str]) -> None:
-    """Raises StackError if a variable of Ansible has a value that it does not take: it would end with a traceback."""
-    if not any(name.startswith("ANSIBLE_") for name in environ):
-        return
-    program = [os.path.join(REPOSITORY, ".venv", "bin", "python"), "-c", "import ansible.constants"]
-    try:
-        done = subprocess.run(program, env=dict(environ), capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return  # what is wrong with the tools shows when they are started
-    said = (done.stderr.strip().splitlines() or [""])[-1]
-    named = re.search(r"env: (?P<name>ANSIBLE_\w+)", said)
-    if done.returncode and named and named.group("name") in environ:
-        name = named.group("name")
-        raise StackError(
-            f"{name}={environ[name]} in the environment is no value that Ansible takes "
-            f"({said.partition(': ')[2].rstrip('.')}). Unset it, or set it to another one. Nothing was done."
-        )
-
-
-def forget_tags(environ: MutableMapping[str, str]) -> list[str]:
-    """Remove what would have every command do a part of its work and end well."""
-    names = [name for name in TAGS if environ.pop(name, "")]
-    return [f"ignored in the environment, because a part of a playbook proves nothing: {', '.join(names)}"] * bool(
-        names
-    )
-
-
-def callback_notes(environ: Mapping[str, str]) -> list[str]:
-    """A line if the environment asks for a screen of a collection: Ansible says only that it fails to load it."""
-    name = environ.get("ANSIBLE_STDOUT_CALLBACK", "")
-    known = os.path.join(
-        REPOSITORY, ".venv", "lib", "python*", "site-packages", "ansible", "plugins", "callback", "*.py"
-    )
-    paths = [*glob.glob(known), *glob.glob(os.path.join(REPOSITORY, "callback_plugins", "*.py"))]
-    if not name or name.rpartition("ansible.builtin.")[2] in [os.path.basename(path)[:-3] for path in paths]:
-        return []
-    return [
-        f"ANSIBLE_STDOUT_CALLBACK={name}: not part of ansible-core. If Ansible does not load it, unset it or install "
-        "its collection (.venv/bin/ansible-galaxy collection install ansible.posix for json). reports/<host>.json has "
-        "each result as JSON in any case."
-    ]
-
-
 def make_targets() -> list[tuple[str, str]]:
     """Each with what it does."""
     with open(os.path.join(REPOSITORY, "Makefile"), encoding="utf-8") as stream:
         return re.findall("^([a-z-]+):.*?## (.+)$", stream.read(), re.MULTILINE)
-
-
-def forget_other_python(environ: MutableMapping[str, str]) -> list[str]:
-    """Remove what a shell says to every Python, such as where its packages are: the tools have their own.
-
-    A line for the two that somebody may miss.
-    """
-    names = [name for name in environ if re.fullmatch("PYTHON[A-Z0-9]+", name)]
-    for name in names:
-        del environ[name]
-    told = [name for name in ("PYTHONHOME", "PYTHONPATH") if name in names]
-    return (
-        [f"ignored in the environment, because the tools have packages of their own: {', '.join(told)}"] if told else []
-    )
 
 
 def help_lines(width: int | None) -> list[str]:
@@ -358,6 +259,31 @@ def wait_for(command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def run(playbook: str, command: list[str]) -> int:
+    """Its exit code, if it is one of a playbook that is waited for; this process becomes that of another one."""
+    try:
+        if playbook not in WAITED_FOR:
+            os.execv(command[0], command)
+        code = wait_for(command)
+    except OSError as error:
+        say(
+            f"run_playbook: {os.path.abspath(command[0])} cannot be started: {error.strerror}. If the checkout is on a "
+            "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
+        )
+        return 1
+    if playbook == "rollback":
+        if code in STOPPED:
+            say(
+                "rollback: it was stopped, and may have switched already. make history shows what is in use, and make "
+                "verify proves it. Another make rollback would go further back."
+            )
+        return code
+    code = REFUSED if code == 2 else code
+    if code in ENDS:
+        print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)
+    return code
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
@@ -381,13 +307,17 @@ def main() -> int:
     try:
         found = settings(arguments.playbook, given, os.environ)
         command = command_line(arguments.playbook, found)
-        locale_name = utf8_locale()
-        check_temporary_files(os.environ)
+        locale_name = shell_environment.utf8_locale()
+        shell_environment.check_temporary_files(os.environ)
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
-    said = [*notes(arguments.playbook, given, os.environ), *forget_other_python(os.environ), *forget_tags(os.environ)]
-    for line in [*said, *callback_notes(os.environ)]:
+    for line in [
+        *notes(arguments.playbook, given, os.environ),
+        *shell_environment.forget_other_python(os.environ),
+        *shell_environment.forget_tags(os.environ),
+        *shell_environment.callback_notes(os.environ),
+    ]:
         say(line)
     # What is needed to run it; here, so that nothing is set up for what cannot be run.
     import bootstrap
@@ -395,7 +325,7 @@ def main() -> int:
     if bootstrap.main(tools_options(arguments.playbook, found)):
         return 1
     try:
-        check_ansible_settings(os.environ)
+        shell_environment.check_ansible_settings(os.environ)
     except StackError as error:
         say(f"run_playbook: {error.message}")
         return 2
@@ -403,27 +333,7 @@ def main() -> int:
     os.chdir(REPOSITORY)
     if locale_name:
         os.environ["LC_ALL"] = locale_name
-    try:
-        if arguments.playbook not in WAITED_FOR:
-            os.execv(command[0], command)
-        code = wait_for(command)
-    except OSError as error:
-        say(
-            f"run_playbook: {os.path.abspath(command[0])} cannot be started: {error.strerror}. If the checkout is on a "
-            "file system that is mounted noexec, use one on another; otherwise remove its .venv and run again."
-        )
-        return 1
-    if arguments.playbook == "rollback":
-        if code in STOPPED:
-            say(
-                "rollback: it was stopped, and may have switched already. make history shows what is in use, and make "
-                "verify proves it. Another make rollback would go further back."
-            )
-        return code
-    code = REFUSED if code == 2 else code
-    if code in ENDS:
-        print(f"plan: {ENDS[code]} (exit code {code})", file=sys.stderr)
-    return code
+    return run(arguments.playbook, command)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import run_playbook
+import shell_environment
 from tensorflow_stack.errors import StackError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -168,9 +169,8 @@ def test_a_bare_removal_means_what_was_applied_last_on_this_machine() -> None:
     ],
 )
 def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
-    program = (
-        "import os, run_playbook; os.environ['LC_ALL'] = run_playbook.utf8_locale() or os.environ.get('LC_ALL', '')\n"
-    )
+    program = "import os, run_playbook, shell_environment\n"
+    program += "os.environ['LC_ALL'] = shell_environment.utf8_locale() or os.environ.get('LC_ALL', '')\n"
     program += "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.getlocale()[1])"
     environ = {name: value for name, value in os.environ.items() if name != "LANG" and not name.startswith("LC_")}
     ended = subprocess.run(
@@ -184,20 +184,20 @@ def test_the_locale_is_one_that_ansible_takes(values: dict[str, str]) -> None:
 
 
 def test_a_machine_without_a_utf8_locale_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_playbook, "UTF8_LOCALES", ("xx_XX.UTF-8",))
+    monkeypatch.setattr(shell_environment, "UTF8_LOCALES", ("xx_XX.UTF-8",))
     monkeypatch.setenv("LC_ALL", "C")
     try:
         with pytest.raises(StackError, match="needs a UTF-8 locale, and this machine has none of xx_XX.UTF-8"):
-            run_playbook.utf8_locale()
+            shell_environment.utf8_locale()
     finally:
         monkeypatch.undo()
-        run_playbook.utf8_locale()
+        shell_environment.utf8_locale()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of make's part of the checkout, whose ansible-playbook says what it was given and ends as $ENDS says."""
-    for name in ("Makefile", "scripts/run_playbook.py", "playbooks/variables.json"):
+    for name in ("Makefile", "scripts/run_playbook.py", "scripts/shell_environment.py", "playbooks/variables.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
     shutil.copytree(REPOSITORY / "module_utils", tmp_path / "module_utils")
@@ -291,7 +291,7 @@ def test_without_a_place_for_temporary_files_nothing_is_done(
     if reason == "Permission denied":  # which root never sees
         monkeypatch.setattr(os, "makedirs", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, reason)))
     with pytest.raises(StackError) as caught:
-        run_playbook.check_temporary_files(os.environ)
+        shell_environment.check_temporary_files(os.environ)
     below = {"HOME": "/.ansible/tmp", "ANSIBLE_HOME": "/tmp", "ANSIBLE_LOCAL_TEMP": ""}[name]
     assert caught.value.message == (
         f"Ansible cannot write its temporary files to {path}{below}: {reason}. Set {name} to a directory that you may "
@@ -307,7 +307,7 @@ def test_a_full_disk_of_temporary_files_is_told_before(monkeypatch: pytest.Monke
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: io.BytesIO() if dir else Full())
     place = tempfile.gettempdir()
     with pytest.raises(StackError, match=f"temporary files to {place}: No space left on device. Set TMPDIR to"):
-        run_playbook.check_temporary_files({"HOME": place})
+        shell_environment.check_temporary_files({"HOME": place})
 
 
 def test_tags_of_the_environment_do_not_have_a_part_of_a_playbook_end_well(checkout: Path) -> None:
@@ -323,13 +323,13 @@ def test_tags_of_the_environment_do_not_have_a_part_of_a_playbook_end_well(check
 @pytest.mark.parametrize("name", ["ANSIBLE_TIMEOUT", "ANSIBLE_FORKS"])
 def test_a_value_that_ansible_does_not_take_is_refused(name: str) -> None:
     with pytest.raises(StackError, match=f"^{name}=x in the environment is no value that Ansible takes .*Unset it"):
-        run_playbook.check_ansible_settings({name: "x"})
+        shell_environment.check_ansible_settings({name: "x"})
 
 
 def test_values_that_ansible_takes_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_playbook.check_ansible_settings({"ANSIBLE_TIMEOUT": "20", "ANSIBLE_OTHER": "x"})
+    shell_environment.check_ansible_settings({"ANSIBLE_TIMEOUT": "20", "ANSIBLE_OTHER": "x"})
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("without one nothing is started"))
-    run_playbook.check_ansible_settings({"HOME": "/root"})
+    shell_environment.check_ansible_settings({"HOME": "/root"})
 
 
 @pytest.mark.parametrize(("ends", "is_said"), [("0", False), ("2", False), ("99", True), ("130", True)])
@@ -345,7 +345,7 @@ def test_a_rollback_that_is_stopped_says_that_it_may_have_switched(checkout: Pat
     [("", False), ("default", False), ("ansible.builtin.minimal", False), ("stack_screen", False), ("json", True)],
 )
 def test_a_screen_that_ansible_may_not_have_is_named(name: str, is_said: bool) -> None:
-    lines = run_playbook.callback_notes({"ANSIBLE_STDOUT_CALLBACK": name})
+    lines = shell_environment.callback_notes({"ANSIBLE_STDOUT_CALLBACK": name})
     assert bool(lines) is is_said
     if is_said:
         assert lines[0].startswith(
